@@ -1,0 +1,210 @@
+"""Repairs of upstream releases that the plugin needs: the only module that patches others.
+
+Each entry names the upstream issue and the versions it is for, and does nothing where the
+installed release does not show the fault. ``import maskfeat_plugin`` applies them; :func:`active`
+lists those in force.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+from packaging.specifiers import SpecifierSet
+
+__all__ = ["ENTRIES", "Entry", "active", "apply"]
+
+
+class Entry(ABC):
+    """One repair of an upstream release.
+
+    Attributes:
+        name: Short name, as :func:`active` lists it.
+        issue: The upstream issue, ``owner/repository#number``.
+        affected: Distribution name -> affected versions. All of them have to match.
+    """
+
+    name: str
+    issue: str
+    affected: dict[str, str]
+
+    def is_needed(self) -> bool:
+        """Whether the installed versions are affected and the fault shows."""
+        return all(_installed(*item) for item in self.affected.items()) and self.shows()
+
+    @abstractmethod
+    def shows(self) -> bool:
+        """Whether the fault itself is there, whatever the version says."""
+
+    @abstractmethod
+    def is_active(self) -> bool:
+        """Whether the repair is in force in this process."""
+
+    @abstractmethod
+    def apply(self) -> None:
+        """Put the repair in force. Called at most once, and only where :meth:`is_needed`."""
+
+
+def apply() -> None:
+    """Apply every entry that the installed releases need. Calling it again changes nothing."""
+    for entry in ENTRIES:
+        if not entry.is_active() and entry.is_needed():
+            entry.apply()
+
+
+def active() -> list[str]:
+    """Names of the entries in force in this process."""
+    return [entry.name for entry in ENTRIES if entry.is_active()]
+
+
+def _installed(distribution: str, versions: str) -> bool:
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        return False
+    return SpecifierSet(versions).contains(found, prereleases=True)
+
+
+class MissingDRN(Entry):
+    """mmaction2 1.2.0 of the package registry cannot import its own models.
+
+    ``mmaction.models.localizers`` imports ``.drn.drn``, which the released package lacks
+    (open-mmlab/mmaction2#2714). A finder at the end of ``sys.meta_path``, asked only after the real
+    module was not found, supplies it with a ``DRN`` that raises on construction. Every other model
+    then works.
+    """
+
+    name = "mmaction2-drn"
+    issue = "open-mmlab/mmaction2#2714"
+    affected = {"mmaction2": "==1.2.0"}
+
+    def shows(self) -> bool:
+        # The top-level spec alone: looking up a submodule would import mmaction.
+        spec = importlib.util.find_spec("mmaction")
+        if spec is None:
+            return False
+        folders = [Path(p, "models", "localizers") for p in spec.submodule_search_locations or ()]
+        return not any((folder / "drn" / "drn.py").is_file() for folder in folders)
+
+    def is_active(self) -> bool:
+        return any(isinstance(finder, _DRNFinder) for finder in sys.meta_path)
+
+    def apply(self) -> None:
+        sys.meta_path.append(_DRNFinder())
+
+
+class _DRNFinder(MetaPathFinder, Loader):
+    """Finds and makes the two modules that :class:`MissingDRN` supplies."""
+
+    _PACKAGE = "mmaction.models.localizers.drn"
+    _MODULE = f"{_PACKAGE}.drn"
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in (self._PACKAGE, self._MODULE):
+            return None
+        return ModuleSpec(
+            fullname, self, origin="maskfeat_plugin.compat", is_package=fullname == self._PACKAGE
+        )
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ != self._MODULE:
+            return
+        from mmaction.registry import MODELS
+        from torch import nn
+
+        class DRN(nn.Module):
+            """Stands for the model that the installed mmaction2 lacks."""
+
+            def __init__(self, *args: object, **kwargs: object) -> None:
+                raise ImportError(
+                    "DRN is missing from the released mmaction2 1.2.0 (open-mmlab/mmaction2#2714); "
+                    "install mmaction2 from its repository to use it."
+                )
+
+        DRN.__module__ = self._MODULE
+        MODELS.register_module(module=DRN)
+        module.DRN = DRN
+
+
+class WeightsOnlyCheckpoints(Entry):
+    """torch >= 2.6 refuses to resume the checkpoints that mmengine <= 0.10.7 writes.
+
+    ``torch.load`` now defaults to ``weights_only=True``, and mmengine's checkpoints hold its
+    ``HistoryBuffer`` and numpy values (open-mmlab/mmengine#1655). Exactly these are allow-listed;
+    the default stays as it is. ``HistoryBuffer`` pickles its statistics methods as
+    ``getattr(HistoryBuffer, name)``. ``getattr`` would let a file reach any attribute of an
+    allowed class, so in a checkpoint its name stands for :func:`_history_buffer_method`.
+    """
+
+    name = "mmengine-weights-only"
+    issue = "open-mmlab/mmengine#1655"
+    affected = {"torch": ">=2.6", "mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from pickle import UnpicklingError
+
+        import torch
+        from mmengine.logging import HistoryBuffer
+
+        file = io.BytesIO()
+        torch.save(HistoryBuffer(), file)
+        file.seek(0)
+        try:
+            torch.load(file, weights_only=True)
+        except UnpicklingError:
+            return True
+        return False
+
+    def is_active(self) -> bool:
+        import torch
+
+        return _GETATTR in torch.serialization.get_safe_globals()
+
+    def apply(self) -> None:
+        import torch
+
+        torch.serialization.add_safe_globals(_mmengine_checkpoint_globals())
+
+
+def _history_buffer_method(owner: type, name: str) -> Callable:
+    """Stand-in for ``getattr`` in checkpoints: the statistics of ``HistoryBuffer``, no more."""
+    from pickle import UnpicklingError
+
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise UnpicklingError(f"the checkpoint asks for getattr({owner!r}, {name!r}), refused")
+    return getattr(HistoryBuffer, name)
+
+
+_GETATTR = (_history_buffer_method, "builtins.getattr")
+
+
+def _mmengine_checkpoint_globals() -> list:
+    """What mmengine's checkpoints hold beside tensors, for ``add_safe_globals``."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    # numpy 2 moved this module; files of either numpy name it their own way.
+    multiarray = importlib.import_module(np.ndarray(0).__reduce__()[0].__module__)
+    functions = [
+        (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+        for name in ("_reconstruct", "scalar")
+        for core in ("core", "_core")
+    ]
+    # Booleans and numbers only: no object and no structured arrays.
+    dtypes = sorted({type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"}, key=repr)
+    return [HistoryBuffer, _GETATTR, np.ndarray, np.dtype, *functions, *dtypes]
+
+
+ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints())

@@ -1,0 +1,133 @@
+"""MViT as mmaction2's, faster, and with what MaskFeat's fine-tuning needs."""
+
+import torch
+from mmaction.models.backbones.mvit import MViT as _MViT
+from mmaction.models.backbones.mvit import resize_pos_embed
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import check_arch, check_divisible
+from .attention import FusedMultiScaleAttention, Grid
+
+OUT_TYPES = ("featmap", "avg_featmap")
+
+
+@MODELS.register_module()
+class MViT(_MViT):
+    """``mmaction.MViT`` on fused attention, with mean pooling before the final norm.
+
+    Usable wherever ``mmaction.MViT`` is; parameter names and results are the same. MaskFeat's architectures double the
+    channels in the MLP, hence ``dim_mul_in_attention=False`` by default (paper's release).
+
+    Args:
+        arch (str | dict): Architecture of ``mmaction.MViT``, or "maskfeat-small" or "maskfeat-large", the pre-training variants
+            whose last stage keeps its resolution. Defaults to "small".
+        out_type (str): What the last output holds in the class token's place: "featmap", the class token as in mmaction2;
+            "avg_featmap", the normalised mean over all patch tokens, as the authors fine-tune. Defaults to "featmap".
+        dim_mul_in_attention (bool): Whether the channels grow in the attention instead of the MLP. Defaults to False.
+        **kwargs: Everything else of ``mmaction.MViT``.
+
+    Raises:
+        ValueError: If ``arch`` or ``out_type`` is unknown, or the size of the input does not divide.
+    """
+
+    arch_zoo = {
+        **_MViT.arch_zoo,
+        "maskfeat-small": dict(
+            embed_dims=96,
+            num_layers=16,
+            num_heads=1,
+            downscale_indices=[1, 3],
+            dim_mul_indices=[1, 3, 14],
+        ),
+        "maskfeat-large": dict(
+            embed_dims=144,
+            num_layers=48,
+            num_heads=2,
+            downscale_indices=[2, 8],
+            dim_mul_indices=[2, 8, 44],
+        ),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = "small",
+        out_type: str = "featmap",
+        dim_mul_in_attention: bool = False,
+        **kwargs,
+    ) -> None:
+        check_arch(arch, self.arch_zoo)
+        if out_type not in OUT_TYPES:
+            raise ValueError(
+                f"backbone.out_type={out_type!r} is unknown; choose one of {OUT_TYPES}."
+            )
+        super().__init__(arch=arch, dim_mul_in_attention=dim_mul_in_attention, **kwargs)
+        self.out_type = out_type
+        spatial = 2 ** len(self.downscale_indices)
+        self.token_stride = tuple(
+            s * d
+            for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
+        )
+        for block in self.blocks:
+            # The subclass has no state of its own: only the forward changes, parameters and initialization stay.
+            block.attn.__class__ = FusedMultiScaleAttention
+
+    def token_grid(self, input_size: tuple[int, ...]) -> Grid:
+        """Token grid of the last stage for an input.
+
+        Args:
+            input_size (tuple[int, ...]): (T, H, W) in frames and pixels.
+
+        Returns:
+            Grid: (T', H', W').
+
+        Raises:
+            ValueError: If the size is not divisible by the stride of the tokens.
+        """
+        return check_divisible(input_size, self.token_stride, type(self).__name__)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor] | Tensor, ...]:
+        """Encode clips.
+
+        Args:
+            x (Tensor): Normalised clips (N, 3, T, H, W).
+
+        Returns:
+            tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT``, for each of ``out_scales`` the feature map (N, C, T', H', W')
+            or, with ``output_cls_token``, a list of it and a vector (N, C), see ``out_type``.
+        """
+        x, grid = self.patch_embed(x)  # (N, L, C)
+        outs = []
+        for i, x, grid in self._blocks(x, grid):
+            scale = self.stage_indices.get(i)
+            if scale in self.out_scales:
+                outs.append(self._format_output(x, grid, getattr(self, f"norm{scale}")))
+        return tuple(outs)
+
+    def _blocks(self, x: Tensor, grid: Grid):
+        """Yield (index of the block, tokens, grid) after each block, from embedded patches (N, L, C)."""
+        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        if self.use_abs_pos_embed:
+            x = x + resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                grid,
+                mode=self.interpolate_mode,
+                num_extra_tokens=self.num_extra_tokens,
+            )
+        if not self.with_cls_token:
+            x = x[:, 1:]
+        for i, block in enumerate(self.blocks):
+            x, grid = block(x, grid)
+            yield i, x, grid
+
+    def _format_output(self, x: Tensor, grid: Grid, norm: torch.nn.Module) -> list[Tensor] | Tensor:
+        extra = int(self.with_cls_token)
+        tokens = norm(x)  # (N, [1+] L, C)
+        featmap = tokens[:, extra:].transpose(1, 2).unflatten(2, tuple(grid))  # (N, C, T', H', W')
+        if self.out_type == "avg_featmap":
+            return [featmap, norm(x[:, extra:].mean(1))]
+        if self.output_cls_token:
+            return [featmap, tokens[:, 0]]
+        return featmap

@@ -1,0 +1,5 @@
+"""Heads: from predicted and true features to a loss."""
+
+from .regression_head import RegressionHead
+
+__all__ = ["RegressionHead"]

@@ -1,0 +1,40 @@
+"""The head that compares predicted with true features."""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class RegressionHead(BaseModule):
+    """Loss between the predicted and the true features of masked tokens.
+
+    Args:
+        loss (dict): Config of the loss, called with ``(pred, target)``, both (M, D).
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+    """
+
+    def __init__(self, loss: dict, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.loss_module = MODELS.build(loss)
+
+    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            pred (Tensor): Predicted features (M, D).
+            target (Tensor): True features (M, D).
+
+        Returns:
+            Tensor: A scalar, float32.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if pred.shape != target.shape:
+            raise ValueError(
+                f"The neck predicts {tuple(pred.shape)}, the target is {tuple(target.shape)}; "
+                f"set neck.out_channels={target.shape[-1]}."
+            )
+        return self.loss_module(pred, target)

@@ -1,0 +1,43 @@
+"""The linear layer that predicts target features."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class RegressionNeck(BaseModule):
+    """One linear layer from a token to its predicted features (paper, section 3.1).
+
+    Args:
+        in_channels (int): Channels C of the backbone's tokens.
+        out_channels (int): Channels D of the target, e.g. 108 for HOG of 2 x 2 cells, 9 bins and 3 colours.
+        init_cfg (dict, optional): Initialization config. Defaults to truncated normal weights of standard deviation 0.02
+            and zero bias.
+
+    Raises:
+        ValueError: If a number of channels is not positive.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, init_cfg: dict | None = None) -> None:
+        if init_cfg is None:
+            init_cfg = dict(type="TruncNormal", layer="Linear", std=0.02, bias=0.0)
+        super().__init__(init_cfg=init_cfg)
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if value < 1:
+                raise ValueError(f"neck.{name} must be positive, got {value!r}.")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.fc = nn.Linear(in_channels, out_channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Predict features.
+
+        Args:
+            tokens (Tensor): (..., C), usually the M masked tokens (M, C).
+
+        Returns:
+            Tensor: (..., D).
+        """
+        return self.fc(tokens)

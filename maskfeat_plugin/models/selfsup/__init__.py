@@ -1,0 +1,5 @@
+"""The MaskFeat algorithm."""
+
+from .maskfeat import MaskFeat
+
+__all__ = ["MaskFeat"]

@@ -1,0 +1,130 @@
+"""The token grid (T', H', W') and what is done on it; T' = 1 for an image."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_arch(arch: str | dict, choices: Iterable[str]) -> None:
+    """Raise one clear error for an architecture name that does not exist.
+
+    Args:
+        arch (str | dict): The config key ``backbone.arch``; a dict is left to the backbone to check.
+        choices (Iterable[str]): The names that exist.
+
+    Raises:
+        ValueError: If ``arch`` is a string that is not among ``choices``.
+    """
+    choices = sorted(choices)
+    if isinstance(arch, str) and arch.lower() not in choices:
+        raise ValueError(
+            f"backbone.arch={arch!r} is unknown; choose one of {choices} or give a dict of settings."
+        )
+
+
+def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tuple[int, ...]:
+    """Divide an input size by the stride of the tokens.
+
+    Args:
+        size (Sequence[int]): Input size in pixels and frames, (H, W) or (T, H, W).
+        stride (Sequence[int]): Stride of one token in the same order.
+        what (str): What asks for it, for the message.
+
+    Returns:
+        tuple[int, ...]: ``size / stride``.
+
+    Raises:
+        ValueError: If a size is not a positive multiple of its stride.
+    """
+    size, stride = tuple(size), tuple(stride)
+    if any(s < d or s % d for s, d in zip(size, stride, strict=True)):
+        raise ValueError(
+            f"{what}: the input size {size} is not a multiple of the token stride {stride}; "
+            "change the crop size (or the number of frames) in the pipeline."
+        )
+    return tuple(s // d for s, d in zip(size, stride, strict=True))
+
+
+def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
+    """Size of one token of a mask's grid, in frames and pixels of the inputs.
+
+    Args:
+        inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).
+        mask (Tensor): (N, T', H', W'), T' = 1 for images.
+
+    Returns:
+        tuple[int, int, int]: ``(T / T', H / H', W / W')``.
+
+    Raises:
+        ValueError: If the mask's batch or grid does not fit the inputs.
+    """
+    size = tuple(inputs.shape[2:]) if inputs.dim() == 5 else (1, *inputs.shape[2:])
+    if mask.dim() != 4 or mask.shape[0] != inputs.shape[0]:
+        raise ValueError(
+            f"The mask must be (N, T', H', W') with N={inputs.shape[0]}, got {tuple(mask.shape)}."
+        )
+    grid = tuple(mask.shape[1:])
+    if any(s % g for s, g in zip(size, grid, strict=True)):
+        raise ValueError(
+            f"The mask's token grid {grid} does not divide the input size {size} (T, H, W); "
+            "set the mask generator's token_grid to that of the backbone."
+        )
+    return tuple(s // g for s, g in zip(size, grid, strict=True))
+
+
+def frames_of_tokens(inputs: Tensor, temporal_stride: int) -> Tensor:
+    """Put time into its own axis and keep the first frame of each token.
+
+    The target of a cube is computed on every ``temporal_stride``-th frame (paper, section 4.1).
+
+    Args:
+        inputs (Tensor): (N, C, H, W) or (N, C, T, H, W).
+        temporal_stride (int): Frames that one token covers.
+
+    Returns:
+        Tensor: A view (N, T', C, H, W).
+    """
+    if inputs.dim() == 4:
+        return inputs.unsqueeze(1)
+    return inputs[:, :, ::temporal_stride].transpose(1, 2)
+
+
+def expand_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
+    """Repeat a mask of the output's token grid onto the finer grid of the patch embedding.
+
+    Args:
+        mask (Tensor): (N, T', H', W'), True or non-zero where masked.
+        grid (Sequence[int]): The finer grid (T, H, W).
+
+    Returns:
+        Tensor: bool (N, T*H*W), row-major.
+
+    Raises:
+        ValueError: If ``grid`` is not a multiple of the mask's grid.
+    """
+    mask_grid = tuple(mask.shape[1:])
+    if mask.dim() != 4 or any(g % m for g, m in zip(grid, mask_grid, strict=False)):
+        raise ValueError(
+            f"The mask's token grid {mask_grid} does not fit the backbone's embedding grid "
+            f"{tuple(grid)}; set the mask generator's token_grid accordingly."
+        )
+    mask = mask.bool()
+    for dim, (g, m) in enumerate(zip(grid, mask_grid, strict=True), start=1):
+        if g != m:
+            mask = mask.repeat_interleave(g // m, dim=dim)
+    return mask.flatten(1)
+
+
+def replace_masked(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
+    """Put the learned mask token where the mask is set, before the transformer (paper, section 3).
+
+    Args:
+        tokens (Tensor): Embedded patches (N, L, C).
+        mask (Tensor): bool (N, L).
+        mask_token (Tensor): (1, 1, C).
+
+    Returns:
+        Tensor: (N, L, C), of the dtype of ``tokens``.
+    """
+    return torch.where(mask.unsqueeze(-1), mask_token.to(tokens.dtype), tokens)

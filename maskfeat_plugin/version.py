@@ -1,0 +1,3 @@
+"""The version of maskfeat_plugin, read by setup.py too."""
+
+__version__ = "0.1.0"
