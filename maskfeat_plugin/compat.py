@@ -112,9 +112,7 @@ class _DRNFinder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         if fullname not in (self._PACKAGE, self._MODULE):
             return None
-        return ModuleSpec(
-            fullname, self, origin="maskfeat_plugin.compat", is_package=fullname == self._PACKAGE
-        )
+        return ModuleSpec(fullname, self, origin="maskfeat_plugin.compat", is_package=fullname == self._PACKAGE)
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ != self._MODULE:

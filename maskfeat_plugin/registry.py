@@ -19,18 +19,14 @@ __all__ = [
 
 _SCOPE = "maskfeat"
 
-DATASETS = Registry(
-    "dataset", parent=_root.DATASETS, scope=_SCOPE, locations=["maskfeat_plugin.datasets"]
-)
+DATASETS = Registry("dataset", parent=_root.DATASETS, scope=_SCOPE, locations=["maskfeat_plugin.datasets"])
 TRANSFORMS = Registry(
     "transform",
     parent=_root.TRANSFORMS,
     scope=_SCOPE,
     locations=["maskfeat_plugin.datasets.transforms"],
 )
-MODELS = Registry(
-    "model", parent=_root.MODELS, scope=_SCOPE, locations=["maskfeat_plugin.models"]
-)
+MODELS = Registry("model", parent=_root.MODELS, scope=_SCOPE, locations=["maskfeat_plugin.models"])
 WEIGHT_INITIALIZERS = Registry(
     "weight initializer",
     parent=_root.WEIGHT_INITIALIZERS,
@@ -44,9 +40,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=_SCOPE,
     locations=["maskfeat_plugin.engine"],
 )
-METRICS = Registry(
-    "metric", parent=_root.METRICS, scope=_SCOPE, locations=["maskfeat_plugin.evaluation"]
-)
+METRICS = Registry("metric", parent=_root.METRICS, scope=_SCOPE, locations=["maskfeat_plugin.evaluation"])
 VISUALIZERS = Registry(
     "visualizer",
     parent=_root.VISUALIZERS,

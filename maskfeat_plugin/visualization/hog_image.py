@@ -61,8 +61,7 @@ def draw_hog(
     hog = to_numpy(hog).astype(np.float32)
     if hog.ndim not in (3, 4):
         raise ValueError(
-            "hog must be (C, nbins, rows, cols) or (nbins, rows, cols), "
-            f"got an array of shape {hog.shape}."
+            f"hog must be (C, nbins, rows, cols) or (nbins, rows, cols), got an array of shape {hog.shape}."
         )
     if hog.ndim == 4:
         hog = hog.mean(0) if reduce == "mean" else hog.max(0)
@@ -157,9 +156,7 @@ def assemble_hog(
     mask = grid_mask(mask)
     tokens = unflatten_hog(features, nbins, cells, channels)  # (M, C, nbins, u, v)
     if len(tokens) != mask.sum():
-        raise ValueError(
-            f"The mask sets {mask.sum()} tokens, but there are {len(tokens)} features."
-        )
+        raise ValueError(f"The mask sets {mask.sum()} tokens, but there are {len(tokens)} features.")
     steps, height, width = mask.shape
     u, v = cells
     shape = (steps, channels, nbins, height * u, width * v)
@@ -170,9 +167,7 @@ def assemble_hog(
         if grid.shape != shape:
             raise ValueError(f"base must be {shape}, got {grid.shape}.")
     # (T', C, nbins, H', u, W', v) -> (T', H', W', C, nbins, u, v), a view into grid
-    by_token = grid.reshape(steps, channels, nbins, height, u, width, v).transpose(
-        0, 3, 5, 1, 2, 4, 6
-    )
+    by_token = grid.reshape(steps, channels, nbins, height, u, width, v).transpose(0, 3, 5, 1, 2, 4, 6)
     by_token[mask] = tokens
     return grid
 
@@ -191,7 +186,5 @@ def grid_mask(mask: ArrayLike | torch.Tensor) -> np.ndarray:
     """
     mask = to_numpy(mask).astype(bool)
     if mask.ndim not in (2, 3):
-        raise ValueError(
-            f"A mask must be (H', W') or (T', H', W'), got an array of shape {mask.shape}."
-        )
+        raise ValueError(f"A mask must be (H', W') or (T', H', W'), got an array of shape {mask.shape}.")
     return mask[None] if mask.ndim == 2 else mask

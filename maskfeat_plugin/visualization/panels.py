@@ -189,8 +189,7 @@ def _input_frames(
     clip = inputs if inputs.ndim == 4 else inputs[:, None]  # (3, T, H, W)
     if any(s % g for s, g in zip(clip.shape[1:], mask.shape, strict=True)):
         raise ValueError(
-            f"The mask's token grid {mask.shape} does not divide the input size {clip.shape[1:]} "
-            "(T, H, W)."
+            f"The mask's token grid {mask.shape} does not divide the input size {clip.shape[1:]} (T, H, W)."
         )
     frames = clip[:, :: clip.shape[1] // mask.shape[0]].transpose(1, 2, 3, 0)  # (T', H, W, 3)
     if frames.dtype == np.uint8:

@@ -78,9 +78,7 @@ class Curve:
     def __post_init__(self) -> None:
         for name, (xs, ys) in self.series.items():
             if len(xs) != len(ys):
-                raise ValueError(
-                    f"Curve {self.title!r}: series {name!r} has {len(xs)} x and {len(ys)} y values."
-                )
+                raise ValueError(f"Curve {self.title!r}: series {name!r} has {len(xs)} x and {len(ys)} y values.")
         unknown = set(self.dashed) - set(self.series)
         if unknown:
             raise ValueError(

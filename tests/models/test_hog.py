@@ -13,9 +13,7 @@ def build(**kwargs):
     return MODELS.build(dict(type="maskfeat.HOGGenerator", **kwargs))
 
 
-@pytest.mark.parametrize(
-    ("nbins", "cell_size", "gaussian_window"), [(9, 8, 16), (9, 8, 0), (18, 4, 0)]
-)
+@pytest.mark.parametrize(("nbins", "cell_size", "gaussian_window"), [(9, 8, 16), (9, 8, 0), (18, 4, 0)])
 def test_equals_mmpretrain_on_its_grid(nbins, cell_size, gaussian_window):
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     peer = PeerHOGGenerator(nbins, cell_size, gaussian_window)(images)
@@ -41,9 +39,7 @@ def test_masked_tokens_equal_the_same_tokens_of_the_whole(cells, grid, cell_size
     hog = build(cell_size=cell_size, gaussian_window=window, patch_size=side)
     everything = hog(clips)
     assert everything.shape == (2, steps * rows * cols, 27 * cells**2)
-    torch.testing.assert_close(
-        hog(clips, mask), everything[mask.flatten(1)], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(hog(clips, mask), everything[mask.flatten(1)], atol=1e-6, rtol=0)
 
 
 def test_whole_images_and_tokens_hold_the_same_cells():

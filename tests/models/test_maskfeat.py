@@ -8,18 +8,14 @@ from mmengine.runner import save_checkpoint
 from maskfeat_plugin.registry import MODELS
 
 VIT = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
-MVIT = dict(
-    embed_dims=16, num_layers=3, num_heads=1, downscale_indices=[1], dim_mul_indices=[1, 2]
-)
+MVIT = dict(embed_dims=16, num_layers=3, num_heads=1, downscale_indices=[1], dim_mul_indices=[1, 2])
 
 
 def image_model(**backbone):
     return MODELS.build(
         dict(
             type="maskfeat.MaskFeat",
-            backbone=dict(
-                type="maskfeat.MaskedViT", arch=VIT, img_size=32, patch_size=8, **backbone
-            ),
+            backbone=dict(type="maskfeat.MaskedViT", arch=VIT, img_size=32, patch_size=8, **backbone),
             target_generator=dict(type="maskfeat.HOGGenerator", cell_size=4),
             neck=dict(type="maskfeat.RegressionNeck", in_channels=32, out_channels=108),
             head=dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss")),
@@ -49,12 +45,8 @@ def video_model(**backbone):
 def batch(kind, seed=0):
     generator = torch.Generator().manual_seed(seed)
     if kind == "image":
-        return torch.randn(2, 3, 32, 32, generator=generator), torch.rand(
-            2, 1, 4, 4, generator=generator
-        ) < 0.4
-    return torch.randn(2, 3, 4, 32, 32, generator=generator), torch.rand(
-        2, 2, 4, 4, generator=generator
-    ) < 0.4
+        return torch.randn(2, 3, 32, 32, generator=generator), torch.rand(2, 1, 4, 4, generator=generator) < 0.4
+    return torch.randn(2, 3, 4, 32, 32, generator=generator), torch.rand(2, 2, 4, 4, generator=generator) < 0.4
 
 
 BUILD = dict(image=image_model, video=video_model)
@@ -122,9 +114,7 @@ def test_without_a_mask_it_is_the_upstream_backbone(kind, tmp_path):
     model.init_weights()
     inputs, _ = batch(kind)
     save_checkpoint(dict(state_dict=model.state_dict()), str(tmp_path / "pretrained.pth"))
-    init_cfg = dict(
-        type="Pretrained", checkpoint=str(tmp_path / "pretrained.pth"), prefix="backbone."
-    )
+    init_cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "pretrained.pth"), prefix="backbone.")
     if kind == "image":
         cfg = dict(type="mmpretrain.VisionTransformer", arch=VIT, img_size=32, patch_size=8)
     else:
@@ -186,9 +176,7 @@ def test_bad_input_is_named(kind):
         model(inputs, mask=mask, mode="train")
     with pytest.raises(ValueError, match="not a multiple of the token stride"):
         model.backbone(inputs[..., :30], mask)
-    model.neck = MODELS.build(
-        dict(type="maskfeat.RegressionNeck", in_channels=model.neck.in_channels, out_channels=27)
-    )
+    model.neck = MODELS.build(dict(type="maskfeat.RegressionNeck", in_channels=model.neck.in_channels, out_channels=27))
     with pytest.raises(ValueError, match="set neck.out_channels=108"):
         model(inputs, mask=mask, mode="loss")
 
@@ -209,9 +197,7 @@ def test_bad_config_is_named(cfg, message):
         MODELS.build(cfg)
 
 
-@pytest.mark.parametrize(
-    ("arch", "depth", "channels"), [("maskfeat-small", 16, 768), ("maskfeat-large", 48, 1152)]
-)
+@pytest.mark.parametrize(("arch", "depth", "channels"), [("maskfeat-small", 16, 768), ("maskfeat-large", 48, 1152)])
 def test_pretraining_architectures_keep_14x14(arch, depth, channels):
     with torch.device("meta"):
         backbone = MODELS.build(dict(type="maskfeat.MaskedMViT", arch=arch))

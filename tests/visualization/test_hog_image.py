@@ -54,9 +54,7 @@ def test_a_vertical_edge_is_a_vertical_stroke():
 
 def test_agrees_with_skimage_on_a_photograph():
     image = camera()[32:480:2, 32:480:2] / 255.0  # (224, 224)
-    features, picture = skimage_hog(
-        image, 18, (16, 16), (1, 1), block_norm="L2", visualize=True, feature_vector=False
-    )
+    features, picture = skimage_hog(image, 18, (16, 16), (1, 1), block_norm="L2", visualize=True, feature_vector=False)
     # Its picture shows histograms before normalisation; give ours the same weights.
     norms = np.sqrt((picture.reshape(14, 16, 14, 16) ** 2).sum((1, 3)))
     ours = hog_of(image, nbins=18, cell_size=16)[0].numpy() * norms / norms.max()
@@ -122,9 +120,7 @@ def test_true_features_assemble_to_the_true_hog(cells, grid, nbins, seed):
     cell_mask = mask[0].repeat_interleave(u, 1).repeat_interleave(v, 2)[:, None, None]
     np.testing.assert_allclose(grid_of_masked, whole * cell_mask, atol=1e-6)
     visible = whole * ~cell_mask
-    np.testing.assert_allclose(
-        assemble_hog(features, mask[0], **arguments, base=visible), whole, atol=1e-6
-    )
+    np.testing.assert_allclose(assemble_hog(features, mask[0], **arguments, base=visible), whole, atol=1e-6)
     assert not visible[cell_mask.expand_as(visible)].any()  # base is left as it was
 
 
@@ -142,8 +138,6 @@ def test_misfits_are_named():
     with pytest.raises(ValueError, match="sets 4 tokens, but there are 2"):
         assemble_hog(torch.zeros(2, 108), mask, nbins=9, cells=(2, 2))
     with pytest.raises(ValueError, match="base"):
-        assemble_hog(
-            torch.zeros(4, 108), mask, nbins=9, cells=(2, 2), base=np.zeros((1, 3, 9, 2, 4))
-        )
+        assemble_hog(torch.zeros(4, 108), mask, nbins=9, cells=(2, 2), base=np.zeros((1, 3, 9, 2, 4)))
     with pytest.raises(ValueError, match="mask must be"):
         assemble_hog(torch.zeros(4, 108), torch.ones(4), nbins=9, cells=(2, 2))

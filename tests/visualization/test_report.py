@@ -99,9 +99,7 @@ def test_makes_no_request(written):
     assert "@import" not in html
     assert not page.all("script")
     assert not page.all("iframe")
-    (policy,) = [
-        m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"
-    ]
+    (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
 
 

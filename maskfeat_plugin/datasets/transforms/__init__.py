@@ -1,1 +1,19 @@
-"""TODO."""
+"""Transforms for data pipelines."""
+
+from .masking import (
+    BaseMaskGenerator,
+    BlockMaskGenerator,
+    CubeMaskGenerator,
+    FrameMaskGenerator,
+    RandomMaskGenerator,
+    TubeMaskGenerator,
+)
+
+__all__ = [
+    "BaseMaskGenerator",
+    "BlockMaskGenerator",
+    "CubeMaskGenerator",
+    "FrameMaskGenerator",
+    "RandomMaskGenerator",
+    "TubeMaskGenerator",
+]

@@ -15,15 +15,11 @@ def _key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: t
     """One-hot time, row and column of each key: (extra + T*H*W, T+H+W); extra tokens have none."""
     steps, rows, cols = grid
     t, h, w = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
-    code = torch.cat(
-        [F.one_hot(i.flatten(), n) for i, n in ((t, steps), (h, rows), (w, cols))], dim=1
-    )
+    code = torch.cat([F.one_hot(i.flatten(), n) for i, n in ((t, steps), (h, rows), (w, cols))], dim=1)
     return F.pad(code, (0, 0, extra_tokens, 0)).to(dtype)
 
 
-def _query_positions(
-    q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor, Tensor, Tensor]
-) -> Tensor:
+def _query_positions(q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Products of each query with the relative positions to every time, row and column of the keys.
 
     Args:

@@ -1,5 +1,7 @@
 """MViT with a mask token."""
 
+from collections import deque
+
 import torch
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
@@ -33,9 +35,7 @@ class MaskedMViT(MViT):
         trunc_normal_(self.mask_token, std=0.02)
         trunc_normal_(self.cls_token, std=0.02)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None
-    ) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
         """Encode clips.
 
         Args:
@@ -44,8 +44,8 @@ class MaskedMViT(MViT):
                 Defaults to None.
 
         Returns:
-            Tensor | tuple: With a mask the normalised tokens (N, T'*H'*W', C) of the last stage without class token; without,
-            what the parent returns.
+            Tensor | tuple: With a mask the normalised tokens (N, T'*H'*W', C) of the last stage without class token;
+            without, what the parent returns.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.
@@ -60,7 +60,6 @@ class MaskedMViT(MViT):
             )
         x, grid = self.patch_embed(x)  # (N, L, C) on the finer grid of the embedding
         x = replace_masked(x, expand_mask(mask, grid), self.mask_token)
-        for _, x, _grid in self._blocks(x, grid):
-            pass
+        _, tokens, _ = deque(self._blocks(x, grid), maxlen=1).pop()  # of the last block
         norm = getattr(self, f"norm{self.num_scales - 1}")
-        return norm(x[:, int(self.with_cls_token) :])
+        return norm(tokens[:, int(self.with_cls_token) :])

@@ -16,7 +16,8 @@ class MaskedViT(VisionTransformer):
     """``mmpretrain.VisionTransformer`` whose forward also takes a mask.
 
     The parameters are the parent's plus ``mask_token``, so that pre-trained weights load into the plain
-    ``mmpretrain.VisionTransformer`` by ``init_cfg=dict(type='Pretrained', prefix='backbone.')``. Without a mask it is the parent.
+    ``mmpretrain.VisionTransformer`` by ``init_cfg=dict(type='Pretrained', prefix='backbone.')``. Without a mask it is
+    the parent.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
@@ -72,8 +73,8 @@ class MaskedViT(VisionTransformer):
             mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden. Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: With a mask the normalised tokens (N, H'*W', C) without class token; without, what the
-            parent returns.
+            Tensor | tuple[Tensor, ...]: With a mask the normalised tokens (N, H'*W', C) without class token; without,
+            what the parent returns.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.

@@ -18,13 +18,14 @@ class MViT(_MViT):
     """``mmaction.MViT`` on fused attention, with mean pooling before the final norm.
 
     Usable wherever ``mmaction.MViT`` is; parameter names and results are the same. MaskFeat's architectures double the
-    channels in the MLP, hence ``dim_mul_in_attention=False`` by default (paper's release).
+    channels in the MLP, hence ``dim_mul_in_attention=False`` by default (as in the authors' release).
 
     Args:
-        arch (str | dict): Architecture of ``mmaction.MViT``, or "maskfeat-small" or "maskfeat-large", the pre-training variants
-            whose last stage keeps its resolution. Defaults to "small".
-        out_type (str): What the last output holds in the class token's place: "featmap", the class token as in mmaction2;
-            "avg_featmap", the normalised mean over all patch tokens, as the authors fine-tune. Defaults to "featmap".
+        arch (str | dict): Architecture of ``mmaction.MViT``, or "maskfeat-small" or "maskfeat-large", the
+            pre-training variants whose last stage keeps its resolution. Defaults to "small".
+        out_type (str): What the last output holds in the class token's place: "featmap", the class token as in
+            mmaction2; "avg_featmap", the normalised mean over all patch tokens, as the authors fine-tune. Defaults to
+            "featmap".
         dim_mul_in_attention (bool): Whether the channels grow in the attention instead of the MLP. Defaults to False.
         **kwargs: Everything else of ``mmaction.MViT``.
 
@@ -59,15 +60,12 @@ class MViT(_MViT):
     ) -> None:
         check_arch(arch, self.arch_zoo)
         if out_type not in OUT_TYPES:
-            raise ValueError(
-                f"backbone.out_type={out_type!r} is unknown; choose one of {OUT_TYPES}."
-            )
+            raise ValueError(f"backbone.out_type={out_type!r} is unknown; choose one of {OUT_TYPES}.")
         super().__init__(arch=arch, dim_mul_in_attention=dim_mul_in_attention, **kwargs)
         self.out_type = out_type
         spatial = 2 ** len(self.downscale_indices)
         self.token_stride = tuple(
-            s * d
-            for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
+            s * d for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
         )
         for block in self.blocks:
             # The subclass has no state of its own: only the forward changes, parameters and initialization stay.
@@ -94,15 +92,15 @@ class MViT(_MViT):
             x (Tensor): Normalised clips (N, 3, T, H, W).
 
         Returns:
-            tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT``, for each of ``out_scales`` the feature map (N, C, T', H', W')
-            or, with ``output_cls_token``, a list of it and a vector (N, C), see ``out_type``.
+            tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT``, for each of ``out_scales`` the feature map (N, C,
+            T', H', W') or, with ``output_cls_token``, a list of it and a vector (N, C), see ``out_type``.
         """
         x, grid = self.patch_embed(x)  # (N, L, C)
         outs = []
-        for i, x, grid in self._blocks(x, grid):
+        for i, tokens, out_grid in self._blocks(x, grid):
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
-                outs.append(self._format_output(x, grid, getattr(self, f"norm{scale}")))
+                outs.append(self._format_output(tokens, out_grid, getattr(self, f"norm{scale}")))
         return tuple(outs)
 
     def _blocks(self, x: Tensor, grid: Grid):

@@ -8,13 +8,13 @@ from maskfeat_plugin.registry import MODELS
 
 @MODELS.register_module()
 class RegressionNeck(BaseModule):
-    """One linear layer from a token to its predicted features (paper, section 3.1).
+    """One linear layer from a token to its predicted features (MaskFeat paper).
 
     Args:
         in_channels (int): Channels C of the backbone's tokens.
         out_channels (int): Channels D of the target, e.g. 108 for HOG of 2 x 2 cells, 9 bins and 3 colours.
-        init_cfg (dict, optional): Initialization config. Defaults to truncated normal weights of standard deviation 0.02
-            and zero bias.
+        init_cfg (dict, optional): Initialization config. Defaults to truncated normal weights of standard deviation
+            0.02 and zero bias.
 
     Raises:
         ValueError: If a number of channels is not positive.

@@ -13,7 +13,7 @@ from maskfeat_plugin.registry import MODELS
 
 @MODELS.register_module()
 class MaskFeat(BaseSelfSupervisor):
-    """Masked feature prediction for images and clips alike (paper, section 3).
+    """Masked feature prediction for images and clips alike (MaskFeat paper).
 
     Masked tokens are replaced by a learned one, the backbone sees all of them, and the neck predicts the target
     features of the masked ones. An image is a clip with a token grid of one time step.

@@ -10,7 +10,8 @@ from torch import Tensor
 class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
     """Computes, without gradient, what the masked tokens have to predict.
 
-    A subclass implements :meth:`generate`. It never learns the size of the grid from its configuration: the mask has it.
+    A subclass implements :meth:`generate`. It never learns the size of the grid from its configuration: the mask has
+    it.
 
     Args:
         patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
@@ -18,9 +19,7 @@ class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
-    def __init__(
-        self, patch_size: int = 16, temporal_stride: int = 2, init_cfg: dict | None = None
-    ) -> None:
+    def __init__(self, patch_size: int = 16, temporal_stride: int = 2, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.patch_size = patch_size
         self.temporal_stride = temporal_stride

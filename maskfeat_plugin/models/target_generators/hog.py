@@ -14,7 +14,7 @@ from .base import BaseTargetGenerator
 
 @MODELS.register_module()
 class HOGGenerator(BaseTargetGenerator):
-    """HOG features of the masked tokens (paper, section 3.2).
+    """HOG features of the masked tokens (MaskFeat paper).
 
     Gradients are Sobel differences of each colour channel, orientations are unsigned, each pixel votes with its
     magnitude for one of ``nbins`` bins of its cell, and each cell's histogram is L2-normalised. Given a mask, only the
@@ -50,9 +50,7 @@ class HOGGenerator(BaseTargetGenerator):
             ("gaussian_window", gaussian_window, 0),
         ):
             if not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"target_generator.{name} must be an integer of at least {least}, got {value!r}."
-                )
+                raise ValueError(f"target_generator.{name} must be an integer of at least {least}, got {value!r}.")
         self.nbins = nbins
         self.cell_size = cell_size
         self.gaussian_window = gaussian_window

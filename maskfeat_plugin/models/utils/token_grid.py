@@ -18,9 +18,7 @@ def check_arch(arch: str | dict, choices: Iterable[str]) -> None:
     """
     choices = sorted(choices)
     if isinstance(arch, str) and arch.lower() not in choices:
-        raise ValueError(
-            f"backbone.arch={arch!r} is unknown; choose one of {choices} or give a dict of settings."
-        )
+        raise ValueError(f"backbone.arch={arch!r} is unknown; choose one of {choices} or give a dict of settings.")
 
 
 def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tuple[int, ...]:
@@ -61,9 +59,7 @@ def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
     """
     size = tuple(inputs.shape[2:]) if inputs.dim() == 5 else (1, *inputs.shape[2:])
     if mask.dim() != 4 or mask.shape[0] != inputs.shape[0]:
-        raise ValueError(
-            f"The mask must be (N, T', H', W') with N={inputs.shape[0]}, got {tuple(mask.shape)}."
-        )
+        raise ValueError(f"The mask must be (N, T', H', W') with N={inputs.shape[0]}, got {tuple(mask.shape)}.")
     grid = tuple(mask.shape[1:])
     if any(s % g for s, g in zip(size, grid, strict=True)):
         raise ValueError(
@@ -76,7 +72,7 @@ def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
 def frames_of_tokens(inputs: Tensor, temporal_stride: int) -> Tensor:
     """Put time into its own axis and keep the first frame of each token.
 
-    The target of a cube is computed on every ``temporal_stride``-th frame (paper, section 4.1).
+    The target of a cube is computed on every ``temporal_stride``-th frame (MaskFeat paper).
 
     Args:
         inputs (Tensor): (N, C, H, W) or (N, C, T, H, W).
@@ -117,7 +113,7 @@ def expand_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def replace_masked(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Put the learned mask token where the mask is set, before the transformer (paper, section 3).
+    """Put the learned mask token where the mask is set, before the transformer (MaskFeat paper).
 
     Args:
         tokens (Tensor): Embedded patches (N, L, C).

@@ -1,0 +1,59 @@
+# make demo and make test are all a user needs; both set up .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt
+STAMP  := $(VENV)/.setup-done
+REQUIREMENTS := $(wildcard requirements/*.txt)
+# Test processes; each takes up to 4 GB and one core.
+JOBS   ?= 2
+
+.PHONY: help setup demo demo-weights test bench lint format clean
+
+help:
+	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html"
+	@echo "make test          lint and run every test"
+	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
+	@echo "make demo-weights  train the demo's shipped weights anew"
+	@echo "make setup         make .venv with everything in it (done by the others)"
+	@echo "make lint          ruff check and ruff format --check"
+
+setup: $(STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: Python 3.11 or later is needed, '$(PYTHON)' is not; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(BIN)/python $(REQUIREMENTS) setup.py pyproject.toml tools/setup/install_mmcv.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) -r requirements/build.txt -r requirements/runtime.txt
+	$(UV) -r requirements/openmmlab.txt -r requirements/demo.txt -r requirements/tests.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/setup/install_mmcv.py
+	$(UV) --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+demo-weights: setup
+	$(BIN)/python tools/demo.py --make-weights
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+bench: setup
+	$(BIN)/python tools/benchmark.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info work_dirs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""Data sets and transforms."""
+
+from . import transforms
+
+__all__ = ["transforms"]

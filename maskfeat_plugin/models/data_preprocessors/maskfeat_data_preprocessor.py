@@ -1,0 +1,112 @@
+"""From packed samples to a normalised batch with masks."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskFeatDataPreprocessor(BaseDataPreprocessor):
+    """Moves a batch of images or clips to the device as uint8, normalises it there and stacks the masks.
+
+    Takes what ``mmpretrain.PackInputs`` and ``mmaction.PackActionInputs`` make, as mmengine's ``pseudo_collate``
+    (lists) or ``default_collate`` (stacked) joins it. A sample with M clips becomes M rows of the batch.
+
+    Args:
+        mean (Sequence[float] | float): Mean of each channel, in RGB order if ``to_rgb``, on the scale 0 to 255.
+            Defaults to ImageNet's, as in the authors' image recipe; their video recipe has 114.75 for all.
+        std (Sequence[float] | float): Standard deviation of each channel. Defaults to ImageNet's; 57.375 in the video
+            recipe.
+        to_rgb (bool): Whether to reverse the channels, for images that mmcv decodes to BGR. Decord and PyAV give RGB.
+            Defaults to False.
+        non_blocking (bool): Whether the copy to the device may overlap with computation. Defaults to True.
+
+    Raises:
+        ValueError: If ``mean`` or ``std`` has another length than 3 (or 1), or ``std`` is not positive.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | float = (123.675, 116.28, 103.53),
+        std: Sequence[float] | float = (58.395, 57.12, 57.375),
+        to_rgb: bool = False,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        self.to_rgb = to_rgb
+        for key, values in (("mean", mean), ("std", std)):
+            values = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
+            if len(values) not in (1, 3):
+                raise ValueError(f"data_preprocessor.{key} needs 1 or 3 numbers, one a channel, got {len(values)}.")
+            if key == "std" and not bool((values > 0).all()):
+                raise ValueError(f"data_preprocessor.std must be positive, got {values.tolist()}.")
+            self.register_buffer(key, values.view(-1, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare a batch.
+
+        Args:
+            data (dict): ``inputs``, a tensor or a list of N tensors, uint8 or float: images (3, H, W), clips (3, T,
+                H, W) or several clips (M, 3, T, H, W); and ``data_samples``, a list of N samples or None.
+            training (bool): Unused: training and testing need the same.
+
+        Returns:
+            dict: ``inputs``, float32 (N, 3, H, W) or (N*M, 3, T, H, W); ``data_samples`` as they came; and, if the
+                samples hold masks,
+            ``mask``, bool (N, 1, H', W') or (N*M, T', H', W').
+
+        Raises:
+            ValueError: If the inputs differ in size, are no RGB images or clips, or the masks are not one a row.
+        """
+        data = self.cast_data(data)
+        inputs = self._stack(data["inputs"])
+        if self.to_rgb:
+            inputs = inputs.flip(1)
+        shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
+        inputs = inputs.float().sub_(self.mean.view(shape)).div_(self.std.view(shape))
+        samples = data.get("data_samples")
+        batch = dict(inputs=inputs, data_samples=samples)
+        if samples and "mask" in samples[0]:
+            batch["mask"] = self._stack_masks([s.mask for s in samples], inputs)
+        return batch
+
+    def _stack(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        """One tensor (N, 3, H, W) or (N*M, 3, T, H, W)."""
+        if not isinstance(inputs, Tensor):
+            if len({x.shape for x in inputs}) > 1:
+                raise ValueError(
+                    f"The batch holds samples of several sizes, {sorted({tuple(x.shape) for x in inputs})}; "
+                    "crop or resize them to one size in the pipeline (RandomResizedCrop, Resize)."
+                )
+            inputs = torch.stack(tuple(inputs))
+        if inputs.dim() == 6:
+            inputs = inputs.flatten(0, 1)  # (N, M, 3, T, H, W) -> (N*M, 3, T, H, W)
+        if inputs.dim() not in (4, 5) or inputs.shape[1] != 3:
+            raise ValueError(
+                f"Inputs must be images (N, 3, H, W) or clips (N, 3, T, H, W), got {tuple(inputs.shape)}; "
+                "clips are packed after FormatShape(input_format='NCTHW')."
+            )
+        # float() of a float tensor is the caller's own tensor, which must not be normalised in place
+        return inputs.clone() if inputs.is_floating_point() else inputs
+
+    def _stack_masks(self, masks: Sequence, inputs: Tensor) -> Tensor:
+        """Masks of any packing, (H', W'), (T', H', W') or (M, T', H', W') each, as bool (rows, T', H', W')."""
+        masks = [torch.as_tensor(m) for m in masks]
+        if len({m.shape for m in masks}) > 1:
+            raise ValueError(f"The masks of a batch have several grids, {sorted({tuple(m.shape) for m in masks})}.")
+        mask = torch.stack(masks).to(inputs.device, torch.bool, non_blocking=True)
+        if mask.dim() == 5:
+            mask = mask.flatten(0, 1)  # (N, M, T', H', W') -> (N*M, T', H', W')
+        elif mask.dim() == 3:
+            mask = mask.unsqueeze(1)  # (N, H', W') -> (N, 1, H', W')
+        if mask.dim() != 4 or len(mask) != len(inputs):
+            raise ValueError(
+                f"There are masks of the shape {tuple(mask.shape)} for {len(inputs)} inputs; place the mask generator "
+                "after FormatShape, so that it draws one mask for each clip."
+            )
+        return mask
