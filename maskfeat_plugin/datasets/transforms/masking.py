@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from math import exp, log, prod, sqrt
+from math import log, prod
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -10,6 +10,11 @@ from mmcv.transforms import BaseTransform
 from maskfeat_plugin.registry import TRANSFORMS
 
 Grid = tuple[int, ...]
+
+# Blocks that may fail to fit, one after another, before single places fill up the rest.
+_ATTEMPTS = 100
+# Blocks drawn at a time, because numpy draws 16 numbers as fast as one.
+_CANDIDATES = 16
 
 
 class BaseMaskGenerator(BaseTransform):
@@ -155,8 +160,6 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
         seed (int, optional): See :class:`BaseMaskGenerator`. Defaults to None.
     """
 
-    attempts: int  # how many blocks are tried before drawing ends
-
     def __init__(
         self,
         token_grid: Sequence[int],
@@ -196,30 +199,50 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
         Returns:
             np.ndarray: bool (steps, H'', W'') with ``total`` places covered.
         """
-        height, width = self.window_size[-2:]
-        mask = np.zeros((steps, height, width), bool)
+        mask = np.zeros((steps, *self.window_size[-2:]), bool)
         count, failures = 0, 0
-        while count < total and failures < self.attempts:
-            t, h, w = self._draw_size(rng, steps)
+        candidates: list[tuple[slice, slice, slice] | None] = []
+        while count < total and failures < _ATTEMPTS:
+            if not candidates:
+                candidates = self._draw_candidates(rng, mask.shape, self.greatest_area(total - count))
+            place = candidates.pop()
             failures += 1
-            if h >= height or w >= width:  # BEiT's blocks never span a side
+            if place is None:
                 continue
-            front, top, left = (int(rng.integers(n + 1)) for n in (steps - t, height - h, width - w))
-            block = mask[front : front + t, top : top + h, left : left + w]
+            block = mask[place]
             added = block.size - int(np.count_nonzero(block))
             if 0 < added <= total - count:
                 block[:] = True
                 count += added
                 failures = 0
+                candidates.clear()
         free = np.flatnonzero(~mask)
         mask.reshape(-1)[rng.permutation(free)[: total - count]] = True
         return mask
 
-    def _draw_size(self, rng: np.random.Generator, steps: int) -> tuple[int, int, int]:
-        area = rng.uniform(self.min_num_patches, self.max_num_patches)
-        aspect = exp(rng.uniform(self.log_aspect, -self.log_aspect))
-        t = int(rng.integers(1, steps + 1))
-        return t, max(1, round(sqrt(area * aspect))), max(1, round(sqrt(area / aspect)))
+    def greatest_area(self, remaining: int) -> int:
+        """Bound of a block's area when ``remaining`` places are left to cover: BEiT draws no larger one."""
+        return min(remaining, self.max_num_patches)
+
+    def _draw_candidates(
+        self, rng: np.random.Generator, grid: Grid, greatest: int
+    ) -> list[tuple[slice, slice, slice] | None]:
+        """Places of random blocks on a grid (steps, H'', W''), None for a block as large as a side."""
+        steps, height, width = grid
+        bounds = sorted((self.min_num_patches, greatest))
+        area = rng.uniform(*bounds, _CANDIDATES)
+        aspect = np.exp(rng.uniform(self.log_aspect, -self.log_aspect, _CANDIDATES))
+        size = np.empty((3, _CANDIDATES), int)
+        size[0] = rng.integers(1, steps + 1, _CANDIDATES)
+        size[1] = np.maximum(np.rint(np.sqrt(area * aspect)), 1)
+        size[2] = np.maximum(np.rint(np.sqrt(area / aspect)), 1)
+        room = np.array(grid)[:, None] - size  # (3, candidates)
+        start = (rng.random(size.shape) * (room + 1)).astype(int)
+        fits = (room[1:] > 0).all(0)  # BEiT's blocks never span a side
+        return [
+            tuple(slice(i, i + n) for i, n in zip(first, extent, strict=True)) if ok else None
+            for first, extent, ok in zip(start.T.tolist(), size.T.tolist(), fits.tolist(), strict=True)
+        ]
 
 
 @TRANSFORMS.register_module()
@@ -234,7 +257,6 @@ class BlockMaskGenerator(_BlockwiseMaskGenerator):
     """
 
     dims = (2,)
-    attempts = 10
 
     def default_area(self) -> tuple[int, int]:
         """Area of a block from a fifth of the tokens to hide up to all of them."""
@@ -259,7 +281,6 @@ class TubeMaskGenerator(_BlockwiseMaskGenerator):
     """
 
     dims = (3,)
-    attempts = 10
 
     def default_area(self) -> tuple[int, int]:
         """Area of a block from a fifth of the tokens to hide in a time step up to all of these."""
@@ -284,12 +305,15 @@ class CubeMaskGenerator(_BlockwiseMaskGenerator):
     """
 
     dims = (3,)
-    attempts = 100
 
     def default_area(self) -> tuple[int, int]:
         """Spatial area of a cube from a fifth of a time step up to a whole one."""
         area = prod(self.window_size[1:])
         return area // 5, area
+
+    def greatest_area(self, remaining: int) -> int:
+        """Bound of a cube's spatial area, whatever is left: its volume is compared with that."""
+        return self.max_num_patches
 
     def generate(self, rng: np.random.Generator) -> np.ndarray:
         """Draw one mask, see :class:`BaseMaskGenerator`."""
