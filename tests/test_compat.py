@@ -1,0 +1,131 @@
+"""Each repair of an upstream release: it works, it is needed, and it is off where it is not."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import save_checkpoint
+
+from maskfeat_plugin import compat
+
+DRN, WEIGHTS_ONLY = compat.ENTRIES
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+
+
+def test_each_entry_names_its_issue_and_versions():
+    assert {e.name for e in compat.ENTRIES} == set(compat.active())
+    for entry in compat.ENTRIES:
+        assert entry.issue.startswith("open-mmlab/") and "#" in entry.issue
+        assert entry.affected and entry.__doc__.count("#") >= 1
+
+
+@pytest.mark.slow
+def test_mmaction_imports_with_the_plugin_and_only_then():
+    alone = run_python("import mmaction.models")
+    assert alone.returncode and "drn" in alone.stderr
+    code = "import maskfeat_plugin; from mmaction.models import MViT, Recognizer3D; print('works')"
+    assert run_python(code).stdout.strip().endswith("works")
+
+
+def test_the_missing_model_says_so_when_built():
+    from mmaction.registry import MODELS
+
+    with pytest.raises(ImportError, match="mmaction2#2714"):
+        MODELS.build(dict(type="mmaction.DRN"))
+
+
+def test_drn_is_left_alone_where_the_module_exists(tmp_path, monkeypatch):
+    package = tmp_path / "mmaction" / "models" / "localizers" / "drn"
+    package.mkdir(parents=True)
+    (tmp_path / "mmaction" / "__init__.py").touch()
+    (package / "drn.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mmaction", raising=False)
+    assert not DRN.is_needed()
+
+
+@pytest.mark.parametrize("entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine")])
+def test_other_versions_are_left_alone(entry, other, monkeypatch):
+    real = compat.version
+    monkeypatch.setattr(compat, "version", lambda name: "99.0" if name == other else real(name))
+    assert not entry.is_needed()
+    monkeypatch.undo()
+    assert entry.is_needed() or entry.is_active()
+
+
+def test_mmengine_checkpoints_load_with_weights_only(tmp_path):
+    history = HistoryBuffer()
+    for value in (1.0, 2.0, 4.0):
+        history.update(value)
+    checkpoint = dict(
+        state_dict=dict(w=torch.ones(2)),
+        message_hub=dict(log_scalars={"train/loss": history}, runtime_info=dict(iter=np.int64(3), lr=np.float64(0.1))),
+        meta=dict(seed=1),
+    )
+    path = str(tmp_path / "checkpoint.pth")
+    save_checkpoint(checkpoint, path)
+    loaded = torch.load(path, weights_only=True)
+    buffer = loaded["message_hub"]["log_scalars"]["train/loss"]
+    assert buffer.mean() == pytest.approx(7 / 3) and buffer.current() == 4
+    assert loaded["message_hub"]["runtime_info"]["iter"] == 3
+
+
+def test_without_the_plugin_they_do_not(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save(HistoryBuffer(), path)
+    code = f"import torch\ntorch.load({str(path)!r}, weights_only=True)"
+    done = run_python(code)
+    assert done.returncode and "HistoryBuffer" in done.stderr
+
+
+class Evil:
+    """Runs a command when unpickled by an unsafe loader."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        (os.system, ("touch PWNED",)),
+        (getattr, (HistoryBuffer, "__init__")),
+        (getattr, (HistoryBuffer, "register_statistics")),
+        (getattr, (np.dtype, "__reduce__")),
+    ],
+    ids=["system", "init", "register", "dtype"],
+)
+def test_the_safety_stays_on(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = io.BytesIO()
+    torch.save(dict(state_dict=Evil(call)), file)
+    file.seek(0)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_torchs_default_is_not_changed():
+    file = io.BytesIO()
+    torch.save(Evil((os.getcwd, ())), file)
+    file.seek(0)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file)
+
+
+def test_applying_again_changes_nothing():
+    finders, safe = len(sys.meta_path), len(torch.serialization.get_safe_globals())
+    compat.apply()
+    assert (len(sys.meta_path), len(torch.serialization.get_safe_globals())) == (finders, safe)
