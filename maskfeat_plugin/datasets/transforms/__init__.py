@@ -1,5 +1,6 @@
 """Transforms for data pipelines."""
 
+from .caching import Cached
 from .masking import (
     BaseMaskGenerator,
     BlockMaskGenerator,
@@ -12,6 +13,7 @@ from .masking import (
 __all__ = [
     "BaseMaskGenerator",
     "BlockMaskGenerator",
+    "Cached",
     "CubeMaskGenerator",
     "FrameMaskGenerator",
     "RandomMaskGenerator",

@@ -1,0 +1,82 @@
+"""Which digit is it? A tiny ViT learns the digits of MovingDigits, in mmpretrain, from few labels.
+
+From scratch as it stands; from pre-trained weights with
+``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
+"""
+
+custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
+default_scope = "mmpretrain"
+
+data_root = "data/moving_digits/"
+max_iters = 500
+
+model = dict(
+    type="ImageClassifier",
+    data_preprocessor=dict(num_classes=10, mean=[114.75] * 3, std=[57.375] * 3, to_rgb=True),
+    backbone=dict(
+        type="VisionTransformer",
+        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
+        img_size=32,
+        patch_size=8,
+        out_type="avg_featmap",
+        final_norm=False,
+    ),
+    head=dict(type="LinearClsHead", in_channels=96, num_classes=10, loss=dict(type="CrossEntropyLoss")),
+)
+
+# The random part of the pipeline comes after what is kept in memory.
+read_image = dict(
+    type="maskfeat.Cached",
+    transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(36, 36), interpolation="area")],
+)
+train_pipeline = [read_image, dict(type="RandomCrop", crop_size=32), dict(type="PackInputs")]
+test_pipeline = [read_image, dict(type="CenterCrop", crop_size=32), dict(type="PackInputs")]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="CustomDataset",
+        data_root=data_root,
+        ann_file="annotations/image_train_500_seed0.txt",
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CustomDataset", data_root=data_root, ann_file="annotations/image_val.txt", pipeline=test_pipeline
+    ),
+)
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="CustomDataset", data_root=data_root, ann_file="annotations/image_test.txt", pipeline=test_pipeline
+    ),
+)
+val_evaluator = dict(type="Accuracy", topk=1)
+test_evaluator = val_evaluator
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict()
+test_cfg = dict()
+
+optim_wrapper = dict(
+    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, T_max=max_iters - 50, eta_min_ratio=0.01),
+]
+
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=50),
+    checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)

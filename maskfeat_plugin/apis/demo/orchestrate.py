@@ -1,0 +1,142 @@
+"""The whole demo: the data, both tasks side by side, the table and the page."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits
+
+from .report import format_table, make_report, verdict
+from .tasks import DATA_ROOT, ROOT, TASKS, WORK_DIR, Task
+from .train import export_weights, pretrain
+
+DATA = MovingDigitsConfig()
+# What a line begins with that one of the two processes has for the user.
+PROGRESS = "> "
+
+
+class DemoError(RuntimeError):
+    """A part of the demo failed; the text says which and why."""
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def say_progress(text: str) -> None:
+    """Print a line that the process above passes on; anything else is noise of the libraries."""
+    say(PROGRESS + text)
+
+
+def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> Path:
+    """Build the data, run both tasks in a process each, print the table and write the page.
+
+    Args:
+        work_dir (Path): Where everything but the data is written.
+        data_root (Path): Root of MovingDigits.
+
+    Returns:
+        Path: The page.
+
+    Raises:
+        DemoError: If a task failed.
+    """
+    start = time.monotonic()
+    work_dir.mkdir(parents=True, exist_ok=True)
+    build_moving_digits(data_root, DATA)
+    say("Pre-training and fine-tuning for both tasks, side by side:")
+    _run_side_by_side([["--task", name] for name in TASKS], work_dir)
+    results = {name: json.loads((work_dir / name / "results.json").read_text()) for name in TASKS}
+    page = make_report(results, work_dir / "report.html", time.monotonic() - start, data_root)
+    say("\nTop-1 accuracy in percent on the test split, mean ± standard deviation over 3 seeds:\n")
+    say(format_table(results) + "\n")
+    say("\n".join(verdict(results)))
+    say(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Loss curves and pictures: {page}")
+    return page
+
+
+def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None:
+    """Train the shipped weights anew: the demo's pre-training, longer.
+
+    Args:
+        work_dir (Path): Where the runs write.
+        data_root (Path): Root of MovingDigits.
+
+    Raises:
+        DemoError: If a run failed.
+    """
+    build_moving_digits(data_root, DATA)
+    _run_side_by_side([["--make-weights", "--task", name] for name in TASKS], work_dir)
+
+
+def make_weights_of(task: Task, work_dir: Path, data_root: Path = DATA_ROOT) -> Path:
+    """Train and export the shipped weights of one task.
+
+    Args:
+        task (Task): The task.
+        work_dir (Path): Where the run writes.
+        data_root (Path): Root of MovingDigits.
+
+    Returns:
+        Path: The weights in the repository.
+    """
+    run = pretrain(task, task.long_config, work_dir / "long_pretraining", say_progress, data_root)
+    source = f"make demo-weights ({task.long_config})"
+    export_weights(run["checkpoint"], task.shipped_weights, source, run["max_iters"])
+    say_progress(
+        f"{task.name}: {run['max_iters']} steps in {run['seconds'] / 60:.0f} minutes, written to {task.shipped_weights}"
+    )
+    return task.shipped_weights
+
+
+def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:
+    """Run ``tools/demo.py`` with each list of arguments at a time, in a process each, and pass on what they print."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // len(arguments)))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "demo.py"), "--work-dir", str(work_dir)]
+    processes = [
+        subprocess.Popen(
+            [*command, *extra], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for extra in arguments
+    ]
+    tails: list[list[str]] = [[] for _ in processes]
+    readers = [
+        threading.Thread(target=_pass_on, args=(process, tail), daemon=True)
+        for process, tail in zip(processes, tails, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        while any(process.poll() is None for process in processes):
+            if any(process.poll() for process in processes):
+                break
+            time.sleep(0.2)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        for process, reader in zip(processes, readers, strict=True):
+            process.wait()
+            reader.join()
+    for extra, process, tail in zip(arguments, processes, tails, strict=True):
+        if process.returncode > 0:
+            raise DemoError(f"{' '.join(extra)} failed; its last lines:\n" + "\n".join(tail[-15:]))
+
+
+def _pass_on(process: subprocess.Popen, tail: list[str]) -> None:
+    """Print a process's progress and keep what else it writes, for an error message."""
+    for line in process.stdout:
+        line = line.rstrip()
+        if line.startswith(PROGRESS):
+            say(line.removeprefix(PROGRESS))
+        else:
+            tail.append(line)
+            del tail[:-100]

@@ -1,0 +1,253 @@
+"""One task of the demo, run by mmengine: pre-training, then fine-tuning from each start with each seed."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, load_checkpoint
+from mmengine.utils import import_modules_from_strings
+
+from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SEEDS, SHIPPED, Task
+
+Say = Callable[[str], None]
+
+
+class ProgressHook(Hook):
+    """Says every few seconds how far training is and when it will be done.
+
+    Args:
+        say (Callable[[str], None]): Takes a line.
+        title (str): What is being trained.
+        interval (float): Seconds between lines. Defaults to 10.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, say: Say, title: str, interval: float = 10.0) -> None:
+        self.say = say
+        self.title = title
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._start = self._last = time.monotonic()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Say a line if it is time."""
+        now = time.monotonic()
+        done = runner.iter + 1
+        if now - self._last < self.interval and done < runner.max_iters:
+            return
+        self._last = now
+        remaining = (now - self._start) / done * (runner.max_iters - done)
+        scalars = runner.message_hub.log_scalars
+        text = f"loss {scalars['train/loss'].mean(50):.4f}"
+        if "train/baseline" in scalars:
+            text += f" (predicting the mean: {scalars['train/baseline'].mean(50):.4f})"
+        self.say(f"{self.title}: step {done} of {runner.max_iters}, {text}, about {remaining:.0f} s left")
+
+
+def load_config(name: str, work_dir: Path, data_root: Path = DATA_ROOT, options: dict | None = None) -> Config:
+    """Read a config of ``configs/demo`` and point it at its data and folder.
+
+    Args:
+        name (str): File in ``configs/demo``.
+        work_dir (Path): Where the run writes.
+        data_root (Path): Root of MovingDigits. Defaults to the demo's.
+        options (dict, optional): Further keys to set, as ``--cfg-options``. Defaults to None.
+
+    Returns:
+        Config: Ready for ``Runner.from_cfg``.
+    """
+    root = f"{data_root}/"
+    config = Config.fromfile(CONFIGS / name)
+    import_modules_from_strings(**config.custom_imports)
+    _replace_root(config._cfg_dict, config.data_root, root)
+    config.work_dir = str(work_dir)
+    # mmengine keeps its loggers, message hubs and visualizers by this name
+    config.experiment_name = f"{Path(name).stem}_{work_dir.name}_{time.monotonic_ns()}"
+    config.log_level = "ERROR"
+    config.merge_from_dict(options or {})
+    return config
+
+
+def _replace_root(node: dict | list, old: str, new: str) -> None:
+    """Let every path below ``data_root`` begin with the new one."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, str) and value.startswith(old):
+            node[key] = new + value[len(old) :]
+        elif isinstance(value, dict | list):
+            _replace_root(value, old, new)
+
+
+def pretrain(
+    task: Task, config_name: str, work_dir: Path, say: Say, data_root: Path = DATA_ROOT, options: dict | None = None
+) -> dict:
+    """Pre-train without labels.
+
+    Args:
+        task (Task): What for.
+        config_name (str): File in ``configs/demo``.
+        work_dir (Path): Where the run writes.
+        say (Callable[[str], None]): Takes lines of progress.
+        data_root (Path): Root of MovingDigits.
+        options (dict, optional): Further keys of the config to set. Defaults to None.
+
+    Returns:
+        dict: ``checkpoint`` (str), ``seconds`` (float), ``steps`` (list[int]), ``loss`` and ``baseline``
+            (list[float]) smoothed over
+        50 steps.
+    """
+    runner = Runner.from_cfg(load_config(config_name, work_dir, data_root, options))
+    runner.register_hook(ProgressHook(say, f"{task.name}: pre-training"))
+    start = time.monotonic()
+    runner.train()
+    seconds = time.monotonic() - start
+    scalars = runner.message_hub.log_scalars
+    curve = {key: _smooth(scalars[f"train/{key}"].data[0]) for key in ("loss", "baseline")}
+    steps = np.linspace(1, runner.max_iters, len(curve["loss"])).round().astype(int).tolist()
+    checkpoint = str(work_dir / f"iter_{runner.max_iters}.pth")
+    return dict(checkpoint=checkpoint, seconds=seconds, max_iters=runner.max_iters, steps=steps, **curve)
+
+
+def _smooth(values: Sequence[float], width: int = 50, points: int = 200) -> list[float]:
+    """Mean over the last ``width`` values at up to ``points`` places."""
+    values = np.asarray(values, np.float64)
+    total = np.concatenate(([0.0], values.cumsum()))
+    ends = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
+    starts = np.maximum(ends - width, 0)
+    return ((total[ends] - total[starts]) / (ends - starts)).tolist()
+
+
+def finetune(
+    task: Task,
+    checkpoint: str | None,
+    seed: int,
+    work_dir: Path,
+    say: Say,
+    data_root: Path = DATA_ROOT,
+    options: dict | None = None,
+) -> float:
+    """Fine-tune on few labels and evaluate on the test split, with the framework's own data set, head and metric.
+
+    Args:
+        task (Task): The task.
+        checkpoint (str, optional): Pre-trained weights, None to start from scratch.
+        seed (int): Chooses the labelled samples and the randomness of the training.
+        work_dir (Path): Where the run writes.
+        say (Callable[[str], None]): Takes lines of progress.
+        data_root (Path): Root of MovingDigits.
+        options (dict, optional): Further keys of the config to set. Defaults to None.
+
+    Returns:
+        float: Top-1 accuracy in percent.
+    """
+    config = load_config(task.finetune_config, work_dir, data_root, options)
+    dataset = config.train_dataloader.dataset
+    labelled = task.annotation_file(seed)
+    dataset.ann_file = labelled if "data_root" in dataset else f"{data_root}/{labelled}"
+    config.randomness = dict(seed=seed)
+    if checkpoint:
+        config.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=checkpoint)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(ProgressHook(say, work_dir.name))
+    runner.train()
+    accuracy = runner.test()[task.metric] * task.scale
+    say(f"{work_dir.name}: {accuracy:.1f} % of the test split are right")
+    return accuracy
+
+
+def run_task(task: Task, work_dir: Path, say: Say, data_root: Path = DATA_ROOT) -> dict:
+    """Everything for one task; the outcome is also written to ``results.json``.
+
+    Args:
+        task (Task): The task.
+        work_dir (Path): Where the runs write.
+        say (Callable[[str], None]): Takes lines of progress.
+        data_root (Path): Root of MovingDigits. Defaults to the demo's.
+
+    Returns:
+        dict: ``pretraining``, see :func:`pretrain`, and ``accuracy``: start -> accuracies in percent, one a seed.
+    """
+    start = time.monotonic()
+    pretraining = pretrain(task, task.pretrain_config, work_dir / "pretraining", say, data_root)
+    starts = {SCRATCH: None, LIVE: pretraining["checkpoint"], SHIPPED: str(task.shipped_weights)}
+    if not task.shipped_weights.exists():
+        del starts[SHIPPED]
+    accuracy = {
+        name: [
+            finetune(task, checkpoint, seed, work_dir / f"{task.name}, {name}, seed {seed}", say, data_root)
+            for seed in SEEDS
+        ]
+        for name, checkpoint in starts.items()
+    }
+    results = dict(pretraining=pretraining, accuracy=accuracy, seconds=time.monotonic() - start)
+    write_json(work_dir / "results.json", results)
+    return results
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a file that is complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1))
+    os.replace(partial, path)
+
+
+def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> None:
+    """Write a model's weights in half precision, to ship them.
+
+    Args:
+        checkpoint (str): mmengine's checkpoint.
+        target (Path): The file to write.
+        source (str): What made them, for whoever finds the file.
+        steps (int): Training steps.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    torch.save(dict(state_dict=state, meta=dict(source=source, steps=steps)), partial)
+    os.replace(partial, target)
+
+
+@torch.no_grad()
+def predict(task: Task, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT) -> list[dict]:
+    """Let a pre-trained model predict what is hidden of held-out samples.
+
+    Args:
+        task (Task): The task whose pre-training it is.
+        checkpoint (str): Its weights.
+        indices (Sequence[int]): Samples of the test split.
+        data_root (Path): Root of MovingDigits. Defaults to the demo's.
+
+    Returns:
+        list[dict]: For each sample ``inputs`` (3, [T,] H, W) normalised, ``mask`` (T', H', W'), ``pred`` (M, D) and
+        ``target`` (T'*H'*W', D) of all tokens.
+    """
+    from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+    config = load_config(task.pretrain_config, Path("predict"), data_root)
+    DefaultScope.get_instance(config.experiment_name, scope_name=config.default_scope)
+    dataset = config.train_dataloader.dataset
+    dataset.ann_file = dataset.ann_file.replace("_train", "_test")
+    dataset.pipeline = config.test_pipeline
+    dataset = DATASETS.build(dataset)
+    model = MODELS.build(config.model).eval()
+    load_checkpoint(model, checkpoint, map_location="cpu", strict=True)
+    samples = [dataset[i] for i in indices]
+    batch = dict(inputs=[s["inputs"] for s in samples], data_samples=[s["data_samples"] for s in samples])
+    batch = model.data_preprocessor(batch)
+    found = model(**batch, mode="predict")
+    targets = model.target_generator(batch["inputs"], torch.ones_like(batch["mask"]))
+    targets = targets.unflatten(0, (len(samples), -1))  # (N*L, D) -> (N, L, D)
+    return [
+        dict(inputs=x, mask=f.mask, pred=f.pred_features, target=t)
+        for x, f, t in zip(batch["inputs"], found, targets, strict=True)
+    ]
