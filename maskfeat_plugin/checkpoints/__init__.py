@@ -1,1 +1,30 @@
-"""TODO."""
+"""Checkpoints of other projects: recognised, renamed, resized, read safely and written."""
+
+from .errors import CheckpointError, UnsafeCheckpointError
+from .fitting import LoadReport, load_into
+from .formats import FORMATS, Format
+from .initializer import PretrainedInit
+from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
+from .table import format_rows
+from .writer import TARGETS, Conversion, Row, convert, write_checkpoint
+
+__all__ = [
+    "FORMATS",
+    "TARGETS",
+    "Checkpoint",
+    "CheckpointError",
+    "Conversion",
+    "Format",
+    "LoadReport",
+    "PretrainedInit",
+    "Row",
+    "UnsafeCheckpointError",
+    "convert",
+    "format_rows",
+    "from_state_dict",
+    "load_file",
+    "load_into",
+    "local_file",
+    "read_checkpoint",
+    "write_checkpoint",
+]

@@ -1,0 +1,287 @@
+"""Putting a checkpoint's weights into a model, resized where the model has another size."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .formats import PRETRAIN, Format, recognise
+from .names import collapse, inner_name
+from .reader import Checkpoint
+from .resize import (
+    INFLATIONS,
+    Grid,
+    infer_grid,
+    inflate_kernel,
+    resize_absolute_positions,
+    resize_relative_positions,
+)
+
+_NEW_NORM = "final norm of pre-training, at another place than the model's"
+_OTHER_SCALE = "norm of a scale that is not the model's last"
+
+
+@dataclass
+class LoadReport:
+    """What became of every weight.
+
+    Attributes:
+        source: The checkpoint's file or URL.
+        format: Its format's title.
+        found: Share of the backbone's parameters that were found, by the number of their values.
+        loaded: The model's names of what was loaded as it was.
+        resized: The model's name -> shape in the checkpoint and in the model.
+        initial: The model's names of parameters that keep their initialization.
+        ignored: Name in the checkpoint -> why it was not used.
+    """
+
+    source: str
+    format: str
+    found: float = 0.0
+    loaded: list[str] = field(default_factory=list)
+    resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    initial: list[str] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The summary of the log."""
+        changes: dict[str, list[str]] = {}
+        for name, (old, new) in self.resized.items():
+            changes.setdefault(f"{old} -> {new}", []).append(name)
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.ignored.items():
+            reasons.setdefault(reason, []).append(name)
+        lines = [
+            f"Weights of {self.source} ({self.format}), {self.found:.1%} of the backbone's parameters found:",
+            f"  loaded: {len(self.loaded)} tensors",
+            *_section("resized", self.resized, changes),
+            *_section("left at initialization", self.initial, {"": self.initial}),
+            *_section("ignored", self.ignored, reasons),
+        ]
+        return "\n".join(lines)
+
+
+def _section(title: str, names: list | dict, groups: dict[str, list[str]]) -> list[str]:
+    if not names:
+        return [f"  {title}: none"]
+    lines = [f"  {title}: {len(names)} tensors"]
+    for what, members in groups.items():
+        listed = ", ".join(collapse(members))
+        lines.append(f"    {listed}{': ' if what else ''}{what}")
+    return lines
+
+
+def load_into(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    *,
+    min_found: float = 0.95,
+    inflate: str = "mean",
+    position_grid: tuple[int, ...] | None = None,
+) -> LoadReport:
+    """Put weights into a model or a backbone.
+
+    Relative and absolute positions are resized, the patch embedding of an image model is inflated for a model of clips.
+    The final norm of pre-training belongs to the prediction; it is loaded where the model has a norm at the same place
+    (tokens of the same last scale), and ignored where the model's norm follows mean pooling or another scale.
+
+    Args:
+        model (nn.Module): A backbone that :func:`recognise` knows the names of (``maskfeat.MaskedViT``,
+            ``maskfeat.MViT``, ``mmpretrain.VisionTransformer``, ``mmaction.MViT``, ``mmaction.VisionTransformer`` and
+            their subclasses), or a model with such a ``backbone``. Changed in place.
+        checkpoint (Checkpoint): The weights. Not changed.
+        min_found (float): Least share of the backbone's parameters, by the number of their values, that has to be
+            found. Defaults to 0.95.
+        inflate (str): "mean" or "center", see :func:`inflate_kernel`. Defaults to "mean".
+        position_grid (tuple[int, ...], optional): Grid (H, W) or (T, H, W) of the checkpoint's absolute positions
+            where it is not square or cannot be told. Defaults to None.
+
+    Returns:
+        LoadReport: What was loaded, resized, left and ignored.
+
+    Raises:
+        CheckpointError: If the model's names are not known, or less than ``min_found`` was found. The model is then
+            as it was.
+    """
+    if inflate not in INFLATIONS:
+        raise CheckpointError(f"init_cfg.inflate={inflate!r} is unknown; choose one of {INFLATIONS}.")
+    targets = model.state_dict(keep_vars=True)
+    form = recognise(targets.keys(), f"the model {type(model).__name__}")
+    if form.family != checkpoint.family:
+        raise CheckpointError(
+            f"{checkpoint.source} holds a {checkpoint.format.title}, the model {type(model).__name__} "
+            f"is of the family {form.family!r}; no weights of one fit the other."
+        )
+    backbone = model.backbone if isinstance(getattr(model, "backbone", None), nn.Module) else model
+    wanted = _canonical_names(form, targets)
+    report = LoadReport(checkpoint.source, checkpoint.format.title)
+    report.ignored.update(checkpoint.dropped)
+    report.ignored.update(dict.fromkeys(checkpoint.unknown, "its format has no such parameter"))
+
+    state = _place_final_norm(checkpoint, backbone, wanted, report)
+    state = _split_biases(state, wanted)
+    values: dict[str, Tensor] = {}
+    for name, value in state.items():
+        origin = _origin(checkpoint, name)
+        if name not in wanted:
+            report.ignored[origin] = _why_unwanted(name)
+            continue
+        key = wanted[name]
+        target = targets[key]
+        if value.shape == target.shape:
+            values[key] = value
+            report.loaded.append(key)
+            continue
+        try:
+            values[key] = _resize(name, value, target, backbone, checkpoint, inflate, position_grid)
+            report.resized[key] = (tuple(value.shape), tuple(target.shape))
+        except ValueError as error:
+            report.ignored[origin] = f"{tuple(value.shape)} does not fit the model's {tuple(target.shape)}: {error}"
+    parameters = dict(model.named_parameters())
+    report.initial = [key for key in parameters if key not in values]
+    report.found = _share_found(parameters, values, in_model=backbone is not model)
+    if report.found < min_found:
+        raise CheckpointError(
+            f"Only {report.found:.1%} of the parameters of the backbone {type(backbone).__name__} were found, less "
+            f"than min_found={min_found:.1%}; give the backbone the architecture of the checkpoint, or set "
+            f"init_cfg.min_found.\n{report}"
+        )
+    with torch.no_grad():
+        for key, value in values.items():
+            targets[key].copy_(value)
+    return report
+
+
+def _canonical_names(form: Format, keys: dict[str, Tensor]) -> dict[str, str]:
+    """Canonical name -> the model's own, for all of its keys that have one."""
+    table = form.names()
+    names = {table.to_canonical(inner_name(key)): key for key in keys}
+    names.pop(None, None)
+    return names
+
+
+def _origin(checkpoint: Checkpoint, name: str) -> str:
+    """The name in the file of what is wanted as ``name``."""
+    return " + ".join(checkpoint.origins.get(name, (name,)))
+
+
+def _why_unwanted(name: str) -> str:
+    if name.startswith("neck."):
+        return "prediction layer of pre-training, which the model lacks"
+    if name == "backbone.mask_token":
+        return "mask token of pre-training, which the model lacks"
+    if name.startswith(("head.", "cls_head.")):
+        return "classifier, which the model lacks"
+    return "the model has no such parameter"
+
+
+def _share_found(parameters: dict[str, Tensor], values: dict[str, Tensor], in_model: bool) -> float:
+    if in_model:
+        parameters = {k: v for k, v in parameters.items() if k.startswith("backbone.")}
+    else:
+        outside = ("neck.", "head.", "cls_head.")
+        parameters = {k: v for k, v in parameters.items() if not k.startswith(outside)}
+    total = sum(v.numel() for v in parameters.values())
+    return sum(v.numel() for k, v in parameters.items() if k in values) / max(total, 1)
+
+
+def _place_final_norm(
+    checkpoint: Checkpoint, backbone: nn.Module, wanted: dict[str, str], report: LoadReport
+) -> dict[str, Tensor]:
+    """The weights, the final norm under the model's name for it, or left out where the model has none such."""
+    state = dict(checkpoint.state)
+    masked = "backbone.mask_token" in wanted
+    if checkpoint.family == "vit":
+        # ln1 follows the tokens and ln2 the pooling: the names say the place
+        if checkpoint.task == PRETRAIN and "backbone.ln1.weight" not in wanted:
+            _ignore_norm(state, "backbone.ln1", checkpoint, report)
+        return state
+    scale = checkpoint.last_scale
+    last = getattr(backbone, "num_scales", 0) - 1
+    if scale is None or last < 0:
+        return state
+    norm, place = f"backbone.norm{scale}", f"backbone.norm{last}"
+    pooled = getattr(backbone, "out_type", "featmap") == "avg_featmap" and not masked
+    elsewhere = checkpoint.task == PRETRAIN and not masked and (scale != last or pooled)
+    # PySlowFast's one final norm does not say its scale, and a masked model has one final norm too
+    same_place = scale == last or masked or checkpoint.format.project == "slowfast"
+    if elsewhere or not same_place:
+        _ignore_norm(state, norm, checkpoint, report)
+    elif scale != last:
+        for p in ("weight", "bias"):
+            state[f"{place}.{p}"] = state.pop(f"{norm}.{p}")
+    return state
+
+
+def _ignore_norm(state: dict[str, Tensor], norm: str, checkpoint: Checkpoint, report: LoadReport) -> None:
+    for p in ("weight", "bias"):
+        if state.pop(f"{norm}.{p}", None) is not None:
+            reason = _NEW_NORM if checkpoint.task == PRETRAIN else _OTHER_SCALE
+            report.ignored[_origin(checkpoint, f"{norm}.{p}")] = reason
+
+
+def _split_biases(state: dict[str, Tensor], wanted: dict[str, str]) -> dict[str, Tensor]:
+    """Query and value biases for a model without a key bias (it adds the same to all logits of a query: no effect)."""
+    out = dict(state)
+    for name in wanted:
+        attn, dot, part = name.rpartition(".")
+        fused = f"{attn}.qkv.bias"
+        if part in ("q_bias", "v_bias") and fused in state:
+            q, _, v = state[fused].chunk(3)
+            out[name] = q if part == "q_bias" else v
+            out.pop(fused, None)
+    return out
+
+
+def _resize(
+    name: str,
+    value: Tensor,
+    target: Tensor,
+    backbone: nn.Module,
+    checkpoint: Checkpoint,
+    inflate: str,
+    position_grid: tuple[int, ...] | None,
+) -> Tensor:
+    """The value in the shape of the target. Raises ValueError where there is no way."""
+    if ".rel_pos_" in name and value.shape[1:] == target.shape[1:]:
+        return resize_relative_positions(value, len(target))
+    if name == "backbone.pos_embed" and value.shape[2] == target.shape[2]:
+        grid = _target_grid(backbone, target.shape[1])
+        if grid is None:
+            raise ValueError("the model does not tell the grid of its positions")
+        source = _source_grid(value, checkpoint, grid, position_grid)
+        extra = target.shape[1] - math.prod(grid)
+        return resize_absolute_positions(value, source, grid, target.detach()[:, :extra])
+    if name == "backbone.patch_embed.projection.weight":
+        flat = value.dim() == 4 and target.dim() == 5
+        if flat and value.shape == (*target.shape[:2], *target.shape[3:]):
+            return inflate_kernel(value, target.shape[2], inflate)
+    raise ValueError("there is no way to resize it")
+
+
+def _target_grid(backbone: nn.Module, length: int) -> Grid | None:
+    """Grid of a backbone's absolute positions."""
+    resolution = getattr(backbone, "patch_resolution", None) or getattr(backbone, "grid_size", None)
+    if resolution is None:
+        return infer_grid(length)
+    if len(resolution) == 3:
+        return tuple(resolution)
+    steps = length // math.prod(resolution)
+    return (steps, *resolution)
+
+
+def _source_grid(value: Tensor, checkpoint: Checkpoint, target: Grid, given: tuple[int, ...] | None) -> Grid:
+    """Grid of a checkpoint's absolute positions."""
+    length = value.shape[1]
+    if given is not None:
+        return (1, *given) if len(given) == 2 else tuple(given)
+    told = checkpoint.position_grid
+    if told is not None and length - math.prod(told) in (0, 1):
+        return told
+    image = checkpoint.state["backbone.patch_embed.projection.weight"].dim() == 4
+    grid = infer_grid(length, 1 if image else target[0])
+    if grid is None:
+        raise ValueError("the grid of the checkpoint's positions cannot be told, set init_cfg.position_grid")
+    return grid

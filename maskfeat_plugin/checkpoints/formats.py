@@ -1,0 +1,224 @@
+"""Recognising what wrote a state dict, by its keys."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import yaml
+from torch import Tensor
+
+from . import names
+from .errors import CheckpointError
+from .names import NameTable, inner_name
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A project's way to name the parameters of one model family.
+
+    Attributes:
+        name: Short name, as logs and metadata show it.
+        title: What people call it.
+        family: "vit" or "mvit".
+        project: "slowfast", "mmpretrain", "mmselfsup", "mmaction2" or "maskfeat".
+        matches: Whether keys (without the prefix ``backbone.``) are of this format. Formats are tried in order.
+        table: Name table, or what makes it from the number of the last scale.
+    """
+
+    name: str
+    title: str
+    family: str
+    project: str
+    matches: Callable[[Collection[str]], bool]
+    table: NameTable | Callable[[int], NameTable]
+
+    def names(self, last_scale: int = 3) -> NameTable:
+        """The name table; ``last_scale`` matters where the final norm's name lacks it."""
+        return self.table if isinstance(self.table, NameTable) else self.table(last_scale)
+
+
+def _any(keys: Collection[str], pattern: str) -> bool:
+    found = re.compile(pattern).match
+    return any(found(key) for key in keys)
+
+
+def _all(*patterns: str) -> Callable[[Collection[str]], bool]:
+    """A test that each pattern matches the beginning of some key."""
+    return lambda keys: all(_any(keys, pattern) for pattern in patterns)
+
+
+_SLOWFAST = r"patch_embed\.proj\."
+_POOLED = r"blocks\.\d+\.attn\.pool_q\."
+_VIT_BLOCKS = r"blocks\.\d+\.mlp\.fc1\."
+_OPENMMLAB = r"patch_embed\.projection\."
+_VIT_LAYERS = r"layers\.\d+\.ln1\."
+_PREDICTION = r"neck\.fc\.|mask_token"
+_OLD_MMSELFSUP = r"head\.head\.|head\.predictor\.|hog_layer\."
+_HOG_BUFFERS = r"target_generator\.weight_[xy]"
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "slowfast-mvit-pretrain",
+        "PySlowFast MaskFeat pre-training, MViT",
+        "mvit",
+        "slowfast",
+        _all(_SLOWFAST, _POOLED, r"pred_head\.|mask_token"),
+        lambda last_scale: names.slowfast_mvit(PRETRAIN, last_scale),
+    ),
+    Format(
+        "slowfast-mvit-finetune",
+        "PySlowFast fine-tuning, MViT",
+        "mvit",
+        "slowfast",
+        _all(_SLOWFAST, _POOLED),
+        lambda last_scale: names.slowfast_mvit(FINETUNE, last_scale),
+    ),
+    Format(
+        "slowfast-vit-pretrain",
+        "PySlowFast MaskFeat pre-training, ViT",
+        "vit",
+        "slowfast",
+        _all(_SLOWFAST, _VIT_BLOCKS, r"pred_head\.|mask_token"),
+        names.SLOWFAST_VIT_PRETRAIN,
+    ),
+    Format(
+        "slowfast-vit-finetune",
+        "PySlowFast fine-tuning, ViT",
+        "vit",
+        "slowfast",
+        _all(_SLOWFAST, _VIT_BLOCKS),
+        names.SLOWFAST_VIT_FINETUNE,
+    ),
+    Format(
+        "mmselfsup-mvit",
+        "mmselfsup MaskFeat, MViT (project maskfeat_video)",
+        "mvit",
+        "mmselfsup",
+        _all(_OPENMMLAB, _POOLED, f"{_OLD_MMSELFSUP}|{_HOG_BUFFERS}"),
+        names.OPENMMLAB_MVIT,
+    ),
+    Format(
+        "maskfeat-mvit",
+        "maskfeat_plugin MaskFeat, MViT",
+        "mvit",
+        "maskfeat",
+        _all(_OPENMMLAB, _POOLED, _PREDICTION),
+        names.OPENMMLAB_MVIT,
+    ),
+    Format(
+        "mmaction2-mvit",
+        "mmaction2 MViT",
+        "mvit",
+        "mmaction2",
+        _all(_OPENMMLAB, _POOLED),
+        names.OPENMMLAB_MVIT,
+    ),
+    Format(
+        "mmselfsup-vit",
+        "mmselfsup MaskFeat before 1.0, ViT",
+        "vit",
+        "mmselfsup",
+        _all(_OPENMMLAB, _VIT_LAYERS, _OLD_MMSELFSUP),
+        names.OPENMMLAB_VIT,
+    ),
+    Format(
+        "mmpretrain-maskfeat",
+        "mmpretrain or mmselfsup 1.x MaskFeat, ViT",
+        "vit",
+        "mmpretrain",
+        _all(_OPENMMLAB, _VIT_LAYERS, _HOG_BUFFERS),
+        names.OPENMMLAB_VIT,
+    ),
+    Format(
+        "maskfeat-vit",
+        "maskfeat_plugin MaskFeat, ViT",
+        "vit",
+        "maskfeat",
+        _all(_OPENMMLAB, _VIT_LAYERS, _PREDICTION),
+        names.OPENMMLAB_VIT,
+    ),
+    Format(
+        "mmpretrain-vit",
+        "mmpretrain ViT",
+        "vit",
+        "mmpretrain",
+        _all(_OPENMMLAB, _VIT_LAYERS),
+        names.OPENMMLAB_VIT,
+    ),
+    Format(
+        "mmaction2-vit",
+        "mmaction2 ViT of clips (VideoMAE)",
+        "vit",
+        "mmaction2",
+        _all(_OPENMMLAB, r"blocks\.\d+\.mlp\.layers\.0\.0\."),
+        names.MMACTION2_VIT,
+    ),
+)
+
+# What stands in checkpoints beside parameters, by the beginning of its name, and why it is not needed.
+NOT_PARAMETERS: tuple[tuple[str, str], ...] = (
+    (r"hogs\.|hog_layer\.|target_generator\.(weight_[xy]|gaussian_kernel)$", "constant of the HOG target"),
+    (r"target_generator\.", "part of the target generator"),
+    (r"data_preprocessor\.", "constant of the preprocessing"),
+)
+
+
+def recognise(keys: Collection[str], source: str) -> Format:
+    """Find the format of a state dict.
+
+    Args:
+        keys (Collection[str]): Its keys, with or without the prefix ``backbone.``.
+        source (str): What it is of, for the message.
+
+    Returns:
+        Format: The first of :data:`FORMATS` that matches.
+
+    Raises:
+        CheckpointError: If none matches.
+    """
+    inner = {inner_name(key) for key in keys}
+    for form in FORMATS:
+        if form.matches(inner):
+            return form
+    some = ", ".join(sorted(keys)[:5]) or "none"
+    known = "\n".join(f"  {form.name}: {form.title}" for form in FORMATS)
+    raise CheckpointError(
+        f"{source}: no known format has its key names (first of {len(keys)}: {some}). Known formats:\n{known}"
+    )
+
+
+def reason_to_drop(key: str) -> str | None:
+    """Why a key that stands for no parameter may be dropped, or None if it is not known to."""
+    for pattern, reason in NOT_PARAMETERS:
+        if re.match(pattern, key):
+            return reason
+    return None
+
+
+def last_scale_of(state: Mapping[str, Tensor], cfg: str | None = None) -> int:
+    """Index of an MViT's last scale, from PySlowFast's config if the checkpoint has it, else from the weights.
+
+    Every spatial stride halves the relative positions, save one in the very last block, which only the config tells.
+
+    Args:
+        state (Mapping[str, Tensor]): State dict with PySlowFast's key names.
+        cfg (str, optional): The YAML text that PySlowFast stores. Defaults to None.
+
+    Returns:
+        int: Number of spatial strides after the patch embedding.
+    """
+    try:
+        strides = yaml.safe_load(cfg)["MVIT"]["POOL_Q_STRIDE"] if cfg else []
+        if strides:
+            return sum(1 for _, *stride in strides if max(stride[1:]) > 1)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        pass  # not PySlowFast's text: the weights decide
+    lengths = {}
+    for key, value in state.items():
+        match = re.fullmatch(r"blocks\.(\d+)\.attn\.rel_pos_h", inner_name(key))
+        if match:
+            lengths[int(match.group(1))] = len(value)
+    ordered = [lengths[i] for i in sorted(lengths)]
+    return sum(b < a for a, b in zip(ordered, ordered[1:], strict=False))

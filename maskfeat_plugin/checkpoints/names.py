@@ -1,0 +1,204 @@
+"""Key names of other projects, each as a table of pairs with the canonical naming.
+
+The canonical naming is that of this package's own models: ``backbone.`` followed by the parameter names of
+``mmpretrain.VisionTransformer`` or ``mmaction.MViT`` and ``mask_token``, ``neck.fc.`` for the prediction layer of
+pre-training, ``head.fc.`` (images) or ``cls_head.fc_cls.`` (clips) for a classifier. The final norm is ``ln1`` over the
+tokens and ``ln2`` after mean pooling in a ViT, the norm of the last scale in an MViT.
+
+Tables are one-to-one, so every one of them reads and writes. Foreign names are without the prefix ``backbone.``.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+Pairs = tuple[tuple[str, str], ...]
+LAYER = "\0"  # stands for the number of a layer in a collapsed name
+
+_FIELDS = {"i": r"\d+", "k": r"\d+", "p": "weight|bias", "s": "[qkv]", "axis": "[hwt]", "qv": "[qv]"}
+
+
+@lru_cache(maxsize=1024)
+def _pattern(template: str) -> re.Pattern:
+    parts = re.split(r"\{(\w+)\}", template)
+    text = "".join(
+        f"(?P<{part}>{_FIELDS[part]})" if odd else re.escape(part)
+        for part, odd in zip(parts, (i % 2 for i in range(len(parts))), strict=True)
+    )
+    return re.compile(text)
+
+
+class NameTable:
+    """A one-to-one correspondence of key names, written as templates such as ``blocks.{i}.norm1.{p}``.
+
+    Args:
+        pairs (Iterable[tuple[str, str]]): Foreign template and canonical template, with the same fields.
+        aliases (Iterable[tuple[str, str]]): Further foreign templates that are read but never written.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], aliases: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple(pairs)
+        self._aliases = tuple(aliases)
+
+    def to_canonical(self, key: str) -> str | None:
+        """Canonical name of a foreign key, or None where the table has no such key."""
+        return _translate(key, (*self._pairs, *self._aliases))
+
+    def from_canonical(self, key: str) -> str | None:
+        """Foreign name of a canonical key, or None where that project has no such key."""
+        return _translate(key, ((canonical, foreign) for foreign, canonical in self._pairs))
+
+
+def _translate(key: str, pairs: Iterable[tuple[str, str]]) -> str | None:
+    for source, target in pairs:
+        match = _pattern(source).fullmatch(key)
+        if match:
+            return target.format(**match.groupdict())
+    return None
+
+
+def _backbone(*names: str) -> Pairs:
+    """Names that are the canonical ones, but for the prefix."""
+    return tuple((name, f"backbone.{name}") for name in names)
+
+
+_TOKENS = _backbone("cls_token", "mask_token", "pos_embed")
+_MVIT_BLOCKS = _backbone(
+    "blocks.{i}.norm1.{p}",
+    "blocks.{i}.norm2.{p}",
+    "blocks.{i}.attn.qkv.{p}",
+    "blocks.{i}.attn.proj.{p}",
+    "blocks.{i}.attn.pool_{s}.weight",
+    "blocks.{i}.attn.norm_{s}.{p}",
+    "blocks.{i}.attn.rel_pos_{axis}",
+    "blocks.{i}.mlp.fc1.{p}",
+    "blocks.{i}.mlp.fc2.{p}",
+    "blocks.{i}.proj.{p}",
+)
+_SLOWFAST_VIT = (
+    *_TOKENS,
+    ("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
+    ("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
+    ("blocks.{i}.attn.qkv.{p}", "backbone.layers.{i}.attn.qkv.{p}"),
+    ("blocks.{i}.attn.proj.{p}", "backbone.layers.{i}.attn.proj.{p}"),
+    ("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
+    ("blocks.{i}.mlp.fc1.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+    ("blocks.{i}.mlp.fc2.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+)
+_SLOWFAST_PREDICTION = (("pred_head.projections.0.{p}", "neck.fc.{p}"),)
+# mmselfsup 0.x and its first release candidates of 1.0 had the prediction layer in the head
+_MMSELFSUP_ALIASES = (("head.head.{p}", "neck.fc.{p}"), ("head.predictor.fc.{p}", "neck.fc.{p}"))
+
+SLOWFAST_VIT_PRETRAIN = NameTable(
+    (*_SLOWFAST_VIT, ("pred_head.transforms.0.0.{p}", "backbone.ln1.{p}"), *_SLOWFAST_PREDICTION)
+)
+SLOWFAST_VIT_FINETUNE = NameTable(
+    (*_SLOWFAST_VIT, ("norm.{p}", "backbone.ln2.{p}"), ("head.projection.{p}", "head.fc.{p}"))
+)
+OPENMMLAB_VIT = NameTable(
+    (
+        *_TOKENS,
+        *_backbone(
+            "patch_embed.projection.{p}",
+            "layers.{i}.ln1.{p}",
+            "layers.{i}.attn.qkv.{p}",
+            "layers.{i}.attn.proj.{p}",
+            "layers.{i}.ln2.{p}",
+            "layers.{i}.ffn.layers.0.0.{p}",
+            "layers.{i}.ffn.layers.1.{p}",
+            "ln1.{p}",
+            "ln2.{p}",
+        ),
+        ("neck.fc.{p}", "neck.fc.{p}"),
+        ("head.fc.{p}", "head.fc.{p}"),
+    ),
+    _MMSELFSUP_ALIASES,
+)
+OPENMMLAB_MVIT = NameTable(
+    (
+        *_TOKENS,
+        *_backbone("patch_embed.projection.{p}"),
+        *_MVIT_BLOCKS,
+        *_backbone("norm{k}.{p}"),
+        ("neck.fc.{p}", "neck.fc.{p}"),
+        ("cls_head.fc_cls.{p}", "cls_head.fc_cls.{p}"),
+    ),
+    _MMSELFSUP_ALIASES,
+)
+MMACTION2_VIT = NameTable(
+    (
+        *_backbone("pos_embed", "patch_embed.projection.{p}"),
+        ("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
+        ("blocks.{i}.attn.qkv.{p}", "backbone.layers.{i}.attn.qkv.{p}"),
+        ("blocks.{i}.attn.{qv}_bias", "backbone.layers.{i}.attn.{qv}_bias"),
+        ("blocks.{i}.attn.proj.{p}", "backbone.layers.{i}.attn.proj.{p}"),
+        ("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
+        ("blocks.{i}.mlp.layers.0.0.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+        ("blocks.{i}.mlp.layers.1.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+        ("norm.{p}", "backbone.ln1.{p}"),
+        ("fc_norm.{p}", "backbone.ln2.{p}"),
+        ("cls_head.fc_cls.{p}", "cls_head.fc_cls.{p}"),
+    )
+)
+
+
+def slowfast_mvit(task: str, last_scale: int) -> NameTable:
+    """Names of PySlowFast's MViT, whose final norm does not say which scale it follows.
+
+    Args:
+        task (str): "pretrain" or "finetune".
+        last_scale (int): Index of the model's last scale, the number of spatial strides after the patch embedding.
+
+    Returns:
+        NameTable: The names.
+    """
+    final_norm = f"backbone.norm{last_scale}.{{p}}"
+    if task == "pretrain":
+        ends = (("pred_head.transforms.0.0.{p}", final_norm), *_SLOWFAST_PREDICTION)
+    else:
+        ends = (("norm.{p}", final_norm), ("head.projection.{p}", "cls_head.fc_cls.{p}"))
+    patch_embed = ("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}")
+    return NameTable((*_TOKENS, patch_embed, *_MVIT_BLOCKS, *ends))
+
+
+def inner_name(key: str) -> str:
+    """A key without the prefix ``backbone.``, which projects put or leave out."""
+    return key.removeprefix("backbone.")
+
+
+def collapse(names: Iterable[str]) -> list[str]:
+    """Shorten lists of names: those that differ in the layer's number become one, ``blocks.{0-3}.norm1.bias``.
+
+    Args:
+        names (Iterable[str]): Key names.
+
+    Returns:
+        list[str]: Shortened names, in the order of their first appearance.
+    """
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        template, layer = split_layer(name)
+        groups.setdefault(template, []).extend([] if layer is None else [layer])
+    return [template.replace(LAYER, ranges(layers)) for template, layers in groups.items()]
+
+
+def split_layer(name: str) -> tuple[str, int | None]:
+    """A name with :data:`LAYER` in the place of its layer's number, and that number, None without one."""
+    match = re.search(r"(?<=blocks\.)\d+|(?<=layers\.)\d+(?=\.(?:ln|attn|ffn))", name)
+    if match is None:
+        return name, None
+    number = match.group()
+    # a fused tensor lists several names of the same layer
+    return re.sub(rf"(?<=blocks\.){number}\b|(?<=layers\.){number}\b(?=\.[laf])", LAYER, name), int(number)
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers as ``3`` or ``{0-3,5}``."""
+    runs: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    text = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return text if text.isdigit() else f"{{{text}}}"

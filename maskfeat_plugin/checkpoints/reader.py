@@ -1,0 +1,269 @@
+"""Reading a checkpoint of any known format, safely, into the canonical naming."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from mmengine.dist import barrier, get_dist_info
+from torch import Tensor
+
+from maskfeat_plugin import compat
+
+from .errors import CheckpointError, UnsafeCheckpointError
+from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
+from .names import inner_name
+from .variants import unify
+
+# Where projects keep the weights in a file: mmengine, PySlowFast, others.
+_STATE_KEYS = ("state_dict", "model_state", "model")
+
+
+@dataclass
+class Checkpoint:
+    """Weights in the canonical naming, and where they come from.
+
+    Attributes:
+        source: File or URL that they were read from.
+        format: The format it had.
+        task: "pretrain" if the weights are of pre-training (they have its mask token or prediction layer, or the
+            metadata say so), else "finetune".
+        state: Canonical name -> tensor.
+        origins: Canonical name -> the names in the file that it was made of.
+        dropped: Name in the file -> why it is not needed.
+        unknown: Names in the file that its format has no place for.
+        position_grid: Grid (T, H, W) of the absolute positions where the file tells it.
+        meta: The file's own metadata block of this package's writer, empty if there is none.
+    """
+
+    source: str
+    format: Format
+    task: str
+    state: dict[str, Tensor]
+    origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    position_grid: tuple[int, int, int] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """Either "vit" or "mvit"."""
+        return self.format.family
+
+    @property
+    def last_scale(self) -> int | None:
+        """Index of the last scale that has a norm, for an MViT; None without one."""
+        scales = [re.fullmatch(r"backbone\.norm(\d+)\.weight", key) for key in self.state]
+        return max((int(m.group(1)) for m in scales if m), default=None)
+
+
+def read_checkpoint(source: str | Path, prefix: str | None = None) -> Checkpoint:
+    """Read a checkpoint of any known format.
+
+    Args:
+        source (str | Path): Path, or URL (http, https or file) that is downloaded once into torch's cache.
+        prefix (str, optional): Only the keys that begin with it are read, without it, as mmengine's ``Pretrained``
+            does: for a model within a larger one. Defaults to None.
+
+    Returns:
+        Checkpoint: Its weights in the canonical naming.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnsafeCheckpointError: If the file holds more than weights and plain values.
+        CheckpointError: If the file is no checkpoint, is cut off, is of no known format, or has no key of that prefix.
+    """
+    content = load_file(local_file(source))
+    state, cfg, meta = _weights(content, str(source))
+    if prefix:
+        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if not inside:
+            raise CheckpointError(f"{source}: no key begins with prefix={prefix!r}; the first is {next(iter(state))}.")
+        state = inside
+    return from_state_dict(state, str(source), cfg=cfg, meta=meta)
+
+
+def from_state_dict(
+    state: Mapping[str, Tensor],
+    source: str = "state dict",
+    *,
+    cfg: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Translate a state dict of any known format to the canonical naming.
+
+    Args:
+        state (Mapping[str, Tensor]): Key names and tensors; the tensors are not copied.
+        source (str): Where it comes from, for messages. Defaults to "state dict".
+        cfg (str, optional): The YAML text that PySlowFast stores beside the weights. Defaults to None.
+        meta (Mapping[str, Any], optional): Metadata of this package's writer. Defaults to None.
+
+    Returns:
+        Checkpoint: The weights.
+
+    Raises:
+        CheckpointError: If no known format has these keys, or two of them mean the same.
+    """
+    state, origins = unify(state, source)
+    form = recognise(state.keys(), source)
+    table = form.names(last_scale_of(state, cfg))
+    canonical: dict[str, Tensor] = {}
+    made_of: dict[str, tuple[str, ...]] = {}
+    dropped: dict[str, str] = {}
+    unknown: list[str] = []
+    for key, value in state.items():
+        name = table.to_canonical(inner_name(key))
+        reason = reason_to_drop(key)
+        if name in canonical:
+            raise CheckpointError(f"{source}: {made_of[name][0]} and {origins[key][0]} both mean {name}.")
+        if name is not None:
+            canonical[name] = value
+            made_of[name] = origins[key]
+        elif reason is not None:
+            dropped.update((old, reason) for old in origins[key])
+        else:
+            unknown.extend(origins[key])
+    meta = dict(meta or {})
+    task = meta.get("task")  # our writer knew it, where a plain backbone does not show it
+    if task not in (PRETRAIN, FINETUNE):
+        pretrain = any(key.endswith("mask_token") or key.startswith("neck.") for key in canonical)
+        task = PRETRAIN if pretrain else FINETUNE
+    return Checkpoint(
+        source=source,
+        format=form,
+        task=task,
+        state=canonical,
+        origins=made_of,
+        dropped=dropped,
+        unknown=unknown,
+        position_grid=_position_grid(canonical),
+        meta=meta,
+    )
+
+
+def local_file(source: str | Path) -> Path:
+    """The local file of a path or URL, downloaded into torch's cache if it is not there yet.
+
+    Args:
+        source (str | Path): Path, or URL (http, https or file).
+
+    Returns:
+        Path: An existing file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the URL's scheme is unknown or its file cannot be had.
+    """
+    scheme = urlparse(str(source)).scheme
+    if scheme in ("http", "https", "file"):
+        return _download(str(source))
+    if "://" in str(source):
+        raise CheckpointError(
+            f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of http, https or file."
+        )
+    path = Path(source).expanduser()
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"The checkpoint {path} {what}; give the path or URL of a file.")
+    return path
+
+
+def _download(url: str) -> Path:
+    """Download once; of several processes the first does it and the others wait."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+    rank, _ = get_dist_info()
+    try:
+        if rank == 0:
+            _fetch(url, path)
+    finally:
+        barrier()
+    _fetch(url, path)  # for those whose cache is on another machine
+    return path
+
+
+def _fetch(url: str, path: Path) -> None:
+    if path.is_file():
+        return
+    # OpenMMLab ends the names of its files with the beginning of their hash
+    prefix = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), prefix and prefix.group(1))
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{url} cannot be downloaded: {error}") from error
+
+
+def load_file(path: Path) -> Any:
+    """``torch.load`` with ``weights_only=True`` and one clear error.
+
+    Args:
+        path (Path): An existing file.
+
+    Returns:
+        Any: What the file holds, tensors on the CPU.
+
+    Raises:
+        UnsafeCheckpointError: If the file holds more than weights and plain values.
+        CheckpointError: If the file is no checkpoint or is cut off.
+    """
+    compat.apply()  # allow-lists the plain values of mmengine's checkpoints
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"GLOBAL (\S+)|(getattr\(.*\))|class (\S+)", str(error))
+        if unsafe:
+            what = next(group for group in unsafe.groups() if group)
+            raise UnsafeCheckpointError(
+                f"{path} is refused: it asks for {what}, which is neither a weight nor a plain value, and unpickling "
+                "it could run code. Ask its author for a file with the state dict alone."
+            ) from None
+        with open(path, "rb") as file:
+            is_pickle = file.read(1) == b"\x80"
+        if is_pickle:
+            raise UnsafeCheckpointError(
+                f"{path} is refused: it is a plain pickle and not a file of torch.save, and unpickling it could run "
+                "code. Ask its author for a file of torch.save with the state dict alone."
+            ) from None
+        raise CheckpointError(_NOT_A_CHECKPOINT.format(path=path)) from None
+    except (EOFError, RuntimeError, OSError, ValueError, KeyError, AttributeError, IndexError) as e:
+        cause = str(e).split(". ")[0] or "it ends too early"
+        raise CheckpointError(f"{_NOT_A_CHECKPOINT.format(path=path)} ({cause})") from None
+
+
+_NOT_A_CHECKPOINT = "{path} is not a checkpoint of torch.save, or is cut off; get it again."
+
+
+def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, dict[str, Any]]:
+    """State dict, PySlowFast's config and this package's metadata of a loaded file."""
+    cfg, meta, state = None, {}, content
+    if isinstance(content, Mapping):
+        if isinstance(content.get("cfg"), str):
+            cfg = content["cfg"]
+        if isinstance(content.get("meta"), Mapping):
+            meta = content["meta"].get("maskfeat_plugin", {})
+        for key in _STATE_KEYS:
+            if isinstance(content.get(key), Mapping):
+                state = content[key]
+                break
+    tensors = {}
+    if isinstance(state, Mapping):
+        tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not tensors:
+        has = f"the keys {list(content)[:5]}" if isinstance(content, Mapping) else type(content)
+        raise CheckpointError(
+            f"{source} holds no weights: expected a state dict, bare or under one of {_STATE_KEYS}, it has {has}."
+        )
+    return tensors, cfg, meta if isinstance(meta, Mapping) else {}
+
+
+def _position_grid(state: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
+    """Grid of the patch embedding, from the relative positions of a first block that does not pool its queries."""
+    tables = [state.get(f"backbone.blocks.0.attn.rel_pos_{axis}") for axis in "thw"]
+    if any(table is None for table in tables):
+        return None
+    return tuple((len(table) + 1) // 2 for table in tables)

@@ -1,0 +1,98 @@
+"""Variants of one naming, brought to its usual form before names are translated."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+
+# new name -> the names it was made of
+Origins = dict[str, tuple[str, ...]]
+
+_SEPARATE = re.compile(r"(?P<attn>.*attn\.)(?P<part>q|k|v|query|key|value)(_proj)?\.(?P<p>weight|bias)")
+_QV_BIAS = re.compile(r"(?P<attn>.*attn\.)q_bias")
+_WRAPPER = "module."
+
+
+def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    """Undo what wrappers and options of the projects do to the key names.
+
+    The prefix of ``DistributedDataParallel`` goes; separate linear layers for query, key and value become the fused
+    one; a fused layer with biases for query and value only gets a zero bias for the key, which is what it computes;
+    separate absolute positions of space and time become their sum.
+
+    Args:
+        state (Mapping[str, Tensor]): The state dict of a checkpoint.
+        source (str): Its file, for messages.
+
+    Returns:
+        tuple[dict[str, Tensor], Origins]: The state, and for each key the keys of the file that it was made of.
+
+    Raises:
+        CheckpointError: If a part of a query/key/value triple is missing.
+    """
+    wrapped = bool(state) and all(key.startswith(_WRAPPER) for key in state)
+    cut = len(_WRAPPER) if wrapped else 0
+    state = {key[cut:]: value for key, value in state.items()}
+    origins = {key: (f"{_WRAPPER}{key}" if wrapped else key,) for key in state}
+    for step in (_fuse_qkv, _complete_bias, _join_positions):
+        state, parts = step(state, source)
+        origins = {key: tuple(old for part in parts.get(key, (key,)) for old in origins[part]) for key in state}
+    return state, origins
+
+
+def _fuse_qkv(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    out: dict[str, Tensor] = {}
+    triples: dict[str, dict[str, str]] = {}
+    for key, value in state.items():
+        match = _SEPARATE.fullmatch(key)
+        if match is None:
+            out[key] = value
+            continue
+        fused = f"{match['attn']}qkv.{match['p']}"
+        triples.setdefault(fused, {})[match["part"][0]] = key
+        out[fused] = value  # holds the place, so that the order stays
+    for fused, parts in triples.items():
+        if set(parts) != set("qkv"):
+            raise CheckpointError(
+                f"{source}: {fused} needs query, key and value, the file has only {sorted(parts.values())}."
+            )
+        out[fused] = torch.cat([state[parts[name]] for name in "qkv"])
+    return out, {fused: tuple(parts[n] for n in "qkv") for fused, parts in triples.items()}
+
+
+def _complete_bias(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    out = dict(state)
+    made: Origins = {}
+    for key in state:
+        match = _QV_BIAS.fullmatch(key)
+        if match is None:
+            continue
+        v_key, fused = f"{match['attn']}v_bias", f"{match['attn']}qkv.bias"
+        if v_key not in state:
+            raise CheckpointError(f"{source}: {key} without {v_key}.")
+        q, v = out.pop(key), out.pop(v_key)
+        out[fused] = torch.cat((q, torch.zeros_like(q), v))
+        made[fused] = (key, v_key)
+    return out, made
+
+
+def _join_positions(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    for key in state:
+        if not key.endswith("pos_embed_spatial"):
+            continue
+        start = key.removesuffix("_spatial")
+        names = [f"{start}_{part}" for part in ("spatial", "temporal", "class")]
+        if names[1] not in state:
+            raise CheckpointError(f"{source}: {key} without {names[1]}.")
+        names = [name for name in names if name in state]
+        out = {k: v for k, v in state.items() if k not in names}
+        space, time = state[names[0]], state[names[1]]  # (1, H*W, C), (1, T, C)
+        joint = (time[:, :, None] + space[:, None]).flatten(1, 2)  # (1, T*H*W, C)
+        if len(names) == 3:
+            joint = torch.cat((state[names[2]], joint), dim=1)
+        out[start] = joint
+        return out, {start: tuple(names)}
+    return state, {}

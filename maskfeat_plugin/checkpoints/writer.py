@@ -1,0 +1,218 @@
+"""Writing checkpoints for this package, for the upstream backbones and for PySlowFast."""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maskfeat_plugin.version import __version__
+
+from . import names
+from .errors import CheckpointError
+from .formats import PRETRAIN
+from .names import NameTable
+from .reader import Checkpoint
+
+
+@dataclass(frozen=True)
+class Row:
+    """What becomes of one tensor of a converted file.
+
+    Attributes:
+        source: Its name in the source.
+        target: Its name in the target; None if it is left out.
+        shape: Its shape in the target (in the source if it is left out).
+        reason: Why it is left out or made, empty if it is copied.
+    """
+
+    source: str
+    target: str | None
+    shape: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A state dict under another project's names.
+
+    Attributes:
+        state: Its tensors, in the order of the source.
+        rows: What each tensor of the source became, then what was made.
+    """
+
+    state: dict[str, Tensor]
+    rows: list[Row]
+
+
+def convert(checkpoint: Checkpoint, to: str) -> Conversion:
+    """Name a checkpoint's weights as another project does.
+
+    Args:
+        checkpoint (Checkpoint): The weights.
+        to (str): One of :data:`TARGETS`: "maskfeat", our own names; "mmpretrain" or "mmaction2", the plain backbone
+            under its own names, without prefix; "slowfast", the authors' names with the constants of their HOG layer.
+
+    Returns:
+        Conversion: The state dict and what became of every tensor.
+
+    Raises:
+        CheckpointError: If the target is unknown or has no such model, or the source has keys that are not accounted
+            for.
+    """
+    if to not in TARGETS:
+        raise CheckpointError(f"The target {to!r} is unknown; choose one of {tuple(TARGETS)}.")
+    if checkpoint.unknown:
+        raise CheckpointError(
+            f"{checkpoint.source} ({checkpoint.format.title}) has keys that stand for nothing known: "
+            f"{', '.join(names.collapse(checkpoint.unknown))}. Remove them, or load it with maskfeat.Pretrained, "
+            "which ignores them."
+        )
+    rename, why_left_out, made = TARGETS[to](checkpoint)
+    state: dict[str, Tensor] = {}
+    rows: list[Row] = []
+    for name, value in checkpoint.state.items():
+        source = " + ".join(checkpoint.origins.get(name, (name,)))
+        target = rename(name)
+        if target is not None:
+            state[target] = value
+        rows.append(Row(source, target, tuple(value.shape), "" if target else why_left_out))
+    rows.extend(Row(name, None, (), reason) for name, reason in checkpoint.dropped.items())
+    for name, value in made.items():
+        state[name] = value
+        rows.append(Row("-", name, tuple(value.shape), "constant of the HOG target"))
+    if not any(row.target for row in rows):
+        raise CheckpointError(f"{checkpoint.source} has nothing that {to!r} has a name for.")
+    return Conversion(state, rows)
+
+
+_Target = tuple[Callable[[str], str | None], str, dict[str, Tensor]]
+
+
+def _maskfeat(checkpoint: Checkpoint) -> _Target:
+    return (lambda name: name), "", {}
+
+
+def _mmpretrain(checkpoint: Checkpoint) -> _Target:
+    if checkpoint.family != "vit":
+        raise CheckpointError(
+            f"{checkpoint.source} holds an MViT of clips, which mmpretrain lacks; convert it to 'mmaction2' "
+            "or 'maskfeat'."
+        )
+    return _plain(names.OPENMMLAB_VIT), "the plain backbone has no such parameter", {}
+
+
+def _mmaction2(checkpoint: Checkpoint) -> _Target:
+    if checkpoint.family != "mvit":
+        raise CheckpointError(
+            f"{checkpoint.source} holds a ViT of images; convert it to 'mmpretrain' or 'maskfeat'. To start a model of "
+            "clips from it set init_cfg=dict(type='maskfeat.Pretrained', ...), which inflates it."
+        )
+    return _plain(names.OPENMMLAB_MVIT), "the plain backbone has no such parameter", {}
+
+
+def _plain(table: NameTable) -> Callable[[str], str | None]:
+    def rename(name: str) -> str | None:
+        if not name.startswith("backbone.") or name == "backbone.mask_token":
+            return None
+        return table.from_canonical(name)
+
+    return rename
+
+
+def _slowfast(checkpoint: Checkpoint) -> _Target:
+    pretrain = checkpoint.task == PRETRAIN
+    made = _hog_constants() if pretrain else {}
+    if checkpoint.family == "mvit":
+        table = names.slowfast_mvit(checkpoint.task, checkpoint.last_scale or 0)
+        why = "an inner scale's norm, which PySlowFast lacks"
+    else:
+        table = names.SLOWFAST_VIT_PRETRAIN if pretrain else names.SLOWFAST_VIT_FINETUNE
+        why = "PySlowFast has one final norm"
+    return table.from_canonical, why, made
+
+
+def _hog_constants() -> dict[str, Tensor]:
+    """Buffers of the authors' HOG layer: Sobel kernels of the three colour channels."""
+    kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    x = kernel.expand(3, 1, 3, 3)
+    return {
+        "hogs.0.weight_x": x.contiguous(),
+        "hogs.0.weight_y": x.transpose(2, 3).contiguous(),
+    }
+
+
+TARGETS: dict[str, Callable[[Checkpoint], _Target]] = {
+    "maskfeat": _maskfeat,
+    "mmpretrain": _mmpretrain,
+    "mmaction2": _mmaction2,
+    "slowfast": _slowfast,
+}
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: Path | None = None) -> Conversion:
+    """Convert and write a checkpoint; the file appears when it is complete.
+
+    Args:
+        checkpoint (Checkpoint): The weights.
+        path (str | Path): File to write; its folder must exist.
+        to (str): One of :data:`TARGETS`.
+        source (Path, optional): The file that the weights were read from, for its hash. Defaults to None, no hash.
+
+    Returns:
+        Conversion: What was written.
+
+    Raises:
+        CheckpointError: As :func:`convert`, or if the output is the source.
+        FileNotFoundError: If the folder does not exist.
+    """
+    conversion = convert(checkpoint, to)
+    path = Path(path)
+    if source and path.resolve() == source.resolve():
+        raise CheckpointError(f"{path} is the source itself; give the output another name.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {path.parent} of the output does not exist; make it.")
+    block = dict(
+        version=__version__,
+        source=Path(checkpoint.source).name,
+        sha256=_sha256(source) if source else None,
+        source_format=checkpoint.format.name,
+        task=checkpoint.task,
+        target=to,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    # clones: a view would take its whole storage along into the file
+    state = {name: value.detach().clone() for name, value in conversion.state.items()}
+    content = {
+        "model_state" if to == "slowfast" else "state_dict": state,
+        "meta": {"maskfeat_plugin": block},
+    }
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return conversion
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

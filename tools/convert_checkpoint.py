@@ -1,0 +1,62 @@
+"""Convert a checkpoint between PySlowFast, mmpretrain, mmselfsup, mmaction2 and maskfeat_plugin."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from maskfeat_plugin.checkpoints import (
+    TARGETS,
+    CheckpointError,
+    convert,
+    format_rows,
+    local_file,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+EXAMPLE = """example:
+  python tools/convert_checkpoint.py k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth mvit_s.pth --to maskfeat
+
+The format of SRC is recognised by its keys. Loading is safe: a file that holds more than weights is refused.
+To use a checkpoint in a config no conversion is needed, see docs/checkpoints.md."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("src", metavar="SRC", help="checkpoint to read: a path or a URL")
+    parser.add_argument("dst", metavar="DST", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "--to",
+        choices=tuple(TARGETS),
+        required=True,
+        help="whose names to write; for mmpretrain and mmaction2 the plain backbone",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what maps to what and write nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Convert, print the table, and say what was done; returns the exit status."""
+    args = parse_args(arguments)
+    try:
+        checkpoint = read_checkpoint(args.src)
+        if args.dry_run:
+            conversion = convert(checkpoint, args.to)
+        else:
+            conversion = write_checkpoint(checkpoint, args.dst, args.to, local_file(args.src))
+    except (CheckpointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.src}: {checkpoint.format.title}\n")
+    print(format_rows(conversion.rows))
+    left_out = sum(row.target is None for row in conversion.rows)
+    done = "would be written (dry run)" if args.dry_run else f"written to {args.dst}"
+    print(f"\n{len(conversion.state)} tensors {done}, {left_out} left out")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
