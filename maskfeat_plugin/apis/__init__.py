@@ -1,1 +1,17 @@
-"""TODO."""
+"""What the tools are made of: reading, checking and running a config."""
+
+from .checks import check_config
+from .command_line import build_parser, run_tool
+from .config import load_config
+from .errors import ConfigError
+from .runs import build_tester, build_trainer
+
+__all__ = [
+    "ConfigError",
+    "build_parser",
+    "build_tester",
+    "build_trainer",
+    "check_config",
+    "load_config",
+    "run_tool",
+]

@@ -1,1 +1,5 @@
-"""TODO."""
+"""What drives the training: optimizer constructors."""
+
+from .optim_wrapper_constructors import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
+
+__all__ = ["GroupedOptimWrapperConstructor", "LayerDecayOptimWrapperConstructor"]

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -84,9 +83,7 @@ class Target:
         torch = self.torch.split("+")[0]
         cuda = "cu" + self.cuda.replace(".", "") if self.cuda else "cpu"
         ops = "gpu" if self.gpu else "cpu"
-        return (
-            f"mmcv{self.mmcv}-torch{torch}+{cuda}-{self.python}-{self.platform}-{ops}ops-{digest}"
-        )
+        return f"mmcv{self.mmcv}-torch{torch}+{cuda}-{self.python}-{self.platform}-{ops}ops-{digest}"
 
 
 def cache_root() -> Path:
@@ -162,8 +159,7 @@ def check_toolchain() -> str:
     header = Path(sysconfig.get_paths()["include"], "Python.h")
     if not header.is_file():
         raise SetupError(
-            f"building mmcv's ops needs a C++ compiler and Python's headers, and {header} "
-            f"is missing: {advice}"
+            f"building mmcv's ops needs a C++ compiler and Python's headers, and {header} is missing: {advice}"
         )
     return chosen or compiler
 
@@ -427,9 +423,7 @@ def main() -> int:
     )
     parser.add_argument("--force", action="store_true", help="build even if a working mmcv exists")
     parser.add_argument("--cpu", action="store_true", help="leave the GPU ops out")
-    parser.add_argument(
-        "--jobs", type=int, help="compilations at a time (default: by cores, memory)"
-    )
+    parser.add_argument("--jobs", type=int, help="compilations at a time (default: by cores, memory)")
     options = parser.parse_args()
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs has to be at least 1")

@@ -125,15 +125,15 @@ def make_report(results: Mapping[str, dict], path: Path, seconds: float, data_ro
     page = write_report(
         path,
         title="MaskFeat on MovingDigits",
-        intro="Small vision transformers pre-trained without labels by predicting the HOG of what is hidden, then fine-tuned "
-        "on few labels by mmpretrain and mmaction2, against training from scratch.",
+        intro="Small vision transformers pre-trained without labels by predicting the HOG of what is hidden, then "
+        "fine-tuned on few labels by mmpretrain and mmaction2, against training from scratch.",
         tables=[table, seeds],
         curves=curves,
         panels=make_panels(results, data_root),
         environment=environment(seconds),
         notes=[
-            "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, trained "
-            f"for longer by `make demo-weights` and kept in {TASKS['digit'].shipped_weights.parent.name}/.",
+            "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, "
+            f"trained for longer by `make demo-weights` and kept in {TASKS['digit'].shipped_weights.parent.name}/.",
             "Train, validation and test splits hold different digit images.",
         ],
     )

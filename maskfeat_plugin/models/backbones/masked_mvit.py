@@ -1,14 +1,11 @@
 """MViT with a mask token."""
 
-from collections import deque
-
 import torch
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import expand_mask, replace_masked
 from .mvit import MViT
 
 
@@ -58,8 +55,8 @@ class MaskedMViT(MViT):
                 f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(len(x), *out_grid)} "
                 f"(N, T', H', W'); set the mask generator's token_grid={out_grid}."
             )
-        x, grid = self.patch_embed(x)  # (N, L, C) on the finer grid of the embedding
-        x = replace_masked(x, expand_mask(mask, grid), self.mask_token)
-        _, tokens, _ = deque(self._blocks(x, grid), maxlen=1).pop()  # of the last block
+        x, grid = self._embed(x, mask, self.mask_token)
+        for block in self.blocks:
+            x, grid = block(x, grid)
         norm = getattr(self, f"norm{self.num_scales - 1}")
-        return norm(tokens[:, int(self.with_cls_token) :])
+        return norm(x[:, int(self.with_cls_token) :])

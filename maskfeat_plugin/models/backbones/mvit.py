@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible
+from ..utils import check_arch, check_divisible, expand_mask, replace_masked
 from .attention import FusedMultiScaleAttention, Grid
 
 OUT_TYPES = ("featmap", "avg_featmap")
@@ -95,16 +95,22 @@ class MViT(_MViT):
             tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT``, for each of ``out_scales`` the feature map (N, C,
             T', H', W') or, with ``output_cls_token``, a list of it and a vector (N, C), see ``out_type``.
         """
-        x, grid = self.patch_embed(x)  # (N, L, C)
+        x, grid = self._embed(x)
         outs = []
-        for i, tokens, out_grid in self._blocks(x, grid):
+        for i, block in enumerate(self.blocks):
+            x, grid = block(x, grid)
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
-                outs.append(self._format_output(tokens, out_grid, getattr(self, f"norm{scale}")))
+                norm = getattr(self, f"norm{scale}")
+                outs.append(self._format_output(x, grid, norm))
+                x = norm(x)  # as upstream, the next stage goes on with the normalised tokens
         return tuple(outs)
 
-    def _blocks(self, x: Tensor, grid: Grid):
-        """Yield (index of the block, tokens, grid) after each block, from embedded patches (N, L, C)."""
+    def _embed(self, x: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> tuple[Tensor, Grid]:
+        """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those under a mask (N, T', H', W') by the mask token."""
+        x, grid = self.patch_embed(x)  # (N, L, C)
+        if mask is not None:
+            x = replace_masked(x, expand_mask(mask, grid), mask_token)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(
@@ -114,11 +120,7 @@ class MViT(_MViT):
                 mode=self.interpolate_mode,
                 num_extra_tokens=self.num_extra_tokens,
             )
-        if not self.with_cls_token:
-            x = x[:, 1:]
-        for i, block in enumerate(self.blocks):
-            x, grid = block(x, grid)
-            yield i, x, grid
+        return (x if self.with_cls_token else x[:, 1:]), grid
 
     def _format_output(self, x: Tensor, grid: Grid, norm: torch.nn.Module) -> list[Tensor] | Tensor:
         extra = int(self.with_cls_token)

@@ -39,12 +39,12 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=non_blocking)
         self.to_rgb = to_rgb
         for key, values in (("mean", mean), ("std", std)):
-            values = torch.as_tensor(values, dtype=torch.float32).reshape(-1)
+            values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
             if len(values) not in (1, 3):
                 raise ValueError(f"data_preprocessor.{key} needs 1 or 3 numbers, one a channel, got {len(values)}.")
-            if key == "std" and not bool((values > 0).all()):
-                raise ValueError(f"data_preprocessor.std must be positive, got {values.tolist()}.")
-            self.register_buffer(key, values.view(-1, 1, 1), persistent=False)
+            if key == "std" and min(values) <= 0:
+                raise ValueError(f"data_preprocessor.std must be positive, got {values}.")
+            self.register_buffer(key, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:

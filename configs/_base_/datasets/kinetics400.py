@@ -1,0 +1,101 @@
+"""Kinetics-400 for recognition: clips 16x4, each video augmented twice a batch; 10 clips x 1 crop for testing."""
+
+default_scope = "mmaction"
+
+num_repeats = 2
+train_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 256)),
+    # mmpretrain's RandAugment with one draw for all frames, because mmaction2's needs pytorchvideo, which its
+    # requirements leave out. Four operations, each with a chance of one half, as in mmaction2's MViT configs.
+    dict(
+        type="TransformBroadcaster",
+        mapping=dict(img="imgs"),
+        auto_remap=True,
+        share_random_params=True,
+        transforms=[
+            dict(
+                type="RandAugment",
+                _scope_="mmpretrain",
+                policies="timm_increasing",
+                num_policies=4,
+                total_level=10,
+                magnitude_level=7,
+                magnitude_std=0.5,
+                hparams=dict(pad_val=[115, 115, 115], interpolation="bicubic"),
+            )
+        ],
+    ),
+    dict(type="RandomResizedCrop", area_range=(0.08, 1.0)),
+    dict(type="Resize", scale=(224, 224), keep_ratio=False),
+    dict(type="Flip", flip_ratio=0.5),
+    dict(type="RandomErasing", erase_prob=0.25, mode="rand", fill_color=114.75, fill_std=57.375),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+val_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 224)),
+    dict(type="CenterCrop", crop_size=224),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+test_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=10, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 224)),
+    dict(type="CenterCrop", crop_size=224),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+# The batch size counts videos, and the model sees num_repeats clips of each.
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    collate_fn=dict(type="repeat_pseudo_collate"),
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="RepeatAugDataset",
+        num_repeats=num_repeats,
+        data_root="data/kinetics400",
+        ann_file="kinetics400_train_list_videos.txt",
+        data_prefix=dict(video="videos_train"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataset = dict(
+    type="VideoDataset",
+    data_root="data/kinetics400",
+    ann_file="kinetics400_val_list_videos.txt",
+    data_prefix=dict(video="videos_val"),
+    test_mode=True,
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(pipeline=val_pipeline, **val_dataset),
+)
+test_dataloader = dict(
+    batch_size=2,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(pipeline=test_pipeline, **val_dataset),
+)
+val_evaluator = dict(type="AccMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+visualizer = dict(type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend")])

@@ -1,0 +1,217 @@
+"""What can be known to be wrong with a config before anything large is built."""
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
+from mmengine.registry import DefaultScope
+
+from maskfeat_plugin.registry import MODELS
+
+from .errors import ConfigError, describe
+
+# Annotation files with one sample a line
+_LINES = (".txt", ".csv")
+
+
+def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
+    """Check the files that a config names, its mask generators and its mixed precision.
+
+    Args:
+        cfg (Config): The config.
+        dataloaders (Sequence[str]): Keys of the dataloaders that will be used; those the config lacks are passed over.
+            The training checks of weights, masks and precision are done if ``train_dataloader`` is one of them.
+
+    Raises:
+        ConfigError: With the key or the file that is wrong and what would be right.
+    """
+    for key in dataloaders:
+        for dataset_key, dataset in _datasets(cfg.get(key), key):
+            check_dataset_files(dataset, dataset_key)
+    _check_checkpoint(cfg.get("load_from"), "load_from")
+    if "train_dataloader" in dataloaders:
+        for key, init_cfg in _walk(cfg.get("model"), "model"):
+            if str(init_cfg.get("type", "")).endswith("Pretrained"):
+                _check_checkpoint(init_cfg.get("checkpoint"), f"{key}.checkpoint")
+        _check_precision(cfg)
+    _check_masks(cfg, dataloaders)
+
+
+def check_dataset_files(dataset: dict, key: str) -> None:
+    """Check that a data set's root, annotation file and folders are there, and that the annotations are not empty.
+
+    Args:
+        dataset (dict): Config of a data set in the terms of ``mmengine.dataset.BaseDataset``.
+        key (str): Its key in the config, for the message.
+
+    Raises:
+        ConfigError: If one is missing.
+    """
+    root = dataset.get("data_root") or ""
+    if not _is_remote(root) and root and not Path(root).is_dir():
+        raise ConfigError(
+            f"{key}.data_root={root!r} is not there; link the data to it or set another folder with "
+            f"--cfg-options {key}.data_root=FOLDER."
+        )
+    ann_file = dataset.get("ann_file") or ""
+    if ann_file and not _is_remote(root, ann_file):
+        path = Path(root, ann_file)
+        if not path.is_file():
+            raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there.")
+        if path.suffix in _LINES and not path.read_text().strip():
+            raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} lists no samples.")
+    prefixes = dataset.get("data_prefix") or {}
+    if isinstance(prefixes, str):
+        prefixes = {"": prefixes}
+    for name, prefix in prefixes.items():
+        # a prefix may be the beginning of a file name, but then in a folder that is there
+        if prefix and not _is_remote(root, prefix) and not Path(root, prefix).exists():
+            full = ".".join(part for part in (key, "data_prefix", name) if part)
+            raise ConfigError(f"{full}={prefix!r}: the folder {Path(root, prefix)} is not there.")
+
+
+def input_size(pipeline: Sequence[dict]) -> tuple[int, ...] | None:
+    """Size of the samples that a pipeline gives, as far as its settings tell.
+
+    Args:
+        pipeline (Sequence[dict]): Configs of the transforms.
+
+    Returns:
+        tuple[int, ...] | None: (H, W), or (T, H, W) if frames are sampled, in pixels and frames; None if unknown.
+    """
+    frames, size = None, None
+    for transform in _flat(pipeline):
+        kind = str(transform.get("type", "")).rpartition(".")[2]
+        if kind in ("SampleFrames", "DenseSampleFrames", "UniformSample"):
+            frames = transform.get("clip_len")
+        elif kind in ("Resize", "RandomCrop", "CenterCrop", "RandomResizedCrop", "ThreeCrop", "TenCrop"):
+            given = next((transform[k] for k in ("scale", "crop_size", "size") if k in transform), None)
+            if kind == "Resize" and transform.get("keep_ratio"):
+                given = None
+            if isinstance(given, int) and kind != "Resize":
+                given = (given, given)
+            if isinstance(given, Sequence) and len(given) == 2 and min(given) > 0:
+                # scales are (W, H), crops (H, W); they differ for no model here
+                size = tuple(given)
+            elif kind == "Resize":
+                size = None
+    if size is None:
+        return None
+    return size if frames is None else (frames, *size)
+
+
+def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
+    """Compare the token grid of each mask generator with the backbone's."""
+    generators = [
+        (f"{key}.pipeline[{i}]", transform, input_size(dataset["pipeline"]))
+        for name in dataloaders
+        for key, dataset in _datasets(cfg.get(name), name)
+        for i, transform in enumerate(dataset.get("pipeline") or ())
+        if _mask_grid(transform) is not None
+    ]
+    if not generators:
+        return
+    backbone = _sketch_backbone(cfg)
+    if not hasattr(backbone, "token_grid"):
+        return
+    for key, transform, size in generators:
+        if size is None:
+            continue
+        try:
+            grid = tuple(backbone.token_grid(size))
+        except ValueError as error:
+            raise ConfigError(f"{key.rpartition('[')[0]}: {error}") from error
+        name, given = _mask_grid(transform)
+        if len(given) == 2:
+            grid = grid[-2:]
+        if given != grid:
+            raise ConfigError(
+                f"{key}.{name}={given} ({transform['type']}) does not fit model.backbone, whose tokens for inputs of "
+                f"{size} are {grid}; set {name}={grid}."
+            )
+
+
+def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:
+    """The backbone without memory for its parameters, or None for one that cannot do without."""
+    try:
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), torch.device("meta"):
+            return MODELS.build(copy.deepcopy(cfg.model.backbone))
+    except (NotImplementedError, RuntimeError):  # reads numbers while it is built
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise ConfigError(f"model.backbone of {cfg.filename} cannot be built: {describe(error)}") from error
+
+
+def _mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
+    """The setting of a mask generator that holds its grid, ours or mmpretrain's, and the grid."""
+    if not str(transform.get("type", "")).endswith("MaskGenerator"):
+        return None
+    for name in ("token_grid", "input_size"):
+        grid = transform.get(name)
+        if isinstance(grid, int):
+            return name, (grid, grid)
+        if grid is not None:
+            return name, tuple(grid)
+    return None
+
+
+def _check_precision(cfg: Config) -> None:
+    if not str(cfg.get("optim_wrapper", {}).get("type", "")).endswith("AmpOptimWrapper"):
+        return
+    if not any(is_there() for is_there in (is_cuda_available, is_npu_available, is_mlu_available, is_musa_available)):
+        raise ConfigError(
+            "optim_wrapper.type='AmpOptimWrapper' (mixed precision) needs a GPU, and there is none; train in float32 "
+            "with --cfg-options optim_wrapper.type=OptimWrapper."
+        )
+
+
+def _check_checkpoint(checkpoint: str | None, key: str) -> None:
+    if checkpoint and not _is_remote(checkpoint) and not Path(checkpoint).is_file():
+        raise ConfigError(
+            f"{key}={checkpoint!r}: the file is not there; give another file or a URL with --cfg-options {key}=FILE."
+        )
+
+
+def _is_remote(*paths: str) -> bool:
+    """Whether a path is read by a file client: https://..., s3:..., torchvision://... ."""
+    return any(re.match(r"[a-z0-9+]{2,}:", str(path)) for path in paths)
+
+
+def _datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
+    """Data sets of a dataloader with their keys, those inside wrappers too."""
+    if not dataloader:
+        return
+    stack = [(f"{key}.dataset", dataloader.get("dataset"))]
+    while stack:
+        name, dataset = stack.pop()
+        if not isinstance(dataset, dict):
+            continue
+        inner = dataset.get("datasets") or ()
+        stack.extend((f"{name}.datasets[{i}]", item) for i, item in enumerate(inner))
+        if "dataset" in dataset:
+            stack.append((f"{name}.dataset", dataset["dataset"]))
+        elif not inner:
+            yield name, dataset
+
+
+def _flat(pipeline: Sequence[dict] | None) -> Iterator[dict]:
+    """Transforms of a pipeline, those inside wrappers such as ``maskfeat.Cached`` too."""
+    for transform in pipeline or ():
+        if isinstance(transform, dict):
+            yield transform
+            yield from _flat(transform.get("transforms"))
+
+
+def _walk(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    """Every dict below a node of the config, with its key."""
+    if isinstance(node, dict):
+        yield key, node
+        for name, value in node.items():
+            yield from _walk(value, f"{key}.{name}")
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from _walk(value, f"{key}[{i}]")

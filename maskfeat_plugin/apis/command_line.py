@@ -1,0 +1,66 @@
+"""What the command lines of the tools share."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+
+from mmengine.config import DictAction
+
+from .errors import ConfigError
+
+
+def build_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """A parser with the arguments of training and testing: the config, and how to run it.
+
+    Args:
+        description (str): First lines of ``--help``.
+        example (str): Last lines of ``--help``.
+
+    Returns:
+        argparse.ArgumentParser: To be given its own arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", metavar="CONFIG", help="config file")
+    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/ and the config's name)")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="settings to change in the config, such as train_dataloader.batch_size=8 or 'a.b=[1,2]'",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="who starts the processes (default: none, a single one)",
+    )
+    parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
+    return parser
+
+
+def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str = "") -> int:
+    """Run the work of a tool, with one line for what the user can mend.
+
+    Args:
+        work (Callable[[], object]): The work.
+        show_traceback (bool): Whether to show the traceback of a :class:`ConfigError` too. Defaults to False.
+        hint (str): What to do after an interruption. Defaults to "".
+
+    Returns:
+        int: The exit status: 0, 1 for a :class:`ConfigError`, 130 if interrupted.
+    """
+    try:
+        work()
+    except ConfigError as error:
+        if show_traceback:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("; ".join(filter(None, ("interrupted", hint))), file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,90 @@
+"""The full-size configs are the released recipes: optimizer groups and learning rate at every iteration."""
+
+import math
+import re
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+
+import maskfeat_plugin  # noqa: F401
+
+
+def expected_layer(name, num_layers):
+    """Tokens, positions and embedding 0, block i i + 1, all that follows num_layers + 1."""
+    if re.match(r"backbone\.(cls_token|pos_embed|mask_token|patch_embed\.)", name):
+        return 0
+    block = re.match(r"backbone\.(?:layers|blocks)\.(\d+)\.", name)
+    return int(block[1]) + 1 if block else num_layers + 1
+
+
+def test_parameter_groups(recipe):
+    cfg = recipe.config()
+    cfg.optim_wrapper.type = "OptimWrapper"  # mixed precision needs a GPU
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    lr = recipe.lr * cfg.auto_scale_lr.base_batch_size / recipe.per
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = {}
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.9, 0.999)
+        for parameter in group["params"]:
+            seen[names[id(parameter)]] = (group["lr"], group["weight_decay"])
+    expected = {}
+    for name, parameter in model.named_parameters():
+        scale = recipe.layer_decay ** (recipe.num_layers + 1 - expected_layer(name, recipe.num_layers))
+        expected[name] = (pytest.approx(lr * scale, rel=1e-9), 0.0 if parameter.dim() == 1 else 0.05)
+    assert seen == expected
+    layers = recipe.num_layers + 2 if recipe.layer_decay < 1 else 1
+    assert len(optimizer.param_groups) <= 2 * layers
+
+
+def recipe_lr(recipe, epoch, peak, start, end):
+    """Linear warm-up, then half a cosine, in epochs and fractions of them."""
+    if epoch < recipe.warmup:
+        return start + (peak - start) * epoch / recipe.warmup
+    progress = (epoch - recipe.warmup) / (recipe.epochs - recipe.warmup)
+    return end + (peak - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def test_learning_rate_at_every_iteration(recipe):
+    cfg = recipe.config()
+    iters = 7  # an epoch
+    optimizer = torch.optim.SGD([dict(params=[torch.zeros(1)], lr=scale) for scale in (1.0, 0.25)])
+    warmup, cosine = cfg.param_scheduler
+    built = dict(optimizer=optimizer, epoch_length=iters)
+    schedulers = [PARAM_SCHEDULERS.build(scheduler, default_args=built) for scheduler in (warmup, cosine)]
+    seen = []
+    for _ in range(recipe.epochs * iters):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        for scheduler in schedulers:
+            scheduler.step()
+    expected = [
+        recipe_lr(recipe, i / iters, 1.0, warmup["start_factor"], cosine["eta_min_ratio"])
+        for i in range(recipe.epochs * iters)
+    ]
+    # mmengine ends the warm-up one iteration early
+    tolerance = 1.01 / (recipe.warmup * iters)
+    seen = torch.tensor(seen, dtype=torch.float64)
+    torch.testing.assert_close(seen[:, 0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=tolerance)
+    torch.testing.assert_close(seen[:, 1], seen[:, 0] * 0.25, rtol=1e-9, atol=0)  # every layer in proportion
+    assert seen[:, 0].argmax() in (recipe.warmup * iters - 1, recipe.warmup * iters)
+    assert seen[-1, 0] < 1e-2
+
+
+def test_rest_of_the_recipe(recipe):
+    cfg = recipe.config()
+    assert cfg.train_cfg.max_epochs == recipe.epochs
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(
+        recipe.lr * cfg.auto_scale_lr.base_batch_size / recipe.per, rel=1e-9
+    )
+    assert cfg.auto_scale_lr.enable
+    clip_grad = cfg.optim_wrapper.get("clip_grad")
+    assert (clip_grad.max_norm if clip_grad else None) == recipe.clip_grad
+    assert cfg.model.backbone.drop_path_rate == recipe.drop_path
+    # the name tells processes x batch, which is what the learning rate is for
+    processes, batch = map(int, re.search(r"_(\d+)xb(\d+)-", recipe.path).groups())
+    assert batch == cfg.train_dataloader.batch_size
+    assert processes * batch == cfg.auto_scale_lr.base_batch_size

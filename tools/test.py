@@ -1,0 +1,36 @@
+"""Test a fine-tuned model: the metrics of its config on the test data."""
+
+import argparse
+import sys
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import build_parser, build_tester, load_config, run_tool
+
+EXAMPLE = """example:
+  python tools/test.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\
+      work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth
+
+The metrics are printed and written as JSON to the work directory. On several GPUs: tools/dist_test.sh."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = build_parser(__doc__, EXAMPLE)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint of the fine-tuned model: a path or a URL")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Test; returns the exit status."""
+    args = parse_args(arguments)
+
+    def work() -> None:
+        cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher)
+        cfg.load_from = args.checkpoint
+        build_tester(cfg).test()
+
+    return run_tool(work, args.traceback)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Train a config: pre-training or fine-tuning."""
+
+import argparse
+import sys
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import build_parser, build_trainer, load_config, run_tool
+
+EXAMPLE = """examples:
+  python tools/train.py configs/pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py
+  python tools/train.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\
+      --cfg-options model.backbone.init_cfg.checkpoint=in1k_VIT_B_MaskFeat_PT_epoch_01600.pth
+
+The learning rate follows the batch size (auto_scale_lr in the config). On several GPUs: tools/dist_train.sh."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = build_parser(__doc__, EXAMPLE)
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on with an interrupted training: from CHECKPOINT, or from the last one in the work directory",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; returns the exit status."""
+    args = parse_args(arguments)
+
+    def work() -> None:
+        cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.amp, args.resume)
+        build_trainer(cfg).train()
+
+    return run_tool(work, args.traceback, hint="--resume goes on from the last checkpoint")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
