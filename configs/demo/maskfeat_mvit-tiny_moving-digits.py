@@ -13,14 +13,14 @@ model = dict(
     data_preprocessor=dict(type="maskfeat.MaskFeatDataPreprocessor", mean=114.75, std=57.375),
     backbone=dict(
         type="maskfeat.MaskedMViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
+        arch=dict(embed_dims=64, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
         temporal_size=8,
         spatial_size=32,
         patch_cfg=dict(kernel_size=(3, 9, 9), stride=(2, 8, 8), padding=(1, 4, 4)),
         adaptive_kv_stride=(1, 1, 1),
     ),
     target_generator=dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=4),
-    neck=dict(type="maskfeat.RegressionNeck", in_channels=96, out_channels=108),
+    neck=dict(type="maskfeat.RegressionNeck", in_channels=64, out_channels=108),
     head=dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss", kind="mse")),
 )
 
@@ -56,15 +56,16 @@ train_dataloader = dict(
     dataset=dict(
         type="VideoDataset",
         ann_file=data_root + "annotations/motion_train.txt",
-        data_prefix=dict(video=data_root),
+        data_prefix=dict(video=data_root + "videos/train"),
         pipeline=train_pipeline,
     ),
 )
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
 
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    optimizer=dict(type="AdamW", lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

@@ -4,17 +4,17 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 default_scope = "mmpretrain"
 
 data_root = "data/moving_digits/"
-max_iters = 1500
+max_iters = 1200
 
-# Images of 32 x 32; a token is 8 x 8 pixels, its target 2 x 2 cells of 4 x 4 pixels in 3 colours
-token_grid = (4, 4)
+# Images of 40 x 40; a token is 8 x 8 pixels, its target 2 x 2 cells of 4 x 4 pixels in 3 colours
+token_grid = (5, 5)
 model = dict(
     type="maskfeat.MaskFeat",
     data_preprocessor=dict(type="maskfeat.MaskFeatDataPreprocessor", mean=114.75, std=57.375, to_rgb=True),
     backbone=dict(
         type="maskfeat.MaskedViT",
         arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=32,
+        img_size=40,
         patch_size=8,
     ),
     target_generator=dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=4),
@@ -25,18 +25,18 @@ model = dict(
 # The random part of the pipeline comes after what is kept in memory.
 read_image = dict(
     type="maskfeat.Cached",
-    transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(36, 36), interpolation="area")],
+    transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(44, 44), interpolation="area")],
 )
 train_pipeline = [
     read_image,
-    dict(type="RandomCrop", crop_size=32),
+    dict(type="RandomCrop", crop_size=40),
     dict(type="maskfeat.BlockMaskGenerator", token_grid=token_grid, mask_ratio=0.4),
     dict(type="PackInputs"),
 ]
 # The same masks each time, for pictures
 test_pipeline = [
     read_image,
-    dict(type="CenterCrop", crop_size=32),
+    dict(type="CenterCrop", crop_size=40),
     dict(type="maskfeat.BlockMaskGenerator", token_grid=token_grid, mask_ratio=0.4, seed=0),
     dict(type="PackInputs"),
 ]
@@ -48,6 +48,7 @@ train_dataloader = dict(
         type="CustomDataset",
         data_root=data_root,
         ann_file="annotations/image_train.txt",
+        data_prefix="frames/train",
         pipeline=train_pipeline,
     ),
 )
@@ -55,7 +56,8 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

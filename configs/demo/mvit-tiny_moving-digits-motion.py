@@ -16,14 +16,14 @@ model = dict(
     data_preprocessor=dict(type="ActionDataPreprocessor", mean=[114.75] * 3, std=[57.375] * 3, format_shape="NCTHW"),
     backbone=dict(
         type="maskfeat.MViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
+        arch=dict(embed_dims=64, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
         temporal_size=8,
         spatial_size=32,
         patch_cfg=dict(kernel_size=(3, 9, 9), stride=(2, 8, 8), padding=(1, 4, 4)),
         adaptive_kv_stride=(1, 1, 1),
         out_type="avg_featmap",
     ),
-    cls_head=dict(type="MViTHead", in_channels=96, num_classes=num_classes, dropout_ratio=0.0, average_clips="prob"),
+    cls_head=dict(type="MViTHead", in_channels=64, num_classes=num_classes, dropout_ratio=0.0, average_clips="prob"),
 )
 
 # The random part of the pipeline comes after what is kept in memory.
@@ -48,24 +48,40 @@ test_pipeline = [
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),
 ]
-dataset = dict(type="VideoDataset", data_prefix=dict(video=data_root))
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=dict(ann_file=data_root + "annotations/motion_train_200_seed0.txt", pipeline=train_pipeline, **dataset),
+    dataset=dict(
+        type="VideoDataset",
+        ann_file=data_root + "annotations/motion_train_400_seed0.txt",
+        data_prefix=dict(video=data_root + "videos/train"),
+        pipeline=train_pipeline,
+    ),
 )
 val_dataloader = dict(
     batch_size=64,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(ann_file=data_root + "annotations/motion_val.txt", pipeline=test_pipeline, test_mode=True, **dataset),
+    dataset=dict(
+        type="VideoDataset",
+        ann_file=data_root + "annotations/motion_val.txt",
+        data_prefix=dict(video=data_root + "videos/val"),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
 )
 test_dataloader = dict(
     batch_size=64,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(ann_file=data_root + "annotations/motion_test.txt", pipeline=test_pipeline, test_mode=True, **dataset),
+    dataset=dict(
+        type="VideoDataset",
+        ann_file=data_root + "annotations/motion_test.txt",
+        data_prefix=dict(video=data_root + "videos/test"),
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
 )
 val_evaluator = dict(type="AccMetric", metric_list=("top_k_accuracy",))
 test_evaluator = val_evaluator
@@ -75,7 +91,8 @@ test_cfg = dict()
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [

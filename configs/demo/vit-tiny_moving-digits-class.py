@@ -8,7 +8,7 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 default_scope = "mmpretrain"
 
 data_root = "data/moving_digits/"
-max_iters = 500
+max_iters = 600
 
 model = dict(
     type="ImageClassifier",
@@ -16,7 +16,7 @@ model = dict(
     backbone=dict(
         type="VisionTransformer",
         arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=32,
+        img_size=40,
         patch_size=8,
         out_type="avg_featmap",
         final_norm=False,
@@ -27,10 +27,10 @@ model = dict(
 # The random part of the pipeline comes after what is kept in memory.
 read_image = dict(
     type="maskfeat.Cached",
-    transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(36, 36), interpolation="area")],
+    transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(44, 44), interpolation="area")],
 )
-train_pipeline = [read_image, dict(type="RandomCrop", crop_size=32), dict(type="PackInputs")]
-test_pipeline = [read_image, dict(type="CenterCrop", crop_size=32), dict(type="PackInputs")]
+train_pipeline = [read_image, dict(type="RandomCrop", crop_size=40), dict(type="PackInputs")]
+test_pipeline = [read_image, dict(type="CenterCrop", crop_size=40), dict(type="PackInputs")]
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
@@ -38,7 +38,8 @@ train_dataloader = dict(
     dataset=dict(
         type="CustomDataset",
         data_root=data_root,
-        ann_file="annotations/image_train_500_seed0.txt",
+        ann_file="annotations/image_train_1000_seed0.txt",
+        data_prefix="frames/train",
         pipeline=train_pipeline,
     ),
 )
@@ -47,7 +48,11 @@ val_dataloader = dict(
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="CustomDataset", data_root=data_root, ann_file="annotations/image_val.txt", pipeline=test_pipeline
+        type="CustomDataset",
+        data_root=data_root,
+        ann_file="annotations/image_val.txt",
+        data_prefix="frames/val",
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = dict(
@@ -55,7 +60,11 @@ test_dataloader = dict(
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="CustomDataset", data_root=data_root, ann_file="annotations/image_test.txt", pipeline=test_pipeline
+        type="CustomDataset",
+        data_root=data_root,
+        ann_file="annotations/image_test.txt",
+        data_prefix="frames/test",
+        pipeline=test_pipeline,
     ),
 )
 val_evaluator = dict(type="Accuracy", topk=1)
@@ -66,7 +75,8 @@ test_cfg = dict()
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [

@@ -9,13 +9,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits
+from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
 
 from .report import format_table, make_report, verdict
 from .tasks import DATA_ROOT, ROOT, TASKS, WORK_DIR, Task
 from .train import export_weights, pretrain
 
-DATA = MovingDigitsConfig()
+DATA = MovingDigitsConfig(
+    num_digits=(1, 1),
+    motions=MOTIONS[:8],
+    scale=(0.6, 0.95),
+    num_train=4000,
+    frames_per_clip=4,
+    labelled=(200, 400, 1000),
+)
 # What a line begins with that one of the two processes has for the user.
 PROGRESS = "> "
 

@@ -10,12 +10,11 @@ from maskfeat_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Cached(BaseTransform):
-    """Runs deterministic transforms, such as reading, decoding and resizing, once a sample and keeps the result in memory.
+    """Runs deterministic transforms once a sample, such as decoding and resizing, and keeps the result in memory.
 
     For data sets small enough for the memory that are read for many epochs: decoding a short video file takes longer
-        than a
-    training step of a small model on it. Random transforms belong after it: in it their first outcome would be kept.
-    Each worker process of a dataloader keeps what it has read itself, as long as it lives
+    than a training step of a small model on it. Random transforms belong after it: in it their first outcome would be
+    kept. Each worker process of a dataloader keeps what it has read itself, as long as it lives
     (``persistent_workers=True``).
 
     Args:

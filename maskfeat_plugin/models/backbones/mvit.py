@@ -107,7 +107,7 @@ class MViT(_MViT):
         return tuple(outs)
 
     def _embed(self, x: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> tuple[Tensor, Grid]:
-        """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those under a mask (N, T', H', W') by the mask token."""
+        """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those of a mask (N, T', H', W') by the mask token."""
         x, grid = self.patch_embed(x)  # (N, L, C)
         if mask is not None:
             x = replace_masked(x, expand_mask(mask, grid), mask_token)

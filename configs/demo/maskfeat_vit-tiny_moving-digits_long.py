@@ -1,0 +1,11 @@
+"""The same for longer: what the shipped weights were made with (``make demo-weights``)."""
+
+_base_ = "./maskfeat_vit-tiny_moving-digits.py"
+
+max_iters = 6000
+train_cfg = dict(max_iters=max_iters)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=200),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=200, T_max=max_iters - 200, eta_min_ratio=0.01),
+]
+default_hooks = dict(checkpoint=dict(interval=1000))

@@ -1,0 +1,295 @@
+"""Building the MovingDigits data set on disk."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from .backgrounds import photo_part
+from .config import SPLITS, MovingDigitsConfig
+from .labels import ClipLabels, LabelledFrame, image_name, write_class_names, write_labels
+from .plan import ClipPlan, plan_clips, split_digits
+from .render import RenderedClip, render_clip
+from .sources import import_demo_package, load_digits, load_photos
+from .video import check_size, check_video, write_video
+
+VERSION = 1
+"""Raised whenever the same settings give other data."""
+
+METADATA = "metadata.json"
+
+_NAME = "MovingDigits"
+_CHUNK = 16
+
+
+def build_moving_digits(
+    root: str | os.PathLike[str],
+    config: MovingDigitsConfig | None = None,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Build the data set, unless it is there already.
+
+    It is built in a folder beside ``root`` and moved there when it is complete. The same settings
+    give the same bytes, whatever the number of workers. Below ``root``: ``videos/{split}/000000.mp4``,
+    ``frames/{split}/000000_000.png`` (clip and frame), ``annotations/`` and ``metadata.json``.
+
+    Args:
+        root: Folder of the data set, e.g. ``data/moving_digits``.
+        config: Settings; the defaults if None.
+        workers: Processes; as many as this process may use cores if None.
+        overwrite: Replace a MovingDigits data set of other settings that is at ``root``.
+        progress: Show a progress bar with the time left on standard error.
+
+    Returns:
+        Path: The root.
+
+    Raises:
+        FileExistsError: ``root`` holds the data of other settings and ``overwrite`` is False, or it
+            holds something else.
+        ImportError: A package of ``maskfeat_plugin[demo]`` is missing.
+        RuntimeError: A written video does not decode.
+        ValueError: ``workers`` is not positive, or ``labelled`` asks for too many frames, or decord cannot
+            read videos of this ``size``.
+    """
+    root = Path(root)
+    config = MovingDigitsConfig() if config is None else config
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"MovingDigits: workers must be at least 1, got {workers}")
+    if _is_up_to_date(root, config, overwrite):
+        if progress:
+            print(f"{root}: {_NAME} is up to date")
+        return root
+
+    import_demo_package("av")  # before any work, rather than at the first video
+    digits, labels = load_digits()
+    photos = load_photos() if config.background == "photo" else ()
+    plans = plan_clips(config, labels)
+    with _folder_beside(root) as folder:
+        check_size(folder, config.num_frames, config.size, config.fps)
+        for kind in ("videos", "frames"):
+            for split in SPLITS:
+                (folder / kind / split).mkdir(parents=True)
+        writer = _ClipWriter(folder, config, digits, labels, photos)
+        _write_all(folder, config, plans, writer, workers, progress)
+        _write_metadata(folder, config, plans, split_digits(labels, config.seed))
+        for split in SPLITS:
+            check_video(folder / "videos" / split / f"{plans[split][0].name}.mp4", config.num_frames, config.size)
+        _move(folder, root)
+    return root
+
+
+def read_metadata(root: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read ``metadata.json``: the settings, the version, hashes and the digit images of each split and clip.
+
+    Raises:
+        FileNotFoundError: There is no MovingDigits data set at ``root``.
+    """
+    path = Path(root) / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        metadata = None
+    if not isinstance(metadata, dict) or metadata.get("name") != _NAME:
+        raise FileNotFoundError(
+            f"{root} holds no {_NAME} data set ({METADATA} is missing or of something else); "
+            f"build it with: python tools/data/moving_digits.py {root}"
+        )
+    return metadata
+
+
+class _ClipWriter:
+    """Draws a clip, writes its files and returns its labels; sent once to each worker."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: MovingDigitsConfig,
+        digits: np.ndarray,
+        labels: np.ndarray,
+        photos: tuple[np.ndarray, ...],
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.digits = digits
+        self.labels = labels
+        self.photos = {split: [photo_part(photo, split) for photo in photos] for split in SPLITS}
+
+    def __call__(self, plan: ClipPlan) -> ClipLabels:
+        rng = plan.rng(self.config.seed)
+        clip = render_clip(self.digits[list(plan.digits)], plan.motion, self.config, rng, self.photos[plan.split])
+        write_video(self.folder / "videos" / plan.split / f"{plan.name}.mp4", clip.frames, self.config.fps)
+        images = _choose_frames(clip.visible, self.config.frames_per_clip, rng) if plan.upright else []
+        for index in images:
+            path = self.folder / "frames" / plan.split / image_name(plan, index)
+            if not cv2.imwrite(str(path), cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR)):
+                raise OSError(f"cannot write {path}")
+        return ClipLabels(
+            plan=plan,
+            classes=tuple(int(self.labels[digit]) for digit in plan.digits),
+            light=tuple(bool(light) for light in clip.light),
+            key_frame=_labelled_frame(clip, self.config.key_frame),
+            images=tuple(_labelled_frame(clip, index) for index in images),
+        )
+
+
+def _choose_frames(visible: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Choose frames in which the least visible digit is seen about as well as it ever is."""
+    worst = visible.min(axis=1)  # (T,)
+    good = worst >= 0.9 * worst.max()
+    noise = rng.random(len(worst))
+    # Good frames first, in random order; then the others, the better ones first.
+    order = np.lexsort((np.where(good, noise, -worst), ~good))
+    return sorted(order[:count].tolist())
+
+
+def _labelled_frame(clip: RenderedClip, index: int) -> LabelledFrame:
+    return LabelledFrame(index, clip.boxes[index], clip.areas[index], clip.visible[index])
+
+
+# The writer of a worker process, set once when it starts: sending it with every clip would copy the
+# digits 4,200 times.
+_worker_writer: _ClipWriter | None = None
+
+
+def _start_worker(writer: _ClipWriter) -> None:
+    global _worker_writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the build
+    cv2.setNumThreads(0)
+    _worker_writer = writer
+
+
+def _run_in_worker(plan: ClipPlan) -> ClipLabels:
+    return _worker_writer(plan)
+
+
+def _write_all(
+    folder: Path,
+    config: MovingDigitsConfig,
+    plans: dict[str, list[ClipPlan]],
+    writer: _ClipWriter,
+    workers: int,
+    progress: bool,
+) -> None:
+    every = list(chain.from_iterable(plans.values()))
+    written: dict[str, list[ClipLabels]] = {split: [] for split in SPLITS}
+    with _mapped(writer, every, workers) as clips:
+        for clip in tqdm(clips, total=len(every), desc=_NAME, unit="clip", disable=not progress):
+            written[clip.plan.split].append(clip)
+    annotations = folder / "annotations"
+    annotations.mkdir()
+    write_class_names(annotations, config)
+    for split in SPLITS:
+        write_labels(annotations, split, written[split], config)
+
+
+@contextmanager
+def _mapped(writer: _ClipWriter, plans: list[ClipPlan], workers: int) -> Iterator[Iterable[ClipLabels]]:
+    """Apply the writer to every plan, in order, in this process or in others."""
+    if workers == 1:
+        yield map(writer, plans)
+        return
+    # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(writer,)
+    )
+    try:
+        yield executor.map(_run_in_worker, plans, chunksize=_CHUNK)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _is_up_to_date(root: Path, config: MovingDigitsConfig, overwrite: bool) -> bool:
+    """Whether the root holds the data of these settings.
+
+    Raises:
+        FileExistsError: It holds something that must not be replaced.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        metadata = read_metadata(root)
+    except FileNotFoundError:
+        raise FileExistsError(f"{root} exists and is no {_NAME} data set; choose another root or remove it") from None
+    if metadata["config_sha256"] == _config_hash(config):
+        return True
+    if overwrite:
+        return False
+    theirs, ours = metadata["config"], config.to_dict()
+    changed = sorted(key for key in ours if ours[key] != theirs.get(key)) or ["version"]
+    raise FileExistsError(
+        f"{root} holds {_NAME} data of other settings ({', '.join(changed)}); choose another root, or replace it "
+        "with overwrite=True (--overwrite on the command line)"
+    )
+
+
+def _config_hash(config: MovingDigitsConfig) -> str:
+    settings = json.dumps({"version": VERSION, **config.to_dict()}, sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _write_metadata(
+    folder: Path, config: MovingDigitsConfig, plans: dict[str, list[ClipPlan]], pools: dict[str, np.ndarray]
+) -> None:
+    content = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content.update(path.relative_to(folder).as_posix().encode())
+        content.update(path.read_bytes())
+    metadata = {
+        "name": _NAME,
+        "version": VERSION,
+        "config": config.to_dict(),
+        "config_sha256": _config_hash(config),
+        "content_sha256": content.hexdigest(),
+        "fps": config.fps,
+        "key_frame": config.key_frame,
+        "digit_indices": {split: sorted(pools[split].tolist()) for split in SPLITS},
+        "clips": {
+            split: [{"motion": plan.motion, "digits": list(plan.digits)} for plan in plans[split]] for split in SPLITS
+        },
+    }
+    (folder / METADATA).write_text(json.dumps(metadata) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _folder_beside(root: Path) -> Iterator[Path]:
+    """A new folder beside the root, on its file system, that is gone afterwards if it was not moved."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    outer = Path(tempfile.mkdtemp(prefix=f".{root.name}-building-", dir=root.parent))
+    try:
+        # One level down: mkdtemp's own folder is closed to other users, the data set is not.
+        folder = outer / "data"
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def _move(folder: Path, root: Path) -> None:
+    """Move the complete data set to the root, in place of an older one if there is one."""
+    old = folder.with_name("old")
+    if root.exists():
+        os.replace(root, old)
+    try:
+        os.replace(folder, root)
+    except OSError:
+        if old.exists():
+            os.replace(old, root)
+        raise

@@ -1,0 +1,167 @@
+"""The label files of MovingDigits, in the public formats of the four tasks."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .config import DIGITS, KEY_SECOND, MovingDigitsConfig
+from .plan import ClipPlan, draw_subset, has_image_label, subset_numbers
+
+ATTRIBUTES = ("small", "large", "darker", "lighter")
+"""AVA-style actions beside the motions. A digit is ``large`` if its box is at least half as long as
+the frame, else ``small``; it is ``lighter`` or ``darker`` than the mean background."""
+
+LEAST_VISIBLE = 0.1
+"""Share of a digit that must be seen for it to get a box."""
+
+_LARGE = 0.5
+
+
+class LabelledFrame(NamedTuple):
+    """The labels of one frame of a clip with n digits.
+
+    Attributes:
+        index: Number of the frame within the clip.
+        boxes: (n, 4) pixels (x1, y1, x2, y2), x2 and y2 exclusive.
+        areas: (n,) pixels of each digit.
+        visible: (n,) share of each digit that is seen.
+    """
+
+    index: int
+    boxes: np.ndarray
+    areas: np.ndarray
+    visible: np.ndarray
+
+
+class ClipLabels(NamedTuple):
+    """What the label files say about one clip.
+
+    Attributes:
+        plan: The clip.
+        classes: Class of each digit.
+        light: Whether each digit is brighter than the mean background.
+        key_frame: The frame of the AVA-style labels.
+        images: The frames written as images; none if the digits turn.
+    """
+
+    plan: ClipPlan
+    classes: tuple[int, ...]
+    light: tuple[bool, ...]
+    key_frame: LabelledFrame
+    images: tuple[LabelledFrame, ...]
+
+
+def image_name(plan: ClipPlan, frame: int) -> str:
+    """File name of a frame of a clip."""
+    return f"{plan.name}_{frame:03d}.png"
+
+
+def action_names(config: MovingDigitsConfig) -> tuple[str, ...]:
+    """Names of the AVA-style actions; an action's id is its place here plus one."""
+    return (*config.motions, *ATTRIBUTES)
+
+
+def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: MovingDigitsConfig) -> None:
+    """Write the label files of a split into a folder.
+
+    Args:
+        folder: The ``annotations`` folder.
+        split: Name of the split.
+        clips: The clips of the split, in order.
+        config: Settings.
+    """
+    images = [(clip, frame) for clip in clips if has_image_label(clip.plan) for frame in clip.images]
+    image_rows = [f"{image_name(clip.plan, frame.index)} {clip.classes[0]}" for clip, frame in images]
+    motions = [config.motions.index(clip.plan.motion) for clip in clips]
+    motion_rows = [f"{clip.plan.name}.mp4 {label}" for clip, label in zip(clips, motions, strict=True)]
+    _write_lines(folder / f"image_{split}.txt", image_rows)
+    _write_lines(folder / f"motion_{split}.txt", motion_rows)
+    if split == "train":
+        classes = [clip.classes[0] for clip, _ in images]
+        groups = [clip.plan.index for clip, _ in images]
+        _write_subsets(folder, "motion", motion_rows, motions, range(len(clips)), len(config.motions), config)
+        if images:
+            _write_subsets(folder, "image", image_rows, classes, groups, len(DIGITS), config)
+    _write_lines(folder / f"ava_{split}.csv", _ava_rows(clips, config))
+    _write_lines(folder / f"ava_excluded_timestamps_{split}.csv", ())
+    coco = json.dumps(_coco(split, clips, config), separators=(",", ":"))
+    _write_lines(folder / f"detection_{split}.json", [coco])
+
+
+def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
+    """Write the class names of the tasks, one a line in the order of the labels, and the AVA label map."""
+    _write_lines(folder / "image_classes.txt", DIGITS)
+    _write_lines(folder / "motion_classes.txt", config.motions)
+    label_map: list[str] = []
+    for number, name in enumerate(action_names(config), start=1):
+        label_map += ["label {", f'  name: "{name}"', f"  label_id: {number}", "}"]
+    _write_lines(folder / "ava_action_list.pbtxt", label_map)
+
+
+def _write_subsets(
+    folder: Path,
+    task: str,
+    rows: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[int],
+    num_classes: int,
+    config: MovingDigitsConfig,
+) -> None:
+    for count in config.labelled:
+        for number in subset_numbers():
+            chosen = draw_subset(labels, groups, num_classes, count, config.seed, number)
+            _write_lines(folder / f"{task}_train_{count}_seed{number}.txt", [rows[sample] for sample in chosen])
+
+
+def _ava_rows(clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> list[str]:
+    ids = {name: number for number, name in enumerate(action_names(config), start=1)}
+    rows = []
+    for clip in clips:
+        for entity, light in enumerate(clip.light):
+            if clip.key_frame.visible[entity] < LEAST_VISIBLE or not clip.key_frame.areas[entity]:
+                continue
+            box = clip.key_frame.boxes[entity] / config.size
+            longer = max(box[2] - box[0], box[3] - box[1])
+            corners = ",".join(f"{corner:.4f}" for corner in box)
+            actions = (clip.plan.motion, "large" if longer >= _LARGE else "small", "lighter" if light else "darker")
+            rows += [f"{clip.plan.name}.mp4,{KEY_SECOND:04d},{corners},{ids[action]},{entity}" for action in actions]
+    return rows
+
+
+def _coco(split: str, clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> dict[str, Any]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for clip in clips:
+        for frame in clip.images:
+            images.append(
+                {
+                    "id": len(images) + 1,
+                    "file_name": image_name(clip.plan, frame.index),
+                    "width": config.size,
+                    "height": config.size,
+                }
+            )
+            for entity, digit in enumerate(clip.classes):
+                if frame.visible[entity] < LEAST_VISIBLE or not frame.areas[entity]:
+                    continue
+                x1, y1, x2, y2 = frame.boxes[entity].tolist()
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": len(images),
+                        "category_id": digit + 1,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": int(frame.areas[entity]),
+                        "iscrowd": 0,
+                    }
+                )
+    categories = [{"id": number + 1, "name": name, "supercategory": "digit"} for number, name in enumerate(DIGITS)]
+    info = {"description": f"MovingDigits, {split}", "version": "1"}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,151 @@
+"""The motions of MovingDigits: where each digit is, how large and how turned, frame by frame.
+
+Motions come in pairs whose single frames have the same distribution, so that only the order of
+the frames, or which digit is which from frame to frame, tells the two apart:
+
+* ``left``/``right``, ``up``/``down``, ``approach``/``recede`` and
+  ``clockwise``/``counter_clockwise``: the second is the first played backwards;
+* ``bounce``/``pass``: two digits of one size meet in the middle of the clip. In every frame they
+  stand equally far from the meeting point in both motions; after the meeting each returns to its
+  own side or goes on to the other's. Which digit starts on which side is drawn, so a frame does
+  not tell before from after.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+REVERSED = {
+    "left": "right",
+    "up": "down",
+    "approach": "recede",
+    "clockwise": "counter_clockwise",
+}
+"""Each motion that is drawn forwards, and its partner, the same played backwards."""
+
+PAIR_MOTIONS = ("bounce", "pass")
+"""Motions of exactly two digits."""
+
+TURNING = ("clockwise", "counter_clockwise")
+"""Motions that show digits at any orientation, where a 6 cannot be told from a 9."""
+
+MOTIONS = (
+    "left",
+    "right",
+    "up",
+    "down",
+    "approach",
+    "recede",
+    "clockwise",
+    "counter_clockwise",
+    "bounce",
+    "pass",
+)
+"""Names of all motions, in the default order of their labels."""
+
+SHRINK = {1: 1.0, 2: 0.65, 3: 0.5}
+"""Factor on the scale of digits that share the frame."""
+
+_FORWARD = {backward: forward for forward, backward in REVERSED.items()}
+_PLACEMENTS = 30
+
+
+class Trajectory(NamedTuple):
+    """Poses of the digits of a clip; n digits, T frames, lengths as fractions of the frame side.
+
+    Attributes:
+        centre: float64 (n, T, 2), x to the right and y down.
+        scale: float64 (n, T), height of the digit's 20-pixel box.
+        angle: float64 (n, T), degrees, counter-clockwise as seen on the screen.
+    """
+
+    centre: np.ndarray
+    scale: np.ndarray
+    angle: np.ndarray
+
+    def backwards(self) -> "Trajectory":
+        """The same poses in the opposite order of time."""
+        return Trajectory(self.centre[:, ::-1], self.scale[:, ::-1], self.angle[:, ::-1])
+
+
+def draw_trajectory(
+    motion: str,
+    num_digits: int,
+    num_frames: int,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+) -> Trajectory:
+    """Draw the poses of all digits of a clip.
+
+    The same numbers are drawn from ``rng`` for every motion, so that one state of ``rng`` gives
+    a pair of motions exactly reversed (or, for ``bounce`` and ``pass``, equal up to the meeting).
+
+    Args:
+        motion: One of :data:`MOTIONS`.
+        num_digits: Digits in the clip; 2 for the motions in :data:`PAIR_MOTIONS`.
+        num_frames: Frames of the clip.
+        scale: Smallest and largest height of a lone digit as a fraction of the frame's side.
+        rng: Source of random numbers.
+
+    Returns:
+        Trajectory: Poses; all digits perform the same motion by the same amount.
+
+    Raises:
+        ValueError: The motion is unknown, or does not go with this number of digits.
+    """
+    if motion not in MOTIONS:
+        raise ValueError(f"motion must be one of {', '.join(MOTIONS)}, got {motion!r}")
+    if motion in PAIR_MOTIONS and num_digits != 2:
+        raise ValueError(f"motion {motion!r} needs two digits, got {num_digits}")
+
+    time = np.linspace(-0.5, 0.5, num_frames)
+    scales = rng.uniform(*scale, size=num_digits) * SHRINK[num_digits]
+    tilts = rng.uniform(-15, 15, size=num_digits)
+    orientations = rng.uniform(-180, 180, size=num_digits)
+    displacement = rng.uniform(0.25, 0.45)
+    growth = rng.uniform(1.4, 1.9)
+    turn = rng.uniform(60, 120)
+    direction = rng.uniform(0, 2 * np.pi)
+    meeting = 0.5 + rng.uniform(-0.1, 0.1, size=2)
+    centres = _draw_places(scales, rng)
+
+    if motion in PAIR_MOTIONS:
+        scales = np.full(num_digits, scales[0])
+        centres = np.tile(meeting, (num_digits, 1))
+
+    centre = np.repeat(centres[:, None], num_frames, axis=1)  # (n, T, 2)
+    size = np.repeat(scales[:, None], num_frames, axis=1)  # (n, T)
+    angle = np.repeat(tilts[:, None], num_frames, axis=1)  # (n, T)
+
+    forward = _FORWARD.get(motion, motion)
+    if forward == "left":
+        centre[..., 0] -= time * displacement
+    elif forward == "up":
+        centre[..., 1] -= time * displacement
+    elif forward == "approach":
+        size *= growth**time
+    elif forward == "clockwise":
+        angle = orientations[:, None] - time * turn
+    else:
+        # From the start to the meeting both motions share one path; `pass` goes on, `bounce` returns.
+        along = time if motion == "pass" else -np.abs(time)
+        line = np.array([np.cos(direction), np.sin(direction)])
+        offset = 1.6 * displacement * along[:, None] * line  # (T, 2)
+        centre = centre + np.stack([offset, -offset])
+
+    trajectory = Trajectory(centre, size, angle)
+    return trajectory.backwards() if motion in _FORWARD else trajectory
+
+
+def _draw_places(scales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a place (n, 2) for each digit in the middle of the clip; of many draws, keep the one
+    in which the digits overlap least."""
+    num_digits = len(scales)
+    if num_digits == 1:
+        return 0.5 + rng.uniform(-0.15, 0.15, size=(1, 2))
+    places = 0.5 + rng.uniform(-0.28, 0.28, size=(_PLACEMENTS, num_digits, 2))
+    first, second = np.triu_indices(num_digits, k=1)
+    gap = np.abs(places[:, first] - places[:, second])  # (draws, pairs, 2)
+    reach = (scales[first] + scales[second]) / 2  # (pairs,)
+    overlap = np.clip(reach[:, None] - gap, 0, None).prod(axis=-1)  # (draws, pairs)
+    return places[overlap.sum(axis=-1).argmin()]

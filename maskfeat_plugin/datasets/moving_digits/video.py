@@ -1,0 +1,81 @@
+"""Writing and checking the H.264 videos of MovingDigits."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .sources import import_demo_package
+
+# Without `mbtree=0` about one clip of 64 x 64 in ten comes out as other bytes from time to time, on
+# one thread and from equal frames; B-frames are left out as well, which alone cures it too.
+_OPTIONS = {"crf": "18", "g": "8", "bf": "0", "preset": "veryfast", "x264-params": "mbtree=0"}
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
+    """Write an H.264 mp4 file (yuv420p, constant rate factor 18, a key frame at least every 8 frames).
+
+    The bytes depend on the frames and the installed encoder only: it runs on one thread.
+
+    Args:
+        path: File to write.
+        frames: uint8 (T, H, W, 3) RGB, H and W even.
+        fps: Frames per second.
+
+    Raises:
+        ImportError: PyAV is missing.
+        RuntimeError: PyAV was built without an H.264 encoder.
+    """
+    av = import_demo_package("av")
+    with av.open(str(path), mode="w", format="mp4") as container:
+        try:
+            stream = container.add_stream("libx264", rate=fps, options=_OPTIONS)
+        except ValueError as error:  # av.codec.codec.UnknownCodecError
+            raise RuntimeError("MovingDigits needs a build of PyAV (av) with the encoder libx264") from error
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def check_size(folder: Path, num_frames: int, size: int, fps: int) -> None:
+    """Check that decord can read videos of a size: it fails on a few, such as 48 and 72.
+
+    Args:
+        folder: Where to write a video for a moment.
+        num_frames: Frames of the video.
+        size: Its side in pixels.
+        fps: Frames per second.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    path = folder / "size.mp4"
+    write_video(path, np.zeros((num_frames, size, size, 3), np.uint8), fps)
+    try:
+        check_video(path, num_frames, size)
+    except RuntimeError as error:
+        raise ValueError(
+            f"MovingDigits: size {size} is one that decord, the decoder of mmaction2, cannot read; "
+            f"choose another, best a multiple of 32 such as {max(round(size / 32), 2) * 32}"
+        ) from error
+    finally:
+        path.unlink()
+
+
+def check_video(path: Path, num_frames: int, size: int) -> None:
+    """Decode a video with decord, the default decoder of mmaction2.
+
+    Raises:
+        RuntimeError: The file does not decode, or not to this many frames of this size.
+    """
+    import decord  # an import at the top would start its threads in every worker
+
+    try:
+        video = decord.VideoReader(str(path), num_threads=1)
+        shape = video.get_batch(range(len(video))).asnumpy().shape
+    except (decord.DECORDError, RuntimeError) as error:
+        raise RuntimeError(f"{path} does not decode with decord: {error}") from error
+    if shape != (num_frames, size, size, 3):
+        raise RuntimeError(f"{path} decodes to {shape}, not to {(num_frames, size, size, 3)}")
