@@ -48,6 +48,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar=("MIN", "MAX"),
         help="fewest and most digits in a clip, within 1 and 3 (1 3)",
     )
+    settings.add_argument("--speed", type=float, default=default.speed, help="how far things move (%(default)s)")
     settings.add_argument(
         "--scale",
         type=float,

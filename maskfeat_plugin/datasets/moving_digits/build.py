@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -190,7 +191,8 @@ def _write_all(
     every = list(chain.from_iterable(plans.values()))
     written: dict[str, list[ClipLabels]] = {split: [] for split in SPLITS}
     with _mapped(writer, every, workers) as clips:
-        for clip in tqdm(clips, total=len(every), desc=_NAME, unit="clip", disable=not progress):
+        interval = 0.1 if sys.stderr.isatty() else 5.0  # a log file wants few lines
+        for clip in tqdm(clips, total=len(every), desc=_NAME, unit="clip", mininterval=interval, disable=not progress):
             written[clip.plan.split].append(clip)
     annotations = folder / "annotations"
     annotations.mkdir()

@@ -45,6 +45,9 @@ class MovingDigitsConfig:
             motion is its place here.
         scale: Smallest and largest height of a lone digit, as a fraction of the frame's side.
             Digits in company are smaller: 0.65 (two) and 0.5 (three) times as large.
+        speed: How far things move in a clip: at 1 digits shift by 0.25 to 0.45 of the frame's side, grow or
+            shrink 1.4 to 1.9 times or turn by 60 to 120 degrees; at 2 twice as far, by the square of these, twice
+            as much.
         frames_per_clip: Frames taken as images from each clip whose digits stay upright.
         labelled: Sizes of the class-balanced subsets of labelled training samples; three subsets
             are drawn of each size.
@@ -63,6 +66,7 @@ class MovingDigitsConfig:
     background: str = "gradient"
     motions: tuple[str, ...] = MOTIONS
     scale: tuple[float, float] = (0.45, 0.95)
+    speed: float = 1.0
     frames_per_clip: int = 2
     labelled: tuple[int, ...] = (200, 1000)
 
@@ -135,6 +139,8 @@ class MovingDigitsConfig:
             )
         if len(self.scale) != 2 or not 0.1 <= self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"MovingDigits: scale must be (smallest, largest) within 0.1 and 1, got {self.scale}")
+        if not isinstance(self.speed, (int, float)) or not 0.5 <= self.speed <= 2:
+            raise ValueError(f"MovingDigits: speed must be within 0.5 and 2, got {self.speed!r}")
         if len(self.num_digits) != 2 or not 1 <= self.num_digits[0] <= self.num_digits[1] <= 3:
             raise ValueError(f"MovingDigits: num_digits must be (fewest, most) within 1 and 3, got {self.num_digits}")
 

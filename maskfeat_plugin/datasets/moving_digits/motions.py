@@ -74,6 +74,7 @@ def draw_trajectory(
     num_frames: int,
     scale: tuple[float, float],
     rng: np.random.Generator,
+    speed: float = 1.0,
 ) -> Trajectory:
     """Draw the poses of all digits of a clip.
 
@@ -86,6 +87,7 @@ def draw_trajectory(
         num_frames: Frames of the clip.
         scale: Smallest and largest height of a lone digit as a fraction of the frame's side.
         rng: Source of random numbers.
+        speed: Factor on how far digits shift, turn and (as an exponent) grow.
 
     Returns:
         Trajectory: Poses; all digits perform the same motion by the same amount.
@@ -102,9 +104,9 @@ def draw_trajectory(
     scales = rng.uniform(*scale, size=num_digits) * SHRINK[num_digits]
     tilts = rng.uniform(-15, 15, size=num_digits)
     orientations = rng.uniform(-180, 180, size=num_digits)
-    displacement = rng.uniform(0.25, 0.45)
-    growth = rng.uniform(1.4, 1.9)
-    turn = rng.uniform(60, 120)
+    displacement = speed * rng.uniform(0.25, 0.45)
+    growth = rng.uniform(1.4, 1.9) ** speed
+    turn = speed * rng.uniform(60, 120)
     direction = rng.uniform(0, 2 * np.pi)
     meeting = 0.5 + rng.uniform(-0.1, 0.1, size=2)
     centres = _draw_places(scales, rng)

@@ -60,7 +60,7 @@ def render_clip(
     Returns:
         RenderedClip: Frames, boxes and what the labels need.
     """
-    trajectory = draw_trajectory(motion, len(glyphs), config.num_frames, config.scale, rng)
+    trajectory = draw_trajectory(motion, len(glyphs), config.num_frames, config.scale, rng, config.speed)
     background = draw_background(config.background, config.size, rng, photos)
     colours = _draw_colours(len(glyphs), background, rng)
 
