@@ -54,7 +54,7 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="VideoDataset",
-        ann_file=data_root + "annotations/motion_train_400_seed0.txt",
+        ann_file=data_root + "annotations/motion_train_1000_seed0.txt",
         data_prefix=dict(video=data_root + "videos/train"),
         pipeline=train_pipeline,
     ),
@@ -90,7 +90,7 @@ val_cfg = dict()
 test_cfg = dict()
 
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor="maskfeat.GroupedOptimWrapperConstructor",
     paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),

@@ -8,7 +8,7 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 default_scope = "mmpretrain"
 
 data_root = "data/moving_digits/"
-max_iters = 600
+max_iters = 500
 
 model = dict(
     type="ImageClassifier",
@@ -74,7 +74,7 @@ val_cfg = dict()
 test_cfg = dict()
 
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor="maskfeat.GroupedOptimWrapperConstructor",
     paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),

@@ -19,7 +19,7 @@ from maskfeat_plugin.apis.demo.train import export_weights, predict
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 
 SHORT = {"max_iters": 3, "train_cfg.max_iters": 3, "default_hooks.checkpoint.interval": 3}
-SHORT |= {"train_dataloader.batch_size": 8}
+SHORT |= {"train_dataloader.batch_size": 8, "param_scheduler": [dict(type="ConstantLR", factor=1.0, by_epoch=False)]}
 
 
 @pytest.fixture(scope="module")
