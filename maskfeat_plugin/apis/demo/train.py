@@ -237,6 +237,10 @@ def predict(task: Task, checkpoint: str, indices: Sequence[int], data_root: Path
     DefaultScope.get_instance(config.experiment_name, scope_name=config.default_scope)
     dataset = config.train_dataloader.dataset
     dataset.ann_file = dataset.ann_file.replace("_train", "_test")
+    if isinstance(dataset.data_prefix, str):
+        dataset.data_prefix = dataset.data_prefix.replace("/train", "/test")
+    else:
+        dataset.data_prefix.video = dataset.data_prefix.video.replace("/train", "/test")
     dataset.pipeline = config.test_pipeline
     dataset = DATASETS.build(dataset)
     model = MODELS.build(config.model).eval()
