@@ -41,6 +41,21 @@ def say_progress(text: str) -> None:
     say(PROGRESS + text)
 
 
+def build_data(data_root: Path) -> None:
+    """Build MovingDigits as the demo's configs expect it, or leave it if it is there.
+
+    Args:
+        data_root (Path): Its root.
+
+    Raises:
+        DemoError: If the root holds something else.
+    """
+    try:
+        build_moving_digits(data_root, DATA)
+    except FileExistsError as error:
+        raise DemoError(f"{error}; or delete {data_root}") from error
+
+
 def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> Path:
     """Build the data, run both tasks in a process each, print the table and write the page.
 
@@ -56,7 +71,7 @@ def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> Path:
     """
     start = time.monotonic()
     work_dir.mkdir(parents=True, exist_ok=True)
-    build_moving_digits(data_root, DATA)
+    build_data(data_root)
     say("Pre-training and fine-tuning for both tasks, side by side:")
     _run_side_by_side([["--task", name] for name in TASKS], work_dir)
     results = {name: json.loads((work_dir / name / "results.json").read_text()) for name in TASKS}
@@ -78,7 +93,7 @@ def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None
     Raises:
         DemoError: If a run failed.
     """
-    build_moving_digits(data_root, DATA)
+    build_data(data_root)
     _run_side_by_side([["--make-weights", "--task", name] for name in TASKS], work_dir)
 
 
