@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt
 STAMP  := $(VENV)/.setup-done
 REQUIREMENTS := $(wildcard requirements/*.txt)
-# Test processes; each takes up to 4 GB and one core.
+# Test processes; each takes up to 6 GB and one core.
 JOBS   ?= 2
 
 .PHONY: help setup demo demo-weights test bench lint format clean
