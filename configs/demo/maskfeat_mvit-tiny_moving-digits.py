@@ -4,7 +4,7 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 default_scope = "mmaction"
 
 data_root = "data/moving_digits/"
-max_iters = 600
+max_iters = 500
 
 # 8 frames of 32 x 32; a token is 2 frames of 8 x 8 pixels, its target 2 x 2 cells of 4 x 4 pixels in 3 colours
 token_grid = (4, 4, 4)

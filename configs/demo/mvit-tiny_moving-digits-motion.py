@@ -8,7 +8,7 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 default_scope = "mmaction"
 
 data_root = "data/moving_digits/"
-max_iters = 400
+max_iters = 320
 num_classes = 8
 
 model = dict(
