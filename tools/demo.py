@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="where to write (default: work_dirs/demo)")
     parser.add_argument("--task", choices=sorted(TASKS), help="one task alone, in this process, without the report")
-    parser.add_argument("--make-weights", action="store_true", help="train the shipped weights anew (about an hour)")
+    parser.add_argument("--make-weights", action="store_true", help="train the shipped weights anew")
     return parser.parse_args()
 
 
