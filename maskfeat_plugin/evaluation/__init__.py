@@ -1,1 +1,5 @@
-"""TODO."""
+"""Metrics."""
+
+from .ava_metric import AVAMetric
+
+__all__ = ["AVAMetric"]
