@@ -1,5 +1,6 @@
-"""What drives the training: optimizer constructors."""
+"""What drives the training: optimizer constructors and hooks."""
 
+from .hooks import KNNHook, MaskRatioHook
 from .optim_wrapper_constructors import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 
-__all__ = ["GroupedOptimWrapperConstructor", "LayerDecayOptimWrapperConstructor"]
+__all__ = ["GroupedOptimWrapperConstructor", "KNNHook", "LayerDecayOptimWrapperConstructor", "MaskRatioHook"]

@@ -10,6 +10,7 @@ from mmengine.dataset import Compose
 from mmpretrain.datasets import BEiTMaskGenerator
 
 import maskfeat_plugin  # noqa: F401
+from maskfeat_plugin.datasets.transforms.masking.random_blocks import size_probabilities
 from maskfeat_plugin.registry import TRANSFORMS
 
 IMAGE = ("BlockMaskGenerator", "RandomMaskGenerator")
@@ -121,13 +122,40 @@ def test_blocks_are_distributed_as_beits():
     assert adjacent_pairs(ours) > 0.7 > adjacent_pairs(draw("RandomMaskGenerator", 200, token_grid=(13, 13), seed=0))
 
 
+class OneCandidate:
+    """A source of randomness for one candidate: the next ones are blocks that do not fit, and no place fills up."""
+
+    def __init__(self, rng):
+        self.numbers = rng.random(2)
+
+    def random(self, count):
+        numbers = np.full(count, 2.0)  # beyond the probabilities of all sizes
+        numbers[:2], self.numbers = self.numbers, 2.0
+        return numbers
+
+    def permutation(self, places):
+        return places[:0]
+
+
+def extent(mask):
+    """The block that a mask consists of, as slices; None if there is none."""
+    if not mask.any():
+        return None
+    places = np.argwhere(mask)
+    block = tuple(slice(first, last + 1) for first, last in zip(places.min(0), places.max(0), strict=True))
+    assert mask[block].all()
+    return block
+
+
 def test_first_cube_has_the_area_and_the_duration_of_the_method():
     """A ratio close to 1 leaves room for any first cube: its statistics are those of the definition."""
-    generator = build("CubeMaskGenerator", token_grid=(8, 14, 14), seed=0)
+    generator = build("CubeMaskGenerator", token_grid=(8, 14, 14), mask_ratio=0.99)
     candidates = []
     rng = np.random.default_rng(0)
     while len(candidates) < 4000:
-        candidates += [c for c in generator._draw_candidates(rng, (8, 14, 14), 196) if c is not None]
+        block = extent(generator.generate(OneCandidate(rng)))
+        if block is not None:
+            candidates.append(block)
     t, h, w = (np.array([c[i].stop - c[i].start for c in candidates]) for i in range(3))
     front, top = (np.array([c[i].start for c in candidates]) for i in range(2))
     # the duration is uniform over 1 to 8 steps
@@ -142,6 +170,37 @@ def test_first_cube_has_the_area_and_the_duration_of_the_method():
     # each place that a cube fits is as likely
     assert abs(front[t == 5].mean() - 1.5) < 0.2
     assert abs(top[h == 10].mean() - 2.0) < 0.2
+
+
+@pytest.mark.parametrize("least, greatest, min_aspect", [(15, 78, 0.3), (9, 2, 0.3), (20, 20, 0.5), (4, 30, 1.0)])
+def test_the_table_of_sizes_is_the_law_of_the_method(least, greatest, min_aspect):
+    """Against a million draws of area and aspect ratio, rounded: within four standard errors, at any bounds."""
+    draws = 1_000_000
+    rng = np.random.default_rng(0)
+    area = rng.uniform(*sorted((least, greatest)), draws)
+    aspect = min_aspect ** rng.uniform(-1, 1, draws)
+    sides = (np.maximum(np.rint(np.sqrt(x)), 1).astype(int) for x in (area * aspect, area / aspect))
+    drawn = np.zeros((100, 100))
+    np.add.at(drawn, tuple(sides), 1 / draws)
+    table = size_probabilities((14, 12), least, greatest, min_aspect)
+    assert table.shape == (13, 11) and 0.5 < table.sum() < 1 + 1e-9
+    error = np.sqrt(table * (1 - table) / draws)
+    assert (abs(table - drawn[1:14, 1:12]) <= 4 * error + 1e-6).all()
+
+
+def test_blocks_of_one_shape():
+    """min_aspect=1 leaves squares; overlapping ones make other shapes, the first is a square."""
+    generator = build("BlockMaskGenerator", token_grid=(14, 14), mask_ratio=0.9, min_num_patches=16, min_aspect=1.0)
+    rng = np.random.default_rng(0)
+    blocks = [extent(generator.generate(OneCandidate(rng))) for _ in range(100)]
+    sides = {(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in filter(None, blocks)}
+    assert sides and all(4 <= height == width <= 13 for height, width in sides)
+
+
+def test_a_grid_of_one_row_or_column_has_no_blocks_but_the_count():
+    for grid in ((1, 14), (9, 1)):
+        assert draw("BlockMaskGenerator", 3, token_grid=grid).sum((1, 2)).tolist() == [round(0.4 * max(grid))] * 3
+    assert draw("CubeMaskGenerator", token_grid=(5, 1, 1), mask_ratio=0.6).sum() == 3
 
 
 def test_cubes_are_contiguous_in_time():

@@ -421,6 +421,27 @@ class TestSubsets:
             assert np.bincount([int(label) for _, label in subset]).tolist() == [20 // classes] * classes
         assert subsets[0] != subsets[1] != subsets[2] != subsets[0]
 
+    @pytest.mark.parametrize("number", range(3))
+    def test_of_boxes_and_actions_are_the_same_samples(self, root, number):
+        annotations = root / "annotations"
+        clips = [name for name, _ in lines(annotations / f"motion_train_20_seed{number}.txt")]
+        actions = (annotations / f"ava_train_20_seed{number}.csv").read_text().splitlines()
+        assert sorted({row.split(",")[0] for row in actions}) == sorted(clips)
+        every = (annotations / "ava_train.csv").read_text().splitlines()
+        assert actions == [row for row in every if row.split(",")[0] in clips]
+
+        images = [name for name, _ in lines(annotations / f"image_train_20_seed{number}.txt")]
+        boxes = json.loads((annotations / f"detection_train_20_seed{number}.json").read_text())
+        whole = json.loads((annotations / "detection_train.json").read_text())
+        assert [image["file_name"] for image in boxes["images"]] == images
+        assert boxes["categories"] == whole["categories"]
+
+        def named(coco):
+            names = {image["id"]: image["file_name"] for image in coco["images"]}
+            return [(names[a["image_id"]], a["category_id"], a["bbox"], a["area"]) for a in coco["annotations"]]
+
+        assert named(boxes) == [row for row in named(whole) if row[0] in images]
+
     def test_take_a_clip_twice_only_when_they_must(self):
         labels, groups = [0] * 6, [0, 0, 1, 1, 2, 2]
         for number in range(5):
@@ -503,16 +524,19 @@ class TestActionLabels:
 class TestDetectionLabels:
     def test_pycocotools_and_mmdet_read_them(self, root):
         from mmdet.datasets import CocoDataset
+        from mmengine.registry import DefaultScope
         from pycocotools.coco import COCO
 
         coco = COCO(str(root / "annotations" / "detection_train.json"))
         assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(DIGITS)
-        dataset = CocoDataset(
-            ann_file=str(root / "annotations" / "detection_train.json"),
-            data_prefix=dict(img=str(root / "frames" / "train")),
-            metainfo=dict(classes=DIGITS),
-            pipeline=[dict(type="mmdet.LoadImageFromFile"), dict(type="mmdet.LoadAnnotations", with_bbox=True)],
-        )
+        # mmdet has no LoadImageFromFile of its own: mmcv's is found under its scope
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            dataset = CocoDataset(
+                ann_file=str(root / "annotations" / "detection_train.json"),
+                data_prefix=dict(img=str(root / "frames" / "train")),
+                metainfo=dict(classes=DIGITS),
+                pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True)],
+            )
         assert len(dataset) == len(coco.getImgIds()) == len(list((root / "frames" / "train").iterdir()))
         count = 0
         for sample in dataset:

@@ -1,0 +1,139 @@
+"""What all mask generators share: the grid, the ratio, the randomness."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from .shared import SharedNumber
+
+Grid = tuple[int, ...]
+
+
+class BaseMaskGenerator(BaseTransform):
+    """Draws one mask a sample (or one a clip, if a sample holds several) and writes it to ``results['mask']``.
+
+    Added keys: ``mask``, numpy bool, True where a token is hidden: (H', W') for a grid of two numbers, (T', H', W') for
+    one of three, (M, T', H', W') if ``results['imgs']`` holds M > 1 clips.
+
+    Args:
+        token_grid (Sequence[int]): Token grid of the backbone, (H', W') for images or (T', H', W') for clips.
+        mask_ratio (float): Share of the tokens to hide, in (0, 1). Defaults to 0.4, as in the paper. A
+            :class:`MaskRatioHook` changes it during training.
+        window_size (Sequence[int], optional): A coarser grid on which the mask is drawn, before it is repeated onto
+            the token grid; the authors draw video masks on 8 x 7 x 7 for a token grid of 8 x 14 x 14. Defaults to
+            None, the token grid.
+        seed (int, optional): For masks that stay the same: the mask then depends on the seed and on
+            ``results['sample_idx']`` only, or, where that is missing, on how many masks were drawn before. Defaults
+            to None: a new mask each time, drawn from numpy's global state, which mmengine seeds in each worker.
+
+    Raises:
+        ValueError: If the ratio is outside (0, 1) or the grids are no positive integers that divide.
+    """
+
+    dims: tuple[int, ...] = (2, 3)  # lengths that the token grid may have
+
+    def __init__(
+        self,
+        token_grid: Sequence[int],
+        mask_ratio: float = 0.4,
+        window_size: Sequence[int] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        name = type(self).__name__
+        self.token_grid = _check_grid(name, "token_grid", token_grid, self.dims)
+        self.window_size = self.token_grid
+        if window_size is not None:
+            self.window_size = _check_grid(name, "window_size", window_size, (len(self.token_grid),))
+        if any(g % w for g, w in zip(self.token_grid, self.window_size, strict=True)):
+            raise ValueError(f"{name}: window_size={self.window_size} does not divide token_grid={self.token_grid}.")
+        if prod(self.window_size) < 2:
+            raise ValueError(f"{name}: a grid of one token cannot be masked in part, got {self.window_size}.")
+        self.check_ratio(mask_ratio)
+        self._ratio = SharedNumber(mask_ratio)
+        self._repeats = [
+            (axis, g // w) for axis, (g, w) in enumerate(zip(self.token_grid, self.window_size, strict=True)) if g != w
+        ]
+        self.seed = seed
+        self._stream = None if seed is None else np.random.default_rng(seed)
+
+    @property
+    def mask_ratio(self) -> float:
+        """Share of the tokens to hide. Set in the main process, it is the same in the workers of a dataloader."""
+        return self._ratio.value
+
+    @mask_ratio.setter
+    def mask_ratio(self, ratio: float) -> None:
+        self.check_ratio(ratio)
+        self._ratio.value = ratio
+
+    def check_ratio(self, ratio: float) -> None:
+        """Refuse a ratio that cannot be drawn.
+
+        Args:
+            ratio (float): Share of the tokens to hide.
+
+        Raises:
+            ValueError: If it is outside (0, 1) or does not go with another setting.
+        """
+        if not 0 < ratio < 1:
+            raise ValueError(f"{type(self).__name__}: mask_ratio={ratio} is outside (0, 1).")
+
+    def num_masked(self, size: int) -> int:
+        """How many of ``size`` places the ratio stands for: rounded, at least one, never all."""
+        return count_masked(self.mask_ratio, size)
+
+    @abstractmethod
+    def generate(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one mask.
+
+        Args:
+            rng (np.random.Generator): Source of randomness.
+
+        Returns:
+            np.ndarray: bool, of the shape ``window_size``.
+        """
+
+    def transform(self, results: dict) -> dict:
+        """Add ``mask`` to a sample."""
+        rng = self._rng(results)
+        imgs = results.get("imgs")
+        if getattr(imgs, "ndim", 0) == 5 and len(imgs) > 1:
+            results["mask"] = np.stack([self._repeat(self.generate(rng)) for _ in imgs])
+        else:
+            results["mask"] = self._repeat(self.generate(rng))
+        return results
+
+    def _rng(self, results: dict) -> np.random.Generator:
+        if self.seed is None:
+            # numpy's global state itself: to seed a generator of one's own takes longer than to draw the mask
+            return np.random.Generator(np.random.get_bit_generator())
+        if "sample_idx" in results:
+            return np.random.default_rng([self.seed, int(results["sample_idx"])])
+        return self._stream
+
+    def _repeat(self, mask: np.ndarray) -> np.ndarray:
+        for axis, times in self._repeats:
+            mask = mask.repeat(times, axis)
+        return mask
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(token_grid={self.token_grid}, mask_ratio={self.mask_ratio}, "
+            f"window_size={self.window_size}, seed={self.seed})"
+        )
+
+
+def count_masked(ratio: float, size: int) -> int:
+    """How many of ``size`` places a ratio stands for: rounded, at least one, never all."""
+    return min(max(round(ratio * size), 1), size - 1)
+
+
+def _check_grid(name: str, key: str, grid: Sequence[int], dims: tuple[int, ...]) -> Grid:
+    valid = isinstance(grid, Sequence) and len(grid) in dims
+    if not valid or not all(isinstance(g, int) and g > 0 for g in grid):
+        shapes = " or ".join({2: "(H', W')", 3: "(T', H', W')"}[d] for d in dims)
+        raise ValueError(f"{name}: {key}={grid!r} must be positive integers {shapes}.")
+    return tuple(grid)

@@ -1,0 +1,171 @@
+"""Masks of blocks: in an image, in all frames of a clip, in some frames of a clip."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from maskfeat_plugin.registry import TRANSFORMS
+
+from .base import BaseMaskGenerator, Grid, count_masked
+from .random_blocks import RandomBlocks, RandomCubes
+
+
+class _BlockwiseMaskGenerator(BaseMaskGenerator):
+    """Blocks of random area and aspect ratio until the ratio is reached, exactly; see :class:`RandomBlocks`.
+
+    Args:
+        token_grid (Sequence[int]): See :class:`BaseMaskGenerator`.
+        mask_ratio (float): See :class:`BaseMaskGenerator`. Defaults to 0.4.
+        window_size (Sequence[int], optional): See :class:`BaseMaskGenerator`. Defaults to None.
+        min_num_patches (int, optional): Least area of a block, in places of the window. Defaults to None, see the
+            subclass.
+        max_num_patches (int, optional): Greatest area of a block. Defaults to None, see the subclass.
+        min_aspect (float): Least aspect ratio of a block; the greatest is its inverse. Defaults to 0.3.
+        seed (int, optional): See :class:`BaseMaskGenerator`. Defaults to None.
+    """
+
+    blocks_type = RandomBlocks
+
+    def __init__(
+        self,
+        token_grid: Sequence[int],
+        mask_ratio: float = 0.4,
+        window_size: Sequence[int] | None = None,
+        min_num_patches: int | None = None,
+        max_num_patches: int | None = None,
+        min_aspect: float = 0.3,
+        seed: int | None = None,
+    ) -> None:
+        if not 0 < min_aspect <= 1:
+            raise ValueError(f"{type(self).__name__}: min_aspect={min_aspect} is outside (0, 1].")
+        self.min_num_patches = min_num_patches
+        self.max_num_patches = max_num_patches
+        self.min_aspect = min_aspect
+        super().__init__(token_grid, mask_ratio, window_size, seed)
+        self._blocks: RandomBlocks | None = None
+        self._blocks_ratio = 0.0
+
+    @abstractmethod
+    def block_grid(self) -> Grid:
+        """Grid (steps, H'', W'') that is covered with blocks, which the ratio counts."""
+
+    @abstractmethod
+    def default_area(self, total: int) -> tuple[int, int]:
+        """Least and greatest area of a block, where not given, if ``total`` places of the block grid are hidden."""
+
+    def check_ratio(self, ratio: float) -> None:
+        """Refuse a ratio that cannot be drawn, see :class:`BaseMaskGenerator`."""
+        super().check_ratio(ratio)
+        least, greatest = self._area(count_masked(ratio, prod(self.block_grid())))
+        if not 1 <= least <= greatest:
+            raise ValueError(
+                f"{type(self).__name__}: min_num_patches={least} must lie between 1 and max_num_patches={greatest}."
+            )
+
+    def draw_blocks(self, rng: np.random.Generator) -> np.ndarray:
+        """Cover the block grid.
+
+        Args:
+            rng (np.random.Generator): Source of randomness.
+
+        Returns:
+            np.ndarray: bool (steps*H''*W'').
+        """
+        ratio = self.mask_ratio
+        if ratio != self._blocks_ratio:
+            grid = self.block_grid()
+            total = count_masked(ratio, prod(grid))
+            self._blocks = self.blocks_type(grid, total, *self._area(total), self.min_aspect)
+            self._blocks_ratio = ratio
+        return self._blocks.cover(rng)
+
+    def _area(self, total: int) -> tuple[int, int]:
+        least, greatest = self.default_area(total)
+        return (
+            max(1, least) if self.min_num_patches is None else self.min_num_patches,
+            greatest if self.max_num_patches is None else self.max_num_patches,
+        )
+
+
+@TRANSFORMS.register_module()
+class BlockMaskGenerator(_BlockwiseMaskGenerator):
+    """Block-wise masks for images (MaskFeat paper): blocks of random area, aspect ratio and place.
+
+    Args:
+        token_grid (Sequence[int]): Token grid (H', W').
+        min_num_patches (int, optional): Least area of a block. Defaults to None: a fifth of the tokens to hide.
+        max_num_patches (int, optional): Greatest area of a block. Defaults to None: all the tokens to hide.
+        **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect`` and ``seed`` of the base class.
+    """
+
+    dims = (2,)
+
+    def block_grid(self) -> Grid:
+        """The window, of one step."""
+        return (1, *self.window_size)
+
+    def default_area(self, total: int) -> tuple[int, int]:
+        """Area of a block from a fifth of the tokens to hide up to all of them."""
+        return total // 5, total
+
+    def generate(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one mask, see :class:`BaseMaskGenerator`."""
+        return self.draw_blocks(rng).reshape(self.window_size)
+
+
+@TRANSFORMS.register_module()
+class TubeMaskGenerator(_BlockwiseMaskGenerator):
+    """A block-wise mask in space, the same at all times (MaskFeat paper, tube masking); for clips.
+
+    Args:
+        token_grid (Sequence[int]): Token grid (T', H', W').
+        min_num_patches (int, optional): Least area of a block. Defaults to None: a fifth of the tokens to hide in a
+            time step.
+        max_num_patches (int, optional): Greatest area of a block. Defaults to None: all of these.
+        **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect`` and ``seed`` of the base class.
+    """
+
+    dims = (3,)
+
+    def block_grid(self) -> Grid:
+        """One step of the window."""
+        return (1, *self.window_size[1:])
+
+    def default_area(self, total: int) -> tuple[int, int]:
+        """Area of a block from a fifth of the tokens to hide in a time step up to all of these."""
+        return total // 5, total
+
+    def generate(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one mask, see :class:`BaseMaskGenerator`."""
+        space = self.draw_blocks(rng).reshape(1, *self.window_size[1:])
+        return space.repeat(self.window_size[0], axis=0)
+
+
+@TRANSFORMS.register_module()
+class CubeMaskGenerator(_BlockwiseMaskGenerator):
+    """Cubes: blocks in space that last a random time (MaskFeat paper); for clips.
+
+    Args:
+        token_grid (Sequence[int]): Token grid (T', H', W').
+        min_num_patches (int, optional): Least spatial area of a cube. Defaults to None: a fifth of a time step.
+        max_num_patches (int, optional): Greatest spatial area of a cube. Defaults to None: a whole time step.
+        **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect`` and ``seed`` of the base class.
+    """
+
+    dims = (3,)
+    blocks_type = RandomCubes
+
+    def block_grid(self) -> Grid:
+        """The window."""
+        return self.window_size
+
+    def default_area(self, total: int) -> tuple[int, int]:
+        """Spatial area of a cube from a fifth of a time step up to a whole one."""
+        area = self.window_size[1] * self.window_size[2]
+        return area // 5, area
+
+    def generate(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one mask, see :class:`BaseMaskGenerator`."""
+        return self.draw_blocks(rng).reshape(self.window_size)

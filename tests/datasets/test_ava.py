@@ -1,0 +1,124 @@
+"""AVA-like data of one's own: the page's config on MovingDigits, and timestamps that do not fit."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DATASETS, DefaultScope
+from PIL import Image
+
+import maskfeat_plugin  # noqa: F401
+from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits
+from maskfeat_plugin.registry import TRANSFORMS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "action_detection.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+OWN = next(block for block in BLOCKS if block.startswith("_base_"))
+LOOK = next(block for block in BLOCKS if "draw_boxes" in block)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("own") / "moving_digits"
+    settings = MovingDigitsConfig(num_train=16, num_val=8, num_test=8, labelled=())
+    build_moving_digits(root, settings, workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page_config(data, tmp_path_factory):
+    """The page's config, saved beside its base, with the data's root and actions put in."""
+    actions = (data / "annotations" / "ava_action_list.pbtxt").read_text().count("name:")
+    text = OWN.replace('"./', f'"{ROOT}/configs/action_detection/')
+    assert text.count('"data/moving_digits/"') == 1 and text.count("num_classes = 13") == 1
+    text = text.replace('"data/moving_digits/"', f'"{data}/"').replace(
+        "num_classes = 13", f"num_classes = {actions + 1}"
+    )
+    path = tmp_path_factory.mktemp("config") / "mine.py"
+    path.write_text(text)
+    return path
+
+
+def test_config_of_the_page_reads_clips(page_config):
+    cfg = Config.fromfile(page_config)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        train, val = (DATASETS.build(cfg[f"{split}_dataloader"].dataset) for split in ("train", "val"))
+        sample, tested = train[0], val[0]
+    assert (len(train), len(val)) == (16, 8)
+    assert sample["inputs"].shape == (3, 16, 224, 224)
+    assert tested["inputs"].shape == (3, 16, 224, 224)
+    boxes, labels = (getattr(tested["data_samples"].gt_instances, name) for name in ("bboxes", "labels"))
+    assert labels.shape == (len(boxes), cfg.num_classes) and (labels.sum(1) == 3).all()
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.num_classes
+    torch.testing.assert_close(tested["data_samples"].proposals.bboxes, boxes)
+    assert cfg.test_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file
+
+
+def test_metric_of_the_page_is_1_for_the_truth(page_config):
+    cfg = Config.fromfile(page_config)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        evaluator = Evaluator(cfg.test_evaluator)
+    for sample in dataset:
+        info = sample["data_samples"]
+        size = torch.tensor(info.img_shape[::-1] * 2)
+        true = dict(bboxes=info.gt_instances.bboxes / size, scores=info.gt_instances.labels)
+        evaluator.process([dict(pred_instances=true, video_id=info.video_id, timestamp=info.timestamp)])
+    assert evaluator.evaluate(len(dataset))["mAP/overall"] == 1.0
+
+
+def test_boxes_of_the_page_are_drawn(page_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        exec(LOOK.replace("configs/action_detection/mine.py", str(page_config)), {})
+    picture = np.asarray(Image.open(tmp_path / "boxes.png"))
+    assert picture.shape[1] == 224 and picture.shape[0] > 224
+
+
+def sampled(**changes):
+    """Frames of an 8-frame clip at second 1 of a video file of 2 s, 8 frames a second."""
+    sample = dict(filename="a.mp4", fps=8, timestamp=1, timestamp_start=0, start_index=0, total_frames=16, avg_fps=8.0)
+    sampler = TRANSFORMS.build(dict(type="maskfeat.SampleAVAFrames", clip_len=8, frame_interval=1, test_mode=True))
+    return sampler({**sample, **changes})
+
+
+def test_key_frame_is_in_the_middle():
+    assert sampled()["frame_inds"].tolist() == list(range(4, 12))
+    raw = sampled(start_index=1, total_frames=None, shot_info=(0, 16), avg_fps=None)
+    assert raw["frame_inds"].tolist() == list(range(5, 13))
+    assert (raw["fps"], raw["timestamp"], raw["start_index"]) == (8, 1, 1)
+
+
+def test_frames_stay_within_the_video():
+    late = sampled(timestamp=15, fps=1)
+    assert late["frame_inds"].tolist() == [11, 12, 13, 14, 15, 15, 15, 15]
+    first = sampled(timestamp=0, start_index=1)
+    assert first["frame_inds"].tolist() == [1, 1, 1, 1, 1, 2, 3, 4]
+
+
+def test_a_rate_that_is_not_whole():
+    sample = sampled(fps=29.97, avg_fps=29.97, timestamp=100, total_frames=6000)
+    assert sample["frame_inds"][4] == 2997
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(timestamp=2), "a.mp4: timestamp 2 is frame 16 of 16"),
+        (dict(timestamp_start=900), "timestamp_start=900"),
+        (dict(avg_fps=25.0, total_frames=50), "has 25 frames a second, the data set fps=8.*off by 0.7 s; set fps=25"),
+        (dict(fps=30, avg_fps=29.97, timestamp=900, total_frames=54000), "fps=30.*off by 0.9 s; set fps=29.97"),
+    ],
+)
+def test_timestamps_outside_of_the_video(changes, message):
+    with pytest.raises(ValueError, match=message):
+        sampled(**changes)
+
+
+def test_the_clock_may_be_a_little_off():
+    assert sampled(fps=30, avg_fps=29.97, timestamp=100, total_frames=54000)["frame_inds"][4] == 3000
