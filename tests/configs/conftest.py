@@ -1,5 +1,7 @@
 """Real image and video files for the data sets of any config."""
 
+import json
+import pickle
 from pathlib import Path
 
 import av
@@ -25,7 +27,7 @@ def write_video(path, frames):
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """Two JPEG images and two mp4 clips with the labels 0 and 1, in the layouts of ImageNet and Kinetics."""
+    """Two images and two clips with labels, in the layouts of ImageNet, Kinetics, AVA and COCO."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("train", "meta", "videos"):
         (root / folder).mkdir()
@@ -36,7 +38,64 @@ def data_root(tmp_path_factory):
         write_video(root / "videos" / f"{i}.mp4", frames[i])
     (root / "meta" / "train.txt").write_text("0.jpg 0\n1.jpg 1\n")
     (root / "videos.txt").write_text("0.mp4 0\n1.mp4 1\n")
+    write_ava(root / "ava", frames)
+    write_coco(root)
     return root
+
+
+def write_ava(root, frames):
+    """Raw frames of the first second after 900 s, two people at second 901, and proposals as a detector gives them."""
+    for name, clip in zip(("aaa", "bbb"), frames, strict=True):
+        (root / "rawframes" / name).mkdir(parents=True)
+        for number in range(60):
+            cv2.imwrite(str(root / "rawframes" / name / f"img_{number + 1:05d}.jpg"), clip[number % len(clip)])
+    boxes = np.array([[0.1, 0.2, 0.5, 0.9], [0.4, 0.1, 0.8, 0.7]])
+    rows = []
+    for name in ("aaa", "bbb"):
+        for person, box in enumerate(boxes):
+            corners = ",".join(f"{corner:.3f}" for corner in box)
+            rows += [f"{name},0901,{corners},{action},{person}" for action in (1 + person, 12)]
+    (root / "annotations.csv").write_text("\n".join(rows) + "\n")
+    (root / "excluded.csv").write_text("aaa,0905\n")
+    label_map = "".join(f'item {{\n  name: "action {i}"\n  id: {i}\n}}\n' for i in range(1, 81))
+    (root / "actions.pbtxt").write_text(label_map)
+    found = np.concatenate([boxes, np.full((2, 1), 0.95)], axis=1)
+    with open(root / "proposals.pkl", "wb") as file:
+        pickle.dump({f"{name},0901": found for name in ("aaa", "bbb")}, file)
+
+
+def annotations_of(dataset):
+    """The instances with COCO's names, or with the first names of a config that has its own."""
+    return "instances.json" if "metainfo" not in dataset else "digits.json"
+
+
+def write_coco(root):
+    """Instances of the two images: two boxes each, with polygons; also as digits."""
+    annotations = []
+    for image in (0, 1):
+        for x, y, w, h, category in ((8, 16, 60, 50, 1), (70, 10, 40, 80, 3)):
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image,
+                    category_id=category,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                )
+            )
+    from mmdet.datasets import CocoDataset
+
+    names = CocoDataset.METAINFO["classes"]
+    content = dict(
+        images=[dict(id=i, file_name=f"{i}.jpg", width=128, height=96) for i in (0, 1)],
+        annotations=annotations,
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(names)],
+    )
+    (root / "instances.json").write_text(json.dumps(content))
+    content["categories"] = [dict(id=i + 1, name=str(i)) for i in range(10)]
+    (root / "digits.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -50,6 +109,26 @@ def use_data(data_root):
             dataset.update(data_root=str(data_root), ann_file="meta/train.txt", data_prefix="train")
         elif kind in VIDEO_SETS:
             dataset.update(data_root=str(data_root), ann_file="videos.txt", data_prefix=dict(video="videos"))
+        elif kind == "AVADataset" and dataset.get("use_frames", True):
+            ava = data_root / "ava"
+            dataset.update(
+                ann_file=str(ava / "annotations.csv"),
+                exclude_file=str(ava / "excluded.csv"),
+                label_file=str(ava / "actions.pbtxt"),
+                proposal_file=str(ava / "proposals.pkl"),
+                data_prefix=dict(img=str(ava / "rawframes")),
+            )
+        elif kind == "AVADataset":
+            videos = data_root / "ava-videos.csv"
+            videos.write_text("".join(f"{i}.mp4,0000,0.1,0.2,0.5,0.9,{i + 1},0\n" for i in (0, 1)))
+            dataset.update(
+                ann_file=str(videos),
+                exclude_file=str(data_root / "ava" / "excluded.csv"),
+                label_file=str(data_root / "ava" / "actions.pbtxt"),
+                data_prefix=dict(img=str(data_root / "videos")),
+            )
+        elif kind == "CocoDataset":
+            dataset.update(data_root=str(data_root), ann_file=annotations_of(dataset), data_prefix=dict(img="train"))
         else:
             pytest.fail(f"no data for {dataset.type}: teach tests/configs/conftest.py to write some")
 

@@ -1,21 +1,28 @@
 """Data, augmentation and head of the full-size configs: what the recipes say, seen on what the pipelines give."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
+from mmpretrain.structures import DataSample
 
 import maskfeat_plugin  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRETRAIN_IMAGES = sorted(CONFIGS.glob("pretrain/*_vit-*.py"))
 PRETRAIN_CLIPS = sorted(CONFIGS.glob("pretrain/*_mvit-*.py"))
-FINETUNE_IMAGES = sorted(CONFIGS.glob("classification/*.py"))
-FINETUNE_CLIPS = sorted(CONFIGS.glob("recognition/*.py"))
+LINEAR = sorted(CONFIGS.glob("classification/*_linear-*.py"))
+FINETUNE_IMAGES = sorted(set(CONFIGS.glob("classification/*.py")) - set(LINEAR))
+FINETUNE_CLIPS = sorted(CONFIGS.glob("recognition/*_k400.py"))
+OTHER_KINETICS = sorted(p for n in (600, 700) for p in CONFIGS.glob(f"recognition/*_k{n}.py"))
+SSV2 = sorted(CONFIGS.glob("recognition/*_sthv2.py"))
+VIEWS = {224: (10, 1), 312: (4, 3), 352: (4, 3)}
 
 
 def stem(path):
@@ -92,7 +99,8 @@ def test_finetuning_clips(path, use_data):
     assert pipeline["RandomErasing"].erase_prob == 0.25
     batch = batch_of(cfg, use_data)
     # two videos, each twice, and not twice the same
-    assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, 16, 224, 224)] * 4
+    size, frames, _ = clips_of(path)
+    assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, frames, size, size)] * 4
     labels = [int(sample.gt_label) for sample in batch["data_samples"]]
     assert labels[0] == labels[1] != labels[2] == labels[3]
     assert not torch.equal(batch["inputs"][0], batch["inputs"][1])
@@ -118,11 +126,93 @@ def test_one_draw_of_randaugment_for_all_frames(path, use_data):
 
 
 @pytest.mark.parametrize("path", FINETUNE_CLIPS, ids=stem)
-def test_ten_clips_and_one_crop_for_testing(path, use_data):
+def test_views_for_testing(path, use_data):
+    """10 clips x 1 crop at 224 pixels, 4 clips x 3 crops above."""
     cfg = Config.fromfile(path)
+    size, frames, interval = clips_of(path)
+    sampling = transforms(cfg, "test_dataloader")["SampleFrames"]
+    clips, crops = VIEWS[size]
+    assert (sampling.clip_len, sampling.frame_interval, sampling.num_clips) == (frames, interval, clips)
     batch = batch_of(cfg, use_data, "test_dataloader", batch_size=1)
-    assert tuple(batch["inputs"][0].shape) == (10, 3, 16, 224, 224)
+    assert tuple(batch["inputs"][0].shape) == (clips * crops, 3, frames, size, size)
     assert cfg.model.cls_head.average_clips == "prob"
+
+
+def clips_of(path):
+    """Pixels, frames and their interval, as the name of a config says."""
+    size, frames, interval = re.search(r"mvit-(?:small|large)-(?:(\d{3})-)?(\d+)x(\d)_", path.name).groups()
+    return int(size or 224), int(frames), int(interval)
+
+
+@pytest.mark.parametrize("path", FINETUNE_CLIPS, ids=stem)
+def test_the_model_is_of_the_clips_size(path):
+    size, frames, _ = clips_of(path)
+    backbone = Config.fromfile(path).model.backbone
+    assert (backbone.spatial_size, backbone.temporal_size) == (size, frames)
+    assert backbone.arch in path.name
+    assert backbone.get("with_cp", False) == (size > 224)
+
+
+@pytest.mark.parametrize("path", OTHER_KINETICS, ids=lambda p: p.stem)
+def test_other_kinetics_differ_by_data_and_classes_alone(path):
+    number = int(path.stem[-3:])
+    cfg, k400 = (Config.fromfile(p) for p in (path, path.with_name(path.name.replace(f"_k{number}", "_k400"))))
+    assert cfg.model.cls_head.num_classes == number
+    assert [a.num_classes for a in cfg.model.data_preprocessor.blending.augments] == [number] * 2
+    for key in ("train", "val", "test"):
+        mine, theirs = (c[f"{key}_dataloader"] for c in (cfg, k400))
+        assert mine.dataset.data_root == f"data/kinetics{number}" and f"kinetics{number}_" in mine.dataset.ann_file
+        assert mine.dataset.pipeline == theirs.dataset.pipeline and mine.batch_size == theirs.batch_size
+    assert cfg.optim_wrapper == k400.optim_wrapper and cfg.param_scheduler == k400.param_scheduler
+    assert cfg.model.backbone == k400.model.backbone
+
+
+@pytest.mark.parametrize("path", SSV2, ids=stem)
+def test_something_something(path, use_data):
+    """Frames from all over the video, three crops of it for testing, and no flip anywhere."""
+    cfg = Config.fromfile(path)
+    frames, size = (40, 312) if "312" in path.name else (16, 224)
+    for loader, views in (("train_dataloader", 1), ("test_dataloader", 3)):
+        pipeline = transforms(cfg, loader)
+        assert pipeline["UniformSample"].clip_len == frames
+        assert "flip" not in str(cfg[loader].dataset.pipeline).lower()
+        batch = batch_of(cfg, use_data, loader, batch_size=1)
+        assert tuple(batch["inputs"][0].shape) == (views, 3, frames, size, size)
+    assert cfg.model.cls_head.num_classes == 174
+    assert [a.num_classes for a in cfg.model.data_preprocessor.blending.augments] == [174] * 2
+    assert "_k400" in cfg.model.backbone.init_cfg.checkpoint
+
+
+def test_randaugment_never_mirrors():
+    """The whole list of operations on a picture of an arrow: none gives its mirror image."""
+    cfg = Config.fromfile(SSV2[0])
+    wrapper = transforms(cfg)["TransformBroadcaster"]
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        augment = TRANSFORMS.build(wrapper)
+    policies = [policy["type"] for policy in augment.transforms.transforms[0].policies]
+    assert len(policies) > 10 and not [name for name in policies if "flip" in name.lower()]
+
+
+@pytest.mark.parametrize("path", LINEAR, ids=lambda p: p.stem)
+def test_linear_probing_trains_the_classifier_alone(path):
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.pop("init_cfg")
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+        optimizer = build_optim_wrapper(model, {**cfg.optim_wrapper, "type": "OptimWrapper"})
+    model.train()
+    assert not [name for name, p in model.backbone.named_parameters() if p.requires_grad]
+    before = {name: p.clone() for name, p in model.backbone.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 224, 224, generator=generator)
+    samples = [DataSample().set_gt_label(i % 2) for i in range(4)]
+    losses = []
+    for _ in range(6):
+        loss = model.loss(images, samples)["loss"]
+        optimizer.update_params(loss)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(torch.equal(p, before[name]) for name, p in model.backbone.state_dict().items())
 
 
 @pytest.mark.parametrize("path", FINETUNE_IMAGES, ids=stem)

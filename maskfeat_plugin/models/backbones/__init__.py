@@ -1,7 +1,23 @@
 """Backbones, masked and plain."""
 
+from .image_mvit import ImageMViT
+from .maskable_backbone import MaskableBackbone
 from .masked_mvit import MaskedMViT
 from .masked_vit import MaskedViT
+from .mim_vit import MIMViT
 from .mvit import MViT
+from .visible_mvit import VisibleMViT
+from .visible_vit import VisibleViT
+from .windowed_vit import WindowedViT
 
-__all__ = ["MViT", "MaskedMViT", "MaskedViT"]
+__all__ = [
+    "ImageMViT",
+    "MIMViT",
+    "MViT",
+    "MaskableBackbone",
+    "MaskedMViT",
+    "MaskedViT",
+    "VisibleMViT",
+    "VisibleViT",
+    "WindowedViT",
+]

@@ -7,19 +7,31 @@ import torch.nn.functional as F
 from mmaction.models.backbones.mvit import MultiScaleAttention, resize_decomposed_rel_pos
 from torch import Tensor, nn
 
+from .depthwise_conv import depthwise_conv3d
+
 Grid = tuple[int, int, int]
 
 
 @lru_cache(maxsize=64)
-def _key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """One-hot time, row and column of each key: (extra + T*H*W, T+H+W); extra tokens have none."""
+def key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """One-hot time, row and column of each key.
+
+    Args:
+        grid (Grid): Grid (T, H, W) of the keys.
+        extra_tokens (int): Tokens before them, which have no position.
+        device (torch.device): Device of the result.
+        dtype (torch.dtype): Its dtype.
+
+    Returns:
+        Tensor: (extra_tokens + T*H*W, T+H+W).
+    """
     steps, rows, cols = grid
     t, h, w = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
     code = torch.cat([F.one_hot(i.flatten(), n) for i, n in ((t, steps), (h, rows), (w, cols))], dim=1)
     return F.pad(code, (0, 0, extra_tokens, 0)).to(dtype)
 
 
-def _query_positions(q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def query_positions(q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Products of each query with the relative positions to every time, row and column of the keys.
 
     Args:
@@ -60,21 +72,65 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         Returns:
             tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') and their grid.
         """
-        extra = int(self.with_cls_token)
+        q, k, v, q_grid, k_grid = self.pool(x, in_size)
+        by_position, positions = self.positions(q, q_grid, k, k_grid)
+        return self.attend(q, k, v, by_position, positions, int(self.with_cls_token)), q_grid
+
+    def pool(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
+        """Queries, keys and values of tokens, each pooled.
+
+        Args:
+            x (Tensor): Tokens (B, [1+] T*H*W, C).
+            grid (Grid): Their grid (T, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor, Grid, Grid]: Queries (B, num_heads, [1+] L', C), keys and values (B,
+            num_heads, [1+] L'', C), the grid of the queries and that of the keys.
+        """
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, L, num_heads*C) each
-        q, q_grid = self._pool(q, self.pool_q, self.norm_q, in_size)
-        k, k_grid = self._pool(k, self.pool_k, self.norm_k, in_size)
-        v, _ = self._pool(v, self.pool_v, self.norm_v, in_size)
+        q, q_grid = self._pool(q, self.pool_q, self.norm_q, grid)
+        k, k_grid = self._pool(k, self.pool_k, self.norm_k, grid)
+        v, _ = self._pool(v, self.pool_v, self.norm_v, grid)
         # under autocast layer norm gives float32, the products are to run in x's reduced precision
         q, k, v = (t.to(x.dtype) if t.dtype != x.dtype else t for t in (q, k, v))
+        return q, k, v, q_grid, k_grid
 
+    def positions(self, q: Tensor, q_grid: Grid, k: Tensor, k_grid: Grid) -> tuple[Tensor | None, Tensor | None]:
+        """What :meth:`attend` wants of the relative positions; None and None where the model has none.
+
+        Args: Queries and keys of :meth:`pool` with their grids.
+
+        Returns:
+            tuple[Tensor | None, Tensor | None]: Products of the queries with the relative positions (B, num_heads,
+            [1+] L', P), and the keys' positions, one-hot, ([1+] L'', P).
+        """
+        if not self.rel_pos_embed:
+            return None, None
+        extra = int(self.with_cls_token)
+        by_position = query_positions(q[:, :, extra:], q_grid, k_grid, (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w))
+        if extra:
+            by_position = F.pad(by_position, (0, 0, extra, 0))
+        return by_position, key_positions(tuple(k_grid), extra, k.device, k.dtype)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, by_position: Tensor | None, positions: Tensor | None, extra: int
+    ) -> Tensor:
+        """Attend with pooled queries, keys and values.
+
+        Args:
+            q (Tensor): (B, num_heads, extra + L', C).
+            k (Tensor): (B, num_heads, [1+] L'', C).
+            v (Tensor): As ``k``.
+            by_position (Tensor, optional): Products of the queries with the relative positions, (B, num_heads, extra +
+                L', P). None without relative positions.
+            positions (Tensor, optional): Positions of the keys, one-hot, that broadcast to (B, num_heads, [1+] L'', P).
+            extra (int): Class tokens before the queries, which the residual pooling leaves out.
+
+        Returns:
+            Tensor: (B, extra + L', num_heads*C), projected.
+        """
         query, key, value = q * self.scale, k, v
-        if self.rel_pos_embed:
-            tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
-            by_position = _query_positions(q[:, :, extra:], q_grid, k_grid, tables)
-            if extra:
-                by_position = F.pad(by_position, (0, 0, extra, 0))
-            positions = _key_positions(tuple(k_grid), extra, k.device, k.dtype)
+        if by_position is not None:
             # kernels want q, k and v equally wide, a multiple of 8
             width = q.shape[-1] + positions.shape[-1]
             spare = -width % 8
@@ -91,7 +147,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             else:
                 x = x + q
         x = x.transpose(1, 2).flatten(2)  # (B, num_heads, L', C) -> (B, L', num_heads*C)
-        return self.proj(x), q_grid
+        return self.proj(x)
 
     def _pool(self, x: Tensor, conv: nn.Conv3d, norm: nn.Module, grid: Grid) -> tuple[Tensor, Grid]:
         """Pool tokens (B, L, num_heads*C) by a depthwise convolution that all heads share.
@@ -103,12 +159,15 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         first, x = x[:, :extra], x[:, extra:]
         # heads are further channels: (B, L, num_heads*C) -> (B, num_heads*C, T, H, W), channels last in memory
         x = x.unflatten(1, tuple(grid)).permute(0, 4, 1, 2, 3)
-        weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
-        weight = weight.contiguous(memory_format=torch.channels_last_3d)
-        x = F.conv3d(x, weight, None, conv.stride, conv.padding, groups=x.shape[1])
+        x = self.convolve(x, conv)
         out_grid = tuple(x.shape[2:])
         x = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, L', num_heads*C)
         if extra:
             x = torch.cat((first, x), dim=1)
         x = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, num_heads, L', C)
         return norm(x), out_grid
+
+    def convolve(self, x: Tensor, conv: nn.Conv3d) -> Tensor:
+        """Convolve a map (B, num_heads*C, T, H, W) with the weights of one head for all."""
+        weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
+        return depthwise_conv3d(x, weight, conv.stride, conv.padding)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import TokenPlaces, check_mask, hidden_places
+from .hidden_tokens import LastMultiScaleBlock
 from .mvit import MViT
 
 
@@ -23,6 +25,7 @@ class MaskedMViT(MViT):
     def __init__(self, arch: str | dict = "maskfeat-small", **kwargs) -> None:
         super().__init__(arch=arch, **kwargs)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
+        self.blocks[-1].__class__ = LastMultiScaleBlock
 
     def init_weights(self) -> None:
         """Initialize as ``mmaction.MViT``, and the tokens from a truncated normal of 0.02."""
@@ -49,14 +52,33 @@ class MaskedMViT(MViT):
         """
         if mask is None:
             return super().forward(x)
-        out_grid = self.token_grid(x.shape[2:])
-        if tuple(mask.shape) != (len(x), *out_grid):
-            raise ValueError(
-                f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(len(x), *out_grid)} "
-                f"(N, T', H', W'); set the mask generator's token_grid={out_grid}."
-            )
+        x = self._encode(x, mask)
+        return self._last_norm(x[:, int(self.with_cls_token) :])
+
+    def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The tokens of :meth:`forward` in the masked places: the last block computes no others.
+
+        Args: as in :meth:`forward`.
+
+        Returns:
+            Tensor: (M, C), sample by sample, row by row.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        places = hidden_places(mask)
+        if places is None:
+            return self(x, mask)[mask.flatten(1)]
+        return self._last_norm(self._encode(x, mask, places)).flatten(0, 1)
+
+    def _encode(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Tokens (N, [1+] L, C) after the last block, or those (N, K, C) of some places."""
+        check_mask(mask, len(x), self.token_grid(x.shape[2:]))
         x, grid = self._embed(x, mask, self.mask_token)
-        for block in self.blocks:
-            x, grid = block(x, grid)
-        norm = getattr(self, f"norm{self.num_scales - 1}")
-        return norm(x[:, int(self.with_cls_token) :])
+        for block in self.blocks[:-1]:
+            x, grid = self._run_block(block, x, grid)
+        return self._run_block(self.blocks[-1], x, grid, places)[0]
+
+    @property
+    def _last_norm(self) -> nn.Module:
+        return getattr(self, f"norm{self.num_scales - 1}")

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible, expand_mask, replace_masked
+from ..utils import (
+    TokenPlaces,
+    check_arch,
+    check_divisible,
+    check_mask,
+    expand_mask,
+    hidden_places,
+    replace_masked,
+)
+from .hidden_tokens import LastEncoderLayer
 
 
 @MODELS.register_module()
@@ -33,6 +42,8 @@ class MaskedViT(VisionTransformer):
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
+        # The subclass has no state of its own.
+        self.layers[-1].__class__ = LastEncoderLayer
 
     def init_weights(self) -> None:
         """Initialize as the authors' release: truncated normal of 0.02 for linear layers and tokens, zero biases."""
@@ -44,7 +55,8 @@ class MaskedViT(VisionTransformer):
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        trunc_normal_(self.mask_token, std=0.02)
+        if self.mask_token is not None:
+            trunc_normal_(self.mask_token, std=0.02)
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
 
@@ -81,26 +93,61 @@ class MaskedViT(VisionTransformer):
         """
         if mask is None:
             return super().forward(x)
+        return self.encode_masked(x, mask)[:, self.num_extra_tokens :]
+
+    def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The tokens of :meth:`forward` in the masked places: the last layer computes no others.
+
+        Args: as in :meth:`forward`.
+
+        Returns:
+            Tensor: (M, C), sample by sample, row by row.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        places = hidden_places(mask)
+        if places is None:
+            return self(x, mask)[mask.flatten(1)]
+        return self._run_layers(self._embed_masked(x, mask), places).flatten(0, 1)
+
+    def encode_masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode images, the class token included.
+
+        Args:
+            x (Tensor): Normalised images (N, 3, H, W).
+            mask (Tensor): bool (N, 1, H', W'), True where a token is hidden.
+
+        Returns:
+            Tensor: The normalised tokens (N, [1+] H'*W', C), the class token first, if there is one.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit.
+        """
+        return self._run_layers(self._embed_masked(x, mask))
+
+    def _embed_masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Embed images (N, 3, H, W) as tokens (N, [1+] L, C) with their positions, those of a mask by its token."""
         grid = self.token_grid(x.shape[-2:])
-        if tuple(mask.shape) != (len(x), *grid):
-            raise ValueError(
-                f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(len(x), *grid)} (N, T', H', W'); "
-                f"set the mask generator's token_grid={grid[1:]}."
-            )
+        check_mask(mask, len(x), grid)
         x, resolution = self.patch_embed(x)  # (N, L, C)
         x = replace_masked(x, expand_mask(mask, grid), self.mask_token)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)  # (N, 1+L, C)
-        x = x + resize_pos_embed(
+        return x + resize_pos_embed(
             self.pos_embed,
             self.patch_resolution,
             resolution,
             mode=self.interpolate_mode,
             num_extra_tokens=self.num_extra_tokens,
         )
+
+    def _run_layers(self, x: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Embedded tokens (N, [1+] L, C) through the layers and the final norm: all, or those (N, K, C) of places."""
         x = self.pre_norm(self.drop_after_pos(x))
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x)
+        x = self.layers[-1](x, places)
         if self.final_norm:
             x = self.ln1(x)
-        return x[:, self.num_extra_tokens :]
+        return x

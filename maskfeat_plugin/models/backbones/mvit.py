@@ -3,7 +3,8 @@
 import torch
 from mmaction.models.backbones.mvit import MViT as _MViT
 from mmaction.models.backbones.mvit import resize_pos_embed
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
@@ -27,6 +28,7 @@ class MViT(_MViT):
             mmaction2; "avg_featmap", the normalised mean over all patch tokens, as the authors fine-tune. Defaults to
             "featmap".
         dim_mul_in_attention (bool): Whether the channels grow in the attention instead of the MLP. Defaults to False.
+        with_cp (bool): Whether to recompute each block in the backward pass, which saves memory. Defaults to False.
         **kwargs: Everything else of ``mmaction.MViT``.
 
     Raises:
@@ -56,6 +58,7 @@ class MViT(_MViT):
         arch: str | dict = "small",
         out_type: str = "featmap",
         dim_mul_in_attention: bool = False,
+        with_cp: bool = False,
         **kwargs,
     ) -> None:
         check_arch(arch, self.arch_zoo)
@@ -63,6 +66,7 @@ class MViT(_MViT):
             raise ValueError(f"backbone.out_type={out_type!r} is unknown; choose one of {OUT_TYPES}.")
         super().__init__(arch=arch, dim_mul_in_attention=dim_mul_in_attention, **kwargs)
         self.out_type = out_type
+        self.with_cp = with_cp
         spatial = 2 ** len(self.downscale_indices)
         self.token_stride = tuple(
             s * d for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
@@ -98,7 +102,7 @@ class MViT(_MViT):
         x, grid = self._embed(x)
         outs = []
         for i, block in enumerate(self.blocks):
-            x, grid = block(x, grid)
+            x, grid = self._run_block(block, x, grid)
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
                 norm = getattr(self, f"norm{scale}")
@@ -106,11 +110,20 @@ class MViT(_MViT):
                 x = norm(x)  # as upstream, the next stage goes on with the normalised tokens
         return tuple(outs)
 
+    def _run_block(self, block: nn.Module, *args) -> tuple[Tensor, Grid]:
+        if self.with_cp and args[0].requires_grad:
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
     def _embed(self, x: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> tuple[Tensor, Grid]:
         """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those of a mask (N, T', H', W') by the mask token."""
         x, grid = self.patch_embed(x)  # (N, L, C)
         if mask is not None:
             x = replace_masked(x, expand_mask(mask, grid), mask_token)
+        return self._add_tokens(x, grid), grid
+
+    def _add_tokens(self, x: Tensor, grid: Grid) -> Tensor:
+        """Put the class token before patch tokens (N, L, C), add absolute positions; each where the model has them."""
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(
@@ -120,7 +133,7 @@ class MViT(_MViT):
                 mode=self.interpolate_mode,
                 num_extra_tokens=self.num_extra_tokens,
             )
-        return (x if self.with_cls_token else x[:, 1:]), grid
+        return x if self.with_cls_token else x[:, 1:]
 
     def _format_output(self, x: Tensor, grid: Grid, norm: torch.nn.Module) -> list[Tensor] | Tensor:
         extra = int(self.with_cls_token)

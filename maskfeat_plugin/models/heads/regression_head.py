@@ -32,9 +32,18 @@ class RegressionHead(BaseModule):
         Raises:
             ValueError: If the shapes differ.
         """
+        if target.dim() != 2:
+            raise ValueError(
+                f"The target is one class a token, {tuple(target.shape)} {target.dtype}; use "
+                "head=dict(type='maskfeat.ClassificationHead')."
+            )
         if pred.shape != target.shape:
             raise ValueError(
                 f"The neck predicts {tuple(pred.shape)}, the target is {tuple(target.shape)}; "
                 f"set neck.out_channels={target.shape[-1]}."
             )
         return self.loss_module(pred, target)
+
+    def baseline(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of predicting this batch's mean target for every token; arguments as in :meth:`loss`."""
+        return self.loss(target.mean(0, keepdim=True).expand_as(target), target)

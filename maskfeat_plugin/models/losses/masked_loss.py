@@ -1,32 +1,54 @@
-"""Regression losses on masked tokens."""
+"""Losses on masked tokens."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from .reduction import mean_over_tokens
+
+
+def _mse(pred: Tensor, target: Tensor) -> Tensor:
+    return F.mse_loss(pred, target, reduction="none").mean(-1)
+
+
+def _l1(pred: Tensor, target: Tensor) -> Tensor:
+    return F.l1_loss(pred, target, reduction="none").mean(-1)
+
+
+def _smooth_l1(pred: Tensor, target: Tensor) -> Tensor:
+    return F.smooth_l1_loss(pred, target, reduction="none").mean(-1)
+
 
 def _cosine(pred: Tensor, target: Tensor) -> Tensor:
-    return (1 - F.cosine_similarity(pred, target, dim=-1)).mean()
+    return 1 - F.cosine_similarity(pred, target, dim=-1)
 
 
+def _cross_entropy(pred: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(pred, target, reduction="none")
+
+
+# Each gives one loss a token, (M,).
 _KINDS = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "smooth_l1": F.smooth_l1_loss,
+    "mse": _mse,
+    "l1": _l1,
+    "smooth_l1": _smooth_l1,
     "cosine": _cosine,
+    "cross_entropy": _cross_entropy,
 }
 
 
 @MODELS.register_module()
 class MaskedLoss(nn.Module):
-    """A regression loss, averaged over the masked tokens.
+    """A loss of the masked tokens, averaged over them by :func:`mean_over_tokens`.
 
-    Every token weighs the same; the mean is over the tokens of the whole batch (and over their channels), as the
-    authors take it.
+    The loss of a token is the mean over its channels (``mse``, ``l1``, ``smooth_l1``), one minus the cosine of the
+    angle between prediction and target (``cosine``), or the cross-entropy of logits with a class or a distribution
+    over classes (``cross_entropy``).
 
     Args:
-        kind (str): One of ``mse`` (the paper's for HOG), ``l1``, ``smooth_l1``, ``cosine``. Defaults to ``mse``.
+        kind (str): One of ``mse`` (the paper's for HOG and pixels), ``l1``, ``smooth_l1``, ``cosine``,
+            ``cross_entropy``. Defaults to ``mse``.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
 
     Raises:
@@ -44,10 +66,12 @@ class MaskedLoss(nn.Module):
         """Compute the loss in float32, under autocast too.
 
         Args:
-            pred (Tensor): Predicted features (M, D).
-            target (Tensor): True features (M, D).
+            pred (Tensor): Predicted features or logits (M, D).
+            target (Tensor): True features or class distributions (M, D), floating point, or classes (M,), int64.
 
         Returns:
             Tensor: A scalar, float32.
         """
-        return self.loss_weight * _KINDS[self.kind](pred.float(), target.float())
+        if target.is_floating_point():
+            target = target.float()
+        return self.loss_weight * mean_over_tokens(_KINDS[self.kind](pred.float(), target))

@@ -1,5 +1,9 @@
 """Necks: from tokens to predicted features."""
 
+from .last_feature_map import LastFeatureMap
+from .mae_decoder import MAEDecoder
+from .multi_target_neck import MultiTargetNeck
 from .regression_neck import RegressionNeck
+from .simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ["RegressionNeck"]
+__all__ = ["LastFeatureMap", "MAEDecoder", "MultiTargetNeck", "RegressionNeck", "SimpleFeaturePyramid"]

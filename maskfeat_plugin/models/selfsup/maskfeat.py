@@ -6,9 +6,14 @@ import torch
 from mmengine.structures import BaseDataElement
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
+
+from ..target_generators import BaseTargetGenerator
+
+# (M, D), or (M,) for classes; of several targets by their names
+Features = Tensor | dict[str, Tensor]
 
 
 @MODELS.register_module()
@@ -19,12 +24,17 @@ class MaskFeat(BaseSelfSupervisor):
     features of the masked ones. An image is a clip with a token grid of one time step.
 
     Args:
-        backbone (dict): Config of a backbone with ``forward(inputs, mask)`` that returns tokens (N, L, C).
+        backbone (dict): Config of a backbone with ``forward(inputs, mask)`` that returns tokens (N, L, C). If it has
+            ``hidden_tokens(inputs, mask)``, this is asked for the masked ones alone, (M, C).
         target_generator (dict): Config of what is to be predicted.
-        neck (dict): Config of the layer(s) from tokens to predicted features.
-        head (dict): Config of the module whose ``loss(pred, target)`` compares (M, D) with (M, D).
+        neck (dict): Config of the layer(s) from tokens to predicted features, which may come in a tuple, as
+            ``mmpretrain.LinearNeck`` gives them.
+        head (dict): Config of the module whose ``loss(pred, target)`` compares (M, D) with (M, D) or classes (M,).
         data_preprocessor (dict, optional): Defaults to :class:`MaskFeatDataPreprocessor` with its defaults.
         init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If the neck has another number of classes than the target.
     """
 
     def __init__(
@@ -46,6 +56,9 @@ class MaskFeat(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        _check_classes(self.target_generator, self.neck)
+        if isinstance(self.target_generator, BaseTargetGenerator):
+            self.target_generator.connect(self)
 
     def forward(
         self,
@@ -92,12 +105,15 @@ class MaskFeat(BaseSelfSupervisor):
 
         Returns:
             dict[str, Tensor]: ``loss``, and beside it ``baseline``: the loss of predicting this batch's mean target for
-            every token, which a model has to fall below to have learned anything of the input.
+            every token, which a model has to fall below to have learned anything of the input. Of several targets
+            ``loss_<name>`` and ``baseline_<name>`` each.
         """
-        pred, target = self._masked_features(inputs, mask)
-        with torch.no_grad():
-            baseline = self.head.loss(target.mean(0, keepdim=True).expand_as(target), target)
-        return dict(loss=self.head.loss(pred, target), baseline=baseline)
+        pred, target = self._masked_features(inputs, mask, data_samples)
+        losses = _named("loss", self.head.loss(pred, target))
+        if hasattr(self.head, "baseline"):
+            with torch.no_grad():
+                losses.update(_named("baseline", self.head.baseline(pred, target)))
+        return losses
 
     @torch.no_grad()
     def predict(
@@ -112,24 +128,65 @@ class MaskFeat(BaseSelfSupervisor):
 
         Returns:
             list[DataSample]: N samples with ``mask`` (T', H', W'), ``pred_features`` and ``target_features``, both
-            (M_i, D) with the sample's masked tokens in row-major order, and the metainfo of the given samples.
+            (M_i, D) with the sample's masked tokens in row-major order (classes are (M_i,), several targets a dict of
+            them), and the metainfo of the given samples.
         """
-        pred, target = self._masked_features(inputs, mask)
+        pred, target = self._masked_features(inputs, mask, data_samples)
         counts = mask.flatten(1).sum(1).tolist()
         metas = [s.metainfo for s in data_samples] if data_samples else [{}] * len(counts)
         return [
             DataSample(mask=m, pred_features=p, target_features=t, metainfo=meta)
-            for m, p, t, meta in zip(mask, pred.split(counts), target.split(counts), metas, strict=True)
+            for m, p, t, meta in zip(mask, _split(pred, counts), _split(target, counts), metas, strict=True)
         ]
 
-    def _masked_features(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _masked_features(
+        self, inputs: Tensor, mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None
+    ) -> tuple[Features, Features]:
         """Predicted and true features (M, D) of the masked tokens."""
         if mask is None:
             raise ValueError(
                 "The batch has no masks; add a mask generator (e.g. maskfeat.BlockMaskGenerator) to the "
                 "pipeline, and its key to the packing transform (PackActionInputs: algorithm_keys=('mask',))."
             )
-        target = self.target_generator(inputs, mask)  # (M, D)
-        tokens = self.backbone(inputs, mask)  # (N, L, C)
-        pred = self.neck(tokens[mask.flatten(1)])  # (M, C) -> (M, D)
+        target = self.target_generator(inputs, mask, data_samples)  # (M, D)
+        pred = self.neck(self._hidden_tokens(inputs, mask))  # (M, C) -> (M, D)
+        if isinstance(pred, tuple):
+            pred = pred[-1]
         return pred, target
+
+    def _hidden_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """The backbone's tokens (M, C) in the masked places."""
+        if hasattr(self.backbone, "hidden_tokens"):
+            return self.backbone.hidden_tokens(inputs, mask)
+        tokens = self.backbone(inputs, mask)  # (N, L, C)
+        return tokens[mask.flatten(1)]
+
+
+def _named(what: str, values: Features) -> dict[str, Tensor]:
+    """What the log calls the losses of one target or of several."""
+    if isinstance(values, Tensor):
+        return {what: values}
+    return {f"{what}_{name}": value for name, value in values.items()}
+
+
+def _split(features: Features, counts: list[int]) -> Sequence[Features]:
+    """Features of the masked tokens, sample by sample."""
+    if isinstance(features, Tensor):
+        return features.split(counts)
+    parts = {name: value.split(counts) for name, value in features.items()}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(counts))]
+
+
+def _check_classes(target_generator: nn.Module, neck: nn.Module) -> None:
+    """Raise one clear error for a neck that has other classes than the target."""
+    classes, channels = getattr(target_generator, "num_classes", None), getattr(neck, "out_channels", None)
+    if not isinstance(classes, dict):
+        classes, channels = {"": classes}, {"": channels}
+    for name, number in classes.items():
+        found = channels.get(name)
+        if number and found and number != found:
+            key = f"neck.necks.{name}.out_channels" if name else "neck.out_channels"
+            raise ValueError(
+                f"The target_generator{name and f'.targets.{name}'} tells {number} classes apart, {key}={found}; set "
+                f"{key}={number}."
+            )

@@ -2,5 +2,21 @@
 
 from .base import BaseTargetGenerator
 from .hog import HOGGenerator
+from .multi import MultiTargetGenerator
+from .pixel import PixelGenerator
+from .pseudo_label import LabelMapGenerator, PseudoLabelGenerator
+from .self_teacher import SelfTeacherGenerator
+from .teacher import TeacherGenerator
+from .token import TokenGenerator
 
-__all__ = ["BaseTargetGenerator", "HOGGenerator"]
+__all__ = [
+    "BaseTargetGenerator",
+    "HOGGenerator",
+    "LabelMapGenerator",
+    "MultiTargetGenerator",
+    "PixelGenerator",
+    "PseudoLabelGenerator",
+    "SelfTeacherGenerator",
+    "TeacherGenerator",
+    "TokenGenerator",
+]

@@ -1,17 +1,19 @@
 """The interface of all target generators."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 
 
 class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
     """Computes, without gradient, what the masked tokens have to predict.
 
     A subclass implements :meth:`generate`. It never learns the size of the grid from its configuration: the mask has
-    it.
+    it. A target is a row of features a token, or one class a token.
 
     Args:
         patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
@@ -19,27 +21,62 @@ class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
+    num_classes: int | None = None  # of a target of classes or distributions over them, which the neck has to have
+
     def __init__(self, patch_size: int = 16, temporal_stride: int = 2, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.patch_size = patch_size
         self.temporal_stride = temporal_stride
 
+    def connect(self, model: nn.Module) -> None:
+        """Learn what the target needs to know of the whole model, such as how it normalises its inputs.
+
+        :class:`MaskFeat` calls it once, when all its parts are built. Most targets need nothing.
+
+        Args:
+            model (nn.Module): The model, with ``backbone`` and ``data_preprocessor``.
+        """
+
     @torch.no_grad()
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compute the target features.
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        data_samples: Sequence[BaseDataElement] | None = None,
+    ) -> Tensor:
+        """Compute the target.
 
         Args:
             inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W), floating point.
             mask (Tensor, optional): bool (N, T', H', W'), T' = 1 for images. Defaults to None, every token.
+            data_samples (Sequence[BaseDataElement], optional): Samples of the batch, for targets that come with the
+                data. Defaults to None.
 
         Returns:
-            Tensor: (M, D) for the M masked tokens, row-major over (N, T', H', W'); without a mask (N, L, D).
+            Tensor: Features (M, D), floating point, or classes (M,), int64, of the M masked tokens, row-major over (N,
+                T', H', W'); without a mask (N, L, D) or (N, L).
 
         Raises:
             ValueError: If the mask's grid does not fit the inputs.
         """
         if mask is not None:
             return self.generate(inputs, mask.bool())
+        everything = self.whole_grid(inputs)
+        target = self.generate(inputs, everything)
+        return target.view(len(inputs), -1, *target.shape[1:])  # (N*L, ...) -> (N, L, ...)
+
+    def whole_grid(self, inputs: Tensor) -> Tensor:
+        """A mask of every token, on the grid of ``patch_size`` and ``temporal_stride``.
+
+        Args:
+            inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).
+
+        Returns:
+            Tensor: bool (N, T', H', W'), all True.
+
+        Raises:
+            ValueError: If ``patch_size`` does not divide the input size.
+        """
         clip = inputs.dim() == 5
         height, width = inputs.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
@@ -52,10 +89,8 @@ class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
             height // self.patch_size,
             width // self.patch_size,
         )
-        everything = inputs.new_ones((len(inputs), *grid), dtype=torch.bool)
-        target = self.generate(inputs, everything)
-        return target.view(len(inputs), -1, target.shape[-1])  # (N*L, D) -> (N, L, D)
+        return inputs.new_ones((len(inputs), *grid), dtype=torch.bool)
 
     @abstractmethod
     def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Compute the (M, D) features of the masked tokens; arguments as in :meth:`forward`."""
+        """Compute the (M, D) features or (M,) classes of the masked tokens; arguments as in :meth:`forward`."""

@@ -44,6 +44,25 @@ def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tu
     return tuple(s // d for s, d in zip(size, stride, strict=True))
 
 
+def check_mask(mask: Tensor, num_samples: int, grid: Sequence[int]) -> None:
+    """Raise one clear error for a mask that is not on the backbone's token grid.
+
+    Args:
+        mask (Tensor): The mask.
+        num_samples (int): Samples N of the batch.
+        grid (Sequence[int]): The token grid (T', H', W'), T' = 1 for images.
+
+    Raises:
+        ValueError: If the mask is not (N, T', H', W').
+    """
+    if tuple(mask.shape) != (num_samples, *grid):
+        wanted = tuple(grid[1:]) if grid[0] == 1 else tuple(grid)
+        raise ValueError(
+            f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(num_samples, *grid)} (N, T', H', W'); set "
+            f"the mask generator's token_grid={wanted}."
+        )
+
+
 def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
     """Size of one token of a mask's grid, in frames and pixels of the inputs.
 

@@ -1,0 +1,9 @@
+"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the features of the moving average of itself; no labels."""
+
+_base_ = "../demo/maskfeat_mvit-tiny_moving-digits.py"
+
+model = dict(
+    target_generator=dict(_delete_=True, type="maskfeat.SelfTeacherGenerator", momentum=0.99, num_layers=2),
+    neck=dict(out_channels=64),
+    head=dict(loss=dict(kind="smooth_l1")),
+)

@@ -1,0 +1,81 @@
+"""MViT on images, with a map of each scale."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import check_divisible
+from .mvit import MViT
+
+
+@MODELS.register_module()
+class ImageMViT(MViT):
+    """:class:`MViT` as the backbone of a feature pyramid: images in, one plain map a scale out.
+
+    An image is a still clip of one token step: the temporal kernel of the patch embedding is summed, as all of it sees
+    the same picture, and relative positions in time are those of distance zero. So the weights of a video model load
+    as they are. Unlike upstream's ``MViT`` with several ``out_scales``, a scale's norm is on its output alone and not
+    on what the next block goes on with: the pre-trained blocks never saw it.
+
+    Args:
+        arch (str | dict): Architecture, see :class:`MViT`. Defaults to "small".
+        spatial_size (int): Usual input size in pixels; others are possible. Defaults to 1024.
+        temporal_size (int): Frames of the clips that the weights are from. Defaults to 16.
+        out_scales (tuple[int, ...]): Scales to give out, 0 of stride 4 to 3 of stride 32. Defaults to all four.
+        **kwargs: Everything else of :class:`MViT`.
+
+    Raises:
+        ValueError: If ``arch`` is unknown.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "small",
+        spatial_size: int = 1024,
+        temporal_size: int = 16,
+        out_scales: tuple[int, ...] = (0, 1, 2, 3),
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            arch=arch,
+            spatial_size=spatial_size,
+            temporal_size=temporal_size,
+            out_scales=list(out_scales),
+            output_cls_token=False,
+            **kwargs,
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode images.
+
+        Args:
+            x (Tensor): Normalised images (N, 3, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: For each of ``out_scales`` a map (N, C, H', W').
+
+        Raises:
+            ValueError: If the size is not divisible by the stride of the last scale.
+        """
+        check_divisible(tuple(x.shape[-2:]), self.token_stride[1:], type(self).__name__)
+        tokens, grid = self._embed_images(x)
+        outs = []
+        for i, block in enumerate(self.blocks):
+            tokens, grid = self._run_block(block, tokens, grid)
+            scale = self.stage_indices.get(i)
+            if scale in self.out_scales:
+                featmap = self._format_output(tokens, grid, getattr(self, f"norm{scale}"))  # (N, C, 1, H', W')
+                outs.append(featmap.squeeze(2))
+        return tuple(outs)
+
+    def _embed_images(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        projection = self.patch_embed.projection
+        x = F.conv2d(
+            x, projection.weight.sum(2), projection.bias, projection.stride[1:], projection.padding[1:]
+        )  # (N, C, H', W')
+        grid = (1, *x.shape[2:])
+        x = x.flatten(2).transpose(1, 2)  # (N, L, C)
+        if self.patch_embed.norm is not None:
+            x = self.patch_embed.norm(x)
+        return self._add_tokens(x, grid), grid

@@ -1,0 +1,99 @@
+"""Masked backbones of others in this package's MaskFeat."""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import check_divisible, expand_mask
+
+
+@MODELS.register_module()
+class MaskableBackbone(BaseModule):
+    """Any registered backbone for images with ``forward(x, mask)``, as :class:`MaskFeat` calls its backbone.
+
+    Such are mmpretrain's ``SimMIMSwinTransformer``, ``BEiTPretrainViT`` and ``MaskFeatViT``. Masks and targets live on
+    the grid of the backbone's last output; the mask is repeated onto the grid on which the backbone takes it::
+
+        backbone=dict(
+            type='maskfeat.MaskableBackbone',
+            backbone=dict(type='mmpretrain.SimMIMSwinTransformer', arch='T', img_size=192),
+            mask_stride=4,
+            token_stride=32)
+
+    Its weights are in checkpoints under ``backbone.backbone.``; they load into the plain model by
+    ``init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.backbone.')``.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        mask_stride (int): Side in pixels of what one element of the backbone's mask hides, its patch size.
+        token_stride (int, optional): Pixels between the tokens of its last output. Defaults to None, ``mask_stride``.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If ``token_stride`` is no multiple of ``mask_stride``.
+    """
+
+    def __init__(
+        self, backbone: dict, mask_stride: int, token_stride: int | None = None, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        token_stride = mask_stride if token_stride is None else token_stride
+        if token_stride < mask_stride or token_stride % mask_stride:
+            raise ValueError(
+                f"backbone.token_stride={token_stride} must be a multiple of backbone.mask_stride={mask_stride}."
+            )
+        self.backbone = MODELS.build(backbone)
+        self.mask_stride = mask_stride
+        self.token_stride = token_stride
+
+    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
+        """Token grid of an input.
+
+        Args:
+            input_size (tuple[int, ...]): (H, W) in pixels.
+
+        Returns:
+            tuple[int, int, int]: (1, H', W').
+
+        Raises:
+            ValueError: If the size is not divisible by ``token_stride``.
+        """
+        return (1, *check_divisible(input_size[-2:], (self.token_stride,) * 2, "MaskableBackbone"))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+        """Encode images.
+
+        Args:
+            x (Tensor): Normalised images (N, C, H, W).
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden. Defaults to None.
+
+        Returns:
+            Tensor | tuple[Tensor, ...]: With a mask the tokens (N, H'*W', C) of the last output without class token;
+            without, what the backbone returns.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit, or the backbone gives another grid.
+        """
+        if mask is None:
+            return self.backbone(x, mask=None)
+        grid = self.token_grid(x.shape[-2:])
+        if tuple(mask.shape) != (len(x), *grid):
+            raise ValueError(
+                f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(len(x), *grid)} (N, T', H', W'); "
+                f"set the mask generator's token_grid={grid[1:]}."
+            )
+        fine = tuple(s // self.mask_stride for s in x.shape[-2:])
+        return self._tokens(self.backbone(x, expand_mask(mask, (1, *fine))), grid[1:])
+
+    def _tokens(self, output: Tensor | tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
+        """Tokens (N, H'*W', C) of the last output, a map (N, C, H', W') or tokens (N, [1+] H'*W', C)."""
+        last = output if isinstance(output, Tensor) else output[-1]
+        if last.dim() == 4 and tuple(last.shape[2:]) == grid:
+            return last.flatten(2).mT
+        if last.dim() == 3 and last.shape[1] in (grid[0] * grid[1], grid[0] * grid[1] + 1):
+            return last[:, -grid[0] * grid[1] :]
+        raise ValueError(
+            f"backbone.backbone ({type(self.backbone).__name__}) gives {tuple(last.shape)} for the token grid {grid}; "
+            f"set backbone.token_stride (now {self.token_stride}) to the stride of its last output."
+        )

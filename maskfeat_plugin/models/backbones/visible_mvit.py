@@ -1,0 +1,130 @@
+"""MViT that encodes the visible mask units only."""
+
+from math import lcm
+
+import torch
+from mmengine.model.weight_init import trunc_normal_
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import VisibleUnits, check_mask, expand_mask
+from .attention import Grid
+from .mvit import MViT
+from .visible_attention import run_visible_block
+
+
+@MODELS.register_module()
+class VisibleMViT(MViT):
+    """:class:`MViT` that drops masked tokens, in whole mask units.
+
+    A mask unit is the smallest cube that every pooling keeps apart from the others, see :attr:`mask_unit`: 2 x 2
+    tokens of the last stage in MViT-S, 32 x 32 pixels, on which the paper's masks are drawn (``window_size=(8, 7, 7)``
+    for a token grid of (8, 14, 14)). Linear layers, norms, MLPs and attention run on the visible tokens alone, with
+    relative positions of their true places. Only the depthwise pooling, which reaches a token or more into the
+    neighbours, runs on the grid, where hidden tokens are what the border of the clip is: zeros for the convolutions,
+    minus infinity for max pooling. (Hiera, Ryali et al., 2023, pools each unit by itself instead; then the
+    convolutions' weights in time would not be trained.)
+
+    So the encoder differs from the dense one, :class:`MaskedMViT`, in nothing but the hidden tokens: they are absent
+    instead of a mask token. Where nothing is hidden, or without a mask, it is :class:`MViT`. As in
+    :class:`MaskedMViT`, the patch embedding's kernel, larger than its stride, sees a few pixels beyond a token.
+
+    The parameters are those of ``mmaction.MViT``; the decoder has the mask token. For :class:`VisibleMaskFeat`.
+
+    Args:
+        arch (str | dict): Architecture, see :class:`MViT`. Defaults to "maskfeat-small".
+        **kwargs: Everything else of :class:`MViT`.
+
+    Attributes:
+        mask_unit (tuple[int, int, int]): The mask unit in tokens of the last stage (T', H', W').
+    """
+
+    def __init__(self, arch: str | dict = "maskfeat-small", **kwargs) -> None:
+        super().__init__(arch=arch, **kwargs)
+        unit = stride = (1, 1, 1)  # in tokens of the patch embedding
+        for block in self.blocks:
+            unit = _lcm(unit, _multiply(stride, block.attn.pool_k.stride))
+            stride = _multiply(stride, block.attn.pool_q.stride)
+        unit = _lcm(unit, stride)
+        self.mask_unit = tuple(u // s for u, s in zip(unit, stride, strict=True))
+
+    def init_weights(self) -> None:
+        """Initialize as ``mmaction.MViT``, and the class token from a truncated normal of 0.02."""
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg["type"].endswith("Pretrained"):
+            return
+        trunc_normal_(self.cls_token, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
+        """Encode clips.
+
+        Args:
+            x (Tensor): Normalised clips (N, 3, T, H, W).
+            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is hidden:
+                whole mask units, equally many in each clip. Defaults to None.
+
+        Returns:
+            Tensor | tuple: With a mask the normalised tokens (N, K, C) of the last stage without class token, the K
+            visible ones row by row; without, what the parent returns.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit, units are hidden in part, or the clips hide
+                different numbers.
+        """
+        if mask is None:
+            return super().forward(x)
+        out_grid = self.token_grid(x.shape[2:])
+        check_mask(mask, len(x), out_grid)
+        units = VisibleUnits(units_of(mask, self.mask_unit))
+        x, grid = self.patch_embed(x)  # (N, L, C)
+        x = self._add_tokens(x, grid)
+        extra = int(self.with_cls_token)
+        x = torch.cat((x[:, :extra], units.tokens(grid).gather(x[:, extra:])), dim=1)  # (N, [1+] K, C)
+        for block in self.blocks:
+            x, grid = self._run_visible(block, x, grid, units)
+        norm = getattr(self, f"norm{self.num_scales - 1}")
+        return norm(x[:, extra:])
+
+    def _run_visible(self, block: nn.Module, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(run_visible_block, block, x, grid, units, use_reentrant=False)
+        return run_visible_block(block, x, grid, units)
+
+
+def units_of(mask: Tensor, unit: Grid) -> Tensor:
+    """Read a mask of tokens as a mask of units.
+
+    Args:
+        mask (Tensor): (N, T', H', W'), True where a token is hidden.
+        unit (Grid): Size of a unit in tokens.
+
+    Returns:
+        Tensor: bool (N, T'/t, H'/h, W'/w).
+
+    Raises:
+        ValueError: If units do not divide the grid, or are hidden in part.
+    """
+    grid = tuple(mask.shape[1:])
+    if any(g % u for g, u in zip(grid, unit, strict=True)):
+        raise ValueError(
+            f"The mask unit of the backbone, {unit} tokens (T', H', W'), does not divide the token grid {grid}; "
+            "change the crop size of the pipeline, or backbone.adaptive_kv_stride, which gives the unit."
+        )
+    coarse = mask[:, :: unit[0], :: unit[1], :: unit[2]].bool()
+    if not torch.equal(expand_mask(coarse, grid), mask.bool().flatten(1)):
+        window = tuple(g // u for g, u in zip(grid, unit, strict=True))
+        raise ValueError(
+            f"The mask hides units of {unit} tokens (T', H', W') in part, which the pooling of the backbone cannot "
+            f"keep apart; set the mask generator's window_size={window}."
+        )
+    return coarse
+
+
+def _multiply(a: Grid, b: Grid) -> Grid:
+    return tuple(x * y for x, y in zip(a, b, strict=True))
+
+
+def _lcm(a: Grid, b: Grid) -> Grid:
+    return tuple(lcm(x, y) for x, y in zip(a, b, strict=True))

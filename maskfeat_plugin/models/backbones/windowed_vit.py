@@ -1,0 +1,170 @@
+"""ViT for detection: windowed attention with a few global blocks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import check_arch, check_divisible
+
+
+@MODELS.register_module()
+class WindowedViT(VisionTransformer):
+    """``mmpretrain.VisionTransformer`` for large images: most blocks attend within windows.
+
+    As in ViTDet (Li et al., 2022), without the relative positions that it adds: MaskFeat's ViT has absolute ones only.
+    The parameters are the parent's without class token, so that a pre-trained ViT loads as it is. Where windows do not
+    divide the token grid, the last ones are filled up with tokens that nothing attends to.
+
+    Args:
+        arch (str | dict): Architecture, as in the parent. Defaults to "base".
+        img_size (int | tuple): Usual input size in pixels; others are possible. Defaults to 1024.
+        window_size (int): Side of a window in tokens. Defaults to 14.
+        global_attn_indexes (Sequence[int], optional): Blocks that attend to the whole image, counted from 0. Defaults
+            to the last of each quarter of the blocks.
+        with_cp (bool): Whether to recompute each block in the backward pass, which saves memory. Defaults to False.
+        **kwargs: Everything else of ``mmpretrain.VisionTransformer`` but ``out_type`` and ``with_cls_token``.
+
+    Raises:
+        ValueError: If ``arch`` is unknown, ``window_size`` is not positive or a global block is not there.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "base",
+        img_size: int | tuple[int, int] = 1024,
+        window_size: int = 14,
+        global_attn_indexes: Sequence[int] | None = None,
+        with_cp: bool = False,
+        **kwargs,
+    ) -> None:
+        check_arch(arch, self.arch_zoo)
+        super().__init__(arch=arch, img_size=img_size, out_type="featmap", with_cls_token=False, **kwargs)
+        if window_size < 1:
+            raise ValueError(f"backbone.window_size={window_size} has to be positive.")
+        if global_attn_indexes is None:
+            global_attn_indexes = sorted({(i + 1) * self.num_layers // 4 - 1 for i in range(4)} - {-1})
+        wrong = [i for i in global_attn_indexes if not 0 <= i < self.num_layers]
+        if wrong:
+            raise ValueError(f"backbone.global_attn_indexes has {wrong}; the blocks are 0 to {self.num_layers - 1}.")
+        self.patch_size = tuple(self.patch_embed.projection.stride)
+        self.window_size = window_size
+        self.global_attn_indexes = tuple(global_attn_indexes)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode images.
+
+        Args:
+            x (Tensor): Normalised images (N, 3, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: For each of ``out_indices`` a map (N, C, H', W'); H' = H / patch_size.
+
+        Raises:
+            ValueError: If the size is not divisible by ``patch_size``.
+        """
+        check_divisible(tuple(x.shape[-2:]), self.patch_size, "WindowedViT")
+        x, resolution = self.patch_embed(x)  # (N, L, C)
+        x = x + resize_pos_embed(
+            self.pos_embed, self.patch_resolution, resolution, mode=self.interpolate_mode, num_extra_tokens=0
+        )
+        x = self.pre_norm(self.drop_after_pos(x))
+        keys = padding_mask(resolution, self.window_size, x.device)
+        outs = []
+        for i, layer in enumerate(self.layers):
+            run = self._attend_globally if i in self.global_attn_indexes else self._attend_in_windows
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(run, layer, x, resolution, keys, use_reentrant=False)
+            else:
+                x = run(layer, x, resolution, keys)
+            if i == len(self.layers) - 1 and self.final_norm:
+                x = self.ln1(x)
+            if i in self.out_indices:
+                outs.append(self._format_output(x, resolution))
+        return tuple(outs)
+
+    @staticmethod
+    def _attend_globally(layer: nn.Module, x: Tensor, resolution: tuple[int, int], keys: Tensor | None) -> Tensor:
+        return layer(x)
+
+    def _attend_in_windows(
+        self, layer: nn.Module, x: Tensor, resolution: tuple[int, int], keys: Tensor | None
+    ) -> Tensor:
+        windows = to_windows(x, resolution, self.window_size)  # (N*K, w*w, C)
+        if keys is None:
+            windows = layer(windows)
+        else:
+            mask = keys.repeat(len(windows) // len(keys), 1)[:, None, None]  # (N*K, 1, 1, w*w)
+            windows = windows + masked_attention(layer.attn, layer.ln1(windows), mask)
+            windows = layer.ffn(layer.ln2(windows), identity=windows)
+        return from_windows(windows, resolution, self.window_size)
+
+
+def to_windows(x: Tensor, resolution: tuple[int, int], window_size: int) -> Tensor:
+    """Cut a token grid into square windows, filled up with zeros where they reach beyond it.
+
+    Args:
+        x (Tensor): Tokens (N, H'*W', C).
+        resolution (tuple[int, int]): (H', W').
+        window_size (int): Side w of a window.
+
+    Returns:
+        Tensor: (N*K, w*w, C), K windows an image, row by row.
+    """
+    height, width = resolution
+    x = x.unflatten(1, (height, width))
+    x = F.pad(x, (0, 0, 0, -width % window_size, 0, -height % window_size))
+    rows, cols = x.shape[1] // window_size, x.shape[2] // window_size
+    x = x.unflatten(2, (cols, window_size)).unflatten(1, (rows, window_size))  # (N, rows, w, cols, w, C)
+    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+
+def from_windows(windows: Tensor, resolution: tuple[int, int], window_size: int) -> Tensor:
+    """Undo :func:`to_windows`.
+
+    Args:
+        windows (Tensor): (N*K, w*w, C).
+        resolution (tuple[int, int]): (H', W').
+        window_size (int): Side w of a window.
+
+    Returns:
+        Tensor: Tokens (N, H'*W', C).
+    """
+    height, width = resolution
+    rows, cols = -(-height // window_size), -(-width // window_size)
+    x = windows.unflatten(1, (window_size, window_size)).unflatten(0, (-1, rows, cols))  # (N, rows, cols, w, w, C)
+    x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (N, rows*w, cols*w, C)
+    return x[:, :height, :width].flatten(1, 2)
+
+
+def padding_mask(resolution: tuple[int, int], window_size: int, device: torch.device) -> Tensor | None:
+    """Which tokens of the windows are real: bool (K, w*w), None if all are."""
+    if not any(n % window_size for n in resolution):
+        return None
+    real = torch.ones(1, resolution[0] * resolution[1], 1, device=device)
+    return to_windows(real, resolution, window_size)[..., 0] > 0
+
+
+def masked_attention(attn: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """``mmpretrain``'s ``MultiheadAttention`` with a mask of the keys.
+
+    Args:
+        attn (nn.Module): The attention.
+        x (Tensor): Tokens (B, L, C).
+        mask (Tensor): bool (B, 1, 1, L), True where a token may be attended to.
+
+    Returns:
+        Tensor: (B, L, C).
+    """
+    q, k, v = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, num_heads, L, C')
+    dropout = attn.attn_drop if attn.training else 0.0
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    x = attn.proj(x.transpose(1, 2).flatten(2))
+    return attn.out_drop(attn.gamma1(attn.proj_drop(x)))

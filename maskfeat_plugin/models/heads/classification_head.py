@@ -1,0 +1,59 @@
+"""The head that compares predicted with true classes."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class ClassificationHead(BaseModule):
+    """Cross-entropy of the logits of masked tokens with their classes or class distributions.
+
+    For discrete tokens and pseudo-labels (MaskFeat paper). The logits are the neck's.
+
+    Args:
+        loss (dict, optional): Config of the loss, called with ``(pred, target)``. Defaults to
+            :class:`MaskedLoss` of the kind ``cross_entropy``.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+    """
+
+    def __init__(self, loss: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.loss_module = MODELS.build(loss or dict(type="maskfeat.MaskedLoss", kind="cross_entropy"))
+
+    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            pred (Tensor): Logits (M, K).
+            target (Tensor): Classes (M,), int64, or distributions over classes (M, K), floating point.
+
+        Returns:
+            Tensor: A scalar, float32.
+
+        Raises:
+            ValueError: If the target is neither, or has another number of classes.
+        """
+        if target.dim() == 2 and pred.shape != target.shape:
+            raise ValueError(
+                f"The neck predicts {tuple(pred.shape)}, the target has {target.shape[-1]} classes; "
+                f"set neck.out_channels={target.shape[-1]}."
+            )
+        if target.dim() == 1 and target.is_floating_point() or target.dim() == 2 and not target.is_floating_point():
+            raise ValueError(
+                f"Classes must be (M,) int64 or distributions (M, K) floating point, the target generator gives "
+                f"{tuple(target.shape)} {target.dtype}."
+            )
+        return self.loss_module(pred, target)
+
+    def baseline(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of predicting this batch's class frequencies everywhere; arguments as in :meth:`loss`."""
+        if target.dim() == 1:
+            frequencies = pred.new_zeros(pred.shape[-1], dtype=torch.float32)
+            frequencies.scatter_add_(0, target, torch.ones_like(target, dtype=torch.float32))
+        else:
+            frequencies = target.float().sum(0)
+        logits = frequencies.clamp_min(1e-12).log()  # up to a constant, which the softmax takes away
+        return self.loss(logits.expand(len(target), -1), target)

@@ -1,0 +1,55 @@
+"""One loss for each of several targets."""
+
+from mmengine.model import BaseModule, ModuleDict
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiTargetHead(BaseModule):
+    """Heads by name, each of which compares one target of :class:`MultiTargetGenerator` with its prediction.
+
+    The training loss is the sum of theirs; ``loss_weight`` of each one's loss weighs it.
+
+    Args:
+        heads (dict[str, dict]): Configs of the heads by the names of the targets.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If ``heads`` is empty.
+    """
+
+    def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not heads:
+            raise ValueError("head.heads is empty; name one head for each target of target_generator.targets.")
+        self.heads = ModuleDict({name: MODELS.build(cfg) for name, cfg in heads.items()})
+
+    def loss(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute every loss.
+
+        Args:
+            pred (dict[str, Tensor]): Predicted features or logits (M, D) by name.
+            target (dict[str, Tensor]): True features (M, D) or classes (M,) by name.
+
+        Returns:
+            dict[str, Tensor]: A scalar each, float32.
+
+        Raises:
+            ValueError: If the names differ.
+        """
+        self._check_names(pred, target)
+        return {name: head.loss(pred[name], target[name]) for name, head in self.heads.items()}
+
+    def baseline(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the losses of predicting this batch's means for every token; arguments as in :meth:`loss`."""
+        return {name: head.baseline(pred[name], target[name]) for name, head in self.heads.items()}
+
+    def _check_names(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+        sides = {"neck.necks": pred, "target_generator.targets": target, "head.heads": self.heads}
+        if any(not isinstance(side, dict | ModuleDict) or set(side) != set(target) for side in sides.values()):
+            named = ", ".join(
+                f"{k} {sorted(v) if not isinstance(v, Tensor) else 'one tensor'}" for k, v in sides.items()
+            )
+            raise ValueError(f"The same names have to be in all three: {named}.")

@@ -1,0 +1,123 @@
+"""The light decoder between an encoder of visible tokens and the prediction layer."""
+
+from functools import lru_cache
+
+import torch
+from mmengine.model import BaseModule, ModuleList
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import VisibleUnits
+
+Grid = tuple[int, int, int]
+
+
+@MODELS.register_module()
+class MAEDecoder(BaseModule):
+    """A few transformer blocks over all tokens, the hidden ones as mask tokens (MAE, He et al., 2022).
+
+    As ``mmpretrain.MAEPretrainDecoder``, whose blocks it has, but for any token grid of images and clips, without a
+    class token, and with the prediction left to the neck, so that any target's neck goes with it. Positions are fixed
+    sines and cosines.
+
+    Args:
+        in_channels (int): Channels C of the encoder's tokens.
+        embed_dims (int): Channels D of the decoder. Defaults to 384.
+        num_layers (int): Blocks. Defaults to 4.
+        num_heads (int): Attention heads of each block. Defaults to 6.
+        mlp_ratio (int): Hidden channels of the MLPs in multiples of ``embed_dims``. Defaults to 4.
+        norm_cfg (dict): Norms. Defaults to a layer norm, eps 1e-6.
+        init_cfg (dict, optional): Defaults to None: Xavier's uniform weights for linear layers, zero biases.
+
+    Raises:
+        ValueError: If ``num_layers`` is not positive, or ``embed_dims`` is not divisible by ``num_heads`` or too small
+            for the positions.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int = 384,
+        num_layers: int = 4,
+        num_heads: int = 6,
+        mlp_ratio: int = 4,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if init_cfg is None:
+            init_cfg = dict(type="Xavier", layer="Linear", distribution="uniform", bias=0.0)
+        super().__init__(init_cfg=init_cfg)
+        if num_layers < 1:
+            raise ValueError(f"decoder.num_layers={num_layers} has to be positive.")
+        if embed_dims < 6 or embed_dims % num_heads:
+            raise ValueError(
+                f"decoder.embed_dims={embed_dims} must be at least 6 and divisible by decoder.num_heads={num_heads}."
+            )
+        self.embed_dims = embed_dims
+        self.embed = nn.Linear(in_channels, embed_dims)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        norm_cfg = norm_cfg or dict(type="LN", eps=1e-6)
+        self.layers = ModuleList(
+            TransformerEncoderLayer(embed_dims, num_heads, mlp_ratio * embed_dims, norm_cfg=norm_cfg)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+
+    def init_weights(self) -> None:
+        """Initialize as ``init_cfg`` says, and the mask token from a normal distribution of 0.02."""
+        super().init_weights()
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Decode.
+
+        Args:
+            tokens (Tensor): Visible tokens of the encoder (N, K, C), row by row.
+            mask (Tensor): bool (N, T', H', W'), True where a token is hidden; K are not.
+
+        Returns:
+            Tensor: The hidden tokens (M, D), sample by sample, row by row.
+
+        Raises:
+            ValueError: If the encoder's tokens are not those that the mask leaves visible.
+        """
+        grid = tuple(mask.shape[1:])
+        visible = VisibleUnits(mask).tokens(grid)
+        if tokens.shape[1] != visible.index.shape[1]:
+            raise ValueError(
+                f"The backbone gives {tokens.shape[1]} tokens of each sample, the mask leaves "
+                f"{visible.index.shape[1]} visible; use maskfeat.VisibleViT or maskfeat.VisibleMViT."
+            )
+        x = visible.scatter(self.embed(tokens))  # (N, L, D)
+        hidden = mask.bool().flatten(1)  # (N, L)
+        x = torch.where(hidden[..., None], self.mask_token.to(x.dtype), x)
+        x = x + sincos_positions(grid, self.embed_dims, x.device).to(x.dtype)
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x[hidden])
+
+
+@lru_cache(maxsize=16)
+def sincos_positions(grid: Grid, dims: int, device: torch.device) -> Tensor:
+    """Fixed positions: sines and cosines of time, row and column, an equal share of the channels each.
+
+    Args:
+        grid (Grid): Token grid (T', H', W'); an axis of length one takes no share.
+        dims (int): Channels; those that the shares leave over are zero.
+        device (torch.device): Device of the result.
+
+    Returns:
+        Tensor: float32 (T'*H'*W', dims).
+    """
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32, device=device) for n in grid), indexing="ij")
+    axes = [axis.flatten() for axis, n in zip(axes, grid, strict=True) if n > 1]
+    positions = torch.zeros(grid[0] * grid[1] * grid[2], dims, device=device)
+    if axes:
+        count = dims // (2 * len(axes))
+        frequencies = 10000.0 ** (-torch.arange(count, device=device) / count)
+        angles = torch.cat([axis[:, None] * frequencies for axis in axes], dim=1)  # (L, axes*count)
+        codes = torch.cat((angles.sin(), angles.cos()), dim=1)
+        positions[:, : codes.shape[1]] = codes
+    return positions

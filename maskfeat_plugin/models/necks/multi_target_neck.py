@@ -1,0 +1,41 @@
+"""One projection for each of several targets."""
+
+from mmengine.model import BaseModule, ModuleDict
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiTargetNeck(BaseModule):
+    """Necks by name, each of which predicts one target of :class:`MultiTargetGenerator`.
+
+    Args:
+        necks (dict[str, dict]): Configs of the necks by the names of the targets.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If ``necks`` is empty.
+    """
+
+    def __init__(self, necks: dict[str, dict], init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not necks:
+            raise ValueError("neck.necks is empty; name one neck for each target of target_generator.targets.")
+        self.necks = ModuleDict({name: MODELS.build(cfg) for name, cfg in necks.items()})
+
+    @property
+    def out_channels(self) -> dict[str, int | None]:
+        """Channels of each neck, where it tells them."""
+        return {name: getattr(neck, "out_channels", None) for name, neck in self.necks.items()}
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Predict every target.
+
+        Args:
+            tokens (Tensor): (..., C), usually the M masked tokens (M, C).
+
+        Returns:
+            dict[str, Tensor]: (..., D) each.
+        """
+        return {name: neck(tokens) for name, neck in self.necks.items()}

@@ -1,0 +1,5 @@
+"""Features of boxes."""
+
+from .centred import CentredRoIExtractor3D
+
+__all__ = ["CentredRoIExtractor3D"]

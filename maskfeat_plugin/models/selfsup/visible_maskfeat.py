@@ -1,0 +1,30 @@
+"""MaskFeat with an encoder of the visible tokens."""
+
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+from .maskfeat import MaskFeat
+
+
+@MODELS.register_module()
+class VisibleMaskFeat(MaskFeat):
+    """MaskFeat whose backbone never sees the masked tokens, as in MAE (He et al., 2022).
+
+    The backbone encodes the visible tokens, a light decoder puts mask tokens in the places of the hidden ones, and the
+    neck predicts their features. This is not the paper's MaskFeat, :class:`MaskFeat`, whose backbone sees mask tokens:
+    it trains faster, see docs/efficient.md. Targets, necks and heads are the same.
+
+    Args:
+        decoder (dict): Config of :class:`MAEDecoder`.
+        **kwargs: Everything of :class:`MaskFeat`. The backbone's ``forward(inputs, mask)`` returns visible tokens (N,
+            K, C); the neck's ``in_channels`` are the decoder's ``embed_dims``.
+    """
+
+    def __init__(self, decoder: dict, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.decoder = MODELS.build(decoder)
+
+    def _hidden_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Decoded tokens (M, D) in the masked places."""
+        return self.decoder(self.backbone(inputs, mask), mask)

@@ -1,0 +1,295 @@
+"""Networks that help to compute a target and are no part of what is trained."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
+from maskfeat_plugin.registry import MODELS
+
+# Where files keep the weights: mmengine, PySlowFast, others.
+_STATE_KEYS = ("state_dict", "model_state", "model")
+
+
+class DetachedModule(nn.Module):
+    """Holds a network outside the tree of modules, so that nothing that trains the model reaches it.
+
+    ``parameters()`` has none of it, so no optimizer and no gradient synchronisation sees it; ``train()`` and
+    ``init_weights()`` of the model do not come to it, so it stays in evaluation mode; ``to()`` moves it.
+
+    Args:
+        network (nn.Module): The network.
+        in_checkpoint (bool): Whether checkpoints hold it, under this module's name.
+
+    Attributes:
+        network (nn.Module): The network.
+        loaded (bool): Whether a checkpoint has given it its weights.
+    """
+
+    def __init__(self, network: nn.Module, in_checkpoint: bool) -> None:
+        super().__init__()
+        self.in_checkpoint = in_checkpoint
+        self.loaded = False
+        # past nn.Module.__setattr__, which would make it a child
+        object.__setattr__(self, "network", network)
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Put the network into evaluation mode, without gradients."""
+        self.network.requires_grad_(False)
+        self.network.eval()  # not chained: that of mmpretrain's backbones returns None
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        self.network._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.in_checkpoint:
+            self.network.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        if not self.in_checkpoint:
+            return
+        state = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        try:
+            found = self.network.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # shapes that differ
+            error_msgs.append(str(error))
+            return
+        missing_keys.extend(prefix + name for name in found.missing_keys)
+        unexpected_keys.extend(prefix + name for name in found.unexpected_keys)
+        self.loaded = self.loaded or not found.missing_keys
+
+
+class FrozenNetwork(DetachedModule):
+    """A network with weights of its own, see :class:`DetachedModule`.
+
+    Its weights are those of ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` in its config, every parameter of it,
+    or of any other ``init_cfg``, such as ``maskfeat.Pretrained``. ``prefix`` beside ``checkpoint`` reads only the keys
+    that begin with it, without it, and ``revise_keys``, a list of (pattern, replacement), renames them before, as
+    ``mmengine.runner.load_checkpoint`` does. They are read by :meth:`load` or, at the latest, when the network is first
+    used; building it needs no file. Checkpoints leave it out, because it has a file, unless it is asked for.
+
+    Args:
+        network (dict): Config of the network, from any OpenMMLab registry by its scope, such as
+            ``mmpretrain.VisionTransformer``.
+        key (str): Its key in the config, for messages.
+        mean (Sequence[float] | float, optional): Mean of the channels that it wants, RGB, on the scale 0 to 255.
+            Defaults to None, the model's own.
+        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None, the model's own.
+        in_checkpoint (bool): Whether checkpoints hold it. Defaults to False.
+
+    Raises:
+        ValueError: If only one of ``mean`` and ``std`` is given, or the network cannot be built.
+    """
+
+    def __init__(
+        self,
+        network: dict,
+        key: str,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        in_checkpoint: bool = False,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise ValueError("target_generator.mean and target_generator.std belong together; give both or neither.")
+        network = dict(network)
+        weights, others = _split_init_cfg(network.pop("init_cfg", None))
+        if others is not None:
+            network["init_cfg"] = others
+        super().__init__(_build(network, key), in_checkpoint)
+        self.key = key
+        self.weights = weights
+        for name, values in (("wanted_mean", mean), ("wanted_std", std)):
+            self.register_buffer(name, None if values is None else _channels(values), persistent=False)
+        self.register_buffer("scale", None, persistent=False)
+        self.register_buffer("shift", None, persistent=False)
+
+    def connect(self, data_preprocessor: nn.Module) -> None:
+        """Learn how the inputs are normalised, to normalise them as the network wants.
+
+        Args:
+            data_preprocessor (nn.Module): With the buffers ``mean`` and ``std``.
+
+        Raises:
+            ValueError: If it has none, and the network wants its own.
+        """
+        if self.wanted_mean is None:
+            return
+        mean, std = (getattr(data_preprocessor, name, None) for name in ("mean", "std"))
+        if mean is None or std is None:
+            raise ValueError(
+                f"{self.key} wants inputs normalised by target_generator.mean and std, but the data_preprocessor "
+                f"({type(data_preprocessor).__name__}) does not tell its own; use maskfeat.MaskFeatDataPreprocessor, "
+                "or leave out target_generator.mean and std."
+            )
+        mean, std = mean.flatten().to(self.wanted_mean), std.flatten().to(self.wanted_std)
+        # (x * std + mean - wanted_mean) / wanted_std in one step
+        self.scale = (std / self.wanted_std).view(-1, 1, 1)
+        self.shift = ((mean - self.wanted_mean) / self.wanted_std).view(-1, 1, 1)
+
+    def normalize(self, inputs: Tensor) -> Tensor:
+        """From the model's normalisation to the network's.
+
+        Args:
+            inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).
+
+        Returns:
+            Tensor: The same shape.
+
+        Raises:
+            ValueError: If the network wants its own and :meth:`connect` was not called.
+        """
+        if self.wanted_mean is None:
+            return inputs
+        if self.scale is None:
+            raise ValueError(
+                f"{self.key} wants inputs normalised by target_generator.mean and std and does not know how they are; "
+                "call connect() of the target generator with a model that has a data_preprocessor, as "
+                "maskfeat.MaskFeat does."
+            )
+        scale, shift = (v if inputs.dim() == 4 else v.unsqueeze(1) for v in (self.scale, self.shift))
+        return inputs * scale + shift
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Apply the network, its weights read, to inputs that are normalised as it wants."""
+        self.load()
+        return self.network(inputs)
+
+    def load(self) -> None:
+        """Initialize the network and read its weights, once.
+
+        Raises:
+            FileNotFoundError: If the file of weights is missing.
+            CheckpointError: If it is no checkpoint or lacks weights of the network.
+        """
+        if self.loaded:
+            return
+        others = str(getattr(self.network, "init_cfg", None))
+        # is_init: the network read weights itself while it was built, as mmpretrain.TIMMBackbone can
+        ready = getattr(self.network, "is_init", False)
+        if callable(getattr(self.network, "init_weights", None)) and not ready:
+            self.network.init_weights()
+        if self.weights:
+            load_weights(self.network, key=f"{self.key}.init_cfg", **self.weights)
+        elif not ready and "Pretrained" not in others:
+            print_log(
+                f"{self.key} has random weights; give it some by {self.key}.init_cfg=dict(type='Pretrained', "
+                "checkpoint=FILE).",
+                logger="current",
+                level=logging.WARNING,
+            )
+        self.freeze()
+        self.loaded = True
+
+
+def load_weights(
+    network: nn.Module,
+    checkpoint: str,
+    key: str,
+    prefix: str | None = None,
+    revise_keys: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Load every parameter of a network from a file.
+
+    Args:
+        network (nn.Module): The network.
+        checkpoint (str): Path or URL of a state dict, bare or under ``state_dict``, ``model_state`` or ``model``.
+        key (str): Config key of the ``init_cfg``, for messages.
+        prefix (str, optional): Only the keys that begin with it are read, without it. Defaults to None.
+        revise_keys (Sequence[tuple[str, str]]): Patterns and what they are replaced by in the file's keys, in this
+            order, before ``prefix`` is looked at. Defaults to ().
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is no checkpoint, or lacks parameters, or has them in other shapes.
+    """
+    try:
+        content = load_file(local_file(checkpoint))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{key}.checkpoint: {error}") from None
+    for name in _STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    for pattern, replacement in revise_keys:
+        state = {re.sub(pattern, replacement, k): v for k, v in state.items()}
+    names = [name for name, _ in network.named_parameters()]
+    whole = state
+    if prefix:
+        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise CheckpointError(
+            f"{key}.checkpoint={str(checkpoint)!r} lacks {len(missing)} of the {len(names)} parameters of "
+            f"{type(network).__name__}, such as {missing[0]!r}; it has {len(whole)} tensors, such as "
+            f"{next(iter(whole), None)!r}. {_advice(names, whole, prefix)}"
+        )
+    own = network.state_dict()
+    for name, value in state.items():
+        if name in own and own[name].shape != value.shape:
+            raise CheckpointError(
+                f"{key}.checkpoint={str(checkpoint)!r} has {name!r} of the shape {tuple(value.shape)}, "
+                f"{type(network).__name__} of {tuple(own[name].shape)}; give the network the settings that the weights "
+                "were trained with."
+            )
+    found = network.load_state_dict(state, strict=False)
+    print_log(
+        f"{key}: {len(names)} parameters of {type(network).__name__} loaded from {checkpoint}; "
+        f"buffers that the file lacks: {found.missing_keys or 'none'}; tensors not needed: "
+        f"{len(found.unexpected_keys)}.",
+        logger="current",
+    )
+
+
+def _advice(names: Sequence[str], state: Mapping[str, Tensor], prefix: str | None) -> str:
+    """What would make a file fit, as far as its keys tell."""
+    for key in state:
+        if key.endswith(f".{names[0]}"):
+            candidate = key.removesuffix(names[0])
+            if candidate != prefix and all(candidate + name in state for name in names):
+                return f"Set prefix={candidate!r} beside the checkpoint."
+    return "Give the weights of this network, or another network."
+
+
+def _split_init_cfg(init_cfg: dict | list | None) -> tuple[dict | None, dict | list | None]:
+    """``checkpoint`` and the like of mmengine's ``Pretrained``, and what else there is to initialize by."""
+    configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
+    ours = [dict(c) for c in configs if c["type"] in ("Pretrained", "PretrainedInit")]
+    others = [c for c in configs if c["type"] not in ("Pretrained", "PretrainedInit")]
+    weights = {k: ours[-1][k] for k in ("checkpoint", "prefix", "revise_keys") if k in ours[-1]} if ours else None
+    return weights, (others or None) if len(others) != 1 else others[0]
+
+
+def _build(network: dict, key: str) -> nn.Module:
+    """Build a network with the parts of its own project, whatever the default scope is."""
+    kind = network.get("type")
+    scope = kind.rpartition(".")[0] if isinstance(kind, str) else ""
+    try:
+        with DefaultScope.overwrite_default_scope(scope or None):
+            return MODELS.build(network)
+    except (RuntimeError, ImportError) as error:
+        if "timm" in str(error):
+            raise ImportError(
+                f"{key}.type={kind!r} needs timm, which is not installed; pip install timm, or choose a network of "
+                "mmpretrain."
+            ) from error
+        raise
+
+
+def _channels(values: Sequence[float] | float) -> Tensor:
+    values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
+    if len(values) not in (1, 3):
+        raise ValueError(f"target_generator.mean and std need 1 or 3 numbers, one a channel, got {len(values)}.")
+    return torch.tensor(values)

@@ -1,0 +1,157 @@
+"""The steps of HOG, each with its variants: colour space, differences, votes of the pixels, normalisation."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Rows are the new channels in terms of R, G and B. Grey is that of ITU-R BT.601, opponent colours are those of
+# van de Sande et al., "Evaluating Color Descriptors for Object and Scene Recognition".
+COLOR_SPACES: dict[str, tuple[tuple[float, float, float], ...] | None] = {
+    "rgb": None,
+    "gray": ((0.299, 0.587, 0.114),),
+    "opponent": (
+        (1 / math.sqrt(2), -1 / math.sqrt(2), 0.0),
+        (1 / math.sqrt(6), 1 / math.sqrt(6), -2 / math.sqrt(6)),
+        (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)),
+    ),
+}
+
+
+def convert_color(images: Tensor, color_space: str) -> Tensor:
+    """Convert RGB images to another colour space; linear, so it may be done on normalised ones.
+
+    Args:
+        images (Tensor): (..., 3, H, W), floating point.
+        color_space (str): A key of :data:`COLOR_SPACES`.
+
+    Returns:
+        Tensor: (..., C, H, W), of one channel for "gray", else of three.
+
+    Raises:
+        ValueError: If the images are not of three channels and have to be converted.
+    """
+    matrix = COLOR_SPACES[color_space]
+    if matrix is None:
+        return images
+    if images.shape[-3] != 3:
+        raise ValueError(
+            f"target_generator.color_space={color_space!r} needs images of 3 channels, they have {images.shape[-3]}; "
+            "set color_space='rgb', which keeps the channels as they are."
+        )
+    return torch.einsum("oc,...chw->...ohw", images.new_tensor(matrix), images)
+
+
+def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sobel differences in x and y, the authors'.
+
+    The nine terms are summed row by row, as a convolution does: another order rounds otherwise, and where a difference
+    should be zero the rounding decides the orientation. So results agree with the authors' to the bit.
+
+    Args:
+        x (Tensor): Images with one pixel around them (..., h+2, w+2).
+
+    Returns:
+        tuple[Tensor, Tensor]: Both (..., h, w).
+    """
+    height, width = x.shape[-2] - 2, x.shape[-1] - 2
+
+    def at(row: int, col: int) -> Tensor:
+        return x[..., row : row + height, col : col + width]
+
+    gx = at(0, 0) - at(0, 2)
+    gx.add_(at(1, 0), alpha=2).sub_(at(1, 2), alpha=2).add_(at(2, 0)).sub_(at(2, 2))
+    gy = at(0, 0).add(at(0, 1), alpha=2).add_(at(0, 2))
+    gy.sub_(at(2, 0)).sub_(at(2, 1), alpha=2).sub_(at(2, 2))
+    return gx, gy
+
+
+def central(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences [1, 0, -1] in x and y, those of Dalal and Triggs; arguments as in :func:`sobel`."""
+    return x[..., 1:-1, :-2] - x[..., 1:-1, 2:], x[..., :-2, 1:-1] - x[..., 2:, 1:-1]
+
+
+GRADIENTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"sobel": sobel, "central": central}
+
+
+def cell_histograms(
+    gx: Tensor, gy: Tensor, window: Tensor | None, nbins: int, cell_size: int, signed: bool = False
+) -> Tensor:
+    """Let each pixel vote with its magnitude for the bin of its orientation, in its cell.
+
+    Args:
+        gx (Tensor): Differences in x (B, C, h, w).
+        gy (Tensor): Differences in y (B, C, h, w).
+        window (Tensor, optional): Weight of each pixel's vote, broadcastable to the differences.
+        nbins (int): Bins over 180 degrees, or over 360 if signed.
+        cell_size (int): Side of a cell in pixels.
+        signed (bool): Whether opposite gradients are told apart. Defaults to False.
+
+    Returns:
+        Tensor: (B, C, nbins, h / cell_size, w / cell_size).
+    """
+    magnitude = (gx * gx).addcmul_(gy, gy).sqrt_()  # (B, C, h, w)
+    if window is not None:
+        magnitude = magnitude * window
+    # Unsigned, opposite gradients share one of the nbins bins over 180 degrees. Division before multiplication, because
+    # the rounding decides the bin of the many pixels whose gradient lies on an axis.
+    phase = torch.atan2(gx, gy).div_(2 * math.pi if signed else math.pi).mul_(nbins).floor_()
+    bins = phase.remainder_(nbins).long()
+
+    batch, channels, height, width = magnitude.shape
+    rows, cols = height // cell_size, width // cell_size
+    row = torch.arange(height, device=gx.device) // cell_size
+    col = torch.arange(width, device=gx.device) // cell_size
+    planes = torch.arange(batch * channels, device=gx.device).view(batch, channels, 1, 1)
+    # Index of (plane, bin, row, col) in the flat output: one vote per pixel, no one-hot volume.
+    index = bins.mul_(rows * cols).add_(row[:, None] * cols + col)
+    index += planes * (nbins * rows * cols)
+    votes = magnitude.new_zeros(batch * channels * nbins * rows * cols)
+    votes.scatter_add_(0, index.flatten(), magnitude.flatten())
+    return votes.view(batch, channels, nbins, rows, cols)
+
+
+def _l2_hys(x: Tensor, dim: int) -> Tensor:
+    """L2, no value above 0.2, and L2 again, as Lowe's descriptor."""
+    return F.normalize(F.normalize(x, p=2, dim=dim).clamp_max_(0.2), p=2, dim=dim)
+
+
+NORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "none": lambda x, dim: x,
+    "l1": lambda x, dim: F.normalize(x, p=1, dim=dim),
+    "l2": lambda x, dim: F.normalize(x, p=2, dim=dim),
+    "l2-hys": _l2_hys,
+}
+
+
+def normalize_blocks(cells: Tensor, norm: str, block_size: int) -> Tensor:
+    """Normalise cells by the blocks that they are part of (Dalal and Triggs, CVPR 2005), each cell once a block.
+
+    Blocks are ``block_size`` x ``block_size`` cells, one beginning at every cell, and each cell is part of as many.
+    Their descriptor lists its blocks; this one lists the same numbers cell by cell, so that what describes a token
+    stays with it. Blocks that reach over the border have empty cells there.
+
+    Args:
+        cells (Tensor): Histograms (B, C, n, rows, cols).
+        norm (str): A key of :data:`NORMS`.
+        block_size (int): Side of a block in cells; of 1, every cell is normalised by itself.
+
+    Returns:
+        Tensor: (B, C, block_size**2 * n, rows, cols): for each place of the cell in a block, row-major, its n values.
+    """
+    if block_size == 1:
+        return NORMS[norm](cells, 2)
+    b = block_size
+    batch, channels, nbins, rows, cols = cells.shape
+    blocks = F.pad(cells, (b - 1,) * 4).unfold(3, b, 1).unfold(4, b, 1)  # (B, C, n, rows+b-1, cols+b-1, b, b)
+    blocks = blocks.permute(0, 1, 3, 4, 5, 6, 2)  # (B, C, rows+b-1, cols+b-1, b, b, n)
+    blocks = NORMS[norm](blocks.flatten(4), 4).view(blocks.shape)
+    places = []
+    for i in range(b):
+        for j in range(b):
+            # the block in which the cell (r, c) has the place (i, j) begins i rows and j columns before it
+            top, left = b - 1 - i, b - 1 - j
+            places.append(blocks[:, :, top : top + rows, left : left + cols, i, j])  # (B, C, rows, cols, n)
+    return torch.stack(places, 2).permute(0, 1, 2, 5, 3, 4).reshape(batch, channels, b * b * nbins, rows, cols)

@@ -1,0 +1,58 @@
+"""Several targets at once."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import ModuleDict
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from .base import BaseTargetGenerator
+
+
+@MODELS.register_module()
+class MultiTargetGenerator(BaseTargetGenerator):
+    """Several targets by name, such as pixels beside HOG (MaskFeat paper).
+
+    Each is predicted by its own neck and compared by its own head, which :class:`MultiTargetNeck` and
+    :class:`MultiTargetHead` hold under the same names.
+
+    Args:
+        targets (dict[str, dict]): Configs of the target generators by name.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If ``targets`` is empty.
+    """
+
+    def __init__(self, targets: dict[str, dict], init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not targets:
+            raise ValueError("target_generator.targets is empty; name at least one target generator.")
+        self.targets = ModuleDict({name: MODELS.build(cfg) for name, cfg in targets.items()})
+        self.num_classes = {name: target.num_classes for name, target in self.targets.items()}
+
+    def connect(self, model: nn.Module) -> None:
+        """Let each target learn what it needs, see the parent."""
+        for target in self.targets.values():
+            target.connect(model)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        data_samples: Sequence[BaseDataElement] | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the targets; arguments as in the parent.
+
+        Returns:
+            dict[str, Tensor]: What each target generator gives.
+        """
+        return {name: target(inputs, mask, data_samples) for name, target in self.targets.items()}
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Compute the targets of the masked tokens, see :meth:`forward`."""
+        return self.forward(inputs, mask)

@@ -1,0 +1,52 @@
+"""Pixels, the plainest target."""
+
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import frames_of_tokens, token_size
+from .base import BaseTargetGenerator
+
+
+@MODELS.register_module()
+class PixelGenerator(BaseTargetGenerator):
+    """Pixels of the masked tokens (MaskFeat paper), of clips those of every token's first frame, as for HOG.
+
+    They are those of the normalised inputs, the model's own. With ``norm`` each token is shifted and scaled to mean 0
+    and variance 1 over all its pixels and channels, as in the authors' release and in ``mmpretrain.MAEPretrainHead``
+    (unbiased variance, plus 1e-6).
+
+    Args:
+        norm (bool): Whether each token is normalised by itself. Defaults to True.
+        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
+        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+    """
+
+    def __init__(
+        self, norm: bool = True, patch_size: int = 16, temporal_stride: int = 2, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(patch_size, temporal_stride, init_cfg)
+        self.norm = norm
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Cut out the masked tokens.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: float32 (M, C * h * w) for tokens of h x w pixels, ordered channel, row, column.
+
+        Raises:
+            ValueError: If the mask's grid does not fit the inputs.
+        """
+        frames_per_token, height, width = token_size(inputs, mask)
+        frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
+        tokens = frames.unfold(3, height, height).unfold(4, width, width)  # (N, T', C, H', W', h, w), a view
+        pixels = tokens.permute(0, 1, 3, 4, 2, 5, 6)[mask].flatten(1).float()  # (M, C*h*w)
+        if self.norm:
+            mean, variance = pixels.mean(-1, keepdim=True), pixels.var(-1, keepdim=True)
+            pixels = (pixels - mean) / (variance + 1e-6).sqrt()
+        return pixels

@@ -1,0 +1,193 @@
+"""Class distributions, one a token: by a classifier, or from label maps that come with the data."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from .base import BaseTargetGenerator
+from .feature_maps import check_input_type, masked_features
+from .frozen import FrozenNetwork
+
+
+@MODELS.register_module()
+class PseudoLabelGenerator(BaseTargetGenerator):
+    """What a frozen classifier says of every masked token (MaskFeat paper).
+
+    The classifier's backbone gives a feature map of the unmasked input, which is resized to the token grid; its linear
+    layer is applied to every place of it::
+
+        target_generator=dict(
+            type='maskfeat.PseudoLabelGenerator',
+            num_classes=1000,
+            classifier=dict(
+                type='mmpretrain.ImageClassifier',
+                backbone=dict(type='ResNet', depth=50),
+                head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048),
+                init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth')))
+
+    Args:
+        classifier (dict): Config of an mmpretrain classifier with a ``head``, or an mmaction2 recognizer whose
+            ``cls_head`` has ``fc_cls``. Its backbone has to give a feature map (``out_type='featmap'`` for a ViT); a
+            neck, which pools it, is passed over. ``init_cfg`` names its weights.
+        num_classes (int): Number K of classes.
+        input_type (str): "image", the classifier sees every token's first frame, or "clip". Defaults to "image".
+        temperature (float): The logits are divided by it. Defaults to 1.0.
+        mean (Sequence[float] | float, optional): Mean that the classifier wants, RGB, on the scale 0 to 255. Defaults
+            to None, the model's own.
+        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None.
+        in_checkpoint (bool): Whether checkpoints hold the classifier. Defaults to False.
+        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
+        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of range or the classifier has no linear layer to be found.
+    """
+
+    def __init__(
+        self,
+        classifier: dict,
+        num_classes: int,
+        input_type: str = "image",
+        temperature: float = 1.0,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        in_checkpoint: bool = False,
+        patch_size: int = 16,
+        temporal_stride: int = 2,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(patch_size, temporal_stride, init_cfg)
+        if temperature <= 0:
+            raise ValueError(f"target_generator.temperature must be positive, got {temperature!r}.")
+        self.num_classes = num_classes
+        self.input_type = input_type
+        self.temperature = temperature
+        self.classifier = FrozenNetwork(classifier, "target_generator.classifier", mean, std, in_checkpoint)
+        network = self.classifier.network
+        check_input_type(network, input_type, self.classifier.key)
+        has_head = getattr(network, "head", None) is not None or hasattr(getattr(network, "cls_head", None), "fc_cls")
+        if not hasattr(network, "backbone") or not has_head:
+            raise ValueError(
+                f"target_generator.classifier ({type(network).__name__}) must have a backbone and a head (mmpretrain's "
+                "ImageClassifier) or a cls_head with fc_cls (mmaction2's recognizers)."
+            )
+
+    def connect(self, model: nn.Module) -> None:
+        """Learn how the inputs are normalised, see the parent."""
+        self.classifier.connect(model.data_preprocessor)
+
+    def init_weights(self) -> None:
+        """Read the classifier's weights."""
+        super().init_weights()
+        self.classifier.load()
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the class distributions of the masked tokens.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: float32 (M, K), each row of sum 1.
+
+        Raises:
+            ValueError: If the mask's grid does not fit the inputs, or the classifier has no feature map or another
+                number of classes.
+        """
+        self.classifier.load()
+        network = self.classifier.network
+        tokens = masked_features(
+            network.backbone,
+            self.classifier.normalize(inputs),
+            mask,
+            "target_generator.classifier.backbone",
+            self.input_type,
+        )
+        if getattr(network, "head", None) is not None:
+            logits = network.head((tokens,))  # mmpretrain: each token as if it were a pooled image
+        else:
+            logits = network.cls_head.fc_cls(tokens)
+        if logits.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"target_generator.classifier has {logits.shape[-1]} classes, target_generator.num_classes="
+                f"{self.num_classes}; set target_generator.num_classes={logits.shape[-1]}, and neck.out_channels too."
+            )
+        return (logits.float() / self.temperature).softmax(-1)
+
+
+@MODELS.register_module()
+class LabelMapGenerator(BaseTargetGenerator):
+    """Class distributions that come with the data, read by the transform ``maskfeat.LoadLabelMap`` (token labelling).
+
+    Args:
+        num_classes (int): Number K of classes.
+        key (str): Field of the data samples with (2, E, T', H', W'), or (M, 2, E, T', H', W') for M clips: E scores and
+            the classes that they are for. Defaults to "label_map".
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+    """
+
+    def __init__(self, num_classes: int, key: str = "label_map", init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_classes = num_classes
+        self.key = key
+
+    @torch.no_grad()
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        data_samples: Sequence[BaseDataElement] | None = None,
+    ) -> Tensor:
+        """Compute the target from the samples; arguments as in the parent.
+
+        Raises:
+            ValueError: If the samples have no label maps, or their grid or classes do not fit.
+        """
+        if not data_samples or any(self.key not in sample for sample in data_samples):
+            raise ValueError(
+                f"The samples have no {self.key!r}; add maskfeat.LoadLabelMap to the pipeline, and its key to the "
+                f"packing transform (algorithm_keys=('mask', {self.key!r}))."
+            )
+        maps = torch.stack([torch.as_tensor(sample.get(self.key)) for sample in data_samples]).to(inputs.device)
+        maps = maps.reshape(-1, *maps.shape[-5:])  # (N, 2, E, T', H', W')
+        return super().forward(maps, mask)
+
+    def whole_grid(self, inputs: Tensor) -> Tensor:
+        """A mask of every token of the label maps, see the parent."""
+        return inputs.new_ones((len(inputs), *inputs.shape[3:]), dtype=torch.bool)
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the class distributions of the masked tokens.
+
+        Args:
+            inputs (Tensor): Label maps (N, 2, E, T', H', W').
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: float32 (M, K); each row of sum 1, or 0 where the map has no label, which adds nothing to the loss.
+
+        Raises:
+            ValueError: If the maps have another grid than the mask, or classes beyond ``num_classes``.
+        """
+        if mask.shape != (len(inputs), *inputs.shape[3:]):
+            raise ValueError(
+                f"The label maps' token grid is {(len(inputs), *inputs.shape[3:])} (N, T', H', W'), the mask's "
+                f"{tuple(mask.shape)}; set token_grid of maskfeat.LoadLabelMap to that of the mask generator."
+            )
+        scores, classes = inputs.permute(0, 3, 4, 5, 1, 2)[mask].unbind(1)  # (M, 2, E) -> 2 x (M, E)
+        classes = classes.long()
+        if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
+            raise ValueError(
+                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, target_generator."
+                f"num_classes={self.num_classes}; set both this and neck.out_channels to the number of classes."
+            )
+        target = scores.new_zeros(len(scores), self.num_classes, dtype=torch.float32)
+        target.scatter_add_(1, classes, scores.float())
+        total = target.sum(1, keepdim=True)
+        return torch.where(total > 0, target / total, 0.0)

@@ -1,0 +1,107 @@
+"""Features of the model's own past."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from .base import BaseTargetGenerator
+from .frozen import DetachedModule
+
+
+@MODELS.register_module()
+class SelfTeacherGenerator(BaseTargetGenerator):
+    """Features that the moving average of the backbone itself gives the unmasked input, as in data2vec.
+
+    Of each of the last ``num_layers`` blocks, the masked tokens' features are layer-normalised, and the target is their
+    mean. The loss is ``maskfeat.MaskedLoss`` of the kind ``smooth_l1`` or ``mse``. The moving average begins with the
+    weights that the first step begins with, and is updated before every forward pass of training; checkpoints hold it.
+
+    Args:
+        momentum (float): How much of the moving average is kept at each update, between 0 and 1. Defaults to 0.999.
+        num_layers (int): How many of the last blocks to average. Defaults to 1.
+        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
+        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        momentum: float = 0.999,
+        num_layers: int = 1,
+        patch_size: int = 16,
+        temporal_stride: int = 2,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(patch_size, temporal_stride, init_cfg)
+        if not 0 < momentum < 1:
+            raise ValueError(f"target_generator.momentum must be between 0 and 1, got {momentum!r}.")
+        if num_layers < 1:
+            raise ValueError(f"target_generator.num_layers must be positive, got {num_layers!r}.")
+        self.momentum = momentum
+        self.num_layers = num_layers
+
+    def connect(self, model: nn.Module) -> None:
+        """Make the moving average of the model's backbone, see the parent.
+
+        Raises:
+            ValueError: If the backbone has fewer blocks than are asked for.
+        """
+        blocks = _blocks(model.backbone)
+        if len(blocks) < self.num_layers:
+            raise ValueError(
+                f"target_generator.num_layers={self.num_layers}, model.backbone ({type(model.backbone).__name__}) has "
+                f"{len(blocks)} blocks in 'layers' or 'blocks'; set target_generator.num_layers to that or fewer."
+            )
+        average = ExponentialMovingAverage(model.backbone, momentum=1 - self.momentum)
+        self.teacher = DetachedModule(average, in_checkpoint=True)
+        # past nn.Module.__setattr__: it is the model's child already
+        object.__setattr__(self, "student", model.backbone)
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the moving average's features of the masked tokens; in training, update it first.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: float32 (M, D).
+
+        Raises:
+            ValueError: If the mask's grid does not fit the backbone's, or the last blocks differ in channels.
+        """
+        average = self.teacher.network
+        if self.training or average.steps == 0:
+            average.update_parameters(self.student)
+        visible = torch.zeros_like(mask)
+        outputs: list[Tensor] = []
+
+        def keep(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+            outputs.append(output if isinstance(output, Tensor) else output[0])  # an MViT's gives its grid too
+
+        hooks = [block.register_forward_hook(keep) for block in _blocks(average.module)[-self.num_layers :]]
+        try:
+            average.module(inputs, visible)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        length = mask[0].numel()
+        if len({x.shape for x in outputs}) > 1:
+            raise ValueError(
+                f"The last {self.num_layers} blocks give tokens {[tuple(x.shape) for x in outputs]} (N, L, C), which "
+                f"cannot be averaged on {length} tokens; set target_generator.num_layers to the blocks of the last "
+                "scale."
+            )
+        # without the class token, which comes first
+        tokens = [x[:, -length:][mask.flatten(1)].float() for x in outputs]
+        return torch.stack([F.layer_norm(x, x.shape[-1:]) for x in tokens]).mean(0)
+
+
+def _blocks(backbone: nn.Module) -> list[nn.Module]:
+    return list(getattr(backbone, "layers", None) or getattr(backbone, "blocks", None) or ())

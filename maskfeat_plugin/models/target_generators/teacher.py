@@ -1,0 +1,103 @@
+"""Deep features of a teacher."""
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from .base import BaseTargetGenerator
+from .feature_maps import check_input_type, masked_features
+from .frozen import FrozenNetwork
+
+# What may be done to the features (M, D) of each token.
+FEATURE_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda features: features,
+    "l2": lambda features: F.normalize(features, dim=-1),
+    "layer": lambda features: F.layer_norm(features, features.shape[-1:]),
+}
+
+
+@MODELS.register_module()
+class TeacherGenerator(BaseTargetGenerator):
+    """Features that a frozen teacher gives the masked tokens of the unmasked input (MaskFeat paper).
+
+    The teacher is any registered backbone that gives a feature map or tokens of a square grid, of timm too, by
+    ``mmpretrain.TIMMBackbone``; its features are resized to the token grid, then each token's are divided by their
+    length. The loss is ``maskfeat.MaskedLoss`` of the kind ``cosine``, ``mse`` or ``smooth_l1``. The teacher sees whole
+    images, or of clips every token's first frame, one by one; or, with ``input_type='clip'``, whole clips::
+
+        target_generator=dict(
+            type='maskfeat.TeacherGenerator',
+            teacher=dict(
+                type='mmpretrain.VisionTransformer', arch='deit-small', out_type='featmap',
+                init_cfg=dict(type='Pretrained', checkpoint='dino.pth', prefix='backbone.')))
+
+    Args:
+        teacher (dict): Config of the backbone. ``init_cfg`` names its weights.
+        input_type (str): "image", the teacher sees every token's first frame, or "clip". Defaults to "image".
+        layer (int): Which of the teacher's outputs, where it gives several (``out_indices``, ``out_scales``). Defaults
+            to -1, the last.
+        norm (str): "l2", each token's features are divided by their length; "layer", they are shifted and scaled to
+            mean 0 and variance 1; "none". Defaults to "l2".
+        mean (Sequence[float] | float, optional): Mean that the teacher wants, RGB, on the scale 0 to 255. Defaults to
+            None, the model's own.
+        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None.
+        in_checkpoint (bool): Whether checkpoints hold the teacher. Defaults to False.
+        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
+        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If ``input_type`` or ``norm`` is unknown, or ``input_type`` is not the teacher's.
+    """
+
+    def __init__(
+        self,
+        teacher: dict,
+        input_type: str = "image",
+        layer: int = -1,
+        norm: str = "l2",
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        in_checkpoint: bool = False,
+        patch_size: int = 16,
+        temporal_stride: int = 2,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(patch_size, temporal_stride, init_cfg)
+        if norm not in FEATURE_NORMS:
+            raise ValueError(f"target_generator.norm={norm!r} is unknown; choose one of {sorted(FEATURE_NORMS)}.")
+        self.norm = norm
+        self.input_type = input_type
+        self.layer = layer
+        self.teacher = FrozenNetwork(teacher, "target_generator.teacher", mean, std, in_checkpoint)
+        check_input_type(self.teacher.network, input_type, self.teacher.key)
+
+    def connect(self, model: nn.Module) -> None:
+        """Learn how the inputs are normalised, see the parent."""
+        self.teacher.connect(model.data_preprocessor)
+
+    def init_weights(self) -> None:
+        """Read the teacher's weights."""
+        super().init_weights()
+        self.teacher.load()
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the teacher's features of the masked tokens.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: float32 (M, D), with the norm "l2" each row of length 1.
+
+        Raises:
+            ValueError: If the mask's grid does not fit the inputs, or the teacher has no such layer or no feature map.
+        """
+        features = masked_features(
+            self.teacher, self.teacher.normalize(inputs), mask, self.teacher.key, self.input_type, self.layer
+        )
+        return FEATURE_NORMS[self.norm](features)

@@ -1,0 +1,132 @@
+"""Discrete tokens, the target of BEiT."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import frames_of_tokens, token_size
+from .base import BaseTargetGenerator
+from .frozen import FrozenNetwork
+
+
+@MODELS.register_module()
+class TokenGenerator(BaseTargetGenerator):
+    """Discrete tokens of a dVAE or VQ encoder (MaskFeat paper; BEiT).
+
+    Each frame is resized so that the tokenizer's grid is the token grid: 14 x 14 tokens are 112 x 112 pixels for
+    DALL-E's encoder, whose stride is 8. Of clips, every token's first frame is read, as for HOG. Frames without a
+    masked token are passed over. It runs in float32, because rounding would change which token is the nearest::
+
+        target_generator=dict(
+            type='maskfeat.TokenGenerator',
+            tokenizer=dict(
+                type='mmpretrain.DALL-E', init_cfg=dict(type='Pretrained', checkpoint='dalle_encoder.pth')))
+
+    Args:
+        tokenizer (dict): Config of a network that gives scores (N, K, h, w) or token ids (N, L) or (N, h, w): DALL-E's
+            encoder is ``mmpretrain.DALL-E``, BEiT v2's ``mmpretrain.VQKD``. ``init_cfg`` names its weights.
+        vocab_size (int): Number K of tokens. Defaults to 8192, that of both.
+        stride (int): Pixels between the tokenizer's tokens. Defaults to 8, that of DALL-E; 16 for ``mmpretrain.VQKD``.
+        mean (Sequence[float] | float): Mean that the tokenizer wants, RGB, on the scale 0 to 255. Defaults to DALL-E's
+            (its inputs are 0.1 to 0.9 for 0 to 255); 127.5 for VQKD.
+        std (Sequence[float] | float): Standard deviation that it wants. Defaults to DALL-E's; 127.5 for VQKD.
+        in_checkpoint (bool): Whether checkpoints hold the tokenizer. Defaults to False.
+        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
+        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
+
+    Raises:
+        ValueError: If the vocabulary is not the tokenizer's, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        tokenizer: dict,
+        vocab_size: int = 8192,
+        stride: int = 8,
+        mean: Sequence[float] | float = -31.875,
+        std: Sequence[float] | float = 318.75,
+        in_checkpoint: bool = False,
+        patch_size: int = 16,
+        temporal_stride: int = 2,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(patch_size, temporal_stride, init_cfg)
+        for name, value in (("vocab_size", vocab_size), ("stride", stride)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"target_generator.{name} must be a positive integer, got {value!r}.")
+        for name in ("vocab_size", "num_embed"):  # upstream's names
+            if tokenizer.get(name, vocab_size) != vocab_size:
+                raise ValueError(
+                    f"target_generator.tokenizer.{name}={tokenizer[name]}, target_generator.vocab_size={vocab_size}; "
+                    f"set target_generator.vocab_size={tokenizer[name]}."
+                )
+        self.num_classes = vocab_size
+        self.stride = stride
+        self.tokenizer = FrozenNetwork(tokenizer, "target_generator.tokenizer", mean, std, in_checkpoint)
+
+    def connect(self, model: nn.Module) -> None:
+        """Learn how the inputs are normalised, see the parent."""
+        self.tokenizer.connect(model.data_preprocessor)
+
+    def init_weights(self) -> None:
+        """Read the tokenizer's weights."""
+        super().init_weights()
+        self.tokenizer.load()
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the token ids of the masked tokens.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: int64 (M,), in [0, vocab_size).
+
+        Raises:
+            ValueError: If the mask's grid does not fit the inputs, or the tokenizer has another grid or vocabulary.
+        """
+        frames_per_token, _, _ = token_size(inputs, mask)
+        frames = frames_of_tokens(inputs, frames_per_token).flatten(0, 1)  # (N*T', C, H, W)
+        mask = mask.flatten(0, 1)  # (N*T', H', W')
+        asked = mask.flatten(1).any(1)
+        grid = tuple(mask.shape[1:])
+        size = tuple(g * self.stride for g in grid)
+        with torch.autocast(inputs.device.type, enabled=False):
+            frames = self.tokenizer.normalize(frames[asked].float())
+            if frames.shape[-2:] != size:
+                frames = F.interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)
+            ids = self._ids(frames, grid)
+        return ids[mask[asked]]
+
+    def _ids(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Token ids (F, H', W') of frames (F, C, H' * stride, W' * stride)."""
+        if not len(frames):
+            return torch.zeros(0, *grid, dtype=torch.long, device=frames.device)
+        out = self.tokenizer(frames)
+        if out.is_floating_point():  # scores (F, K, h, w)
+            if out.shape[1] != self.num_classes:
+                raise ValueError(
+                    f"target_generator.tokenizer gives {out.shape[1]} scores, target_generator.vocab_size="
+                    f"{self.num_classes}; set target_generator.vocab_size={out.shape[1]}, and neck.out_channels too."
+                )
+            out = out.argmax(1)
+        elif out.max() >= self.num_classes:
+            raise ValueError(
+                f"target_generator.tokenizer gives the token {int(out.max())}, target_generator.vocab_size="
+                f"{self.num_classes}; set target_generator.vocab_size to the number of its tokens, and "
+                "neck.out_channels too."
+            )
+        if out[0].numel() != grid[0] * grid[1]:
+            size = tuple(frames.shape[-2:])
+            raise ValueError(
+                f"target_generator.tokenizer gives {tuple(out.shape[1:])} tokens for images of {size}, the token grid "
+                f"is {grid}; set target_generator.stride (now {self.stride}) to the tokenizer's own: 8 for DALL-E's "
+                "encoder, 16 for mmpretrain.VQKD."
+            )
+        return out.reshape(-1, *grid).long()

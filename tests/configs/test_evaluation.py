@@ -1,0 +1,89 @@
+"""Every fine-tuning config is evaluated: its own test pipeline, views, model and metric on real files give a number.
+
+At full depth and width; frames and pixels are fewer. Configs on Kinetics-600 and -700 differ from those on Kinetics-400
+by the number of classes alone (see test_recipe_pipelines.py), so that one of them stands for all.
+"""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner, set_random_seed
+
+import maskfeat_plugin  # noqa: F401
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FOLDERS = ("classification", "recognition", "action_detection", "detection")
+PATHS = sorted(str(p.relative_to(CONFIGS)) for folder in FOLDERS for p in CONFIGS.glob(f"{folder}/*.py"))
+CHOSEN = [path for path in PATHS if not re.search(r"_k[67]00", path) or "small-16x4" in path]
+FRAMES = ("SampleFrames", "UniformSample", "SampleAVAFrames")
+MEASURES = dict(
+    classification=("accuracy/top1", "accuracy/top5"),
+    recognition=("acc/top1", "acc/top5", "acc/mean1"),
+    action_detection=("mAP/overall",),
+    detection=("coco/bbox_mAP",),
+)
+
+
+def shrink(pipeline):
+    """Clips of 4 frames, pictures of 96 pixels; the number of clips and crops stays."""
+    views = 1
+    for transform in pipeline:
+        kind = transform.type.rpartition(".")[2]
+        if kind in FRAMES:
+            transform.clip_len = 4
+            views *= transform.get("num_clips", 1)
+        elif kind == "Resize":
+            transform.scale = (128, 96) if transform.scale[0] > 0 else (-1, 96)
+        elif kind in ("CenterCrop", "ThreeCrop") and "ResizeEdge" not in [t.type for t in pipeline]:
+            transform.crop_size = 96
+            views *= 3 if kind == "ThreeCrop" else 1
+    return views
+
+
+def point_metric(cfg):
+    """Let the metric read the same annotations as the data set."""
+    dataset, metric = cfg.test_dataloader.dataset, cfg.test_evaluator
+    if "ann_file" in metric:
+        root = dataset.get("data_root")
+        metric.ann_file = str(Path(root, dataset.ann_file)) if root else dataset.ann_file
+    for key in ("exclude_file", "label_file"):
+        if key in metric:
+            metric[key] = dataset[key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHOSEN)
+def test_evaluation(path, use_data):
+    cfg = Config.fromfile(CONFIGS / path)
+    loader = cfg.test_dataloader
+    use_data(loader.dataset)
+    point_metric(cfg)
+    views = shrink(loader.dataset.pipeline)
+    loader.update(batch_size=1, num_workers=0, persistent_workers=False, pin_memory=False)
+    cfg.model.backbone.pop("init_cfg")
+    if path.startswith("detection"):
+        # an untrained detector is sure of nothing: all of a few boxes count
+        cfg.model.test_cfg.rpn.max_per_img = 20
+        cfg.model.test_cfg.rcnn.score_thr = 0.0
+    set_random_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        built = Runner.build_dataloader(loader, seed=0)
+        batches = list(built)
+        model = MODELS.build(cfg.model)
+        evaluator = Evaluator(cfg.test_evaluator)
+    if path.startswith("recognition"):
+        assert batches[0]["inputs"][0].shape[0] == views
+    model.eval()
+    evaluator.dataset_meta = built.dataset.metainfo
+    with torch.no_grad():
+        for batch in batches:
+            evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+    measured = evaluator.evaluate(len(batches))
+    for name in MEASURES[path.split("/")[0]] + (("coco/segm_mAP",) if "mask-rcnn" in path else ()):
+        assert name in measured and math.isfinite(measured[name])
