@@ -43,7 +43,7 @@ train_pipeline = [
 ]
 # The same masks each time, for pictures
 test_pipeline = [
-    read_clip,
+    *read_clip["transforms"],
     dict(type="CenterCrop", crop_size=32),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="maskfeat.CubeMaskGenerator", token_grid=token_grid, mask_ratio=0.4, seed=0),

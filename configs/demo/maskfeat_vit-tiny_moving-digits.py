@@ -35,7 +35,7 @@ train_pipeline = [
 ]
 # The same masks each time, for pictures
 test_pipeline = [
-    read_image,
+    *read_image["transforms"],
     dict(type="CenterCrop", crop_size=40),
     dict(type="maskfeat.BlockMaskGenerator", token_grid=token_grid, mask_ratio=0.4, seed=0),
     dict(type="PackInputs"),
@@ -43,6 +43,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="CustomDataset",

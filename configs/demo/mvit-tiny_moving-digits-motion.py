@@ -43,7 +43,7 @@ train_pipeline = [
     dict(type="PackActionInputs"),
 ]
 test_pipeline = [
-    read_clip,
+    *read_clip["transforms"],
     dict(type="CenterCrop", crop_size=32),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),

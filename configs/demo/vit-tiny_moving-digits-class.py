@@ -30,10 +30,11 @@ read_image = dict(
     transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(44, 44), interpolation="area")],
 )
 train_pipeline = [read_image, dict(type="RandomCrop", crop_size=40), dict(type="PackInputs")]
-test_pipeline = [read_image, dict(type="CenterCrop", crop_size=40), dict(type="PackInputs")]
+test_pipeline = [*read_image["transforms"], dict(type="CenterCrop", crop_size=40), dict(type="PackInputs")]
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="CustomDataset",
@@ -46,6 +47,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=128,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CustomDataset",
@@ -58,6 +60,7 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=128,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CustomDataset",

@@ -1,0 +1,99 @@
+"""Something-Something v2 for recognition: frames spread evenly over the whole video, never flipped; 1 clip x 3 crops.
+
+Left and right are part of the labels ("pushing something from left to right"), so nothing mirrors a video: no flip, and
+RandAugment has none.
+"""
+
+default_scope = "mmaction"
+
+train_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="UniformSample", clip_len=16),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 256)),
+    # one draw for all frames, see kinetics400.py
+    dict(
+        type="TransformBroadcaster",
+        mapping=dict(img="imgs"),
+        auto_remap=True,
+        share_random_params=True,
+        transforms=[
+            dict(
+                type="RandAugment",
+                _scope_="mmpretrain",
+                policies="timm_increasing",
+                num_policies=4,
+                total_level=10,
+                magnitude_level=7,
+                magnitude_std=0.5,
+                hparams=dict(pad_val=[115, 115, 115], interpolation="bicubic"),
+            )
+        ],
+    ),
+    dict(type="RandomResizedCrop", area_range=(0.08, 1.0)),
+    dict(type="Resize", scale=(224, 224), keep_ratio=False),
+    dict(type="RandomErasing", erase_prob=0.25, mode="rand", fill_color=114.75, fill_std=57.375),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+val_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="UniformSample", clip_len=16, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 224)),
+    dict(type="CenterCrop", crop_size=224),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+test_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="UniformSample", clip_len=16, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 224)),
+    dict(type="ThreeCrop", crop_size=224),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs"),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="VideoDataset",
+        data_root="data/sthv2",
+        ann_file="sthv2_train_list_videos.txt",
+        data_prefix=dict(video="videos"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataset = dict(
+    type="VideoDataset",
+    data_root="data/sthv2",
+    ann_file="sthv2_val_list_videos.txt",
+    data_prefix=dict(video="videos"),
+    test_mode=True,
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(pipeline=val_pipeline, **val_dataset),
+)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(pipeline=test_pipeline, **val_dataset),
+)
+val_evaluator = dict(type="AccMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+visualizer = dict(type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend")])

@@ -1,0 +1,21 @@
+"""Fine-tuning of MViT-S on AVA v2.2 from Kinetics-400 weights, 30 epochs, on 8 GPUs of 16 clips.
+
+Starts from what the fine-tuning config on Kinetics-400 leaves in ``work_dirs``; from any other weights of MViT-S,
+pre-trained only or the authors', with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+"""
+
+_base_ = [
+    "../_base_/models/mvit-small_ava.py",
+    "../_base_/datasets/ava22.py",
+    "../_base_/schedules/mvit_ava_30e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="maskfeat.Pretrained",
+            checkpoint="work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth",
+        )
+    )
+)

@@ -1,0 +1,156 @@
+"""Who does what, and where? A tiny MViT learns the AVA-style actions of MovingDigits, in mmaction2, from few labels.
+
+The boxes are given, as in AVA: the actions of the digit in a box are to be found, its motion among them. From scratch
+as it stands; from pre-trained weights with
+``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
+"""
+
+custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
+default_scope = "mmaction"
+
+data_root = "data/moving_digits/"
+max_iters = 260
+num_classes = 13  # 8 motions, 4 attributes, and mmaction2's class 0, which is none of them
+
+model = dict(
+    type="mmdet.FastRCNN",
+    _scope_="mmdet",
+    data_preprocessor=dict(
+        type="mmaction.ActionDataPreprocessor", mean=[114.75] * 3, std=[57.375] * 3, format_shape="NCTHW"
+    ),
+    backbone=dict(
+        type="maskfeat.MViT",
+        arch=dict(embed_dims=64, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
+        temporal_size=8,
+        spatial_size=32,
+        patch_cfg=dict(kernel_size=(3, 9, 9), stride=(2, 8, 8), padding=(1, 4, 4)),
+        adaptive_kv_stride=(1, 1, 1),
+        output_cls_token=False,
+    ),
+    roi_head=dict(
+        type="AVARoIHead",
+        bbox_roi_extractor=dict(type="maskfeat.CentredRoIExtractor3D", featmap_stride=8, output_size=4),
+        bbox_head=dict(
+            type="BBoxHeadAVA",
+            background_class=True,
+            in_channels=64,
+            num_classes=num_classes,
+            multilabel=True,
+            topk=(1, 3),
+        ),
+    ),
+    train_cfg=dict(
+        rcnn=dict(
+            assigner=dict(type="MaxIoUAssignerAVA", pos_iou_thr=0.9, neg_iou_thr=0.9, min_pos_iou=0.9),
+            sampler=dict(type="RandomSampler", num=32, pos_fraction=1, neg_pos_ub=-1, add_gt_as_proposals=True),
+            pos_weight=1.0,
+        )
+    ),
+    test_cfg=dict(rcnn=None),
+)
+
+# The random part of the pipeline comes after what is kept in memory.
+read_clip = dict(
+    type="maskfeat.Cached",
+    transforms=[
+        dict(type="DecordInit"),
+        dict(type="maskfeat.SampleAVAFrames", clip_len=8, frame_interval=2, test_mode=True),
+        dict(type="DecordDecode"),
+        dict(type="Resize", scale=(36, 36), keep_ratio=False),
+    ],
+)
+train_pipeline = [
+    read_clip,
+    dict(type="RandomCrop", size=32),
+    dict(type="FormatShape", input_format="NCTHW", collapse=True),
+    dict(type="PackActionInputs"),
+]
+test_pipeline = [
+    *read_clip["transforms"],
+    dict(type="Resize", scale=(32, 32), keep_ratio=False),
+    dict(type="FormatShape", input_format="NCTHW", collapse=True),
+    dict(type="PackActionInputs"),
+]
+# Clips are of 16 frames, 8 a second, and the labels are of their second 1, that is frame 8.
+ava = dict(
+    type="maskfeat.AVADataset",
+    label_file=data_root + "annotations/ava_action_list.pbtxt",
+    num_classes=num_classes,
+    use_frames=False,
+    start_index=0,
+    timestamp_start=0,
+    fps=8,
+)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        ann_file=data_root + "annotations/ava_train_1000_seed0.csv",
+        exclude_file=data_root + "annotations/ava_excluded_timestamps_train.csv",
+        data_prefix=dict(img=data_root + "videos/train"),
+        pipeline=train_pipeline,
+        **ava,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        ann_file=data_root + "annotations/ava_val.csv",
+        exclude_file=data_root + "annotations/ava_excluded_timestamps_val.csv",
+        data_prefix=dict(img=data_root + "videos/val"),
+        pipeline=test_pipeline,
+        test_mode=True,
+        **ava,
+    ),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        ann_file=data_root + "annotations/ava_test.csv",
+        exclude_file=data_root + "annotations/ava_excluded_timestamps_test.csv",
+        data_prefix=dict(img=data_root + "videos/test"),
+        pipeline=test_pipeline,
+        test_mode=True,
+        **ava,
+    ),
+)
+val_evaluator = dict(
+    type="maskfeat.AVAMetric",
+    ann_file=data_root + "annotations/ava_val.csv",
+    exclude_file=data_root + "annotations/ava_excluded_timestamps_val.csv",
+    label_file=data_root + "annotations/ava_action_list.pbtxt",
+    num_classes=num_classes,
+)
+test_evaluator = dict(
+    type="maskfeat.AVAMetric",
+    ann_file=data_root + "annotations/ava_test.csv",
+    exclude_file=data_root + "annotations/ava_excluded_timestamps_test.csv",
+    label_file=data_root + "annotations/ava_action_list.pbtxt",
+    num_classes=num_classes,
+)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
+val_cfg = dict()
+test_cfg = dict()
+
+optim_wrapper = dict(
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, T_max=max_iters - 50, eta_min_ratio=0.01),
+]
+
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=50),
+    checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)

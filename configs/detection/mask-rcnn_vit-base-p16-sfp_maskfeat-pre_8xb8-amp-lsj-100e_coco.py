@@ -1,0 +1,22 @@
+"""Fine-tuning of Mask R-CNN with ViT-B/16 on COCO, 100 epochs, on 8 GPUs of 8 images.
+
+The recipe is after ViTDet (Li et al., 2022), MaskFeat's release has none for COCO. Starts from what the pre-training
+config of ViT-B leaves in ``work_dirs``; from any other MaskFeat checkpoint, the authors' included, with
+``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+"""
+
+_base_ = [
+    "../_base_/models/mask-rcnn_vit-base-p16-sfp.py",
+    "../_base_/datasets/coco_instance_lsj_1024.py",
+    "../_base_/schedules/vit_detection_100e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="maskfeat.Pretrained",
+            checkpoint="work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k/epoch_300.pth",
+        )
+    )
+)

@@ -1,0 +1,32 @@
+"""Fine-tuning of MViT-S on Something-Something v2 from Kinetics-400 weights, on 16 GPUs of 16 videos.
+
+16 frames spread over the video. The recipe of this data set is not given by the release notes at hand: it is that of
+Kinetics-400 without repeated augmentation and flip. Starts from what the fine-tuning config on Kinetics-400 leaves in
+``work_dirs``; from any other weights of MViT-S with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+"""
+
+_base_ = [
+    "../_base_/models/mvit-small.py",
+    "../_base_/datasets/sthv2.py",
+    "../_base_/schedules/mvit_finetune_100e.py",
+    "../_base_/default_runtime.py",
+]
+
+num_classes = 174
+model = dict(
+    data_preprocessor=dict(
+        blending=dict(
+            augments=[
+                dict(type="MixupBlending", alpha=0.8, num_classes=num_classes),
+                dict(type="CutmixBlending", alpha=1.0, num_classes=num_classes),
+            ]
+        )
+    ),
+    backbone=dict(
+        init_cfg=dict(
+            type="maskfeat.Pretrained",
+            checkpoint="work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth",
+        )
+    ),
+    cls_head=dict(num_classes=num_classes),
+)
