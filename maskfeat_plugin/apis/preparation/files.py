@@ -1,0 +1,157 @@
+"""Finding, placing and writing files; nothing is left half-written."""
+
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from maskfeat_plugin.apis.errors import ConfigError
+
+# Files that a user had at the place of a list keep their content under this ending.
+ORIGINAL = ".orig"
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
+ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+class Tree:
+    """Files and folders below some folders, by their names.
+
+    Links are followed; a folder that can be reached by several ways is found once, and so is a file unless its names
+    differ. Names that begin with a dot are passed over.
+
+    Args:
+        folders (Iterable[Path]): Where to look, the first ones first; they are found themselves, and may be files.
+        skip (str, optional): Regular expression of the names of folders that are found, but not looked into.
+            Defaults to None.
+    """
+
+    def __init__(self, folders: Iterable[Path], skip: str | None = None) -> None:
+        self.files: dict[str, list[Path]] = defaultdict(list)
+        self.folders: dict[str, list[Path]] = defaultdict(list)
+        self._skip = re.compile(skip) if skip else None
+        self._seen: set[str] = set()
+        for folder in folders:
+            path = Path(os.path.abspath(folder))
+            if path.is_dir():
+                self._add_folder(path.name, os.path.realpath(path))
+            else:
+                self._add_file(path.name, str(path))
+
+    def find_file(self, *names: str) -> Path | None:
+        """The first file with the first of these names that there is, or its original; None if there is none."""
+        for name in names:
+            for path in self.files.get(name, ()):
+                original = path.with_name(path.name + ORIGINAL)
+                return original if original.is_file() else path
+        return None
+
+    def ending(self, endings: tuple[str, ...]) -> list[Path]:
+        """Files whose names end so, in the order of their paths."""
+        found = (paths for name, paths in self.files.items() if name.lower().endswith(endings))
+        return sorted(path for paths in found for path in paths)
+
+    def _add_folder(self, name: str, folder: str) -> None:
+        if folder in self._seen:
+            return
+        self._seen.add(folder)
+        self.folders[name].append(Path(folder))
+        if self._skip and self._skip.fullmatch(name):
+            return
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    self._add_folder(entry.name, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+                elif entry.is_file():
+                    self._add_file(entry.name, entry.path)
+
+    def _add_file(self, name: str, path: str) -> None:
+        others = self.files[name]
+        if not any(os.path.samefile(path, other) for other in others):
+            others.append(Path(path))
+
+
+def list_names(folder: Path, endings: tuple[str, ...]) -> list[str]:
+    """Names of the files in a folder that end so, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name.lower().endswith(endings))
+
+
+def decode_text(content: bytes, path: Path) -> str:
+    """The text of a table or list, with or without a byte order mark.
+
+    Raises:
+        ConfigError: If it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error}); convert it.") from error
+
+
+def place(source: Path, target: Path, move: bool) -> None:
+    """Bring a file or a folder to a place: by a link, or by moving it. What is there already stays.
+
+    Args:
+        source (Path): What there is. Of a link, what it leads to is linked to and not moved.
+        target (Path): Where it has to be.
+        move (bool): Whether to move it.
+
+    Raises:
+        ConfigError: If something else is there.
+    """
+    move = move and not source.is_symlink()
+    if os.path.realpath(source) == os.path.realpath(target) and not (move and target.is_symlink()):
+        return
+    if target.exists() and not target.is_symlink():
+        raise ConfigError(f"{target} is there already and is not {source}; move it away, or give its folder as SOURCE.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(target)
+    _remove(partial)
+    if not move:
+        partial.symlink_to(os.path.realpath(source))
+        os.replace(partial, target)
+        return
+    target.unlink(missing_ok=True)  # an older link
+    try:
+        os.rename(source, target)
+    except OSError:  # another file system: the source stays until all of it is there
+        copy = shutil.copytree if source.is_dir() else shutil.copy2
+        copy(source, partial)
+        os.replace(partial, target)
+        _remove(source)
+
+
+def write_file(path: Path, content: bytes, sources: Sequence[Path] = ()) -> None:
+    """Write a file in one step; if it is the source of its own content, that is kept with the ending ``.orig``.
+
+    Args:
+        path (Path): The file.
+        content (bytes): What it will hold.
+        sources (Sequence[Path]): Files that the content was made from. Defaults to ().
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and not path.is_symlink():
+        if path.read_bytes() == content:
+            return
+        if any(os.path.realpath(source) == os.path.realpath(path) for source in sources):
+            os.replace(path, path.with_name(path.name + ORIGINAL))
+    partial = partial_name(path)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def partial_name(path: Path) -> Path:
+    """Where something is written before it is complete; no name that any data set reads."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

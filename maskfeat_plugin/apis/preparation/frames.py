@@ -1,0 +1,158 @@
+"""From a video to JPEG files at a fixed rate, as raw frames are counted in AVA."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .files import list_names, partial_name
+from .readable import check_image, describe_decoding
+
+NAME = "img_{:05d}.jpg"
+_BATCH = 16  # decoded frames that are in memory at a time
+_QUALITY = 95
+# Matroska rounds times to milliseconds. Small and odd, so that no common rate begins a frame just there.
+_TOLERANCE = 0.002  # seconds
+
+
+@dataclass(frozen=True)
+class FrameJob:
+    """Frames to extract from a video.
+
+    Args:
+        video (str): The file.
+        folder (str): Where the frames go: ``img_00001.jpg`` is that of second ``start``.
+        last_key (int): Last second with an annotation; the video has to reach it.
+        start (int): First second. Defaults to 900.
+        end (int): Second before which the last frame is. Defaults to 1800.
+        short_side (int, optional): Greatest short side of the frames in pixels. Defaults to None, that of the video.
+        fps (int): Frames a second. Defaults to 30.
+        margin (int): Seconds after ``last_key`` that clips reach into. Defaults to 3.
+    """
+
+    video: str
+    folder: str
+    last_key: int
+    start: int = 900
+    end: int = 1800
+    short_side: int | None = None
+    fps: int = 30
+    margin: int = 3
+
+    @property
+    def needed(self) -> int:
+        """How many frames clips read."""
+        return min(self.end - self.start, self.last_key - self.start + self.margin) * self.fps
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What became of a job.
+
+    Args:
+        reason (str, optional): Why there are no frames. Defaults to None.
+        repeated (int): How often the last frame stands for one after the end of the video. Defaults to 0.
+    """
+
+    reason: str | None = None
+    repeated: int = 0
+
+
+def has_frames(job: FrameJob) -> bool:
+    """Whether the folder has all that is needed."""
+    folder = Path(job.folder)
+    if not folder.is_dir() or not (folder / NAME.format(job.needed)).is_file():
+        return False
+    return len(list_names(folder, (".jpg",))) >= job.needed
+
+
+def check_frames(job: FrameJob, level: str) -> str | None:
+    """Read the frames that are needed: "fast", the first and the last one; "full", all of them, every pixel.
+
+    Returns:
+        str | None: Which one cannot be read and why, or None.
+    """
+    for number in range(1, job.needed + 1) if level == "full" else (1, job.needed):
+        name = NAME.format(number)
+        reason = check_image(os.path.join(job.folder, name), level)
+        if reason is not None:
+            return f"{name}: {reason}"
+    return None
+
+
+def extract_frames(job: FrameJob) -> Frames:
+    """Extract frames with decord. The folder is there only when it is complete; one that lacks frames is replaced.
+
+    Frame ``n``, counted from 0, is the one that the video shows at ``start + n / fps`` seconds. The first frame of the
+    video is that of second 0.
+
+    Args:
+        job (FrameJob): What to do.
+
+    Returns:
+        Frames: What became of it.
+    """
+    import decord  # an import at the top would start its threads before the processes are forked
+
+    folder = Path(job.folder)
+    partial = partial_name(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        reader = decord.VideoReader(job.video, num_threads=1)
+        times = reader.get_frame_timestamp(np.arange(len(reader))).astype(np.float64)  # (N, 2): begins, ends
+        shown = frames_shown(times, job)
+        if len(shown) <= (job.last_key - job.start) * job.fps:
+            return Frames(f"it ends at {times[-1, 1]:.1f} s, before its last annotated second {job.last_key}")
+        repeated = max(0, job.needed - len(shown))
+        partial.mkdir(parents=True)
+        _write_frames(reader, np.append(shown, np.repeat(shown[-1:], repeated)), partial, job.short_side)
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        return Frames(describe_decoding(error))
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+    return Frames(repeated=repeated)
+
+
+def frames_shown(times: np.ndarray, job: FrameJob) -> np.ndarray:
+    """Which frame of the video each extracted one is, as long as the video lasts.
+
+    The tolerance keeps a video of the same rate frame by frame where its times are rounded.
+
+    Args:
+        times (np.ndarray): float64 (N, 2), second at which each frame of the video begins and ends.
+        job (FrameJob): What to do.
+
+    Returns:
+        np.ndarray: int (M,), never decreasing.
+    """
+    slots = job.start + np.arange((job.end - job.start) * job.fps) / job.fps
+    slots = slots[slots < times[-1, 1]]
+    return np.maximum(np.searchsorted(times[:, 0], slots + _TOLERANCE) - 1, 0)
+
+
+def _write_frames(reader: object, shown: np.ndarray, folder: Path, short_side: int | None) -> None:
+    """Write a file for each number, in order; a frame that is shown several times is decoded once."""
+    numbers, counts = np.unique(shown, return_counts=True)
+    written = 0
+    for start in range(0, len(numbers), _BATCH):
+        batch = slice(start, start + _BATCH)
+        images = reader.get_batch(numbers[batch].tolist()).asnumpy()  # (B, H, W, 3), uint8 RGB
+        for image, count in zip(images, counts[batch], strict=True):
+            encoded = _encode(image, short_side)
+            for _ in range(count):
+                written += 1
+                (folder / NAME.format(written)).write_bytes(encoded)
+
+
+def _encode(image: np.ndarray, short_side: int | None) -> bytes:
+    height, width = image.shape[:2]
+    if short_side is not None and short_side < min(height, width):
+        scale = short_side / min(height, width)
+        image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return encoded.tobytes()

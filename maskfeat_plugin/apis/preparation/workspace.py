@@ -1,0 +1,263 @@
+"""The steps that every data set is made of, each of which can be only announced, in a dry run."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from maskfeat_plugin.apis.errors import ConfigError
+
+from .archives import Archive, read_member, unpack
+from .files import Tree, place, write_file
+from .parallel import run_parallel
+from .report import Report
+
+CRASHED = "it ends the process that decodes it"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is asked for, of any data set.
+
+    Args:
+        sources (tuple[Path, ...]): Folders, or files, with the official downloads.
+        root (Path): Where the prepared data go.
+        check (str): How files are read: "none", "fast" or "full", see :mod:`.readable`. Defaults to "fast".
+        move (bool): Whether to move files instead of linking to them. Defaults to False.
+        workers (int): Processes that read files. Defaults to 1.
+        dry_run (bool): Whether to only say what would be done. Defaults to False.
+        progress (bool): Whether to show progress. Defaults to True.
+    """
+
+    sources: tuple[Path, ...]
+    root: Path
+    check: str = "fast"
+    move: bool = False
+    workers: int = 1
+    dry_run: bool = False
+    progress: bool = True
+
+
+class Workspace:
+    """Finds, brings, checks and lists files, and keeps the report.
+
+    Args:
+        settings (DataSettings): What is asked for.
+        dataset (str): Name of the data set.
+        **options (str | int | None): Settings of this data set alone, for the report.
+
+    Raises:
+        ConfigError: If a source is not there.
+    """
+
+    def __init__(self, settings: DataSettings, dataset: str, **options: str | int | None) -> None:
+        for source in settings.sources:
+            if not source.exists():
+                raise ConfigError(f"SOURCE {source} is not there.")
+        self.settings = settings
+        self.root = settings.root
+        asked = dict(sources=[str(s) for s in settings.sources], check=settings.check, move=settings.move, **options)
+        self.report = Report(dataset, str(settings.root), asked, settings.dry_run)
+        # folders that a dry run would unpack, so that nothing is known of their files
+        self.pending: list[Path] = []
+        self._checked = self.root / f".{dataset}_checked.txt"
+
+    def scan(self, *also: str, skip: str | None = None) -> Tree:
+        """Everything in the sources.
+
+        Args:
+            *also (str): Folders in the root to look into as well, if they are there.
+            skip (str, optional): See :class:`Tree`. Defaults to None.
+        """
+        with self.report.timed("find"):
+            return Tree([*self.settings.sources, *(self.root / a for a in also if (self.root / a).exists())], skip)
+
+    def places(self) -> str:
+        """The sources, for a message."""
+        return ", ".join(map(str, self.settings.sources))
+
+    def bring(
+        self,
+        target: Path,
+        folders: Sequence[Path] = (),
+        archives: Sequence[Archive] = (),
+    ) -> Path | None:
+        """Bring a folder into the root: the first one there is, or what archives hold.
+
+        Args:
+            target (Path): Where the folder has to be; taken as it is if there is nothing else.
+            folders (Sequence[Path]): Folders to link to or move. Defaults to ().
+            archives (Sequence[Archive]): Archives to unpack. Defaults to ().
+
+        Returns:
+            Path | None: Where the files are now, None if there is nothing.
+        """
+        if len(folders) > 1:
+            self.report.warn(f"{target.name}: {folders[0]} is used, {', '.join(map(str, folders[1:]))} is not.")
+        if folders:
+            self.report.used[target.name] = str(folders[0])
+            self.place(folders[0], target)
+            return target if target.exists() else folders[0]
+        if target.exists():
+            return target
+        if not archives:
+            return None
+        shown = str(archives[0][0]) + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")
+        self.report.used[target.name] = shown
+        if self.settings.dry_run:
+            self.say(f"unpack {shown} into {target}")
+            self.pending.append(target)
+            return target
+        with self.report.timed("unpack"):
+            unpack(archives, target, self.settings.progress)
+        return target
+
+    def place(self, source: Path, target: Path) -> None:
+        """Link to, or move, a file or a folder, see :func:`place`."""
+        if not self.settings.dry_run:
+            place(source, target, self.settings.move)
+        elif os.path.realpath(source) != os.path.realpath(target):
+            self.say(f"move {source} to {target}" if self.settings.move else f"link {target} to {source}")
+
+    def place_all(self, sources: Mapping[Path, Path], what: str) -> None:
+        """Place many files.
+
+        Args:
+            sources (Mapping[Path, Path]): Where each has to be -> what there is.
+            what (str): What they are, for a dry run.
+        """
+        if self.settings.dry_run:
+            self.say(f"{'move' if self.settings.move else 'link'} {len(sources)} {what}")
+            return
+        with self.report.timed("place"):
+            for target, source in sources.items():
+                place(source, target, self.settings.move)
+
+    def read(self, tree: Tree, names: Sequence[str], archives: Sequence[str] = ()) -> tuple[bytes, Path] | None:
+        """Read a small file, as it is or from an archive.
+
+        Args:
+            tree (Tree): Where to look.
+            names (Sequence[str]): Names that it may have, as a rule an older and a newer one.
+            archives (Sequence[str]): Names of archives that may hold it. Defaults to ().
+
+        Returns:
+            tuple[bytes, Path] | None: Its content and the file that this comes from, None if it is not there.
+        """
+        path = tree.find_file(*names)
+        if path is not None:
+            self.report.used[names[0]] = str(path)
+            return path.read_bytes(), path
+        archive = tree.find_file(*archives)
+        for name in names if archive else ():
+            content = read_member([archive], name)
+            if content is not None:
+                self.report.used[names[0]] = f"{archive}: {name}"
+                return content, archive
+        return None
+
+    def check(self, files: Sequence[str], function: Callable[[str, str], str | None], title: str) -> dict[str, str]:
+        """Read files in parallel. Those that a former run could read, and that have not changed, are not read again.
+
+        Args:
+            files (Sequence[str]): The files.
+            function (Callable[[str, str], str | None]): Says of a path, at a level, why it cannot be read.
+            title (str): Beginning of the progress bar.
+
+        Returns:
+            dict[str, str]: Path -> reason, of those that cannot be read.
+        """
+        level = self.settings.check
+        if level == "none":
+            return {}
+        if self.settings.dry_run:
+            self.say(f"read {len(files)} files of {title} ({level})")
+            return {}
+        with self.report.timed("check"):
+            known = (
+                set(self._checked.read_text("utf-8", "surrogateescape").splitlines())
+                if self._checked.is_file()
+                else set()
+            )
+            signatures = {path: _signature(path) for path in files}
+            todo = [p for p, s in signatures.items() if not {f"{level} {s}", f"full {s}"} & known]
+            unreadable = {}
+            self.root.mkdir(parents=True, exist_ok=True)
+            with open(self._checked, "a", buffering=1, encoding="utf-8", errors="surrogateescape") as log:
+                for path, reason in self.parallel(partial(function, level=level), todo, title, crashed=CRASHED):
+                    if reason is None:
+                        log.write(f"{level} {signatures[path]}\n")
+                    else:
+                        unreadable[path] = reason
+        return unreadable
+
+    def parallel(self, function: Callable, items: Sequence, title: str, **options):
+        """:func:`run_parallel` with the settings."""
+        return run_parallel(
+            function, items, workers=self.settings.workers, title=title, progress=self.settings.progress, **options
+        )
+
+    def write(self, path: Path, content: str | bytes, sources: Sequence[Path] = ()) -> None:
+        """Write a file, see :func:`write_file`."""
+        if self.settings.dry_run:
+            self.say(f"write {path}")
+        else:
+            write_file(path, content.encode() if isinstance(content, str) else content, sources)
+
+    def write_list(self, path: Path, split: str, labels: Mapping[str, int], sources: Sequence[Path] = ()) -> None:
+        """Write a list with a line "name label" for each sample, in the order of the names, but those it cannot hold.
+
+        Args:
+            path (Path): The list.
+            split (str): The split whose samples are counted.
+            labels (Mapping[str, int]): Name -> class.
+            sources (Sequence[Path]): See :func:`write_file`. Defaults to ().
+        """
+        found = self.report.split(split)
+        reasons = {name: _why_not_listed(name) for name in sorted(labels)}
+        found.left_out.update((name, reason) for name, reason in reasons.items() if reason)
+        lines = [f"{name} {labels[name]}\n" for name, reason in reasons.items() if not reason]
+        found.listed = len(lines)
+        self.write(path, "".join(lines), sources)
+
+    def say(self, text: str) -> None:
+        """Say what would be done."""
+        print(f"would {text}")
+
+    def finish(self) -> Report:
+        """Write the report.
+
+        Raises:
+            ConfigError: If no split has a single sample.
+        """
+        if self.pending:
+            self.say(f"read what was unpacked ({self.settings.check}), write the lists and {self.report.file_name}")
+            return self.report
+        self.write(self.root / self.report.file_name, self.report.to_json())
+        if not any(split.listed for split in self.report.splits.values()):
+            raise ConfigError(
+                f"nothing of {self.report.dataset} can be used: {'; '.join(self.report.problems()[:3])}"
+                + ("." if self.settings.dry_run else f"; see {self.root / self.report.file_name}.")
+            )
+        return self.report
+
+
+def _why_not_listed(name: str) -> str | None:
+    """Why a line of a list cannot begin with a name, or None."""
+    if name != name.strip() or len(name.splitlines()) > 1:
+        return "a list cannot hold a name with a line break or a blank at its ends"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return None
+
+
+def _signature(path: str) -> str:
+    """What changes with the content of a file."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return f"0 0 {path}"
+    return f"{info.st_size} {info.st_mtime_ns} {path}"

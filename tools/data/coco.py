@@ -1,0 +1,26 @@
+"""Prepare COCO 2017 from its official downloads: folders of images, and annotations of those that can be read."""
+
+import argparse
+import sys
+
+from maskfeat_plugin.apis.preparation import build_data_parser, prepare_coco, run_preparation
+
+EXAMPLE = """example:
+  python tools/data/coco.py downloads/coco --root data/coco
+
+SOURCE has train2017.zip, val2017.zip and annotations_trainval2017.zip, or what they hold. Nothing is downloaded. See
+docs/data.md."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    return build_data_parser(__doc__, EXAMPLE, root="data/coco").parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the data; returns the exit status."""
+    return run_preparation(prepare_coco, parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Prepare ImageNet-1k from its official downloads: class folders, and lists with the labels of what can be read."""
+
+import argparse
+import sys
+
+from maskfeat_plugin.apis.preparation import build_data_parser, prepare_imagenet, run_preparation
+
+EXAMPLE = """example:
+  python tools/data/imagenet.py downloads/imagenet --root data/imagenet
+
+SOURCE has ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, or their folders train and val, and for the labels of
+validation ILSVRC2012_devkit_t12.tar.gz or val.txt. Nothing is downloaded. See docs/data.md."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    return build_data_parser(__doc__, EXAMPLE, root="data/imagenet").parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the data; returns the exit status."""
+    return run_preparation(prepare_imagenet, parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

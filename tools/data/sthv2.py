@@ -1,0 +1,26 @@
+"""Prepare Something-Something v2 from its official downloads: the videos, and lists of those that can be read."""
+
+import argparse
+import sys
+
+from maskfeat_plugin.apis.preparation import build_data_parser, prepare_sthv2, run_preparation
+
+EXAMPLE = """example:
+  python tools/data/sthv2.py downloads/sthv2 --root data/sthv2
+
+SOURCE has the parts 20bn-something-something-v2-00, -01, ... or the folder of .webm files, and the labels as .json
+files or 20bn-something-something-download-package-labels.zip. Nothing is downloaded. See docs/data.md."""
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    return build_data_parser(__doc__, EXAMPLE, root="data/sthv2").parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the data; returns the exit status."""
+    return run_preparation(prepare_sthv2, parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
