@@ -1,0 +1,34 @@
+"""Studies: MaskFeat's choices compared on small models, each pre-trained, fine-tuned on few labels and tested."""
+
+from .plan import Base, Plan, Run, choose, config_base, demo_base, describe_seconds, plan_runs
+from .report import check_page, markdown, put_into_page, write_csv, write_page
+from .run import do_run
+from .schedule import Failure, default_workers, do_runs
+from .settings import STUDIES, Setting, Study, own_target
+from .step_times import format_step_times, step_times
+
+__all__ = [
+    "STUDIES",
+    "Base",
+    "Failure",
+    "Plan",
+    "Run",
+    "Setting",
+    "Study",
+    "check_page",
+    "choose",
+    "config_base",
+    "default_workers",
+    "demo_base",
+    "describe_seconds",
+    "do_run",
+    "do_runs",
+    "format_step_times",
+    "markdown",
+    "own_target",
+    "plan_runs",
+    "put_into_page",
+    "step_times",
+    "write_csv",
+    "write_page",
+]

@@ -1,0 +1,506 @@
+"""From studies to runs: which configs, with which seeds, in which folders."""
+
+import copy
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from maskfeat_plugin.apis.checks import check_config
+from maskfeat_plugin.apis.config import load_config
+from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
+from maskfeat_plugin.apis.demo.train import load_config as load_demo_config
+from maskfeat_plugin.apis.demo.train import write_json
+from maskfeat_plugin.apis.errors import ConfigError, describe
+from maskfeat_plugin.apis.step_benchmark import input_size, mask_generator
+from maskfeat_plugin.registry import MODELS, TRANSFORMS
+
+from .settings import CLASSIFIER, SCRATCH, STUDIES, VERSION, Setting, Study, kind_of
+
+RESULT = "result.json"
+FOLDERS = {"pretrain": "pretraining", "finetune": "finetuning"}
+# Metrics that are known, and what makes percentages of them.
+METRICS = {"accuracy/top1": 1.0, "acc/top1": 100.0}
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long the runs of the demo's models are: about as short as shows any effect of pre-training.
+
+    With half of it the loss stays near that of predicting the mean, and fine-tuning near chance, from any start.
+
+    Args:
+        steps (int): Steps of pre-training of the base.
+        finetune_steps (int): Steps of fine-tuning, the same for all.
+        options (dict): Further settings of the pre-training config.
+        step_seconds (tuple[float, float]): A step of pre-training and of fine-tuning on one core, measured.
+        rest_seconds (float): Everything else of a run.
+    """
+
+    steps: int
+    finetune_steps: int
+    options: dict
+    step_seconds: tuple[float, float]
+    rest_seconds: float
+
+
+LENGTHS = {
+    "image": Length(800, 300, {"train_dataloader.batch_size": 64}, (0.12, 0.085), 6.0),
+    "video": Length(500, 320, {}, (0.28, 0.12), 10.0),
+}
+# The classifier that gives supervised targets is trained so many times longer than fine-tuning.
+CLASSIFIER_LENGTH = 5
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a study starts from.
+
+    Args:
+        kind (str): "image" or "video".
+        pretrain (Config): Config of pre-training.
+        finetune (Config): Config of fine-tuning.
+        steps (int): Length of pre-training, in the unit of its loop.
+        finetune_steps (int): Length of fine-tuning, in the unit of its loop.
+        metric (str, optional): What is measured; None for top-1 accuracy, else the first that the test gives.
+        digits_root (Path, optional): Root of MovingDigits, None for other data.
+    """
+
+    kind: str
+    pretrain: Config
+    finetune: Config
+    steps: int
+    finetune_steps: int
+    metric: str | None = None
+    digits_root: Path | None = None
+
+
+@dataclass
+class Run:
+    """A pre-training and its evaluation with one seed.
+
+    Args:
+        setting (str): Name of what it was first asked for.
+        kind (str): "image" or "video".
+        seed (int): Of everything random.
+        pretrain (Config, optional): Config of pre-training, None for none.
+        finetune (Config): Config of fine-tuning.
+        metric (str, optional): See :class:`Base`.
+        folder (Path): Where it writes; its name has the hash of the configs.
+        seconds (float): Estimate of its duration, in seconds for the demo's models, else in steps.
+        needs (Path, optional): Folder of the run that has to be there before.
+    """
+
+    setting: str
+    kind: str
+    seed: int
+    pretrain: Config | None
+    finetune: Config
+    metric: str | None
+    folder: Path
+    seconds: float
+    needs: Path | None = None
+
+    @property
+    def result(self) -> dict | None:
+        """What came out, None as long as it has not run."""
+        path = self.folder / RESULT
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    @property
+    def title(self) -> str:
+        """For lines of progress."""
+        return f"{self.kind}, {self.setting}, seed {self.seed}"
+
+
+@dataclass
+class Plan:
+    """All runs of some studies, each once.
+
+    Args:
+        runs (list[Run]): In the order in which they are to be started.
+        cells (dict): Runs of the table of a study: (study, kind) -> setting -> runs, one a seed.
+        left_out (list[str]): Settings that do not apply to the base, and why.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    cells: dict[tuple[str, str], dict[Setting, list[Run]]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def demo_base(
+    kind: str,
+    steps: int | None = None,
+    finetune_steps: int | None = None,
+    options: dict | None = None,
+    data_root: Path = DATA_ROOT,
+) -> Base:
+    """The demo's small models on MovingDigits.
+
+    Args:
+        kind (str): "image" or "video".
+        steps (int, optional): Steps of pre-training. Defaults to None, see ``LENGTHS``.
+        finetune_steps (int, optional): Steps of fine-tuning. Defaults to None, see ``LENGTHS``.
+        options (dict, optional): Further settings of the pre-training config. Defaults to None.
+        data_root (Path): Root of MovingDigits. Defaults to the demo's.
+
+    Returns:
+        Base: To plan from.
+    """
+    pretraining, task = (IMAGE, TASKS["digit"]) if kind == "image" else (VIDEO, TASKS["motion"])
+    length = LENGTHS[kind]
+    unused = Path("work_dirs")  # each run has a folder of its own
+    return Base(
+        kind,
+        load_demo_config(pretraining.config, unused, data_root.resolve(), {**length.options, **(options or {})}),
+        load_demo_config(task.finetune_config, unused, data_root.resolve()),
+        steps or length.steps,
+        finetune_steps or length.finetune_steps,
+        task.metric,
+        data_root.resolve(),
+    )
+
+
+def config_base(
+    pretrain: str,
+    finetune: str,
+    steps: int | None = None,
+    finetune_steps: int | None = None,
+    options: dict | None = None,
+    metric: str | None = None,
+) -> Base:
+    """Configs of any data set.
+
+    Args:
+        pretrain (str): Config file of pre-training.
+        finetune (str): Config file of fine-tuning the same backbone, with a test.
+        steps (int, optional): Length of pre-training. Defaults to None, the config's.
+        finetune_steps (int, optional): Length of fine-tuning. Defaults to None, the config's.
+        options (dict, optional): Further settings of the pre-training config. Defaults to None.
+        metric (str, optional): What is measured. Defaults to None, see :class:`Base`.
+
+    Returns:
+        Base: To plan from.
+
+    Raises:
+        ConfigError: If a config cannot be used.
+    """
+    first, second = load_config(pretrain, options=options), load_config(finetune)
+    for cfg, path in ((first, pretrain), (second, finetune)):
+        if cfg.get("train_cfg") is None or cfg.get("train_dataloader") is None:
+            raise ConfigError(f"{path} has no train_cfg and train_dataloader; it cannot be trained.")
+    if second.get("test_dataloader") is None or second.get("test_cfg") is None:
+        raise ConfigError(f"{finetune} has no test_dataloader and test_cfg; there is nothing to compare settings by.")
+    if "target_generator" not in first.model:
+        raise ConfigError(f"{pretrain} has no model.target_generator; give a config of pre-training with MaskFeat.")
+    check_config(first, ("train_dataloader",))
+    check_config(second, ("train_dataloader", "test_dataloader"))
+    lengths = (steps or length_of(first), finetune_steps or length_of(second))
+    return Base(kind_of(first), first, second, *lengths, metric)
+
+
+def plan_runs(
+    studies: Sequence[Study], bases: Sequence[Base], seeds: Sequence[int], work_dir: Path, extra: Sequence[Setting] = ()
+) -> Plan:
+    """List the runs of studies; what several settings or studies share is run once.
+
+    Args:
+        studies (Sequence[Study]): What to compare.
+        bases (Sequence[Base]): What to start from, one a kind.
+        seeds (Sequence[int]): One run each.
+        work_dir (Path): Where the runs write.
+        extra (Sequence[Setting]): Settings to add to the study of targets. Defaults to ().
+
+    Returns:
+        Plan: The runs; nothing is written.
+
+    Raises:
+        ConfigError: If no setting applies.
+    """
+    plan, known = Plan(), {}
+    for base in bases:
+        for study in studies:
+            cells = {}
+            added = tuple(extra) if study.name == "targets" else ()
+            for setting in (*study.settings.get(base.kind, ()), *added):
+                try:
+                    pretrain = resolve(setting, base) if setting.length else None
+                except ConfigError as error:
+                    plan.left_out.append(f"{study.name}, {base.kind}, {setting.name}: left out, {error}")
+                    continue
+                cells[setting] = [_make_run(setting, base, pretrain, seed, work_dir, known) for seed in seeds]
+            if cells:
+                plan.cells[study.name, base.kind] = cells
+    if not known:
+        raise ConfigError("no setting applies: " + "; ".join(plan.left_out or ["the study has none for this config"]))
+    # The classifier first, and what needs it last, so that nobody waits for it.
+    plan.runs = sorted(known.values(), key=lambda run: (run.needs is not None, run.setting != "classifier"))
+    return plan
+
+
+def resolve(setting: Setting, base: Base) -> Config:
+    """The pre-training config of a setting, its neck fitted to the target.
+
+    Args:
+        setting (Setting): What is changed.
+        base (Base): Of what.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ConfigError: If the setting does not apply to the base.
+    """
+    if setting.digits_only and base.digits_root is None:
+        raise ConfigError("its teacher is of MovingDigits; name your own with --target NAME=CONFIG")
+    cfg = copy.deepcopy(base.pretrain)
+    for change in setting.changes:
+        change(cfg)
+    set_length(cfg, max(1, round(base.steps * setting.length)))
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        try:
+            fit_neck(cfg)
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ConfigError(describe(error)) from error
+    return cfg
+
+
+def fit_neck(cfg: Config) -> None:
+    """Set the width of the neck to that of the target, a neck for each of several targets.
+
+    Args:
+        cfg (Config): Config of pre-training, changed in place.
+
+    Raises:
+        ValueError: If the target does not fit the input or the mask.
+    """
+    TRANSFORMS.build(mask_generator(cfg))  # a mask of another kind than the grid is found here
+    neck = cfg.model.neck
+    found = target_widths(cfg)
+    if not isinstance(found, dict):
+        neck.out_channels = found
+        return
+    necks = {name: {**copy.deepcopy(neck), "out_channels": width} for name, width in found.items()}
+    cfg.model.neck = dict(type="maskfeat.MultiTargetNeck", necks=necks)
+
+
+@torch.no_grad()
+def target_widths(cfg: Config) -> int | dict[str, int]:
+    """Values or classes of a token, measured by computing the target of a random input.
+
+    Args:
+        cfg (Config): Config of pre-training. Weights of teachers are not read.
+
+    Returns:
+        int | dict[str, int]: Of one target, or of each of several.
+    """
+    model = nn.Module()
+    grid = mask_generator(cfg)["token_grid"]
+    mask = torch.zeros(1, *((1,) * (3 - len(grid))), *grid, dtype=torch.bool)
+    mask[..., 0, 0] = True
+    with _quiet(), torch.random.fork_rng():
+        for name in ("backbone", "data_preprocessor"):
+            setattr(model, name, MODELS.build(copy.deepcopy(cfg.model[name])))
+        generator = MODELS.build(without_weights(cfg.model.target_generator))
+        generator.connect(model)
+        target = generator.eval()(torch.randn(1, 3, *input_size(cfg)), mask)
+    if isinstance(target, dict):
+        return {name: generator.num_classes[name] or value.shape[-1] for name, value in target.items()}
+    return generator.num_classes or target.shape[-1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without mmengine's lines about every parameter of what is built."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def without_weights(node: object) -> object:
+    """A part of a config without every ``init_cfg``."""
+    if isinstance(node, dict):
+        return {key: without_weights(value) for key, value in node.items() if key != "init_cfg"}
+    return [without_weights(value) for value in node] if isinstance(node, list) else node
+
+
+def length_of(cfg: Config) -> int:
+    """Length of the training: iterations, or epochs where the loop counts these."""
+    loop = cfg.train_cfg
+    length = loop.get("max_iters") or loop.get("max_epochs")
+    if not length:
+        raise ConfigError(f"{cfg.filename}: train_cfg has neither max_iters nor max_epochs.")
+    return length
+
+
+def set_length(cfg: Config, length: int) -> None:
+    """Train for another time; warm-up and decay keep their shares of it, and the last checkpoint is kept.
+
+    Args:
+        cfg (Config): Config of training, changed in place.
+        length (int): In the unit of :func:`length_of`.
+    """
+    factor = length / length_of(cfg)
+    key = "max_iters" if cfg.train_cfg.get("max_iters") else "max_epochs"
+    cfg.train_cfg[key] = length
+    if "max_iters" in cfg and key == "max_iters":
+        cfg.max_iters = length
+    schedulers = cfg.get("param_scheduler") or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        for name, least in (("begin", 0), ("end", 2), ("T_max", 1)):
+            if name in scheduler:
+                scheduler[name] = max(least, round(scheduler[name] * factor))
+        if "end" in scheduler:
+            scheduler["end"] = max(scheduler["end"], scheduler.get("begin", 0) + 2)
+    hooks = cfg.get("default_hooks") or {}
+    checkpoint = {**(hooks.get("checkpoint") or dict(type="CheckpointHook"))}
+    checkpoint.update(interval=length, by_epoch=key == "max_epochs")
+    cfg.default_hooks = {**hooks, "checkpoint": checkpoint}
+
+
+def _make_run(
+    setting: Setting, base: Base, pretrain: Config | None, seed: int, work_dir: Path, known: dict[str, Run]
+) -> Run:
+    """The run of a setting, or the same that is known already; it is added to those known."""
+    needs = None
+    if pretrain is not None:
+        pretrain = copy.deepcopy(pretrain)
+        pretrain.randomness = dict(seed=seed)
+        if setting.needs_classifier:
+            needs = _classifier(base, work_dir, known)
+            weights = str(needs.folder / FOLDERS["finetune"] / f"iter_{CLASSIFIER_LENGTH * base.finetune_steps}.pth")
+            _replace(pretrain._cfg_dict, CLASSIFIER, weights)
+    finetune = copy.deepcopy(base.finetune)
+    if base.digits_root is not None:
+        _use_labels(finetune, base, seed)
+    _evaluate_once(finetune, base.finetune_steps)
+    seconds = _estimate(base, base.steps * setting.length, base.finetune_steps)
+    return _add(Run(setting.name, base.kind, seed, pretrain, finetune, base.metric, work_dir, seconds), known, needs)
+
+
+def _classifier(base: Base, work_dir: Path, known: dict[str, Run]) -> Run:
+    """The run that trains the classifier of images whose features and classes are predicted; one for all seeds."""
+    task = TASKS["digit"]
+    finetune = load_demo_config(task.finetune_config, work_dir, base.digits_root)
+    finetune.train_dataloader.dataset.ann_file = "annotations/image_train.txt"
+    steps = CLASSIFIER_LENGTH * base.finetune_steps
+    _evaluate_once(finetune, steps)
+    finetune.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=steps)
+    seconds = LENGTHS["image"].rest_seconds + steps * LENGTHS["image"].step_seconds[1]
+    return _add(Run("classifier", "image", 0, None, finetune, task.metric, work_dir, seconds), known, None)
+
+
+def _add(run: Run, known: dict[str, Run], needs: Run | None) -> Run:
+    """Give a run its folder, unless there is the same one."""
+    configs = [None if cfg is None else _comparable(cfg) for cfg in (run.pretrain, run.finetune)]
+    text = json.dumps([VERSION, configs, run.seed, run.metric], sort_keys=True, default=str)
+    key = hashlib.sha256(text.encode()).hexdigest()[:10]
+    if key not in known:
+        # without the setting's name: studies that share a run give it different ones
+        run.folder = (run.folder / "runs" / f"{run.kind}_{key}_seed{run.seed}").resolve()
+        run.needs = needs and needs.folder
+        known[key] = run
+    return known[key]
+
+
+def _comparable(cfg: Config) -> dict:
+    """A config without what differs each time it is read."""
+    return {k: v for k, v in cfg.to_dict().items() if k not in ("work_dir", "experiment_name")}
+
+
+def _use_labels(finetune: Config, base: Base, seed: int) -> None:
+    """The labelled samples of a seed; there are as many subsets as the demo has seeds, further seeds reuse them."""
+    dataset = finetune.train_dataloader.dataset
+    task = TASKS["digit" if base.kind == "image" else "motion"]
+    labelled = task.annotation_file(SEEDS[seed % len(SEEDS)])
+    dataset.ann_file = labelled if "data_root" in dataset else f"{base.digits_root}/{labelled}"
+
+
+def _evaluate_once(finetune: Config, steps: int) -> None:
+    """Fine-tune for so many steps, without validation and without a checkpoint; the test is at the end."""
+    set_length(finetune, steps)
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        finetune[key] = None
+    finetune.train_cfg.pop("val_interval", None)
+    finetune.train_cfg.pop("val_begin", None)
+    finetune.default_hooks.checkpoint = None
+    _cache_test_reading(finetune)
+
+
+def _cache_test_reading(finetune: Config) -> None:
+    """Where training keeps what it has read in memory, let the test do so too: the next run reads it from there."""
+    train, test = (finetune[key].dataset for key in ("train_dataloader", "test_dataloader"))
+    first = (train.get("pipeline") or [{}])[0]
+    if not str(first.get("type", "")).endswith("Cached"):
+        return
+    read = list(first["transforms"])
+    if list(test.pipeline[: len(read)]) == read:
+        test.pipeline = [copy.deepcopy(first), *test.pipeline[len(read) :]]
+
+
+def _replace(node: dict | list, old: str, new: str) -> None:
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if value == old:
+            node[key] = new
+        elif isinstance(value, dict | list):
+            _replace(value, old, new)
+
+
+def _estimate(base: Base, steps: float, finetune_steps: int) -> float:
+    """Seconds of a run of the demo's models on one core, or the number of steps of other models."""
+    if base.digits_root is None:
+        return steps + finetune_steps
+    length = LENGTHS[base.kind]
+    return length.rest_seconds + steps * length.step_seconds[0] + finetune_steps * length.step_seconds[1]
+
+
+def write_run(run: Run) -> None:
+    """Write what the process needs that does the run: its configs, to be used by hand too, and ``run.json``."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for name, cfg in (("pretrain", run.pretrain), ("finetune", run.finetune)):
+        if cfg is not None:
+            cfg = copy.deepcopy(cfg)
+            cfg.work_dir = str(run.folder / FOLDERS[name])
+            cfg.pop("experiment_name", None)
+            cfg.dump(run.folder / f"{name}.py")
+    write_json(run.folder / "run.json", dict(title=run.title, seed=run.seed, metric=run.metric))
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def choose(names: Sequence[str]) -> list[Study]:
+    """Studies by name, "all" for all of them."""
+    return list(STUDIES.values()) if "all" in names else [STUDIES[name] for name in STUDIES if name in names]
+
+
+__all__ = [
+    "METRICS",
+    "RESULT",
+    "SCRATCH",
+    "Base",
+    "Plan",
+    "Run",
+    "choose",
+    "config_base",
+    "demo_base",
+    "describe_seconds",
+    "plan_runs",
+    "write_run",
+]

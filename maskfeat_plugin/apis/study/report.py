@@ -1,0 +1,249 @@
+"""What came out of a study: a CSV file, a page, tables in Markdown."""
+
+import csv
+import io
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskfeat_plugin.apis.demo.report import environment
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.visualization import Spread, Table, write_report
+
+from .plan import Plan, Run
+from .settings import STUDIES, Setting
+
+COLUMNS = (
+    "study",
+    "kind",
+    "setting",
+    "seed",
+    "metric",
+    "score",
+    "knn",
+    "loss",
+    "baseline",
+    "steps",
+    "step_ms",
+    "seconds",
+    "run",
+)
+BEGIN, END = "<!-- tools/ablate.py begin -->", "<!-- tools/ablate.py end -->"
+KINDS = {"image": "images", "video": "clips"}
+
+
+def rows_of(plan: Plan) -> list[dict]:
+    """A row for each run that has a result, for each table that it is in.
+
+    Args:
+        plan (Plan): The plan.
+
+    Returns:
+        list[dict]: With the keys ``COLUMNS``.
+    """
+    rows = []
+    for (study, kind), cells in plan.cells.items():
+        for setting, runs in cells.items():
+            for run in runs:
+                result = run.result
+                if result is None:
+                    continue
+                step = result["step_seconds"]
+                rows.append(
+                    dict(
+                        study=study,
+                        kind=kind,
+                        setting=setting.name,
+                        seed=run.seed,
+                        step_ms=None if step is None else 1e3 * step,
+                        run=run.folder.name,
+                        **{k: result[k] for k in ("metric", "score", "knn", "loss", "baseline", "steps", "seconds")},
+                    )
+                )
+    return rows
+
+
+def write_csv(plan: Plan, path: Path) -> Path:
+    """Write one row a run.
+
+    Args:
+        plan (Plan): The plan.
+        path (Path): The file.
+
+    Returns:
+        Path: The file.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows_of(plan):
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return _write(path, text.getvalue())
+
+
+def tables_of(plan: Plan) -> list[Table]:
+    """A table for each study and kind of data.
+
+    Args:
+        plan (Plan): The plan.
+
+    Returns:
+        list[Table]: Mean and standard deviation over the seeds, and the difference from the base in points.
+    """
+    tables = []
+    for (study, kind), cells in plan.cells.items():
+        done = {setting: _results(runs) for setting, runs in cells.items()}
+        metrics = {r["metric"] for results in done.values() for r in results}
+        base = next((done[s] for s in cells if _is_base(s)), [])
+        rows = []
+        for setting, results in done.items():
+            scores = [r["score"] for r in results]
+            neighbours = [r["knn"] for r in results if r["knn"] is not None]
+            difference = ""
+            if scores and base and not _is_base(setting):
+                difference = f"{statistics.mean(scores) - statistics.mean(r['score'] for r in base):+.1f}"
+            steps = [r["step_seconds"] for r in results if r["step_seconds"] is not None]
+            rows.append(
+                [
+                    setting.name,
+                    setting.description,
+                    _spread(scores),
+                    difference,
+                    _spread(neighbours),
+                    _relative_loss(results),
+                    f"{1e3 * statistics.median(steps):.0f}" if steps else "",
+                    f"{len(scores)}",
+                ]
+            )
+        names = " or ".join(sorted(metrics)) or "score"
+        columns = ["setting", "what it is", names, "against the base", "k-NN", "loss / baseline", "step, ms", "runs"]
+        tables.append(Table(f"{STUDIES[study].title}: {KINDS[kind]}", columns, rows, caption=STUDIES[study].text))
+    return tables
+
+
+def charts_of(plan: Plan) -> list[Spread]:
+    """A chart for each study and kind of data, of the settings that have results.
+
+    Args:
+        plan (Plan): The plan.
+
+    Returns:
+        list[Spread]: The scores of every run.
+    """
+    charts = []
+    for (study, kind), cells in plan.cells.items():
+        done = {setting: _results(runs) for setting, runs in cells.items()}
+        groups = {setting.name: [r["score"] for r in results] for setting, results in done.items() if results}
+        if groups:
+            reference = next((s.name for s in cells if _is_base(s) and s.name in groups), None)
+            metric = next(r["metric"] for results in done.values() for r in results)
+            caption = "Dot and bar: mean and standard deviation over the seeds; strokes: each run. Dashed: the base."
+            charts.append(Spread(f"{STUDIES[study].title}: {KINDS[kind]}", metric, groups, reference, caption))
+    return charts
+
+
+def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
+    """Write the page with all tables and charts.
+
+    Args:
+        plan (Plan): The plan.
+        path (Path): The file.
+        intro (str): How the runs were made.
+        seconds (float): How long they took.
+
+    Returns:
+        Path: The file.
+    """
+    return write_report(
+        path,
+        title="MaskFeat: what matters",
+        intro=intro,
+        tables=tables_of(plan),
+        curves=charts_of(plan),
+        environment=environment(seconds),
+        notes=[NOTE, *plan.left_out],
+    )
+
+
+NOTE = (
+    "Score: of the test data, after fine-tuning with the same budget; mean ± standard deviation over the seeds. A seed "
+    "chooses all that is random, the labelled samples of MovingDigits too. k-NN: of the features that fine-tuning "
+    "starts from. Loss / baseline: the last loss of pre-training over that of predicting the mean target. Step: the "
+    "median of a step of pre-training, reading included, with the other processes of the study running."
+)
+
+
+def markdown(plan: Plan, intro: str) -> str:
+    """All tables in Markdown.
+
+    Args:
+        plan (Plan): The plan.
+        intro (str): How the runs were made.
+
+    Returns:
+        str: The text.
+    """
+    parts = [intro, NOTE]
+    for table in tables_of(plan):
+        lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+        text = "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+        parts.append(f"### {table.title}\n\n{table.caption}\n\n{text}")
+    return "\n\n".join([*parts, *plan.left_out])
+
+
+def put_into_page(path: Path, text: str) -> None:
+    """Put a text between the two marks of a page, in the place of what is there.
+
+    Args:
+        path (Path): A page in Markdown.
+        text (str): The text.
+
+    Raises:
+        ConfigError: If the page or a mark is missing.
+    """
+    page = check_page(path)
+    head, _, rest = page.partition(BEGIN)
+    tail = rest.partition(END)[2]
+    _write(path, f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+
+
+def check_page(path: Path) -> str:
+    """The text of a page that has the two marks.
+
+    Raises:
+        ConfigError: If the page or a mark is missing.
+    """
+    page = path.read_text() if path.is_file() else ""
+    if not 0 <= page.find(BEGIN) < page.find(END):
+        raise ConfigError(f"--docs {path}: the file has to have the lines {BEGIN} and {END}; the tables go between.")
+    return page
+
+
+def _results(runs: Sequence[Run]) -> list[dict]:
+    return [result for run in runs if (result := run.result) is not None]
+
+
+def _is_base(setting: Setting) -> bool:
+    return setting.name.endswith("(base)")
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    if len(values) > 1:
+        return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    return f"{values[0]:.1f}" if values else ""
+
+
+def _relative_loss(results: Sequence[dict]) -> str:
+    """The loss as a share of that of predicting the mean."""
+    shares = [r["loss"] / r["baseline"] for r in results if r["loss"] is not None and r["baseline"]]
+    return f"{statistics.mean(shares):.2f}" if shares else ""
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.write_text(text)
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,214 @@
+"""Doing the runs of a plan, several processes side by side."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .plan import RESULT, Run, describe_seconds, write_run
+from .run import LOG
+
+# The process that does runs; `maskfeat_plugin.apis.study.run.serve` has the protocol.
+COMMAND = [sys.executable, "-W", "ignore", "-c", "from maskfeat_plugin.apis.study.run import serve; serve()"]
+TAIL = 8
+
+
+@dataclass
+class Failure:
+    """A run that failed.
+
+    Args:
+        run (Run): The run.
+        lines (list[str]): The last lines of its log.
+    """
+
+    run: Run
+    lines: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.run.title} failed, see {self.run.folder / LOG}:\n" + "\n".join(f"    {x}" for x in self.lines)
+
+
+def default_workers() -> int:
+    """A process a GPU, or a core where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def do_runs(runs: Sequence[Run], workers: int, say: Callable[[str], None], interval: float = 60.0) -> list[Failure]:
+    """Do the runs that have no result yet; an interruption ends the processes.
+
+    Args:
+        runs (Sequence[Run]): In the order in which to start them.
+        workers (int): Processes.
+        say (Callable[[str], None]): Takes lines of progress.
+        interval (float): Seconds between lines of a run. Defaults to 60.
+
+    Returns:
+        list[Failure]: Those that failed; the others have a ``result.json``.
+    """
+    todo = [run for run in runs if not (run.folder / RESULT).is_file()]
+    if len(todo) < len(runs):
+        say(f"{len(runs) - len(todo)} of {len(runs)} runs are there already")
+    schedule = _Schedule(todo, len(runs), workers, say, interval)
+    threads = [threading.Thread(target=schedule.work, args=(i,), daemon=True) for i in range(min(workers, len(todo)))]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.1)
+    finally:
+        schedule.stop()
+        for thread in threads:
+            thread.join()
+    return schedule.failures
+
+
+class _Schedule:
+    """Runs that wait, that are being done, and that are over; one thread a process works on it."""
+
+    def __init__(
+        self, todo: Sequence[Run], total: int, workers: int, say: Callable[[str], None], interval: float
+    ) -> None:
+        self.waiting = list(todo)
+        self.active: list[Run] = []
+        self.done: list[Run] = []
+        self.failures: list[Failure] = []
+        self.total, self.workers, self.interval = total, workers, interval
+        self.before = total - len(todo)
+        self.say = say
+        self.start = time.monotonic()
+        self.stopped = False
+        self.processes: dict[int, subprocess.Popen] = {}
+        self.change = threading.Condition()
+
+    def work(self, index: int) -> None:
+        """Give runs to a process, until there are none."""
+        while (run := self._take()) is not None:
+            ok = self._do(index, run)
+            with self.change:
+                self.active.remove(run)
+                if self.stopped:
+                    return
+                self._end(run, ok)
+                self.change.notify_all()
+        if index in self.processes:
+            self.processes[index].stdin.close()
+            self.processes[index].wait()
+
+    def stop(self) -> None:
+        """End the processes."""
+        with self.change:
+            self.stopped = True
+            self.waiting.clear()
+            self.change.notify_all()
+            running = [process for process in self.processes.values() if process.poll() is None]
+        for process in running:
+            process.terminate()
+
+    def _take(self) -> Run | None:
+        """The next run whose need is there, waiting for it if it is being done."""
+        with self.change:
+            while self.waiting:
+                for run in self.waiting:
+                    if run.needs is None or (run.needs / RESULT).is_file():
+                        self.waiting.remove(run)
+                        self.active.append(run)
+                        return run
+                if not self.active:  # what they need has failed
+                    for run in self.waiting:
+                        self.failures.append(Failure(run, [f"it needs {run.needs}, which has failed"]))
+                        self.say(str(self.failures[-1]))
+                    self.waiting.clear()
+                    self.change.notify_all()
+                    break
+                self.change.wait()
+        return None
+
+    def _do(self, index: int, run: Run) -> bool:
+        """Let the process of this thread do a run, a new process if the last one has ended."""
+        with self.change:
+            if self.stopped:
+                return False
+            process = self.processes.get(index)
+            if process is None or process.poll() is not None:
+                process = self.processes[index] = _start(index, self.workers)
+        write_run(run)
+        try:
+            process.stdin.write(f"{run.folder}\n")
+            process.stdin.flush()
+            last = time.monotonic()
+            for line in process.stdout:
+                answer = json.loads(line)
+                if "say" not in answer:
+                    return "done" in answer
+                if time.monotonic() - last >= self.interval:
+                    last = time.monotonic()
+                    self.say(answer["say"])
+        except BrokenPipeError:
+            pass
+        process.wait()
+        if not self.stopped:
+            with (run.folder / LOG).open("a") as log:
+                log.write(f"the process ended with status {process.returncode}\n")
+        return False
+
+    def _end(self, run: Run, ok: bool) -> None:
+        """Note a run that is over and say where the study stands."""
+        if ok:
+            self.done.append(run)
+        else:
+            self.failures.append(Failure(run, _tail(run.folder / LOG)))
+            self.say(str(self.failures[-1]))
+        left = self.waiting + self.active
+        seconds = time.monotonic() - self.start
+        # the share of the planned work that is over; runs that are being done count as half done
+        half = _work(self.active) / 2
+        over = _work(self.done) + _work(failure.run for failure in self.failures) + half
+        remaining = _work(self.waiting) + half
+        text = f"{self.before + len(self.done)} of {self.total} runs done"
+        if self.failures:
+            text += f", {len(self.failures)} failed"
+        if left:
+            text += f", about {describe_seconds(seconds * remaining / over)} left"
+        result = run.result if ok else None
+        if result:
+            text += f" ({run.title}: {result['metric']} {result['score']:.1f}, {describe_seconds(result['seconds'])})"
+        self.say(text)
+
+
+def _work(runs: Iterable[Run]) -> float:
+    return sum(run.seconds for run in runs)
+
+
+def _start(index: int, workers: int) -> subprocess.Popen:
+    """A process that does runs, on its share of the cores or on its GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // workers))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    if torch.cuda.is_available():
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
+        environment["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+    return subprocess.Popen(
+        COMMAND,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        bufsize=1,
+    )
+
+
+def _tail(path: Path) -> list[str]:
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return [line for line in lines if line.strip()][-TAIL:]

@@ -1,0 +1,323 @@
+"""The studies: what is varied, as changes of a pre-training config."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from maskfeat_plugin.apis.demo.tasks import ROOT
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.apis.step_benchmark import mask_generator
+
+CONFIGS = ROOT / "configs"
+IMAGE, VIDEO = "image", "video"
+# Raised whenever the same settings give other results; results of another version are not taken for these.
+VERSION = 1
+# Stands for the weights of the classifier that the study trains, until it is known where they are.
+CLASSIFIER = "{classifier}"
+
+Change = Callable[[Config], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to pre-train.
+
+    Args:
+        name (str): Name in the tables.
+        description (str): What it is.
+        changes (tuple[Change, ...]): What is changed of the base config, in this order.
+        length (float): Steps of pre-training as a multiple of the base's; 0 for none. Defaults to 1.
+        digits_only (bool): Whether it needs something that there is of MovingDigits alone. Defaults to False.
+        needs_classifier (bool): Whether it needs the classifier that the study trains. Defaults to False.
+    """
+
+    name: str
+    description: str
+    changes: tuple[Change, ...] = ()
+    length: float = 1.0
+    digits_only: bool = False
+    needs_classifier: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings to compare.
+
+    Args:
+        name (str): Name on the command line.
+        title (str): Heading.
+        text (str): What is compared, and what to know to read it.
+        settings (dict[str, tuple[Setting, ...]]): By what is pre-trained on, "image" or "video".
+    """
+
+    name: str
+    title: str
+    text: str
+    settings: dict[str, tuple[Setting, ...]]
+
+
+def target_of(pattern: str) -> Change:
+    """Target generator and head of another config; the neck stays and is fitted afterwards.
+
+    Args:
+        pattern (str): Config file, relative ones from ``configs``; ``{model}`` stands for "vit" or "mvit".
+
+    Returns:
+        Change: The change.
+    """
+
+    def change(cfg: Config) -> None:
+        model = {IMAGE: "vit", VIDEO: "mvit"}[kind_of(cfg)]
+        path = CONFIGS / pattern.replace("{model}", model)
+        if not path.is_file():
+            raise ConfigError(f"the config file {path} does not exist.")
+        other = Config.fromfile(path).model
+        target = copy.deepcopy(other.target_generator)
+        if "hog" in target.get("targets", {}):  # as the base's, whose cells fit its tokens
+            target.targets.hog = copy.deepcopy(cfg.model.target_generator)
+        cfg.model.target_generator = target
+        cfg.model.head = copy.deepcopy(other.head)
+
+    return change
+
+
+def weights_of_target(**init_cfg: object) -> Change:
+    """Other weights of the teacher or the classifier that gives the target."""
+
+    def change(cfg: Config) -> None:
+        generator = cfg.model.target_generator
+        network = generator.teacher if "teacher" in generator else generator.classifier
+        network.init_cfg = dict(init_cfg)
+
+    return change
+
+
+def layer_of_teacher(index: int, layers: int = 4) -> Change:
+    """The output of one layer of the teacher, layer-normalised so that layers compare."""
+
+    def change(cfg: Config) -> None:
+        cfg.model.target_generator.teacher.out_indices = list(range(layers))
+        cfg.model.target_generator.update(layer=index, norm="layer")
+        cfg.model.head.loss.kind = "mse"
+
+    return change
+
+
+def hog(cell_scale: float = 1.0, **options: object) -> Change:
+    """Options of :class:`HOGGenerator`; ``cell_scale`` multiplies the base's side of a cell."""
+
+    def change(cfg: Config) -> None:
+        generator = cfg.model.target_generator
+        if not generator.type.endswith("HOGGenerator"):
+            raise ConfigError(f"model.target_generator.type={generator.type!r}: it has to be maskfeat.HOGGenerator.")
+        generator.update(cell_size=int(generator.get("cell_size", 8) * cell_scale), **options)
+
+    return change
+
+
+def masks(kind: str) -> Change:
+    """Another mask generator of the same grid and ratio."""
+
+    def change(cfg: Config) -> None:
+        mask = _find_masks(cfg)
+        kept = {k: mask[k] for k in ("token_grid", "window_size", "mask_ratio", "seed") if k in mask}
+        mask.clear()
+        mask.update(type=f"maskfeat.{kind}MaskGenerator", **kept)
+
+    return change
+
+
+def mask_ratio(ratio: float) -> Change:
+    """Another share of hidden tokens."""
+
+    def change(cfg: Config) -> None:
+        _find_masks(cfg).mask_ratio = ratio
+
+    return change
+
+
+def kind_of(cfg: Config) -> str:
+    """Whether a config pre-trains on images or on clips.
+
+    Args:
+        cfg (Config): Config of pre-training.
+
+    Returns:
+        str: "image" or "video".
+
+    Raises:
+        ConfigError: If it has no mask generator, which is what tells.
+    """
+    return VIDEO if len(mask_generator(cfg)["token_grid"]) == 3 else IMAGE
+
+
+def _find_masks(cfg: Config) -> dict:
+    """The config of the mask generator itself, to be changed."""
+    mask_generator(cfg)
+    return next(t for t in cfg.train_dataloader.dataset.pipeline if "token_grid" in t)
+
+
+BASE = Setting("HOG (base)", "the base config")
+SCRATCH = Setting("from scratch", "no pre-training", length=0.0)
+_PIXEL = Setting("pixels", "normalised pixels", (target_of("targets/maskfeat-pixel_{model}-tiny_moving-digits.py"),))
+_BOTH = Setting(
+    "pixels + HOG", "half the weight each", (target_of("targets/maskfeat-pixel-hog_{model}-tiny_moving-digits.py"),)
+)
+_TOKEN = Setting(
+    "tokens",
+    "discrete tokens of a tokenizer with random weights, in the place of DALL-E's",
+    (target_of("targets/maskfeat-token_{model}-tiny_moving-digits.py"),),
+)
+_TEACHER = "mixing/maskfeat_{model}-tiny_teacher_moving-digits.py"
+_DEEP = Setting(
+    "features, unsupervised",
+    "of a frozen ViT: the demo's shipped MaskFeat weights, themselves trained for 6000 steps to predict HOG",
+    (target_of(_TEACHER),),
+    digits_only=True,
+)
+# the classifier's norm after mean pooling becomes that of every token
+_NORM = [(r"^backbone\.ln2\.", "backbone.ln1.")]
+_SUPERVISED = Setting(
+    "features, supervised",
+    "of a frozen ViT that the study trains to classify, with the labels of the whole training split",
+    (
+        target_of(_TEACHER),
+        weights_of_target(type="Pretrained", checkpoint=CLASSIFIER, prefix="backbone.", revise_keys=_NORM),
+    ),
+    digits_only=True,
+    needs_classifier=True,
+)
+_SELF = Setting(
+    "features, its own past",
+    "the moving average of the model itself",
+    (target_of("targets/maskfeat-self-teacher_{model}-tiny_moving-digits.py"),),
+)
+_PSEUDO = Setting(
+    "pseudo-labels",
+    "classes of each token by the classifier that the supervised features are of",
+    (
+        target_of("targets/maskfeat-pseudo-label_{model}-tiny_moving-digits.py"),
+        weights_of_target(type="Pretrained", checkpoint=CLASSIFIER, revise_keys=_NORM),
+    ),
+    digits_only=True,
+    needs_classifier=True,
+)
+_RATIOS = tuple(Setting(f"{r:.0%} hidden", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            "targets",
+            "What is predicted",
+            "The target of pre-training, all else equal.",
+            {
+                IMAGE: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SUPERVISED, _SELF, _PSEUDO),
+                VIDEO: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SELF),
+            },
+        ),
+        Study(
+            "hog",
+            "Which HOG",
+            "Options of HOG, one at a time.",
+            {
+                IMAGE: (
+                    BASE,
+                    Setting("no normalisation", "norm='none'", (hog(norm="none"),)),
+                    Setting("L1", "norm='l1'", (hog(norm="l1"),)),
+                    Setting("L2, clipped", "norm='l2-hys'", (hog(norm="l2-hys"),)),
+                    Setting("blocks of 2 x 2 cells", "block_size=2", (hog(block_size=2),)),
+                    Setting("6 bins", "nbins=6", (hog(nbins=6),)),
+                    Setting("signed, 18 bins", "signed=True, nbins=18", (hog(signed=True, nbins=18),)),
+                    Setting("cells of half the side", "cell_size, halved", (hog(cell_scale=0.5),)),
+                    Setting("cells of twice the side", "cell_size, doubled", (hog(cell_scale=2.0),)),
+                    Setting("gray", "color_space='gray'", (hog(color_space="gray"),)),
+                    Setting("central differences", "gradient='central'", (hog(gradient="central"),)),
+                )
+            },
+        ),
+        Study(
+            "masks",
+            "Which tokens are hidden",
+            "The kind of mask at the same ratio, as near as whole blocks allow: a frame mask hides whole time steps.",
+            {
+                IMAGE: (
+                    Setting("blocks (base)", "the base config"),
+                    Setting("random", "each token on its own", (masks("Random"),)),
+                ),
+                VIDEO: (
+                    Setting("cubes (base)", "the base config"),
+                    Setting("tubes", "a block, the same at all times", (masks("Tube"),)),
+                    Setting("frames", "whole time steps", (masks("Frame"),)),
+                    Setting("random", "each token on its own", (masks("Random"),)),
+                ),
+            },
+        ),
+        Study(
+            "ratios",
+            "How many tokens are hidden",
+            "The share of hidden tokens; the base's is 40 %.",
+            {
+                kind: (_RATIOS[0], Setting("40% hidden (base)", "the base config"), *_RATIOS[1:])
+                for kind in (IMAGE, VIDEO)
+            },
+        ),
+        Study(
+            "schedule",
+            "How long",
+            "Steps of pre-training, as a multiple of the base's; each has its own cosine schedule.",
+            {
+                IMAGE: (
+                    SCRATCH,
+                    Setting("1/4 of the steps", "", length=0.25),
+                    Setting("1/2 of the steps", "", length=0.5),
+                    Setting("all steps (base)", "the base config"),
+                    Setting("2 x the steps", "", length=2.0),
+                )
+            },
+        ),
+        Study(
+            "depth",
+            "Which layer of a teacher",
+            "The layer of a frozen ViT of four layers (the demo's shipped MaskFeat weights) whose layer-normalised "
+            "output is predicted.",
+            {
+                IMAGE: (
+                    BASE,
+                    *(
+                        Setting(
+                            f"layer {i + 1} of 4",
+                            f"layer={i}, norm='layer'",
+                            (target_of(_TEACHER), layer_of_teacher(i)),
+                            digits_only=True,
+                        )
+                        for i in range(4)
+                    ),
+                )
+            },
+        ),
+    )
+}
+
+
+def own_target(text: str) -> Setting:
+    """A setting from the command line.
+
+    Args:
+        text (str): ``NAME=CONFIG``: the target generator and the head of that pre-training config.
+
+    Returns:
+        Setting: To be added to the study of targets.
+
+    Raises:
+        ConfigError: If the text is not of this form, or there is no such file.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise ConfigError(f"--target {text}: give NAME=CONFIG, a name and the pre-training config whose target it is.")
+    if not Path(path).is_file():
+        raise ConfigError(f"--target {text}: the config file {path} does not exist.")
+    return Setting(name, f"the target of {path}", (target_of(str(Path(path).resolve())),))

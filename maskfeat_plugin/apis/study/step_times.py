@@ -1,0 +1,56 @@
+"""How long a training step of each target is, against HOG's."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from maskfeat_plugin.apis.benchmark import measure
+from maskfeat_plugin.apis.step_benchmark import compare_steps
+
+from .plan import without_weights
+from .settings import CONFIGS
+
+TARGETS = ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_moving-digits.py")
+
+
+def step_times(
+    repeats: int, device: torch.device, mask_ratio: float = 0.4, batch_size: int | None = None
+) -> Iterator[tuple[str, float, float]]:
+    """Time the steps of all targets of the small models against HOG's, in turn, so that a busy machine slows both.
+
+    Weights of teachers are not read, which changes no time.
+
+    Args:
+        repeats (int): Steps of each, the median counts.
+        device (torch.device): Where they run.
+        mask_ratio (float): Share of the tokens to hide. Defaults to 0.4.
+        batch_size (int, optional): Samples of a step. Defaults to None, the config's.
+
+    Yields:
+        tuple[str, float, float]: Name of the config, seconds of its step, seconds of HOG's.
+    """
+    for path in sorted(path for pattern in TARGETS for path in CONFIGS.glob(pattern)):
+        kind = "mvit" if "_mvit-" in path.name else "vit"
+        base = Config.fromfile(CONFIGS / "demo" / f"maskfeat_{kind}-tiny_moving-digits.py")
+        cfg = Config.fromfile(path)
+        cfg.model = without_weights(copy.deepcopy(cfg.model.to_dict()))
+        samples = batch_size or base.train_dataloader.batch_size
+        comparison = compare_steps(cfg, base, mask_ratio, samples, device)
+        yield path.stem, *measure(comparison, repeats, device)
+
+
+def format_step_times(rows: list[tuple[str, float, float]]) -> str:
+    """The times as a Markdown table.
+
+    Args:
+        rows (list[tuple[str, float, float]]): As :func:`step_times` gives them.
+
+    Returns:
+        str: The table.
+    """
+    lines = ["| config | step, ms | HOG's step, ms | times as long |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {Path(n).stem} | {1e3 * a:.0f} | {1e3 * b:.0f} | {a / b:.2f} |" for n, a, b in rows]
+    return "\n".join(lines)

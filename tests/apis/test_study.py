@@ -1,0 +1,382 @@
+"""Studies: every setting is a config that trains, runs are real only short, and what comes out is computed right."""
+
+import csv
+import dataclasses
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.apis.study import (
+    STUDIES,
+    choose,
+    config_base,
+    demo_base,
+    do_run,
+    do_runs,
+    format_step_times,
+    markdown,
+    own_target,
+    plan_runs,
+    put_into_page,
+    step_times,
+    write_csv,
+    write_page,
+)
+from maskfeat_plugin.apis.study import settings as study_settings
+from maskfeat_plugin.apis.study.plan import CLASSIFIER_LENGTH, resolve, set_length, write_run
+from maskfeat_plugin.apis.study.report import BEGIN, END
+from maskfeat_plugin.apis.study.run import KeptReading, choose_metric
+from maskfeat_plugin.apis.study.settings import BASE, SCRATCH, Setting, Study
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = {"train_dataloader.batch_size": 4}
+DEMO = {"image": "demo/maskfeat_vit-tiny_moving-digits.py", "video": "demo/maskfeat_mvit-tiny_moving-digits.py"}
+MODEL = {"image": "vit", "video": "mvit"}
+
+
+@pytest.fixture(scope="module")
+def bases(digits):
+    root = digits / "data" / "moving_digits"
+    return {kind: demo_base(kind, 2, 2, TINY, root) for kind in ("image", "video")}
+
+
+def every_setting():
+    return [
+        pytest.param(kind, setting, id=f"{study.name}-{kind}-{setting.name}")
+        for study in STUDIES.values()
+        for kind, settings in study.settings.items()
+        for setting in settings
+        if setting.length
+    ]
+
+
+@pytest.mark.parametrize("kind, setting", every_setting())
+def test_every_setting_builds_its_config(kind, setting, bases):
+    base = bases[kind]
+    cfg = resolve(setting, base)
+    assert cfg.train_cfg.max_iters == max(1, round(2 * setting.length))
+    same = dataclasses.replace(base, steps=cfg.train_cfg.max_iters)
+    changed = cfg.to_dict() != resolve(BASE, same).to_dict()
+    assert changed == bool(setting.changes)
+
+
+@pytest.mark.parametrize("kind", DEMO)
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("pixels", "targets/maskfeat-pixel_{model}-tiny_moving-digits.py"),
+        ("pixels + HOG", "targets/maskfeat-pixel-hog_{model}-tiny_moving-digits.py"),
+        ("tokens", "targets/maskfeat-token_{model}-tiny_moving-digits.py"),
+        ("features, unsupervised", "mixing/maskfeat_{model}-tiny_teacher_moving-digits.py"),
+        ("features, its own past", "targets/maskfeat-self-teacher_{model}-tiny_moving-digits.py"),
+    ],
+)
+def test_a_target_is_that_of_its_config(kind, name, file, bases):
+    setting = next(s for s in STUDIES["targets"].settings[kind] if s.name == name)
+    found = resolve(setting, bases[kind]).model.to_dict()
+    true = Config.fromfile(CONFIGS / file.format(model=MODEL[kind])).model.to_dict()
+    assert found == true  # the width of the neck was measured, that of the file was written by hand
+
+
+def test_a_schedule_keeps_its_shape():
+    cfg = Config.fromfile(CONFIGS / DEMO["image"])
+    set_length(cfg, 300)
+    warm_up, decay = cfg.param_scheduler
+    assert (cfg.train_cfg.max_iters, cfg.max_iters, cfg.default_hooks.checkpoint.interval) == (300, 300, 300)
+    assert (warm_up.end, decay.begin, decay.T_max) == (50, 50, 250)  # 200, 200 and 1000 of 1200
+    epochs = Config(dict(train_cfg=dict(max_epochs=100), param_scheduler=dict(T_max=80, begin=20)))
+    set_length(epochs, 10)
+    assert epochs.train_cfg.max_epochs == 10 and epochs.default_hooks.checkpoint.by_epoch
+    assert (epochs.param_scheduler.T_max, epochs.param_scheduler.begin) == (8, 2)
+
+
+def test_what_studies_share_is_run_once(bases, tmp_path):
+    plan = plan_runs(choose(["all"]), list(bases.values()), (0, 1), tmp_path)
+    assert not plan.left_out
+    folders = [run.folder for run in plan.runs]
+    assert len(set(folders)) == len(folders)
+    shared = [
+        {id(run) for setting, runs in cells.items() if setting.name.endswith("(base)") for run in runs}
+        for (study, kind), cells in plan.cells.items()
+        if kind == "image" and study != "targets"
+    ]
+    assert len(shared) == 5 and all(found == shared[0] and len(found) == 2 for found in shared)
+    asked = {id(run) for cells in plan.cells.values() for runs in cells.values() for run in runs}
+    classifiers = [run for run in plan.runs if id(run) not in asked]
+    assert [run.setting for run in classifiers] == ["classifier"] and plan.runs[0] is classifiers[0]
+    assert classifiers[0].finetune.train_cfg.max_iters == CLASSIFIER_LENGTH * 2
+    needy = {run.setting for run in plan.runs if run.needs}
+    assert needy == {"features, supervised", "pseudo-labels"}
+    assert all(run.needs == classifiers[0].folder for run in plan.runs if run.needs)
+    longer = plan_runs([STUDIES["masks"]], [dataclasses.replace(bases["image"], steps=3)], (0,), tmp_path)
+    assert not {run.folder for run in longer.runs} & set(folders)
+
+
+def test_seeds_differ_in_labels_and_randomness(bases, tmp_path):
+    study = Study("targets", "", "", {"image": (SCRATCH, BASE), "video": (BASE,)})
+    runs = plan_runs([study], list(bases.values()), (0, 1), tmp_path).runs
+    assert len(runs) == 6
+    for run in runs:
+        assert f"_1000_seed{run.seed}.txt" in run.finetune.train_dataloader.dataset.ann_file
+        assert run.pretrain is None or run.pretrain.randomness == dict(seed=run.seed)
+
+
+MINI = Study(
+    "masks",
+    "Which tokens are hidden",
+    "A study for the tests.",
+    {
+        "image": (
+            SCRATCH,
+            Setting("blocks (base)", "the base config"),
+            Setting("random", "each token on its own", (study_settings.masks("Random"),)),
+        ),
+        "video": (Setting("cubes (base)", "the base config"),),
+    },
+)
+
+
+def small_plan(bases, work_dir, kinds=("image",)):
+    return plan_runs([MINI], [bases[kind] for kind in kinds], (0,), work_dir)
+
+
+@pytest.mark.slow
+def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, tmp_path, monkeypatch):
+    """Beside runs that work, one raises, one needs that one, and the process of one dies, as if memory had run out."""
+    (tmp_path / "dies_here.py").write_text("import os\nos._exit(9)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def lacks_a_file(cfg):
+        cfg.train_dataloader.dataset.ann_file = "annotations/none.txt"
+
+    def dies(cfg):
+        cfg.custom_imports.imports = ["maskfeat_plugin", "dies_here"]
+
+    broken = (Setting("broken", "", (lacks_a_file,)), Setting("deadly", "", (dies,)))
+    study = dataclasses.replace(MINI, settings={**MINI.settings, "image": (*broken, *MINI.settings["image"])})
+    plan, lines = plan_runs([study], list(bases.values()), (0,), tmp_path), []
+    runs = {run.setting: run for run in plan.runs}
+    runs["random"].needs = runs["broken"].folder
+    failures = do_runs(plan.runs, 1, lines.append, interval=1e6)
+    assert [failure.run.setting for failure in failures] == ["broken", "deadly", "random"]
+    assert "annotations/none.txt" in str(failures[0]) and str(runs["broken"].folder / "log.txt") in str(failures[0])
+    assert "the process ended with status 9" in str(failures[1])
+    assert "it needs" in str(failures[2]) and not (runs["random"].folder / "log.txt").exists()
+
+    names = ("from scratch", "blocks (base)", "cubes (base)")
+    first = {name: runs[name].result for name in names}
+    assert all(0 <= r["score"] <= 100 and 0 <= r["knn"] <= 100 for r in first.values())
+    assert [r["steps"] for r in first.values()] == [0, 2, 2]
+    told = [line for line in lines if re.match(r"\d of 6 runs done", line)]
+    assert [line[0] for line in told] == list("00123") and "2 failed, about " in told[1] and " left" in told[3]
+
+    # a result that is lost is run again, alone, and is the same, in another process and without runs before it
+    lost = runs["blocks (base)"]
+    (lost.folder / "result.json").unlink()
+    (lost.folder / "pretraining.json").unlink()
+    kept = {name: (runs[name].folder / "result.json").stat().st_mtime_ns for name in names if name != lost.setting}
+    lines.clear()
+    assert do_runs([runs[name] for name in names], 1, lines.append, interval=1e6) == []
+    assert lines[0] == "2 of 3 runs are there already" and lines[1].startswith("3 of 3 runs done")
+    assert all((runs[name].folder / "result.json").stat().st_mtime_ns == time_ for name, time_ in kept.items())
+    for key in ("score", "knn", "loss", "baseline", "metric", "steps"):
+        assert lost.result[key] == first[lost.setting][key], key
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_after_pretraining_starts_with_finetuning(bases, tmp_path):
+    run = small_plan(bases, tmp_path).runs[1]
+    write_run(run)
+    lines = []
+    result = do_run(run.folder, lines.append)
+    assert any("pre-training" in line for line in lines)
+    (run.folder / "result.json").unlink()
+    lines.clear()
+    again = do_run(run.folder, lines.append, KeptReading())
+    assert lines and not any("pre-training" in line for line in lines)
+    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in result.items() if k != "seconds"}
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_the_processes(digits, tmp_path):
+    """A study is interrupted in the middle of a run; the run's process is gone, and the study can go on."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-W", "ignore", str(root / "tools" / "ablate.py"), "masks", "--kinds", "image"]
+    command += ["--seeds", "0", "--steps", "100000", "--finetune-steps", "2", "--workers", "1"]
+    command += ["--work-dir", str(tmp_path), "--data-root", str(digits / "data" / "moving_digits")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(3000):
+            if list(tmp_path.glob("runs/*/pretraining/*")) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+        children = listed.stdout.split()
+        assert children
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "the same command goes on from here" in errors
+    for _ in range(50):
+        alive = [c for c in children if Path(f"/proc/{c}").exists()]
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert not alive
+
+
+def write_results(plan, scores):
+    """Results as if the runs had been done: settings by name -> a score a seed."""
+    for cells in plan.cells.values():
+        for setting, runs in cells.items():
+            for run, score in zip(runs, scores.get(setting.name, ()), strict=False):
+                run.folder.mkdir(parents=True, exist_ok=True)
+                pretrained = setting.length > 0
+                result = dict(metric="accuracy/top1", score=score, knn=score / 2, seconds=60.0, steps=2 * pretrained)
+                result |= dict(loss=0.25, baseline=0.5, step_seconds=0.125) if pretrained else {}
+                keys = ("loss", "baseline", "step_seconds")
+                (run.folder / "result.json").write_text(json.dumps(dict.fromkeys(keys) | result))
+
+
+@pytest.fixture
+def done(bases, tmp_path):
+    plan = plan_runs([MINI], [bases["image"]], (0, 1, 2), tmp_path)
+    write_results(plan, {SCRATCH.name: [10.0, 12.0, 14.0], "blocks (base)": [20.0, 21.0, 25.0], "random": [30.0, 31.0]})
+    return plan
+
+
+def test_csv_has_a_row_for_each_run_that_is_done(done, tmp_path):
+    rows = list(csv.DictReader(write_csv(done, tmp_path / "new" / "study.csv").open()))
+    assert [(r["setting"], r["seed"], float(r["score"])) for r in rows] == [
+        ("from scratch", "0", 10.0),
+        ("from scratch", "1", 12.0),
+        ("from scratch", "2", 14.0),
+        ("blocks (base)", "0", 20.0),
+        ("blocks (base)", "1", 21.0),
+        ("blocks (base)", "2", 25.0),
+        ("random", "0", 30.0),
+        ("random", "1", 31.0),
+    ]
+    assert {(r["study"], r["kind"], r["metric"]) for r in rows} == {("masks", "image", "accuracy/top1")}
+    assert (rows[0]["step_ms"], rows[0]["loss"], rows[-1]["step_ms"], rows[-1]["loss"]) == ("", "", "125", "0.25")
+    assert all((tmp_path / "runs" / r["run"] / "result.json").is_file() for r in rows)
+
+
+def test_tables_give_mean_spread_and_difference(done, tmp_path):
+    text = markdown(done, "How it was done.")
+    cells = {row.split("|")[1].strip(): [c.strip() for c in row.split("|")] for row in text.splitlines() if "|" in row}
+    assert cells["from scratch"][3:9] == ["12.0 ± 2.0", "-10.0", "6.0 ± 1.0", "", "", "3"]
+    spread = statistics.stdev([20.0, 21.0, 25.0])
+    assert cells["blocks (base)"][3:9] == [f"22.0 ± {spread:.1f}", "", f"11.0 ± {spread / 2:.1f}", "0.50", "125", "3"]
+    assert cells["random"][3:5] == ["30.5 ± 0.7", "+8.5"] and cells["random"][8] == "2"
+    page = write_page(done, tmp_path / "study.html", "How it was done.", 60.0).read_text()
+    assert "12.0 ± 2.0" in page and "+8.5" in page and page.count("<svg") == 1 and "How it was done." in page
+    assert "prefers-color-scheme: dark" in page and not re.search(r"(src|href)=\"https?:", page)
+
+
+def test_tables_go_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for text in ("new | table", "newer"):
+        put_into_page(page, text)
+    assert page.read_text() == f"before\n{BEGIN}\n\nnewer\n\n{END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(ConfigError, match="--docs .*page.md"):
+        put_into_page(page, "new")
+    assert page.read_text() == "no marks"
+
+
+def test_accuracies_are_percentages():
+    assert choose_metric({"single-label/f1": 3.0, "accuracy/top1": 50.0}) == ("accuracy/top1", 50.0)
+    assert choose_metric({"acc/mean1": 0.5, "acc/top1": 0.25}) == ("acc/top1", 25.0)
+    assert choose_metric({"mAP": 0.5, "AP50": 0.7}, "AP50") == ("AP50", 0.7)
+    with pytest.raises(ValueError, match=r"none.*\['mAP'\]"):
+        choose_metric({"mAP": 0.5}, "none")
+
+
+@pytest.fixture
+def own_configs(digits, tmp_path, monkeypatch):
+    """Configs as a user has them, of images of 64 x 64 in tokens of 16 x 16, that know nothing of the demo's."""
+    monkeypatch.chdir(digits)
+    small = {"img_size": 64, "patch_size": 16}
+    for name, file in (("pretrain", DEMO["image"]), ("finetune", "demo/vit-tiny_moving-digits-class.py")):
+        cfg = Config.fromfile(CONFIGS / file)
+        cfg.model.backbone.update(small)
+        loaders = [cfg[key].dataset.pipeline for key in ("train_dataloader", "test_dataloader") if key in cfg]
+        for pipeline in loaders:
+            for transform in [t for step in pipeline for t in (step, *step.get("transforms", ()))]:
+                if transform.type == "Resize":
+                    transform.scale = (72, 72)
+                elif "crop_size" in transform:
+                    transform.crop_size = 64
+                elif "token_grid" in transform:
+                    transform.token_grid = (4, 4)
+        if name == "pretrain":
+            cfg.model.target_generator.cell_size = 8
+            cfg.train_dataloader.batch_size = 4
+        cfg.dump(tmp_path / f"{name}.py")
+    return [str(tmp_path / f"{name}.py") for name in ("pretrain", "finetune")]
+
+
+def test_own_configs_get_the_settings_that_apply(own_configs, tmp_path):
+    base = config_base(*own_configs, steps=2, finetune_steps=2)
+    target = own_target(f"mine={CONFIGS / DEMO['image']}")
+    plan = plan_runs([STUDIES["targets"], STUDIES["hog"], STUDIES["depth"]], [base], (0,), tmp_path, [target])
+    left_out = {line.split(", ", 2)[2].split(": left out")[0] for line in plan.left_out}
+    assert left_out == {
+        "features, unsupervised",
+        "features, supervised",
+        "pseudo-labels",
+        *(f"layer {i} of 4" for i in (1, 2, 3, 4)),
+    }
+    widths = {
+        setting.name: runs[0].pretrain.model.neck.get("out_channels")
+        for cells in plan.cells.values()
+        for setting, runs in cells.items()
+        if setting.length
+    }
+    assert widths["pixels"] == 3 * 16 * 16 and widths["HOG (base)"] == 108 and widths["mine"] == 3 * 9 * 4 * 4
+    assert widths["cells of half the side"] == 432 and widths["cells of twice the side"] == 27
+    assert widths["tokens"] == 64 and widths["features, its own past"] == 96
+
+
+def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
+    pretrain, finetune = own_configs
+    with pytest.raises(ConfigError, match="model.target_generator"):
+        config_base(finetune, finetune)
+    with pytest.raises(ConfigError, match="test_dataloader"):
+        config_base(pretrain, pretrain)
+    with pytest.raises(ConfigError, match="--target dino: give NAME=CONFIG"):
+        own_target("dino")
+    with pytest.raises(ConfigError, match="nowhere.py does not exist"):
+        own_target("dino=nowhere.py")
+    base = config_base(pretrain, finetune)
+    with pytest.raises(ConfigError, match="FrameMaskGenerator"):
+        resolve(Setting("frames", "", (study_settings.masks("Frame"),)), base)
+    with pytest.raises(ConfigError, match="cell_size=24"):
+        resolve(Setting("cells", "", (study_settings.hog(cell_scale=3.0),)), base)
+    pixels = next(s for s in STUDIES["targets"].settings["image"] if s.name == "pixels")
+    with pytest.raises(ConfigError, match="has to be maskfeat.HOGGenerator"):
+        resolve(Setting("both", "", (*pixels.changes, study_settings.hog(nbins=6))), base)
+    with pytest.raises(ConfigError, match="no setting applies"):
+        plan_runs([Study("clips", "", "", {"video": (BASE,)})], [base], (0,), tmp_path)
+
+
+@pytest.mark.slow
+def test_step_times_are_of_every_target():
+    rows = list(step_times(1, torch.device("cpu"), batch_size=2))
+    files = [*(CONFIGS / "targets").glob("*.py"), *(CONFIGS / "mixing").glob("*teacher*.py")]
+    assert {name for name, _, _ in rows} == {file.stem for file in files} and len(rows) > 12
+    assert all(ours > 0 and hog > 0 for _, ours, hog in rows)
+    assert format_step_times([("maskfeat-a", 0.3, 0.2)]).splitlines()[-1] == "| maskfeat-a | 300 | 200 | 1.50 |"

@@ -1,0 +1,234 @@
+"""Which target, which HOG, which masks? Pre-train small models with each, fine-tune them on few labels, compare.
+
+A run is a pre-training, the k-NN accuracy of its features, and fine-tuning with the same budget for all.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis.benchmark import describe_machine
+from maskfeat_plugin.apis.command_line import run_tool
+from maskfeat_plugin.apis.demo.orchestrate import DemoError, build_data
+from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, ROOT, SEEDS
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.apis.study import (
+    STUDIES,
+    Base,
+    Failure,
+    Plan,
+    check_page,
+    choose,
+    config_base,
+    default_workers,
+    demo_base,
+    describe_seconds,
+    do_runs,
+    format_step_times,
+    markdown,
+    own_target,
+    plan_runs,
+    put_into_page,
+    step_times,
+    write_csv,
+    write_page,
+)
+
+STEP_TIMES = "step-times"
+EXAMPLE = """examples:
+  python tools/ablate.py all --docs docs/study.md      all studies on MovingDigits, three seeds
+  python tools/ablate.py targets masks --seeds 0 --dry-run
+  python tools/ablate.py targets --config PRETRAIN.py --finetune-config FINETUNE.py --target DINO=DINO.py
+  python tools/ablate.py step-times                    a training step of each target against HOG's
+
+A study that was interrupted goes on where it was. See docs/study.md."""
+
+
+def positive(text: str) -> int:
+    """A number of steps or processes."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all of them: all; or {STEP_TIMES}")
+    add("--list", action="store_true", help="show the studies and their settings, and stop")
+    add("--dry-run", action="store_true", help="show the runs and how long they take, and stop")
+    add("--seeds", nargs="+", type=int, default=list(SEEDS), help="a run of each setting a seed (0 1 2)")
+    add("--steps", type=positive, help="length of pre-training, in the unit of the config's loop")
+    add("--finetune-steps", type=positive, help="length of fine-tuning, in the unit of its loop")
+    add("--kinds", nargs="+", choices=("image", "video"), default=["image", "video"], help="of the demo, only one")
+    add("--config", metavar="FILE", help="config of pre-training to vary, instead of the demo's")
+    add("--finetune-config", metavar="FILE", help="config to fine-tune and test its backbone with")
+    add("--metric", help="what to compare of its test (top-1 accuracy, else the first)")
+    add("--target", nargs="+", default=[], metavar="NAME=FILE", help="compare the target of this config too")
+    add(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="settings to change in the pre-training config, such as train_dataloader.batch_size=8",
+    )
+    add("--work-dir", type=Path, default=ROOT / "work_dirs" / "study", help="where runs write (work_dirs/study)")
+    add("--out", type=Path, metavar="FOLDER", help="where study.csv and study.html go (the work dir)")
+    add("--docs", type=Path, metavar="PAGE", help="put the tables between the two marks of this page")
+    add("--data-root", type=Path, default=DATA_ROOT, help="MovingDigits, made if it is missing (data/moving_digits)")
+    add("--workers", type=positive, help="runs side by side (one a GPU, else one a core)")
+    add("--repeats", type=positive, default=7, help=f"of {STEP_TIMES}: steps of each, the median counts (%(default)s)")
+    return parser
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def print_studies() -> None:
+    """Show what there is to compare."""
+    for study in STUDIES.values():
+        say(f"{study.name}: {study.title}. {study.text}")
+        for kind, settings in study.settings.items():
+            say(f"  {kind}")
+            for setting in settings:
+                say(f"    {setting.name:26} {setting.description}".rstrip())
+
+
+def print_step_times(repeats: int) -> None:
+    """Time a training step of each target and print the table."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = []
+    for row in step_times(repeats, device):
+        rows.append(row)
+        print(f"{row[0]}: {row[1] / row[2]:.2f} times HOG's step", file=sys.stderr, flush=True)
+    say(f"{describe_machine(device)}, median of {repeats} steps in turn:\n\n{format_step_times(rows)}")
+
+
+def make_bases(args: argparse.Namespace) -> list[Base]:
+    """What to start from, by the command line.
+
+    Raises:
+        ConfigError: If a config cannot be used.
+    """
+    if (args.config is None) != (args.finetune_config is None):
+        raise ConfigError("--config and --finetune-config go together: one to pre-train by, one to test by.")
+    lengths = (args.steps, args.finetune_steps, args.cfg_options)
+    if args.config is not None:
+        return [config_base(args.config, args.finetune_config, *lengths, args.metric)]
+    if not args.data_root.is_dir():
+        try:
+            build_data(args.data_root)
+        except DemoError as error:
+            raise ConfigError(str(error)) from error
+    kinds = {kind for study in choose(args.studies) for kind in study.settings}
+    return [demo_base(kind, *lengths, args.data_root) for kind in args.kinds if kind in kinds]
+
+
+def print_plan(plan: Plan, workers: int, in_seconds: bool) -> None:
+    """Show the number of runs and an estimate of their time."""
+    todo = [run for run in plan.runs if run.result is None]
+    total = sum(run.seconds for run in todo)
+    text = f"{len(todo)} of {len(plan.runs)} runs to do, {workers} processes"
+    if in_seconds:
+        longest = max((run.seconds for run in todo), default=0.0)
+        text += f", about {describe_seconds(max(total / workers, longest))}"
+    else:
+        text += f", {total:.0f} steps or epochs together; the time left is told after the first"
+    say(text)
+
+
+def print_runs(plan: Plan) -> None:
+    """Show the runs."""
+    for run in plan.runs:
+        say(f"{'to do' if run.result is None else 'done':6} {run.title:48} {run.folder.name}")
+
+
+def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], workers: int, seconds: float) -> None:
+    """Write what there is by now: the CSV file, the page and, if asked for, the tables in the docs."""
+    results = [result for run in plan.runs if (result := run.result)]
+    if not results:
+        return
+    budgets = " ".join(
+        f"{base.kind.capitalize()}: pre-training {base.steps} x batches of "
+        f"{base.pretrain.train_dataloader.batch_size}, fine-tuning {base.finetune_steps} x batches of "
+        f"{base.finetune.train_dataloader.batch_size}."
+        for base in bases
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    intro = (
+        f"{len(results)} of {len(plan.runs)} runs, seeds {', '.join(map(str, args.seeds))}. {budgets} Together the "
+        f"runs took {describe_seconds(sum(r['seconds'] for r in results))}, {workers} processes side by side "
+        f"({describe_machine(device).split(',')[0]}, torch {torch.__version__})."
+    )
+    out = args.out or args.work_dir
+    table = write_csv(plan, out / "study.csv")
+    page = write_page(plan, out / "study.html", intro, seconds)
+    if args.docs:
+        put_into_page(args.docs, markdown(plan, intro))
+    say(f"tables and plots: {page}, every run: {table}")
+
+
+def run_studies(args: argparse.Namespace) -> list[Failure]:
+    """Plan the runs, do them and write what came out; returns those that failed."""
+    if args.docs:
+        check_page(args.docs)
+    extra = [own_target(text) for text in args.target]
+    bases = make_bases(args)
+    plan = plan_runs(choose(args.studies), bases, args.seeds, args.work_dir, extra)
+    for line in plan.left_out:
+        say(line)
+    workers = args.workers or default_workers()
+    if args.dry_run:
+        print_runs(plan)
+    print_plan(plan, workers, args.config is None)
+    if args.dry_run:
+        return []
+    start = time.monotonic()
+    try:
+        failures = do_runs(plan.runs, workers, say)
+    finally:
+        write_reports(args, plan, bases, workers, time.monotonic() - start)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return failures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    unknown = sorted(set(args.studies) - {*STUDIES, "all", STEP_TIMES})
+    if unknown:
+        parser.error(f"there is no study {unknown[0]}; choose from {', '.join(STUDIES)}, all, {STEP_TIMES}")
+    if not args.studies and not args.list:
+        parser.error(f"name at least one study: {', '.join(STUDIES)}, or all")
+    failures = []
+
+    def work() -> None:
+        # `kill` ends the processes as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if args.list:
+            print_studies()
+        elif STEP_TIMES in args.studies:
+            print_step_times(args.repeats)
+        else:
+            failures.extend(run_studies(args))
+
+    status = run_tool(work, hint="the same command goes on from here")
+    return status or int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
