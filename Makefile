@@ -11,7 +11,8 @@ JOBS   ?= 2
 .PHONY: help setup demo demo-weights test bench lint format clean
 
 help:
-	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html"
+	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html;"
+	@echo "                   some tasks alone: make demo TASKS=\"digit motion ava coco\""
 	@echo "make test          lint and run every test"
 	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
 	@echo "make demo-weights  train the demo's shipped weights anew"
@@ -31,12 +32,13 @@ $(STAMP): $(BIN)/python $(REQUIREMENTS) setup.py pyproject.toml tools/setup/inst
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) -r requirements/build.txt -r requirements/runtime.txt
 	$(UV) -r requirements/openmmlab.txt -r requirements/demo.txt -r requirements/tests.txt
+	$(UV) --no-deps -r requirements/mim.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/setup/install_mmcv.py
 	$(UV) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/demo.py $(if $(TASKS),--tasks $(TASKS))
 
 demo-weights: setup
 	$(BIN)/python tools/demo.py --make-weights

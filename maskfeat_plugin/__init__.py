@@ -4,7 +4,7 @@ from . import compat
 
 compat.apply()
 
-from . import checkpoints, datasets, engine, models  # noqa: E402
+from . import checkpoints, datasets, engine, evaluation, models  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ["__version__", "checkpoints", "datasets", "engine", "models"]
+__all__ = ["__version__", "checkpoints", "datasets", "engine", "evaluation", "models"]

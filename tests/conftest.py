@@ -1,7 +1,25 @@
 """What all tests share."""
 
+import dataclasses
+
+import pytest
 from hypothesis import settings
 
 # The same examples on every machine and in every run: a failure in CI is one that can be seen again.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A folder with a tiny MovingDigits where the demo's configs expect it, ``data/moving_digits``."""
+    from maskfeat_plugin.apis.demo.orchestrate import DATA
+    from maskfeat_plugin.datasets.moving_digits import build_moving_digits
+
+    folder = tmp_path_factory.mktemp("project")
+    root = folder / "data" / "moving_digits"
+    config = dataclasses.replace(DATA, num_train=32, num_val=8, num_test=8, labelled=(8,))
+    build_moving_digits(root, config, workers=1, progress=False)
+    for file in (root / "annotations").glob("*_train_8_seed0.*"):  # the configs name a subset of 1000
+        file.with_name(file.name.replace("_8_", "_1000_")).write_text(file.read_text())
+    return folder

@@ -1,37 +1,42 @@
-"""Run the demo: MaskFeat pre-trained and fine-tuned on MovingDigits, in about a quarter of an hour on 2 cores."""
+"""Run the demo: MaskFeat pre-trained on MovingDigits and fine-tuned into four tasks, within 25 minutes on 2 cores."""
 
 import argparse
 import sys
 from pathlib import Path
 
 import maskfeat_plugin.apis.demo.orchestrate as demo
-from maskfeat_plugin.apis.demo.tasks import TASKS, WORK_DIR
-from maskfeat_plugin.apis.demo.train import run_task
+from maskfeat_plugin.apis.demo.tasks import PRETRAININGS, TASKS, WORK_DIR
+from maskfeat_plugin.apis.demo.train import run_part
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="example: python tools/demo.py (or: make demo)",
+        epilog='example: python tools/demo.py --tasks ava coco (or: make demo TASKS="ava coco")',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="where to write (default: work_dirs/demo)")
-    parser.add_argument("--task", choices=sorted(TASKS), help="one task alone, in this process, without the report")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="some of the tasks alone")
     parser.add_argument("--make-weights", action="store_true", help="train the shipped weights anew")
+    parser.add_argument(
+        "--part", choices=list(PRETRAININGS), help="one pre-training and its tasks, in this process, without the report"
+    )
     return parser.parse_args()
 
 
 def main() -> int:
     """Run the command line; returns the exit status."""
     args = parse_args()
+    tasks = [TASKS[name] for name in TASKS if name in args.tasks]
     try:
-        if args.task is None:
-            demo.make_weights(args.work_dir) if args.make_weights else demo.run_demo(args.work_dir)
+        if args.part is None:
+            demo.make_weights(args.work_dir) if args.make_weights else demo.run_demo(args.work_dir, tasks=tasks)
         elif args.make_weights:
-            demo.make_weights_of(TASKS[args.task], args.work_dir / args.task)
+            demo.make_weights_of(PRETRAININGS[args.part], args.work_dir)
         else:
-            run_task(TASKS[args.task], args.work_dir / args.task, demo.say_progress)
+            own = [task for task in tasks if task.pretraining.name == args.part]
+            run_part(PRETRAININGS[args.part], own, args.work_dir, demo.say_progress)
     except demo.DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,14 @@
 """Times of the plugin's parts against the packages that do the same job, in one process, one after the other."""
 
+import math
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +69,7 @@ def comparisons(device: torch.device) -> list[Comparison]:
     Returns:
         list[Comparison]: HOG of images, HOG of masked tokens, a training step of MViT-S, masks.
     """
-    return [*_hog(device), _mvit(device), _masks()]
+    return [*_hog(device), _mvit(device), *_masks()]
 
 
 def _hog(device: torch.device) -> list[Comparison]:
@@ -105,17 +108,69 @@ def _step(model: nn.Module, clip: Tensor) -> None:
     model(clip)[-1][1].sum().backward()
 
 
-def _masks() -> Comparison:
-    ours = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=(14, 14)))
-    theirs = TRANSFORMS.build(
+def _masks() -> list[Comparison]:
+    blocks = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=(14, 14)))
+    beit = TRANSFORMS.build(
         dict(type="mmpretrain.BEiTMaskGenerator", input_size=14, num_masking_patches=78, min_num_patches=15)
     )
-    return Comparison(
-        "100 block-wise masks of 14 x 14",
-        "mmpretrain",
-        lambda: [ours({}) for _ in range(100)],
-        lambda: [theirs({}) for _ in range(100)],
-    )
+    cubes = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=(8, 14, 14)))
+    return [
+        Comparison(
+            "1000 block-wise masks of 14 x 14",
+            "mmpretrain",
+            lambda: [blocks({}) for _ in range(1000)],
+            lambda: [beit({}) for _ in range(1000)],
+        ),
+        Comparison(
+            "100 cube masks of 8 x 14 x 14",
+            "a loop over the patches",
+            lambda: [cubes({}) for _ in range(100)],
+            lambda: [dict(mask=cubes_by_loops((8, 14, 14), 0.4)) for _ in range(100)],
+        ),
+    ]
+
+
+def cubes_by_loops(grid: tuple[int, int, int], mask_ratio: float, min_aspect: float = 0.3) -> np.ndarray:
+    """The masks of ``CubeMaskGenerator``, patch by patch in plain Python.
+
+    Args:
+        grid (tuple[int, int, int]): Token grid (T, H, W).
+        mask_ratio (float): Share of the tokens to hide.
+        min_aspect (float): Least aspect ratio; the greatest is its inverse. Defaults to 0.3.
+
+    Returns:
+        np.ndarray: bool (T, H, W).
+    """
+    steps, height, width = grid
+    mask = [[[False] * width for _ in range(height)] for _ in range(steps)]
+    left = round(mask_ratio * steps * height * width)
+    failures = 0
+    while left and failures < 100:
+        failures += 1
+        area = random.uniform(height * width // 5, height * width)
+        aspect = math.exp(random.uniform(math.log(min_aspect), -math.log(min_aspect)))
+        size = (random.randint(1, steps), round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect)))
+        if size[1] >= height or size[2] >= width:
+            continue
+        start = [random.randint(0, side - length) for side, length in zip(grid, size, strict=True)]
+        frames, rows, columns = (range(first, first + length) for first, length in zip(start, size, strict=True))
+        new = 0
+        for t in frames:
+            for i in rows:
+                for j in columns:
+                    if not mask[t][i][j]:
+                        new += 1
+        if 0 < new <= left:
+            for t in frames:
+                for i in rows:
+                    for j in columns:
+                        mask[t][i][j] = True
+            left -= new
+            failures = 0
+    free = [(t, i, j) for t in range(steps) for i in range(height) for j in range(width) if not mask[t][i][j]]
+    for t, i, j in random.sample(free, left):
+        mask[t][i][j] = True
+    return np.array(mask)
 
 
 def format_table(rows: list[tuple[Comparison, float, float]]) -> str:

@@ -148,7 +148,8 @@ def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:
 
 def _mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
     """The setting of a mask generator that holds its grid, ours or mmpretrain's, and the grid."""
-    if not str(transform.get("type", "")).endswith("MaskGenerator"):
+    kind = str(transform.get("type", ""))
+    if not kind.endswith("MaskGenerator") or kind.endswith("SimMIMMaskGenerator"):  # SimMIM's is set in pixels
         return None
     for name in ("token_grid", "input_size"):
         grid = transform.get(name)

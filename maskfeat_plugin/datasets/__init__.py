@@ -1,5 +1,6 @@
 """Data sets and transforms."""
 
 from . import transforms
+from .ava import AVADataset
 
-__all__ = ["transforms"]
+__all__ = ["AVADataset", "transforms"]

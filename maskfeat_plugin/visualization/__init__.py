@@ -1,18 +1,22 @@
-"""HOG drawings, panels of samples and HTML reports."""
+"""HOG drawings, panels of samples, boxes and HTML reports."""
 
+from .boxes import draw_boxes, pad_to_height
 from .hog_image import assemble_hog, draw_hog, unflatten_hog
 from .panels import compose, make_panel, make_panel_frames
-from .report import Curve, Picture, Table, write_report
+from .report import Curve, Picture, Spread, Table, write_report
 
 __all__ = [
     "Curve",
     "Picture",
+    "Spread",
     "Table",
     "assemble_hog",
     "compose",
+    "draw_boxes",
     "draw_hog",
     "make_panel",
     "make_panel_frames",
+    "pad_to_height",
     "unflatten_hog",
     "write_report",
 ]

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -88,6 +89,36 @@ class Curve:
 
 
 @dataclass
+class Spread:
+    """A chart of several values each of some alternatives: every value, their mean and standard deviation.
+
+    Args:
+        title (str): Heading above it.
+        x_label (str): What the values are, with their unit.
+        groups (Mapping[str, Sequence[float]]): The values of each alternative, by its name, from top to bottom.
+        reference (str, optional): The alternative that the others are compared with; a dashed line marks its mean.
+            Defaults to None.
+        caption (str): What to know to read it. Defaults to "".
+
+    Raises:
+        ValueError: If an alternative has no values, or the reference is none of them.
+    """
+
+    title: str
+    x_label: str
+    groups: Mapping[str, Sequence[float]]
+    reference: str | None = None
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        empty = [name for name, values in self.groups.items() if not len(values)]
+        if empty:
+            raise ValueError(f"Spread {self.title!r}: {empty} have no values.")
+        if self.reference is not None and self.reference not in self.groups:
+            raise ValueError(f"Spread {self.title!r}: the reference {self.reference!r} is none of {list(self.groups)}.")
+
+
+@dataclass
 class Picture:
     """One image, or a panel of images side by side (below each other where the screen is narrow).
 
@@ -125,7 +156,7 @@ def write_report(
     title: str,
     intro: str = "",
     tables: Sequence[Table] = (),
-    curves: Sequence[Curve] = (),
+    curves: Sequence[Curve | Spread] = (),
     panels: Sequence[Picture | tuple] = (),
     environment: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -141,7 +172,7 @@ def write_report(
         title (str): Title of the page.
         intro (str): What the page is about; an empty line begins a new paragraph. Defaults to "".
         tables (Sequence[Table]): Tables of results. Defaults to ().
-        curves (Sequence[Curve]): Charts. Defaults to ().
+        curves (Sequence[Curve | Spread]): Charts. Defaults to ().
         panels (Sequence[Picture | tuple]): Pictures, or tuples of their arguments (title, image,
             caption). Defaults to ().
         environment (Mapping[str, Any], optional): Versions, machine, seeds and the like by name.
@@ -156,7 +187,7 @@ def write_report(
         title=title,
         intro=[p for p in intro.split("\n\n") if p.strip()],
         tables=tables,
-        charts=[(curve, Markup(draw_curve(curve))) for curve in curves],
+        charts=[(c, Markup(draw_spread(c) if isinstance(c, Spread) else draw_curve(c))) for c in curves],
         pictures=pictures,
         environment=environment or {},
         notes=notes,
@@ -186,18 +217,8 @@ def draw_curve(curve: Curve) -> str:
         str: ``<svg ...>...</svg>``.
     """
     solid = [name for name in curve.series if name not in curve.dashed]
-    style = {
-        "svg.fonttype": "none",  # text stays text: searchable, in the reader's font
-        "svg.hashsalt": curve.title,  # same curve, same bytes
-        "text.parse_math": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    colors = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
-    style.update(dict.fromkeys((*colors, "grid.color"), _TEXT_STAND_IN))
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
+
+    def plot(axes: Axes) -> None:
         for name, (xs, ys) in curve.series.items():
             group = list(curve.dashed) if name in curve.dashed else solid
             axes.plot(
@@ -213,13 +234,58 @@ def draw_curve(curve: Curve) -> str:
         axes.grid(alpha=0.2)
         if curve.series:
             axes.legend(frameon=False)
+
+    return _draw(curve.title, (6.4, 3.6), plot)
+
+
+def draw_spread(spread: Spread) -> str:
+    """Draw a chart as :func:`draw_curve` does.
+
+    Args:
+        spread (Spread): What to draw.
+
+    Returns:
+        str: ``<svg ...>...</svg>``.
+    """
+
+    def plot(axes: Axes) -> None:
+        for row, values in enumerate(spread.groups.values()):
+            values = np.asarray(values, float)
+            deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+            axes.errorbar(values.mean(), row, xerr=deviation, fmt="o", color=_series_stand_in(0), capsize=3)
+            axes.plot(values, np.full(len(values), row + 0.22), "|", color=_series_stand_in(1), markersize=7)
+        if spread.reference is not None:
+            mean = float(np.mean(spread.groups[spread.reference]))
+            axes.axvline(mean, linestyle="--", linewidth=1.2, color=_series_stand_in(5))
+        axes.set_yticks(range(len(spread.groups)), list(spread.groups))
+        axes.set_ylim(len(spread.groups) - 0.4, -0.6)  # the first on top
+        axes.set_xlabel(spread.x_label)
+        axes.grid(axis="x", alpha=0.2)
+
+    return _draw(spread.title, (6.4, 1.0 + 0.36 * len(spread.groups)), plot)
+
+
+def _draw(title: str, size: tuple[float, float], plot: Callable[[Axes], None]) -> str:
+    """An SVG element of what is plotted, in the colours of the page."""
+    style = {
+        "svg.fonttype": "none",  # text stays text: searchable, in the reader's font
+        "svg.hashsalt": title,  # same chart, same bytes
+        "text.parse_math": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    colors = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+    style.update(dict.fromkeys((*colors, "grid.color"), _TEXT_STAND_IN))
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=size, layout="constrained")
+        plot(figure.subplots())
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_TEXT_STAND_IN, "currentColor")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every chart, and never referred to
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(curve.title)}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
     for i in range(len(_PALETTE)):
         svg = svg.replace(_series_stand_in(i), f"var(--series-{i})")
     return svg

@@ -1,8 +1,19 @@
-"""The demo: MaskFeat pre-trained on MovingDigits and fine-tuned into two tasks, against training from scratch."""
+"""The demo: MaskFeat pre-trained on MovingDigits and fine-tuned into each task, against training from scratch."""
 
 from .orchestrate import make_weights, run_demo
 from .report import format_table
-from .tasks import TASKS, Task
-from .train import finetune, pretrain, run_task
+from .tasks import PRETRAININGS, TASKS, Pretraining, Task
+from .train import finetune, pretrain, run_part
 
-__all__ = ["TASKS", "Task", "finetune", "format_table", "make_weights", "pretrain", "run_demo", "run_task"]
+__all__ = [
+    "PRETRAININGS",
+    "TASKS",
+    "Pretraining",
+    "Task",
+    "finetune",
+    "format_table",
+    "make_weights",
+    "pretrain",
+    "run_demo",
+    "run_part",
+]

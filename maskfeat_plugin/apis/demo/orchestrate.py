@@ -1,4 +1,4 @@
-"""The whole demo: the data, both tasks side by side, the table and the page."""
+"""The whole demo: the data, images and clips side by side, the table and the page."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
 
-from .report import format_table, make_report, verdict
-from .tasks import DATA_ROOT, ROOT, TASKS, WORK_DIR, Task
+from .report import describe_starts, format_table, make_report, verdict
+from .tasks import DATA_ROOT, PRETRAININGS, ROOT, TASKS, WORK_DIR, Pretraining, Task
 from .train import export_weights, pretrain
 
 DATA = MovingDigitsConfig(
@@ -56,12 +56,13 @@ def build_data(data_root: Path) -> None:
         raise DemoError(f"{error}; or delete {data_root}") from error
 
 
-def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> Path:
-    """Build the data, run both tasks in a process each, print the table and write the page.
+def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT, tasks: Sequence[Task] | None = None) -> Path:
+    """Build the data, run the tasks, images and clips in a process each, print the table and write the page.
 
     Args:
         work_dir (Path): Where everything but the data is written.
         data_root (Path): Root of MovingDigits.
+        tasks (Sequence[Task], optional): The tasks. Defaults to all.
 
     Returns:
         Path: The page.
@@ -70,21 +71,28 @@ def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> Path:
         DemoError: If a task failed.
     """
     start = time.monotonic()
+    tasks = list(tasks or TASKS.values())
     work_dir.mkdir(parents=True, exist_ok=True)
     build_data(data_root)
-    say("Pre-training and fine-tuning for both tasks, side by side:")
-    _run_side_by_side([["--task", name] for name in TASKS], work_dir)
-    results = {name: json.loads((work_dir / name / "results.json").read_text()) for name in TASKS}
-    page = make_report(results, work_dir / "report.html", time.monotonic() - start, data_root)
-    say("\nTop-1 accuracy in percent on the test split, mean ± standard deviation over 3 seeds:\n")
+    parts = {
+        name: [task.name for task in tasks if task.pretraining.name == name]
+        for name in PRETRAININGS
+        if any(task.pretraining.name == name for task in tasks)
+    }
+    say(f"Pre-training and fine-tuning ({', '.join(task.name for task in tasks)}):")
+    _run_side_by_side([["--part", name, "--tasks", *names] for name, names in parts.items()], work_dir)
+    results = {name: json.loads((work_dir / name / "results.json").read_text()) for name in parts}
+    page = make_report(results, work_dir, time.monotonic() - start, data_root)
+    say("\nOn the test split, in percent, mean ± standard deviation over 3 seeds:\n")
     say(format_table(results) + "\n")
+    say(describe_starts(results))
     say("\n".join(verdict(results)))
     say(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Loss curves and pictures: {page}")
     return page
 
 
 def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None:
-    """Train the shipped weights anew: the demo's pre-training, longer.
+    """Train the shipped weights anew: the demo's pre-trainings, longer.
 
     Args:
         work_dir (Path): Where the runs write.
@@ -94,27 +102,27 @@ def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None
         DemoError: If a run failed.
     """
     build_data(data_root)
-    _run_side_by_side([["--make-weights", "--task", name] for name in TASKS], work_dir)
+    _run_side_by_side([["--make-weights", "--part", name] for name in PRETRAININGS], work_dir)
 
 
-def make_weights_of(task: Task, work_dir: Path, data_root: Path = DATA_ROOT) -> Path:
-    """Train and export the shipped weights of one task.
+def make_weights_of(pretraining: Pretraining, work_dir: Path, data_root: Path = DATA_ROOT) -> Path:
+    """Train and export the shipped weights of one pre-training.
 
     Args:
-        task (Task): The task.
+        pretraining (Pretraining): The pre-training.
         work_dir (Path): Where the run writes.
         data_root (Path): Root of MovingDigits.
 
     Returns:
         Path: The weights in the repository.
     """
-    run = pretrain(task, task.long_config, work_dir / "long_pretraining", say_progress, data_root)
-    source = f"make demo-weights ({task.long_config})"
-    export_weights(run["checkpoint"], task.shipped_weights, source, run["max_iters"])
-    say_progress(
-        f"{task.name}: {run['max_iters']} steps in {run['seconds'] / 60:.0f} minutes, written to {task.shipped_weights}"
-    )
-    return task.shipped_weights
+    target = pretraining.shipped_weights
+    folder = work_dir / pretraining.name / "long_pretraining"
+    run = pretrain(pretraining.long_config, folder, say_progress, data_root)
+    export_weights(run["checkpoint"], target, f"make demo-weights ({pretraining.long_config})", run["max_iters"])
+    minutes = run["seconds"] / 60
+    say_progress(f"{pretraining.name}: {run['max_iters']} steps in {minutes:.0f} minutes, written to {target}")
+    return target
 
 
 def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:

@@ -11,54 +11,63 @@ import torch
 import maskfeat_plugin
 from maskfeat_plugin.visualization import Curve, Picture, Table, make_panel, write_report
 
-from .tasks import DATA_ROOT, LIVE, SCRATCH, SHIPPED, TASKS
+from .pictures import READERS, draw_findings
+from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SEEDS, SHIPPED, TASKS
 from .train import predict
 
-SHOWN = {"digit": (0, 1, 2, 3), "motion": (0, 5, 11)}
+SHOWN = {"image": (0, 1, 2, 3), "video": (0, 5, 11)}
+FOUND = (0, 7, 14)
 
 
 def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
-def _starts(results: Mapping[str, dict]) -> list[str]:
-    return list(next(iter(results.values()))["accuracy"])
-
-
-def _start_label(start: str, results: Mapping[str, dict]) -> str:
-    if start == SCRATCH:
-        return "from scratch"
-    if start == LIVE:
-        steps = " and ".join(str(r["pretraining"]["max_iters"]) for r in results.values())
-        return f"pre-trained live ({steps} steps)"
-    steps = " and ".join(str(shipped_steps(name)) for name in results)
-    return f"shipped weights ({steps} steps, `make demo-weights`)"
+def _scores(results: Mapping[str, dict]) -> dict[str, dict[str, list[float]]]:
+    """Task -> start -> percentages, in the order of the tasks."""
+    scores = {name: of_task for part in results.values() for name, of_task in part["scores"].items()}
+    return {name: scores[name] for name in TASKS if name in scores}
 
 
 def shipped_steps(name: str) -> int:
-    """Training steps of the shipped weights of a task."""
-    return torch.load(TASKS[name].shipped_weights, weights_only=True)["meta"]["steps"]
+    """Training steps of the shipped weights of a pre-training."""
+    return torch.load(PRETRAININGS[name].shipped_weights, weights_only=True)["meta"]["steps"]
+
+
+def describe_starts(results: Mapping[str, dict]) -> str:
+    """How long each start was pre-trained, in a sentence."""
+    live = " and ".join(f"{part['pretraining']['max_iters']} steps ({name})" for name, part in results.items())
+    text = f"Pre-trained live: {live}."
+    if any(SHIPPED in starts for starts in _scores(results).values()):
+        shipped = " and ".join(f"{shipped_steps(name)} steps ({name})" for name in results)
+        text += f" Shipped weights: {shipped}, by `make demo-weights`."
+    return text
 
 
 def _rows(results: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
-    columns = ["start"] + [
-        f"{TASKS[name].title} ({TASKS[name].framework}, {TASKS[name].labels} labels)" for name in results
-    ]
+    scores = _scores(results)
+    starts = list(next(iter(scores.values())))
+    columns = ["task", "fine-tuned by", "measure", *starts]
     rows = [
-        [_start_label(start, results)] + [_spread(r["accuracy"][start]) for r in results.values()]
-        for start in _starts(results)
+        [
+            TASKS[name].title,
+            f"{TASKS[name].framework}, {TASKS[name].labels} labels",
+            TASKS[name].measure,
+            *(_spread(of_task[start]) for start in starts),
+        ]
+        for name, of_task in scores.items()
     ]
     return columns, rows
 
 
 def format_table(results: Mapping[str, dict]) -> str:
-    """The demo's result as a Markdown table: top-1 accuracy in percent, mean and standard deviation over the seeds.
+    """The demo's result as a Markdown table: percentages, mean and standard deviation over the seeds.
 
     Args:
-        results (Mapping[str, dict]): Task name -> outcome of :func:`run_task`.
+        results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`.
 
     Returns:
-        str: The table, a line a start.
+        str: The table, a line a task.
     """
     columns, rows = _rows(results)
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
@@ -67,23 +76,23 @@ def format_table(results: Mapping[str, dict]) -> str:
 
 
 def verdict(results: Mapping[str, dict]) -> list[str]:
-    """What the numbers say, a sentence a task."""
+    """What the numbers say, a sentence a task and start."""
     lines = []
-    for name, result in results.items():
-        scratch = statistics.mean(result["accuracy"][SCRATCH])
-        for start in _starts(results):
+    for name, of_task in _scores(results).items():
+        scratch = statistics.mean(of_task[SCRATCH])
+        for start, values in of_task.items():
             if start != SCRATCH:
-                gain = statistics.mean(result["accuracy"][start]) - scratch
+                gain = statistics.mean(values) - scratch
                 lines.append(f"{TASKS[name].title} {start}: {gain:+.1f} points against from scratch.")
     return lines
 
 
-def make_report(results: Mapping[str, dict], path: Path, seconds: float, data_root: Path = DATA_ROOT) -> Path:
-    """Write the page.
+def make_report(results: Mapping[str, dict], work_dir: Path, seconds: float, data_root: Path = DATA_ROOT) -> Path:
+    """Write the page, ``report.html``.
 
     Args:
-        results (Mapping[str, dict]): Task name -> outcome of :func:`run_task`.
-        path (Path): The file.
+        results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`.
+        work_dir (Path): Where the runs have written, and the page goes.
         seconds (float): How long the demo took.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
@@ -93,24 +102,24 @@ def make_report(results: Mapping[str, dict], path: Path, seconds: float, data_ro
     columns, rows = _rows(results)
     seeds = Table(
         "Every run",
-        ["task", "start", *(f"seed {i}" for i in range(len(next(iter(results.values()))["accuracy"][SCRATCH])))],
+        ["task", "start", *(f"seed {seed}" for seed in SEEDS)],
         [
             [TASKS[name].title, start, *(f"{v:.1f}" for v in values)]
-            for name, r in results.items()
-            for start, values in r["accuracy"].items()
+            for name, of_task in _scores(results).items()
+            for start, values in of_task.items()
         ],
-        caption="Top-1 accuracy on the test split in percent. A seed chooses the labelled samples too.",
+        caption="On the test split, in percent. A seed chooses the labelled samples too.",
     )
     table = Table(
         "Result",
         columns,
         rows,
-        caption="Top-1 accuracy on the test split in percent, mean ± standard deviation over 3 seeds, all "
-        "with the same fine-tuning budget. " + " ".join(verdict(results)),
+        caption="On the test split, in percent, mean ± standard deviation over 3 seeds, all starts with the same "
+        f"fine-tuning budget. {describe_starts(results)} " + " ".join(verdict(results)),
     )
     curves = [
         Curve(
-            f"Pre-training for: {TASKS[name].title}",
+            f"Pre-training: {name}",
             "step",
             "HOG loss (mean squared error, mean of 50 steps)",
             {
@@ -122,44 +131,54 @@ def make_report(results: Mapping[str, dict], path: Path, seconds: float, data_ro
         )
         for name, r in results.items()
     ]
-    page = write_report(
-        path,
+    return write_report(
+        work_dir / "report.html",
         title="MaskFeat on MovingDigits",
         intro="Small vision transformers pre-trained without labels by predicting the HOG of what is hidden, then "
-        "fine-tuned on few labels by mmpretrain and mmaction2, against training from scratch.",
+        "fine-tuned on few labels by mmpretrain, mmaction2 and mmdet, against training from scratch.",
         tables=[table, seeds],
         curves=curves,
-        panels=make_panels(results, data_root),
+        panels=make_panels(results, data_root) + make_findings(results, work_dir, data_root),
         environment=environment(seconds),
         notes=[
             "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, "
-            f"trained for longer by `make demo-weights` and kept in {TASKS['digit'].shipped_weights.parent.name}/.",
+            "trained for longer by `make demo-weights` and kept in configs/demo/weights.",
             "Train, validation and test splits hold different digit images.",
         ],
     )
-    return page
 
 
 def make_panels(results: Mapping[str, dict], data_root: Path = DATA_ROOT) -> list[Picture]:
     """Masked input, predicted and true HOG and original for samples of the test split."""
     pictures = []
     for name, result in results.items():
-        task = TASKS[name]
+        pretraining = PRETRAININGS[name]
         models = {LIVE: result["pretraining"]["checkpoint"]}
-        if SHIPPED in result["accuracy"]:
-            models = {SHIPPED: str(task.shipped_weights), **models}
+        if pretraining.shipped_weights.exists():
+            models = {SHIPPED: str(pretraining.shipped_weights), **models}
         for start, checkpoint in models.items():
-            for index, found in zip(SHOWN[name], predict(task, checkpoint, SHOWN[name], data_root), strict=True):
+            for index, found in zip(SHOWN[name], predict(pretraining, checkpoint, SHOWN[name], data_root), strict=True):
                 panel = make_panel(**found, mean=[114.75] * 3, std=[57.375] * 3, cell_size=4)
                 pictures.append(
-                    Picture(f"{task.name}, test sample {index}, {start}", panel, "What the model has not seen is grey.")
+                    Picture(f"{name}, test sample {index}, {start}", panel, "What the model has not seen is grey.")
                 )
     return pictures
+
+
+def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path = DATA_ROOT) -> list[Picture]:
+    """What the detectors find, of the best start that there is, for samples of the test split."""
+    return [
+        picture
+        for name, starts in _scores(results).items()
+        if name in READERS
+        for picture in draw_findings(TASKS[name], work_dir, list(starts)[-1], FOUND, data_root)
+    ]
 
 
 def environment(seconds: float) -> dict[str, str]:
     """Where the numbers come from."""
     import mmaction
+    import mmdet
     import mmengine
     import mmpretrain
 
@@ -172,5 +191,6 @@ def environment(seconds: float) -> dict[str, str]:
         "mmengine": mmengine.__version__,
         "mmpretrain": mmpretrain.__version__,
         "mmaction2": mmaction.__version__,
+        "mmdet": mmdet.__version__,
         "maskfeat_plugin": maskfeat_plugin.__version__,
     }

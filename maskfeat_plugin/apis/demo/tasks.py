@@ -1,4 +1,4 @@
-"""The two tasks of the demo, and which configs and files they use."""
+"""The demo's two pre-trainings and the four tasks that start from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,42 +14,70 @@ SCRATCH, LIVE, SHIPPED = "from scratch", "pre-trained live", "shipped weights"
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """A pre-training without labels, whose weights go into several tasks.
+
+    Args:
+        name (str): Short name, also of the folder of its run.
+        config (str): File in ``configs/demo``.
+        long_config (str): The same, long: the config of the shipped weights.
+    """
+
+    name: str
+    config: str
+    long_config: str
+
+    @property
+    def shipped_weights(self) -> Path:
+        """The weights in the repository."""
+        return CONFIGS / "weights" / f"{Path(self.config).stem}.pth"
+
+
+@dataclass(frozen=True)
 class Task:
-    """A downstream task and the pre-training for it.
+    """A downstream task.
 
     Args:
         name (str): Short name, also of the folder of its runs.
         title (str): Name in the table.
         framework (str): Package that fine-tunes and evaluates.
-        pretrain_config (str): File in ``configs/demo``.
-        long_config (str): The same, long: the config of the shipped weights.
+        pretraining (Pretraining): Whose weights it starts from.
         finetune_config (str): File in ``configs/demo``.
         labels (int): Labelled samples to fine-tune on.
-        annotation (str): Stem of the annotation files of the labelled samples.
-        metric (str): The framework's name of the accuracy.
+        annotation (str): Annotation file of the labelled samples below the data's root, with ``{labels}`` and
+            ``{seed}``.
+        measure (str): What is measured, for people.
+        metric (str): The framework's name of it.
         scale (float): What makes a percentage of it.
     """
 
     name: str
     title: str
     framework: str
-    pretrain_config: str
-    long_config: str
+    pretraining: Pretraining
     finetune_config: str
     labels: int
     annotation: str
+    measure: str
     metric: str
     scale: float
 
-    @property
-    def shipped_weights(self) -> Path:
-        """The weights in the repository."""
-        return CONFIGS / "weights" / f"{Path(self.pretrain_config).stem}.pth"
-
     def annotation_file(self, seed: int) -> str:
         """Labelled samples of a seed, relative to the data's root."""
-        return f"annotations/{self.annotation}_{self.labels}_seed{seed}.txt"
+        return self.annotation.format(labels=self.labels, seed=seed)
 
+
+IMAGE = Pretraining(
+    name="image",
+    config="maskfeat_vit-tiny_moving-digits.py",
+    long_config="maskfeat_vit-tiny_moving-digits_long.py",
+)
+VIDEO = Pretraining(
+    name="video",
+    config="maskfeat_mvit-tiny_moving-digits.py",
+    long_config="maskfeat_mvit-tiny_moving-digits_long.py",
+)
+PRETRAININGS = {pretraining.name: pretraining for pretraining in (IMAGE, VIDEO)}
 
 TASKS = {
     task.name: task
@@ -58,11 +86,11 @@ TASKS = {
             name="digit",
             title="Which digit is it?",
             framework="mmpretrain",
-            pretrain_config="maskfeat_vit-tiny_moving-digits.py",
-            long_config="maskfeat_vit-tiny_moving-digits_long.py",
+            pretraining=IMAGE,
             finetune_config="vit-tiny_moving-digits-class.py",
             labels=1000,
-            annotation="image_train",
+            annotation="annotations/image_train_{labels}_seed{seed}.txt",
+            measure="top-1 accuracy",
             metric="accuracy/top1",
             scale=1.0,
         ),
@@ -70,12 +98,36 @@ TASKS = {
             name="motion",
             title="How does it move?",
             framework="mmaction2",
-            pretrain_config="maskfeat_mvit-tiny_moving-digits.py",
-            long_config="maskfeat_mvit-tiny_moving-digits_long.py",
+            pretraining=VIDEO,
             finetune_config="mvit-tiny_moving-digits-motion.py",
             labels=1000,
-            annotation="motion_train",
+            annotation="annotations/motion_train_{labels}_seed{seed}.txt",
+            measure="top-1 accuracy",
             metric="acc/top1",
+            scale=100.0,
+        ),
+        Task(
+            name="ava",
+            title="Who does what, where?",
+            framework="mmaction2",
+            pretraining=VIDEO,
+            finetune_config="mvit-tiny_moving-digits-ava.py",
+            labels=1000,
+            annotation="annotations/ava_train_{labels}_seed{seed}.csv",
+            measure="mAP, AVA's, at IoU 0.5",
+            metric="mAP/overall",
+            scale=100.0,
+        ),
+        Task(
+            name="coco",
+            title="Where is which digit?",
+            framework="mmdet",
+            pretraining=IMAGE,
+            finetune_config="vit-tiny_moving-digits-coco.py",
+            labels=1000,
+            annotation="annotations/detection_train_{labels}_seed{seed}.json",
+            measure="mAP, COCO's, at IoU 0.5 to 0.95",
+            metric="coco/bbox_mAP",
             scale=100.0,
         ),
     )

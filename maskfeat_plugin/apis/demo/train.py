@@ -1,4 +1,4 @@
-"""One task of the demo, run by mmengine: pre-training, then fine-tuning from each start with each seed."""
+"""A part of the demo, run by mmengine: a pre-training, then its tasks, fine-tuned from each start with each seed."""
 
 import json
 import os
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
 
-from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SEEDS, SHIPPED, Task
+from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SEEDS, SHIPPED, Pretraining, Task
 
 Say = Callable[[str], None]
 
@@ -87,12 +87,11 @@ def _replace_root(node: dict | list, old: str, new: str) -> None:
 
 
 def pretrain(
-    task: Task, config_name: str, work_dir: Path, say: Say, data_root: Path = DATA_ROOT, options: dict | None = None
+    config_name: str, work_dir: Path, say: Say, data_root: Path = DATA_ROOT, options: dict | None = None
 ) -> dict:
     """Pre-train without labels.
 
     Args:
-        task (Task): What for.
         config_name (str): File in ``configs/demo``.
         work_dir (Path): Where the run writes.
         say (Callable[[str], None]): Takes lines of progress.
@@ -100,20 +99,45 @@ def pretrain(
         options (dict, optional): Further keys of the config to set. Defaults to None.
 
     Returns:
-        dict: ``checkpoint`` (str), ``seconds`` (float), ``steps`` (list[int]), ``loss`` and ``baseline``
-            (list[float]) smoothed over
-        50 steps.
+        dict: ``checkpoint`` (str), ``seconds`` (float), ``max_iters`` (int), ``step_seconds`` (float), the median of a
+        step, reading included, ``steps`` (list[int]), ``loss`` and ``baseline`` (list[float]) smoothed over 50 steps.
     """
-    runner = Runner.from_cfg(load_config(config_name, work_dir, data_root, options))
-    runner.register_hook(ProgressHook(say, f"{task.name}: pre-training"))
+    config = load_config(config_name, work_dir, data_root, options)
+    return run_pretraining(config, say, f"{work_dir.parent.name}: pre-training")
+
+
+def run_pretraining(config: Config, say: Say, title: str, hooks: Sequence[Hook] = ()) -> dict:
+    """Pre-train by a config as it stands.
+
+    Args:
+        config (Config): Config of pre-training, with its ``work_dir``.
+        say (Callable[[str], None]): Takes lines of progress.
+        title (str): What these lines begin with.
+        hooks (Sequence[Hook]): Further hooks. Defaults to ().
+
+    Returns:
+        dict: As :func:`pretrain`; ``baseline`` only where there is a single target.
+    """
+    runner = Runner.from_cfg(config)
+    for hook in (ProgressHook(say, title), *hooks):
+        runner.register_hook(hook)
     start = time.monotonic()
     runner.train()
     seconds = time.monotonic() - start
     scalars = runner.message_hub.log_scalars
-    curve = {key: _smooth(scalars[f"train/{key}"].data[0]) for key in ("loss", "baseline")}
+    # of several targets each has its own baseline
+    curve = {key: _smooth(scalars[f"train/{key}"].data[0]) for key in ("loss", "baseline") if f"train/{key}" in scalars}
     steps = np.linspace(1, runner.max_iters, len(curve["loss"])).round().astype(int).tolist()
-    checkpoint = str(work_dir / f"iter_{runner.max_iters}.pth")
-    return dict(checkpoint=checkpoint, seconds=seconds, max_iters=runner.max_iters, steps=steps, **curve)
+    checkpoint = find_latest_checkpoint(config.work_dir)
+    step_seconds = float(np.median(scalars["train/time"].data[0]))
+    return dict(
+        checkpoint=checkpoint,
+        seconds=seconds,
+        max_iters=runner.max_iters,
+        step_seconds=step_seconds,
+        steps=steps,
+        **curve,
+    )
 
 
 def _smooth(values: Sequence[float], width: int = 50, points: int = 200) -> list[float]:
@@ -146,50 +170,83 @@ def finetune(
         options (dict, optional): Further keys of the config to set. Defaults to None.
 
     Returns:
-        float: Top-1 accuracy in percent.
+        float: ``task.measure`` in percent.
     """
     config = load_config(task.finetune_config, work_dir, data_root, options)
     dataset = config.train_dataloader.dataset
     labelled = task.annotation_file(seed)
     dataset.ann_file = labelled if "data_root" in dataset else f"{data_root}/{labelled}"
+    score = run_finetuning(config, checkpoint, seed, say, work_dir.name)[task.metric] * task.scale
+    say(f"{work_dir.name}: {task.measure} {score:.1f} % on the test split")
+    return score
+
+
+def run_finetuning(
+    config: Config, checkpoint: str | None, seed: int, say: Say, title: str, hooks: Sequence[Hook] = ()
+) -> dict[str, float]:
+    """Fine-tune by a config and evaluate on its test data.
+
+    Args:
+        config (Config): Config of mmpretrain, mmaction2 or mmdet, with its ``work_dir``.
+        checkpoint (str, optional): Pre-trained weights, None to start from scratch.
+        seed (int): Chooses the randomness of the training.
+        say (Callable[[str], None]): Takes lines of progress.
+        title (str): What these lines begin with.
+        hooks (Sequence[Hook]): Further hooks. Defaults to ().
+
+    Returns:
+        dict[str, float]: The framework's metrics.
+    """
     config.randomness = dict(seed=seed)
     if checkpoint:
         config.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=checkpoint)
     runner = Runner.from_cfg(config)
-    runner.register_hook(ProgressHook(say, work_dir.name))
+    for hook in (ProgressHook(say, title), *hooks):
+        runner.register_hook(hook)
     runner.train()
-    accuracy = runner.test()[task.metric] * task.scale
-    say(f"{work_dir.name}: {accuracy:.1f} % of the test split are right")
-    return accuracy
+    return runner.test()
 
 
-def run_task(task: Task, work_dir: Path, say: Say, data_root: Path = DATA_ROOT) -> dict:
-    """Everything for one task; the outcome is also written to ``results.json``.
+def run_part(
+    pretraining: Pretraining, tasks: Sequence[Task], work_dir: Path, say: Say, data_root: Path = DATA_ROOT
+) -> dict:
+    """A pre-training and tasks that start from it; the outcome is also written to ``results.json``.
 
     Args:
-        task (Task): The task.
-        work_dir (Path): Where the runs write.
+        pretraining (Pretraining): The pre-training.
+        tasks (Sequence[Task]): Tasks that start from it.
+        work_dir (Path): Where the runs write, in a folder each for the pre-training and the tasks.
         say (Callable[[str], None]): Takes lines of progress.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        dict: ``pretraining``, see :func:`pretrain`, and ``accuracy``: start -> accuracies in percent, one a seed.
+        dict: ``pretraining``, see :func:`pretrain`, ``scores``: task -> start -> percentages, one a seed, and
+        ``seconds``.
     """
     start = time.monotonic()
-    pretraining = pretrain(task, task.pretrain_config, work_dir / "pretraining", say, data_root)
-    starts = {SCRATCH: None, LIVE: pretraining["checkpoint"], SHIPPED: str(task.shipped_weights)}
-    if not task.shipped_weights.exists():
+    folder = work_dir / pretraining.name
+    run = pretrain(pretraining.config, folder / "pretraining", say, data_root)
+    starts = {SCRATCH: None, LIVE: run["checkpoint"], SHIPPED: str(pretraining.shipped_weights)}
+    if not pretraining.shipped_weights.exists():
         del starts[SHIPPED]
-    accuracy = {
-        name: [
-            finetune(task, checkpoint, seed, work_dir / f"{task.name}, {name}, seed {seed}", say, data_root)
-            for seed in SEEDS
-        ]
-        for name, checkpoint in starts.items()
+    scores = {
+        task.name: {
+            name: [
+                finetune(task, checkpoint, seed, finetuning_dir(work_dir, task, name, seed), say, data_root)
+                for seed in SEEDS
+            ]
+            for name, checkpoint in starts.items()
+        }
+        for task in tasks
     }
-    results = dict(pretraining=pretraining, accuracy=accuracy, seconds=time.monotonic() - start)
-    write_json(work_dir / "results.json", results)
+    results = dict(pretraining=run, scores=scores, seconds=time.monotonic() - start)
+    write_json(folder / "results.json", results)
     return results
+
+
+def finetuning_dir(work_dir: Path, task: Task, start: str, seed: int) -> Path:
+    """Folder of a fine-tuning run."""
+    return work_dir / task.name / f"{task.name}, {start}, seed {seed}"
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -218,11 +275,13 @@ def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> No
 
 
 @torch.no_grad()
-def predict(task: Task, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT) -> list[dict]:
+def predict(
+    pretraining: Pretraining, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT
+) -> list[dict]:
     """Let a pre-trained model predict what is hidden of held-out samples.
 
     Args:
-        task (Task): The task whose pre-training it is.
+        pretraining (Pretraining): Whose model it is.
         checkpoint (str): Its weights.
         indices (Sequence[int]): Samples of the test split.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
@@ -233,7 +292,7 @@ def predict(task: Task, checkpoint: str, indices: Sequence[int], data_root: Path
     """
     from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-    config = load_config(task.pretrain_config, Path("predict"), data_root)
+    config = load_config(pretraining.config, Path("predict"), data_root)
     DefaultScope.get_instance(config.experiment_name, scope_name=config.default_scope)
     dataset = config.train_dataloader.dataset
     dataset.ann_file = dataset.ann_file.replace("_train", "_test")

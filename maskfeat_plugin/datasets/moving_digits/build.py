@@ -27,7 +27,7 @@ from .render import RenderedClip, render_clip
 from .sources import import_demo_package, load_digits, load_photos
 from .video import check_size, check_video, write_video
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings give other data."""
 
 METADATA = "metadata.json"

@@ -1,7 +1,7 @@
 """The label files of MovingDigits, in the public formats of the four tasks."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,16 +79,20 @@ def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: 
     motion_rows = [f"{clip.plan.name}.mp4 {label}" for clip, label in zip(clips, motions, strict=True)]
     _write_lines(folder / f"image_{split}.txt", image_rows)
     _write_lines(folder / f"motion_{split}.txt", motion_rows)
-    if split == "train":
-        classes = [clip.classes[0] for clip, _ in images]
-        groups = [clip.plan.index for clip, _ in images]
-        _write_subsets(folder, "motion", motion_rows, motions, range(len(clips)), len(config.motions), config)
-        if images:
-            _write_subsets(folder, "image", image_rows, classes, groups, len(DIGITS), config)
     _write_lines(folder / f"ava_{split}.csv", _ava_rows(clips, config))
     _write_lines(folder / f"ava_excluded_timestamps_{split}.csv", ())
-    coco = json.dumps(_coco(split, clips, config), separators=(",", ":"))
-    _write_lines(folder / f"detection_{split}.json", [coco])
+    _write_coco(folder / f"detection_{split}.json", split, [(c, frame) for c in clips for frame in c.images], config)
+    if split != "train":
+        return
+    # The subsets of the action labels are those of the motions, the subsets of the boxes those of the images.
+    for stem, chosen in _subsets(motions, range(len(clips)), len(config.motions), config):
+        _write_lines(folder / f"motion_{stem}.txt", [motion_rows[sample] for sample in chosen])
+        _write_lines(folder / f"ava_{stem}.csv", _ava_rows([clips[sample] for sample in chosen], config))
+    classes = [clip.classes[0] for clip, _ in images]
+    groups = [clip.plan.index for clip, _ in images]
+    for stem, chosen in _subsets(classes, groups, len(DIGITS), config) if images else ():
+        _write_lines(folder / f"image_{stem}.txt", [image_rows[sample] for sample in chosen])
+        _write_coco(folder / f"detection_{stem}.json", stem, [images[sample] for sample in chosen], config)
 
 
 def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
@@ -101,19 +105,16 @@ def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
     _write_lines(folder / "ava_action_list.pbtxt", label_map)
 
 
-def _write_subsets(
-    folder: Path,
-    task: str,
-    rows: Sequence[str],
-    labels: Sequence[int],
-    groups: Sequence[int],
-    num_classes: int,
-    config: MovingDigitsConfig,
-) -> None:
+def _subsets(
+    labels: Sequence[int], groups: Sequence[int], num_classes: int, config: MovingDigitsConfig
+) -> Iterator[tuple[str, list[int]]]:
+    """Stem of the files of each labelled subset, such as ``train_200_seed0``, and its samples."""
     for count in config.labelled:
         for number in subset_numbers():
-            chosen = draw_subset(labels, groups, num_classes, count, config.seed, number)
-            _write_lines(folder / f"{task}_train_{count}_seed{number}.txt", [rows[sample] for sample in chosen])
+            yield (
+                f"train_{count}_seed{number}",
+                draw_subset(labels, groups, num_classes, count, config.seed, number),
+            )
 
 
 def _ava_rows(clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> list[str]:
@@ -131,36 +132,38 @@ def _ava_rows(clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> list[s
     return rows
 
 
-def _coco(split: str, clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> dict[str, Any]:
+def _write_coco(
+    path: Path, name: str, labelled: Iterable[tuple[ClipLabels, LabelledFrame]], config: MovingDigitsConfig
+) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for clip in clips:
-        for frame in clip.images:
-            images.append(
+    for clip, frame in labelled:
+        images.append(
+            {
+                "id": len(images) + 1,
+                "file_name": image_name(clip.plan, frame.index),
+                "width": config.size,
+                "height": config.size,
+            }
+        )
+        for entity, digit in enumerate(clip.classes):
+            if frame.visible[entity] < LEAST_VISIBLE or not frame.areas[entity]:
+                continue
+            x1, y1, x2, y2 = frame.boxes[entity].tolist()
+            annotations.append(
                 {
-                    "id": len(images) + 1,
-                    "file_name": image_name(clip.plan, frame.index),
-                    "width": config.size,
-                    "height": config.size,
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": digit + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": int(frame.areas[entity]),
+                    "iscrowd": 0,
                 }
             )
-            for entity, digit in enumerate(clip.classes):
-                if frame.visible[entity] < LEAST_VISIBLE or not frame.areas[entity]:
-                    continue
-                x1, y1, x2, y2 = frame.boxes[entity].tolist()
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": len(images),
-                        "category_id": digit + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": int(frame.areas[entity]),
-                        "iscrowd": 0,
-                    }
-                )
     categories = [{"id": number + 1, "name": name, "supercategory": "digit"} for number, name in enumerate(DIGITS)]
-    info = {"description": f"MovingDigits, {split}", "version": "1"}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    info = {"description": f"MovingDigits, {name}", "version": "1"}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    _write_lines(path, [json.dumps(content, separators=(",", ":"))])
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -1,6 +1,8 @@
 """Transforms for data pipelines."""
 
+from .ava import SampleAVAFrames
 from .caching import Cached
+from .label_maps import LoadLabelMap, TrackCrop
 from .masking import (
     BaseMaskGenerator,
     BlockMaskGenerator,
@@ -16,6 +18,9 @@ __all__ = [
     "Cached",
     "CubeMaskGenerator",
     "FrameMaskGenerator",
+    "LoadLabelMap",
     "RandomMaskGenerator",
+    "TrackCrop",
     "TubeMaskGenerator",
+    "SampleAVAFrames",
 ]

@@ -1,0 +1,112 @@
+"""Metafiles of the configs, in OpenMMLab's form, written from the configs themselves."""
+
+import re
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+PAPER = dict(
+    Title="Masked Feature Prediction for Self-Supervised Visual Pre-Training", URL="https://arxiv.org/abs/2112.09133"
+)
+# Folder below configs/ -> task of the model (as the frameworks' inferencers name it), page of the docs
+FOLDERS = dict(
+    pretrain=("Self-Supervised Learning", "docs/targets.md"),
+    efficient=("Self-Supervised Learning", "docs/efficient.md"),
+    classification=("Image Classification", "README.md"),
+    recognition=("Action Recognition", "docs/recognition.md"),
+    action_detection=("Action Detection", "docs/action_detection.md"),
+    detection=("Object Detection", "docs/detection.md"),
+)
+# Last part of a config's name -> its data set
+DATASETS = dict(
+    in1k="ImageNet-1k",
+    k400="Kinetics-400",
+    k600="Kinetics-600",
+    k700="Kinetics-700",
+    sthv2="Something-Something v2",
+    ava22="AVA v2.2",
+    coco="COCO",
+)
+HEADER = "# Written by tools/write_model_index.py from the configs.\n"
+
+
+def describe_config(path: Path, root: Path) -> dict:
+    """The entry of one config in a metafile.
+
+    No metric is given: weights of these configs are not released, and what the paper reports was not measured here.
+
+    Args:
+        path (Path): Config file below one of ``FOLDERS``, with a name such as ``..._8xb256-amp-coslr-300e_in1k.py``.
+        root (Path): The project, which paths are relative to.
+
+    Returns:
+        dict: "Name", "In Collection", "Config", "Metadata", "Results".
+
+    Raises:
+        ValueError: If the name ends in no known data set or lacks GPUs and batch size.
+    """
+    task, _ = FOLDERS[path.parent.name]
+    suffix = path.stem.rsplit("_", 1)[-1]
+    size = re.search(r"(\d+)xb(\d+)", path.stem)
+    if suffix not in DATASETS or size is None:
+        known = ", ".join(DATASETS)
+        raise ValueError(f"{path}: a name needs GPUs and batch such as 8xb256, and at its end one of {known}.")
+    gpus, batch = map(int, size.groups())
+    metadata = {
+        "Architecture": "MViT" if "mvit-" in path.stem else "ViT",
+        "Batch Size": gpus * batch,
+        "Epochs": Config.fromfile(path).train_cfg.max_epochs,
+        "Training Data": DATASETS[suffix],
+        "Training Resources": f"{gpus} GPUs",
+    }
+    results = [dict(Task=task, Dataset=DATASETS[suffix], Metrics={})]
+    if path.stem.startswith("mask-rcnn"):
+        results.append(dict(Task="Instance Segmentation", Dataset=DATASETS[suffix], Metrics={}))
+    return {
+        "Name": path.stem,
+        "In Collection": collection_name(path.parent.name),
+        "Config": path.relative_to(root).as_posix(),
+        "Metadata": metadata,
+        "Results": results,
+    }
+
+
+def collection_name(folder: str) -> str:
+    """Name of a folder's collection."""
+    if folder == "efficient":
+        return "MaskFeat: Encoder of Visible Tokens"
+    return "MaskFeat" if folder == "pretrain" else f"MaskFeat: {FOLDERS[folder][0]}"
+
+
+def listed_configs(folder: Path) -> list[Path]:
+    """Configs of a folder that metafiles list: all but those on the demo's data."""
+    return sorted(path for path in folder.glob("*.py") if not path.stem.endswith("moving-digits"))
+
+
+def model_index_files(root: Path) -> dict[Path, str]:
+    """What the metafile of each folder and the index of all have to hold.
+
+    Args:
+        root (Path): The project: a folder with ``configs/``.
+
+    Returns:
+        dict[Path, str]: Content of each file.
+
+    Raises:
+        ValueError: If a config's name does not say what a metafile needs.
+    """
+    files = {}
+    for folder, (_, page) in FOLDERS.items():
+        collection = {
+            "Name": collection_name(folder),
+            "Metadata": {"Architecture": ["ViT", "MViT"], "Training Techniques": ["AdamW"]},
+            "Paper": PAPER,
+            "README": page,
+        }
+        models = [describe_config(path, root) for path in listed_configs(root / "configs" / folder)]
+        content = yaml.safe_dump(dict(Collections=[collection], Models=models), sort_keys=False, width=120)
+        files[root / "configs" / folder / "metafile.yml"] = HEADER + content
+    imports = [path.relative_to(root).as_posix() for path in files]
+    files[root / "model-index.yml"] = HEADER + yaml.safe_dump(dict(Import=imports))
+    return files

@@ -1,0 +1,107 @@
+"""Time of a pre-training step of one config against another's."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS, TRANSFORMS
+
+from .benchmark import Comparison
+from .errors import ConfigError
+
+
+def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: int, device: torch.device) -> Comparison:
+    """Training steps of two configs on the same random inputs and masks.
+
+    A step is the whole of it: normalisation, target, forward and backward pass, optimizer. Only the reading of files
+    is left out. Masks are drawn by the generator of the second config, at the given ratio.
+
+    Args:
+        ours (Config): A pre-training config of this package.
+        theirs (Config): Another of the same input size.
+        mask_ratio (float): Share of the tokens to hide.
+        batch_size (int): Samples of a step.
+        device (torch.device): Where it runs; mixed precision of a config is kept on a GPU only.
+
+    Returns:
+        Comparison: Of both.
+
+    Raises:
+        ConfigError: If a config has no mask generator or no input size, or the sizes differ.
+    """
+    size = input_size(ours)
+    if input_size(theirs) != size:
+        raise ConfigError(
+            f"{theirs.filename} takes {input_size(theirs)}, {ours.filename} {size}; compare equal inputs."
+        )
+    draw = TRANSFORMS.build(dict(mask_generator(theirs), mask_ratio=mask_ratio, seed=0))
+    samples = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(batch_size)]
+    random = torch.Generator().manual_seed(0)
+    inputs = [torch.randint(256, (3, *size), generator=random, dtype=torch.uint8) for _ in range(batch_size)]
+    job = f"{_name(ours)}, {batch_size} x {' x '.join(map(str, size))}, {mask_ratio:.0%} masked"
+    return Comparison(job, _name(theirs), *(training_step(cfg, inputs, samples, device) for cfg in (ours, theirs)))
+
+
+def training_step(
+    cfg: Config, inputs: list[Tensor], samples: list[DataSample], device: torch.device
+) -> Callable[[], dict[str, Tensor]]:
+    """A config's model and optimizer as a function that trains them by one step.
+
+    The weights are as built: the initialization, which logs every parameter, changes no time.
+
+    Args:
+        cfg (Config): A pre-training config.
+        inputs (list[Tensor]): uint8 images (3, H, W) or clips (3, T, H, W).
+        samples (list[DataSample]): A mask each.
+        device (torch.device): Where it runs.
+
+    Returns:
+        Callable[[], dict[str, Tensor]]: Takes the step and returns its losses.
+    """
+    settings = cfg.optim_wrapper.copy()
+    if device.type == "cpu":
+        settings["type"] = "OptimWrapper"
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        optim_wrapper = build_optim_wrapper(model.to(device).train(), settings)
+    batch = dict(inputs=inputs, data_samples=samples)
+    return lambda: model.train_step(batch, optim_wrapper)
+
+
+def mask_generator(cfg: Config) -> dict:
+    """The config of the mask generator in the pipeline for training.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if "token_grid" in transform:
+            return dict(transform)
+    raise ConfigError(f"{cfg.filename}: train_dataloader.dataset.pipeline has no mask generator of maskfeat's.")
+
+
+def input_size(cfg: Config) -> tuple[int, ...]:
+    """Size of the inputs, (H, W) or (T, H, W), as the backbone is told it.
+
+    Raises:
+        ConfigError: If the backbone is not.
+    """
+    backbone = cfg.model.backbone
+    if "img_size" in backbone:
+        return (backbone.img_size, backbone.img_size)
+    if "temporal_size" in backbone and "spatial_size" in backbone:
+        return (backbone.temporal_size, backbone.spatial_size, backbone.spatial_size)
+    raise ConfigError(f"{cfg.filename}: set model.backbone.img_size, or temporal_size and spatial_size for clips.")
+
+
+def _name(cfg: Config) -> str:
+    """What the file's name says of the model: all before the batch size or the data set."""
+    return re.split(r"_\d+xb|_moving-digits", Path(cfg.filename).stem)[0]

@@ -1,0 +1,74 @@
+"""model-index.yml and the metafiles: up to date, each config once, read by mim from the built package."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import modelindex
+import pytest
+import yaml
+
+from maskfeat_plugin.apis.model_index import FOLDERS, describe_config, model_index_files
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [
+    path
+    for folder in FOLDERS
+    for path in sorted((ROOT / "configs" / folder).glob("*.py"))
+    if "moving-digits" not in path.stem
+]
+
+
+def test_files_are_what_the_tool_writes():
+    """If this fails: python tools/write_model_index.py"""
+    for path, content in model_index_files(ROOT).items():
+        assert path.read_text() == content, path
+
+
+def test_every_config_is_listed_once():
+    listed = []
+    for file in yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]:
+        listed += [model["Config"] for model in yaml.safe_load((ROOT / file).read_text())["Models"]]
+    assert sorted(listed) == sorted(path.relative_to(ROOT).as_posix() for path in CONFIGS) and len(CONFIGS) > 50
+
+
+def test_the_format_has_no_complaint():
+    index = modelindex.load(str(ROOT / "model-index.yml"))
+    index.build_models_with_collections()
+    assert len(index.models) == len(CONFIGS)
+    # pages are named from the project's root, as in the metafiles of mmpretrain; modelindex looks beside the metafile
+    assert [complaint for complaint in index.check(silent=True) if "README" not in complaint] == []
+
+
+def test_pages_exist():
+    for _, page in FOLDERS.values():
+        assert (ROOT / page).exists(), page
+
+
+def test_a_config_without_data_set_in_its_name(tmp_path):
+    path = tmp_path / "configs" / "detection" / "mask-rcnn_8xb8_mine.py"
+    with pytest.raises(ValueError, match="one of in1k, k400"):
+        describe_config(path, tmp_path)
+
+
+@pytest.mark.slow
+def test_mim_search_lists_the_configs_of_the_built_package(tmp_path):
+    """mim looks in the installed package, which an editable install does not have: a wheel, unpacked."""
+    build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    source = tmp_path / "source"  # so that building leaves nothing in the project
+    source.mkdir()
+    for name in ("maskfeat_plugin", "configs", "tools", "requirements", "setup.py", "pyproject.toml", "README.md"):
+        (source / name).symlink_to(ROOT / name)
+    (source / "model-index.yml").symlink_to(ROOT / "model-index.yml")
+    subprocess.run([*build, "--target", tmp_path / "site", source], check=True, capture_output=True)
+    found = tmp_path / "found.json"
+    command = ["-W", "ignore", "-m", "mim", "search", "maskfeat_plugin", "--dataset", "ava v2.2", "--json", found]
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path / "site"))
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment, cwd=tmp_path)
+    names = {path.stem for path in CONFIGS if path.parent.name == "action_detection"}
+    columns = json.loads(found.read_text())
+    assert set(columns["config"]) == names
+    for config in columns["config"].values():
+        assert (tmp_path / "site" / "maskfeat_plugin" / ".mim" / config).exists()

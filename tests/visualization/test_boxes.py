@@ -1,0 +1,41 @@
+"""Boxes are drawn where they are said to be."""
+
+import numpy as np
+import pytest
+
+from maskfeat_plugin.visualization import draw_boxes, pad_to_height
+
+
+def test_lines_are_on_the_border_of_the_box():
+    image = np.zeros((64, 64, 3), np.uint8)
+    picture = draw_boxes(image, [[8, 16, 40, 32]], ["seven 0.9"], color=(255, 0, 0))
+    rows, columns = np.nonzero((picture[:256] == (255, 0, 0)).all(-1))  # 64 pixels enlarged 4 times
+    assert (rows.min(), rows.max()) == (64, 127) and (columns.min(), columns.max()) == (32, 159)
+    assert not (picture[70:120, 40:150] == (255, 0, 0)).all(-1).any()  # the inside stays as it is
+
+
+def test_the_text_is_below_the_image_and_two_boxes_are_numbered():
+    image = np.full((56, 112, 3), 90, np.uint8)
+    one = draw_boxes(image, [[0, 0, 20, 20]], ["walks"])
+    two = draw_boxes(image, [[0, 0, 20, 20], [30, 30, 50, 50]], ["walks", "sits\nlooks"])
+    none = draw_boxes(image, [], [])
+    assert one.shape[1] == two.shape[1] == none.shape[1] == 448
+    assert 224 < len(one) < len(two)
+    assert (none[:224] == 90).all() and none[224:].any()  # it says that there is nothing
+
+
+def test_large_images_are_not_enlarged():
+    assert draw_boxes(np.zeros((300, 400, 3), np.uint8), [[1, 2, 3, 4]], ["a"]).shape[1] == 400
+
+
+@pytest.mark.parametrize("boxes, labels", [([[0, 0, 1]], ["a"]), ([[0, 0, 1, 1]], []), ([], ["a"])])
+def test_boxes_without_their_labels_are_refused(boxes, labels):
+    with pytest.raises(ValueError, match="boxes must be"):
+        draw_boxes(np.zeros((8, 8, 3), np.uint8), boxes, labels)
+
+
+def test_padding_to_one_height():
+    low, high = np.ones((2, 3, 3), np.uint8), np.ones((5, 3, 3), np.uint8)
+    padded = pad_to_height([low, high])
+    assert [p.shape for p in padded] == [(5, 3, 3)] * 2
+    assert padded[0][:2].all() and not padded[0][2:].any()
