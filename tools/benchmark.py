@@ -2,46 +2,106 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
-import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis.benchmark import comparisons, describe_machine, format_table, measure
-from maskfeat_plugin.apis.step_benchmark import compare_steps
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import ConfigError, run_tool
+from maskfeat_plugin.apis.benchmark import (
+    Comparison,
+    compare_steps,
+    comparisons,
+    costs,
+    describe_machine,
+    format_changes,
+    format_costs,
+    format_table,
+    measure,
+    read_run,
+    write_run,
+)
+
+EXAMPLE = """examples:
+  make bench                                            every row, with this machine's threads
+  python tools/benchmark.py --json before.json          and keep it
+  python tools/benchmark.py --against before.json       what has changed since
+  python tools/benchmark.py --only HOG masks --repeats 10
+  python tools/benchmark.py --costs                     how a step grows with batch, frames, side and mask ratio
+  python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
 
 
-def main() -> int:
+def positive(text: str) -> int:
+    """A number of runs."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python tools/benchmark.py --repeats 10 --device cuda (or: make bench)\n"
-        "example: python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each, the median counts (%(default)s)")
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=default, help="cpu or cuda (%(default)s)")
+    parser.add_argument("--repeats", type=positive, default=5, help="runs of each, the median counts (%(default)s)")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, models in bfloat16")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="the rows whose name has one of these words")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements too")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with what --json wrote earlier")
+    parser.add_argument("--costs", action="store_true", help="instead, how time and memory of a training step grow")
     parser.add_argument(
         "--steps", nargs=2, metavar="CONFIG", help="instead, a training step of the first config against the second's"
     )
     parser.add_argument("--mask-ratio", nargs="+", type=float, default=[0.4], help="of --steps (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, help="of --steps (%(default)s)")
-    args = parser.parse_args()
-    if args.repeats < 1:
-        parser.error("--repeats has to be at least 1")
-    device = torch.device(args.device)
-    if args.steps:
-        ours, theirs = map(Config.fromfile, args.steps)
-        jobs = (compare_steps(ours, theirs, ratio, args.batch_size, device) for ratio in args.mask_ratio)
-    else:
-        jobs = comparisons(device)
+    parser.add_argument("--batch-size", type=positive, default=8, help="of --steps (%(default)s)")
+    args = parser.parse_args(arguments)
+    return run_tool(lambda: _work(args))
+
+
+def _work(args: argparse.Namespace) -> None:
+    if args.gpu and not torch.cuda.is_available():
+        raise ConfigError("--gpu: torch sees no GPU here; leave it out to run on the CPU.")
+    if args.json and not args.json.absolute().parent.is_dir():
+        raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist.")
+    device = torch.device("cuda" if args.gpu else "cpu")
+    before = read_run(args.against) if args.against else None
+    heading = f"{describe_machine(device)}, median of {args.repeats}:\n"
+    if args.costs:
+        rows = []
+        for row in costs(args.repeats, device):
+            _say(f"{row.model}, {row.what}, {row.value}: {row.seconds:.2f} s")
+            rows.append(row)
+        print(heading, format_costs(rows), sep="\n")
+        return
     rows = []
-    for comparison in jobs:
-        print(f"timing: {comparison.job}", file=sys.stderr, flush=True)
-        rows.append((comparison, *measure(comparison, args.repeats, device)))
-    print(f"{describe_machine(device)}, median of {args.repeats}:\n\n{format_table(rows)}")
-    return 0
+    for comparison in _jobs(args, device):
+        if args.only and not any(word.lower() in comparison.job.lower() for word in args.only):
+            continue
+        _say(f"timing: {comparison.job}")
+        rows.append(measure(comparison, args.repeats, device))
+    if not rows:
+        raise ConfigError(f"--only {' '.join(args.only)}: no row has any of these words in its name.")
+    print(heading, format_table(rows), sep="\n")
+    if args.json:
+        write_run(args.json, describe_machine(device), args.repeats, rows)
+    if before:
+        print("", format_changes(before, rows), sep="\n")
+
+
+def _jobs(args: argparse.Namespace, device: torch.device) -> Iterator[Comparison]:
+    if not args.steps:
+        yield from comparisons(device)
+        return
+    ours, theirs = map(Config.fromfile, args.steps)
+    for ratio in args.mask_ratio:
+        yield compare_steps(ours, theirs, ratio, args.batch_size, device)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from maskfeat_plugin.apis.benchmark.steps import mask_generator
 from maskfeat_plugin.apis.demo.tasks import ROOT
 from maskfeat_plugin.apis.errors import ConfigError
-from maskfeat_plugin.apis.step_benchmark import mask_generator
 
 CONFIGS = ROOT / "configs"
 IMAGE, VIDEO = "image", "video"

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.apis.benchmark import measure
-from maskfeat_plugin.apis.step_benchmark import compare_steps
+from maskfeat_plugin.apis.benchmark.steps import compare_steps
 
 from .plan import without_weights
 from .settings import CONFIGS
@@ -39,7 +39,8 @@ def step_times(
         cfg.model = without_weights(copy.deepcopy(cfg.model.to_dict()))
         samples = batch_size or base.train_dataloader.batch_size
         comparison = compare_steps(cfg, base, mask_ratio, samples, device)
-        yield path.stem, *measure(comparison, repeats, device)
+        found = measure(comparison, repeats, device)
+        yield path.stem, found.ours, found.theirs
 
 
 def format_step_times(rows: list[tuple[str, float, float]]) -> str:

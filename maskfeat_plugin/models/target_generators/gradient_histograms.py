@@ -97,31 +97,41 @@ def cell_histograms(
         magnitude = magnitude * window
     # Unsigned, opposite gradients share one of the nbins bins over 180 degrees. Division before multiplication, because
     # the rounding decides the bin of the many pixels whose gradient lies on an axis.
-    phase = torch.atan2(gx, gy).div_(2 * math.pi if signed else math.pi).mul_(nbins).floor_()
-    bins = phase.remainder_(nbins).long()
+    bins = torch.atan2(gx, gy).div_(2 * math.pi if signed else math.pi).mul_(nbins).floor_()
+    # modulo nbins, three times as fast as remainder_()
+    bins.sub_(bins.div(nbins).floor_(), alpha=nbins)
 
     batch, channels, height, width = magnitude.shape
     rows, cols = height // cell_size, width // cell_size
     row = torch.arange(height, device=gx.device) // cell_size
     col = torch.arange(width, device=gx.device) // cell_size
-    planes = torch.arange(batch * channels, device=gx.device).view(batch, channels, 1, 1)
-    # Index of (plane, bin, row, col) in the flat output: one vote per pixel, no one-hot volume.
-    index = bins.mul_(rows * cols).add_(row[:, None] * cols + col)
-    index += planes * (nbins * rows * cols)
-    votes = magnitude.new_zeros(batch * channels * nbins * rows * cols)
-    votes.scatter_add_(0, index.flatten(), magnitude.flatten())
+    cell = row[:, None] * cols + col
+    # Index of (bin, row, col) in the flat output of a plane: one vote per pixel, no one-hot volume.
+    index = bins.long().mul_(rows * cols).add_(cell)
+    votes = magnitude.new_zeros(batch * channels, nbins * rows * cols)
+    votes.scatter_add_(1, index.view(len(votes), -1), magnitude.view(len(votes), -1))
     return votes.view(batch, channels, nbins, rows, cols)
+
+
+def _l1(x: Tensor, dim: int) -> Tensor:
+    return x / x.abs().sum(dim, keepdim=True).clamp_min_(_EPS)
+
+
+def _l2(x: Tensor, dim: int) -> Tensor:
+    """``F.normalize``, which is far slower over a dimension that is not the last."""
+    return x / x.square().sum(dim, keepdim=True).sqrt_().clamp_min_(_EPS)
 
 
 def _l2_hys(x: Tensor, dim: int) -> Tensor:
     """L2, no value above 0.2, and L2 again, as Lowe's descriptor."""
-    return F.normalize(F.normalize(x, p=2, dim=dim).clamp_max_(0.2), p=2, dim=dim)
+    return _l2(_l2(x, dim).clamp_max_(0.2), dim)
 
 
+_EPS = 1e-12  # what F.normalize divides by at least
 NORMS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "none": lambda x, dim: x,
-    "l1": lambda x, dim: F.normalize(x, p=1, dim=dim),
-    "l2": lambda x, dim: F.normalize(x, p=2, dim=dim),
+    "l1": _l1,
+    "l2": _l2,
     "l2-hys": _l2_hys,
 }
 

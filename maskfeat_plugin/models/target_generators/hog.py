@@ -19,6 +19,9 @@ from .gradient_histograms import (
     normalize_blocks,
 )
 
+# On a CPU; one image of 3 x 224 x 224.
+_VALUES_AT_ONCE = 1 << 18
+
 
 @MODELS.register_module()
 class HOGGenerator(BaseTargetGenerator):
@@ -114,7 +117,7 @@ class HOGGenerator(BaseTargetGenerator):
         frames = frames_of_tokens(inputs, frames_per_token).flatten(0, 1)  # (N*T', C, H, W)
         grid_mask = mask.flatten(0, 1)  # (N*T', H', W')
         if self.block_size == 1:
-            return self._masked_tokens(frames.float(), grid_mask, height, width)
+            return self._masked_tokens(frames, grid_mask, height, width)
         rows, cols = height // self.cell_size, width // self.cell_size
         asked = grid_mask.flatten(1).any(1)
         cells = self.hog(frames[asked]).unfold(3, rows, rows).unfold(4, cols, cols)  # (F, C, n, H', W', u, v)
@@ -136,22 +139,33 @@ class HOGGenerator(BaseTargetGenerator):
         height, width = images.shape[-2:]
         self._check_cells(height, width, "image size")
         window = self._tiled_window(height, width) if self.gaussian_window else None
-        images = convert_color(images.float(), self.color_space)
-        return self._histograms(F.pad(images, (1,) * 4, "reflect"), window)
+        parts = images.split(self._part_size(images))
+        return torch.cat([self._histograms(self._pad(part), window) for part in parts])
 
     def _masked_tokens(self, frames: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
         """Features (M, D) of the masked tokens of frames (F, C, H, W); mask (F, H', W'), tokens of height x width."""
-        padded = F.pad(convert_color(frames, self.color_space), (1,) * 4, "reflect")  # (F, C, H+2, W+2)
         # A token with one pixel around it: (F, C, H', W', h+2, w+2), a view.
-        patches = padded.unfold(2, height + 2, height).unfold(3, width + 2, width)
+        patches = self._pad(frames).unfold(2, height + 2, height).unfold(3, width + 2, width)
         patches = patches.permute(0, 2, 3, 1, 4, 5)[mask]  # (M, C, h+2, w+2)
         window = None
         if self.gaussian_window:
             window = self._tiled_window(frames.shape[-2], frames.shape[-1])
             window = window.unfold(0, height, height).unfold(1, width, width)  # (H', W', h, w)
-            window = window.expand(len(mask), -1, -1, -1, -1)[mask]  # (M, h, w)
-            window = window.unsqueeze(1)
-        return self._histograms(patches, window).flatten(1)
+            window = window.expand(len(mask), -1, -1, -1, -1)[mask].unsqueeze(1)  # (M, 1, h, w)
+        size = self._part_size(patches)
+        windows = window.split(size) if self.gaussian_window else [None] * math.ceil(len(patches) / size)
+        parts = zip(patches.split(size), windows, strict=True)
+        features = [self._histograms(part, window).flatten(1) for part, window in parts]
+        return torch.cat(features) if features else self._histograms(patches, window).flatten(1)
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in the colour space, with one pixel around them (B, C, H+2, W+2)."""
+        return F.pad(convert_color(images.float(), self.color_space), (1,) * 4, "reflect")
+
+    @staticmethod
+    def _part_size(x: Tensor) -> int:
+        """How many of a batch to compute at once: on a CPU few, whose intermediate results stay in its cache."""
+        return max(1, len(x)) if x.is_cuda else max(1, _VALUES_AT_ONCE // x[0].numel()) if len(x) else 1
 
     def _check_cells(self, height: int, width: int, what: str) -> None:
         if height % self.cell_size or width % self.cell_size:

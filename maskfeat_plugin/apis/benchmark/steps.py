@@ -11,10 +11,10 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
-from .benchmark import Comparison
-from .errors import ConfigError
+from .measuring import Comparison
 
 
 def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: int, device: torch.device) -> Comparison:

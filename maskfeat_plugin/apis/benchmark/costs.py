@@ -1,0 +1,92 @@
+"""How time and memory of a pre-training step grow with what a user can choose."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+
+from maskfeat_plugin.registry import MODELS, TRANSFORMS
+
+from .measuring import peak_memory, seconds_of
+from .peers import optimizer
+from .rows import BASE_MODELS
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A training step of one setting.
+
+    Args:
+        model (str): Which.
+        what (str): What is varied; all else is as in the first row.
+        value (str): To what.
+        samples (int): Images or clips of a step.
+        seconds (float): Of a step, the median.
+        memory (float, optional): Megabytes at the peak beyond weights and optimizer, None if not known.
+    """
+
+    model: str
+    what: str
+    value: str
+    samples: int
+    seconds: float
+    memory: float | None
+
+
+def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
+    """Time and memory of a step by batch, frames, resolution and mask ratio; float32 on a CPU, bfloat16 on a GPU.
+
+    Args:
+        repeats (int): Steps of each, the median counts.
+        device (torch.device): Where they run.
+
+    Yields:
+        Cost: One after the other, MViT-S on clips, then ViT-B on images.
+    """
+    clips, images = dict(frames=16, side=224, batch=1, ratio=0.4), dict(frames=1, side=224, batch=8, ratio=0.4)
+    settings = [("MViT-S", clips, "16 x 224 x 224, 40 % masked, clips", {"batch": 1})]
+    settings += [("MViT-S", clips, "clips", {"batch": value}) for value in (2, 4)]
+    settings += [("MViT-S", clips, "frames", {"frames": value}) for value in (24, 32, 40)]
+    settings += [("MViT-S", clips, "side", {"side": value}) for value in (256, 288, 352)]
+    settings += [("MViT-S", clips, "masked", {"ratio": value}) for value in (0.2, 0.6, 0.8)]
+    settings += [("ViT-B", images, "224 x 224, 40 % masked, images", {"batch": 8})]
+    settings += [("ViT-B", images, "images", {"batch": value}) for value in (1, 4, 16)]
+    settings += [("ViT-B", images, "side", {"side": value}) for value in (288, 352)]
+    settings += [("ViT-B", images, "masked", {"ratio": value}) for value in (0.2, 0.6, 0.8)]
+    for model, base, what, change in settings:
+        size = {**base, **change}
+        seconds, memory = _measure_step(model, size, repeats, device)
+        value = next(iter(change.values()))
+        yield Cost(model, what, f"{value:.0%}" if "ratio" in change else str(value), size["batch"], seconds, memory)
+
+
+def _measure_step(model: str, size: dict, repeats: int, device: torch.device) -> tuple[float, float | None]:
+    video = model == "MViT-S"
+    config = Config.fromfile(BASE_MODELS / ("maskfeat_mvit-small.py" if video else "maskfeat_vit-base-p16.py")).model
+    side, grid = size["side"], (size["side"] // 16,) * 2
+    if video:
+        config.backbone.update(temporal_size=size["frames"], spatial_size=side)
+        grid = (size["frames"] // 2, *grid)
+    else:
+        config.backbone.img_size = side
+    network = MODELS.build(config).to(device).train()
+    wrapper = optimizer(network)
+    kind = "Cube" if video else "Block"
+    draw = TRANSFORMS.build(
+        dict(type=f"maskfeat.{kind}MaskGenerator", token_grid=grid, mask_ratio=size["ratio"], seed=0)
+    )
+    mask = torch.stack([torch.from_numpy(draw({"sample_idx": i})["mask"]) for i in range(size["batch"])]).to(device)
+    shape = (3, size["frames"], side, side) if video else (3, side, side)
+    inputs = torch.randn(size["batch"], *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    mask = mask.view(size["batch"], -1, *grid[-2:])
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = network.loss(inputs, mask=mask)["loss"]
+        wrapper.update_params(loss)
+
+    step()
+    seconds = statistics.median(seconds_of(step, device) for _ in range(repeats))
+    return seconds, peak_memory(step, device)

@@ -1,0 +1,71 @@
+"""MaskFeat as it is made of mmaction2's MViT and mmpretrain's parts, to time the plugin's against."""
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS
+
+
+class PeerVideoMaskFeat(nn.Module):
+    """Pre-training of mmaction2's MViT by mmpretrain's HOG: all tokens are predicted, the masked ones count.
+
+    Args:
+        backbone (dict): Config of ``mmaction.MViT``, without the down-sampling of the last stage.
+        in_channels (int): Channels of its last output.
+        frame_stride (int): Frames of a token, of which the first gives the target. Defaults to 2.
+    """
+
+    def __init__(self, backbone: dict, in_channels: int, frame_stride: int = 2) -> None:
+        super().__init__()
+        self.backbone = MODELS.build(dict(backbone, type="mmaction.MViT"))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.embed_dims))
+        self.target_generator = MODELS.build(dict(type="mmpretrain.HOGGenerator"))
+        self.decoder = nn.Linear(in_channels, 108)
+        self.frame_stride = frame_stride
+        self.backbone.patch_embed.register_forward_hook(self._hide)
+        self._mask: Tensor | None = None
+
+    def _hide(self, module: nn.Module, args: tuple, output: tuple[Tensor, tuple[int, ...]]) -> tuple:
+        tokens, grid = output  # (N, T' * 4H' * 4W', C), of which 4 x 4 are one token of the last stage
+        scale = grid[-1] // self._mask.shape[-1]
+        mask = self._mask.repeat_interleave(scale, 2).repeat_interleave(scale, 3).flatten(1).unsqueeze(2)
+        return tokens * ~mask + self.mask_token * mask, grid
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            inputs (Tensor): Normalised clips (N, 3, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: Mean squared error of the masked tokens, a scalar.
+        """
+        self._mask = mask
+        features = self.backbone(inputs)[-1][0]  # (N, C, T', H', W')
+        pred = self.decoder(features.flatten(2).transpose(1, 2))
+        frames = inputs[:, :, :: self.frame_stride].transpose(1, 2).flatten(0, 1)
+        target = self.target_generator(frames).view_as(pred)
+        hidden = mask.flatten(1)
+        return ((pred - target) ** 2).mean(-1)[hidden].mean()
+
+
+def image_maskfeat() -> nn.Module:
+    """mmpretrain's MaskFeat with ViT-B as its config has it."""
+    return MODELS.build(
+        dict(
+            type="mmpretrain.MaskFeat",
+            data_preprocessor=dict(type="mmpretrain.SelfSupDataPreprocessor"),
+            backbone=dict(type="mmpretrain.MaskFeatViT", arch="b", patch_size=16),
+            neck=dict(type="mmpretrain.LinearNeck", in_channels=768, out_channels=108, norm_cfg=None),
+            head=dict(type="mmpretrain.MIMHead", loss=dict(type="mmpretrain.PixelReconstructionLoss", criterion="L2")),
+            target_generator=dict(type="mmpretrain.HOGGenerator"),
+        )
+    )
+
+
+def optimizer(model: nn.Module) -> OptimWrapper:
+    """AdamW and clipping as the pre-training configs have them, the same for both sides."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return OptimWrapper(torch.optim.AdamW(trained, lr=1e-5, betas=(0.9, 0.95)), clip_grad=dict(max_norm=0.02))

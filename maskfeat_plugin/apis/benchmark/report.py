@@ -1,0 +1,156 @@
+"""Measurements as tables and files."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import mmaction
+import mmengine
+import mmpretrain
+import torch
+
+from maskfeat_plugin.apis.errors import ConfigError
+
+from .costs import Cost
+from .measuring import Measurement
+
+
+def format_table(rows: Sequence[Measurement]) -> str:
+    """The comparisons as a Markdown table.
+
+    Args:
+        rows (Sequence[Measurement]): What was measured.
+
+    Returns:
+        str: The table; times in milliseconds, peak memory in megabytes of 2**20 bytes.
+    """
+    lines = [
+        "| work | here, ms | peer, ms | times faster | here, MB | peer, MB | times less | peer |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        less = "-"
+        if row.ours_memory and row.theirs_memory:
+            less = f"{row.theirs_memory / row.ours_memory:.1f}"
+        lines.append(
+            f"| {row.job} | {row.ours * 1e3:.1f} | {row.theirs * 1e3:.1f} | {row.theirs / row.ours:.2f} | "
+            f"{_megabytes(row.ours_memory)} | {_megabytes(row.theirs_memory)} | {less} | {row.peer} |"
+        )
+    return "\n".join(lines)
+
+
+def format_costs(rows: Sequence[Cost]) -> str:
+    """How the cost grows, as a Markdown table.
+
+    Args:
+        rows (Sequence[Cost]): What was measured.
+
+    Returns:
+        str: The table.
+    """
+    lines = ["| training step of | varied | | ms | ms a sample | MB |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {row.model} | {row.what} | {row.value} | {row.seconds * 1e3:.0f} | {row.seconds * 1e3 / row.samples:.0f} | "
+        f"{_megabytes(row.memory)} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def format_changes(before: dict, rows: Sequence[Measurement]) -> str:
+    """This run beside an earlier one.
+
+    Args:
+        before (dict): As :func:`read_run` gives it.
+        rows (Sequence[Measurement]): This run.
+
+    Returns:
+        str: A Markdown table: a row for each work that both have. Both ratios are against the peer in the same run, so
+        that they compare even where the machines do not.
+    """
+    earlier = {row["job"]: Measurement(**row) for row in before["rows"]}
+    lines = [
+        f"Before: {before['machine']}",
+        "",
+        "| work | before, ms | now, ms | times faster | against the peer, before | now |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for now in rows:
+        old = earlier.get(now.job)
+        if old is not None:
+            lines.append(
+                f"| {now.job} | {old.ours * 1e3:.1f} | {now.ours * 1e3:.1f} | {old.ours / now.ours:.2f} | "
+                f"{old.theirs / old.ours:.2f} | {now.theirs / now.ours:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def write_run(path: Path, machine: str, repeats: int, rows: Sequence[Measurement]) -> None:
+    """Write a run as JSON, a file that is complete or not there.
+
+    Args:
+        path (Path): Where to.
+        machine (str): As :func:`describe_machine` gives it.
+        repeats (int): Runs of which the median was taken.
+        rows (Sequence[Measurement]): What was measured, seconds and megabytes.
+    """
+    content = dict(machine=machine, repeats=repeats, rows=[asdict(row) for row in rows])
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def read_run(path: Path) -> dict:
+    """Read a run that :func:`write_run` wrote.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        dict: ``machine`` (str), ``repeats`` (int) and ``rows`` (list[dict]), arguments of :class:`Measurement`.
+
+    Raises:
+        ConfigError: If the file is not there or holds something else.
+    """
+    try:
+        run = json.loads(path.read_text())
+        for row in run["rows"]:
+            Measurement(**row)
+        return dict(machine=str(run["machine"]), repeats=run["repeats"], rows=run["rows"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"--against {path}: give a file that --json wrote ({error}).") from error
+
+
+def describe_machine(device: torch.device) -> str:
+    """The device, the number of threads and the versions that the times hold for.
+
+    Args:
+        device (torch.device): Where it ran.
+
+    Returns:
+        str: One line.
+    """
+    if device.type == "cuda":
+        name, precision = torch.cuda.get_device_name(device), "models in bfloat16"
+    else:
+        name, precision = f"{_processor()}, {torch.get_num_threads()} threads", "float32"
+    packages = (torch, mmengine, mmpretrain, mmaction)
+    versions = ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
+    return f"{name}, {precision}, {versions}"
+
+
+def _processor() -> str:
+    """What Linux calls the processor, elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({platform.machine()})" if names else f"{platform.machine()} CPU"
+
+
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

@@ -1,0 +1,212 @@
+"""What is timed against the packages that do the same job."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from maskfeat_plugin.registry import MODELS, TRANSFORMS
+
+from .measuring import Comparison
+from .peers import PeerVideoMaskFeat, image_maskfeat, optimizer
+from .plain_masks import cubes_by_loops
+
+BASE_MODELS = Path(__file__).resolve().parents[3] / "configs" / "_base_" / "models"
+IMAGE_TOKENS, CLIP_TOKENS = (14, 14), (8, 14, 14)
+
+
+def comparisons(device: torch.device) -> Iterator[Comparison]:
+    """Everything that is compared, built one after the other, because the models are large.
+
+    On a GPU, models run under autocast to bfloat16, on both sides.
+
+    Args:
+        device (torch.device): Where models and tensors are.
+
+    Yields:
+        Comparison: HOG, masks, pre-training, fine-tuning and inference.
+    """
+    yield from hog(device)
+    yield from masks()
+    yield video_pretraining(device)
+    yield from video_finetuning(device)
+    yield image_pretraining(device)
+
+
+def hog(device: torch.device) -> list[Comparison]:
+    """HOG of 16 images, and of what is masked of a clip of 16 frames, whose tokens take the first of 2 frames each.
+
+    Args:
+        device (torch.device): Where the tensors are.
+
+    Returns:
+        list[Comparison]: Against mmpretrain's generator, which computes all cells.
+    """
+    images = _normal(16, 3, 224, 224).to(device)
+    clip = _normal(1, 3, 16, 224, 224).to(device)
+    frames = clip[:, :, ::2].transpose(1, 2).flatten(0, 1).contiguous()  # (8, 3, 224, 224)
+    mask = _clip_masks(1, device)
+    ours = MODELS.build(dict(type="maskfeat.HOGGenerator")).to(device)
+    theirs = MODELS.build(dict(type="mmpretrain.HOGGenerator")).to(device)
+    return [
+        Comparison("HOG, 16 images of 224 x 224", "mmpretrain", lambda: ours(images), lambda: theirs(images)),
+        Comparison(
+            "HOG of the 40 % that are masked, a clip of 16 x 224 x 224",
+            "mmpretrain, all cells",
+            lambda: ours(clip, mask),
+            lambda: theirs(frames)[mask.flatten(2)[0]],
+        ),
+    ]
+
+
+def masks() -> list[Comparison]:
+    """Masks of an image and of a clip.
+
+    Returns:
+        list[Comparison]: Against loops over the patches: mmpretrain's, and one in plain Python.
+    """
+    blocks = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=IMAGE_TOKENS))
+    beit = TRANSFORMS.build(
+        dict(type="mmpretrain.BEiTMaskGenerator", input_size=14, num_masking_patches=78, min_num_patches=15)
+    )
+    cubes = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=CLIP_TOKENS))
+    return [
+        Comparison(
+            "1000 block-wise masks of 14 x 14",
+            "mmpretrain",
+            lambda: [blocks({}) for _ in range(1000)],
+            lambda: [beit({}) for _ in range(1000)],
+        ),
+        Comparison(
+            "100 cube masks of 8 x 14 x 14",
+            "a loop over the patches",
+            lambda: [cubes({}) for _ in range(100)],
+            lambda: [dict(mask=cubes_by_loops(CLIP_TOKENS, 0.4)) for _ in range(100)],
+        ),
+    ]
+
+
+def video_pretraining(device: torch.device) -> Comparison:
+    """A training step of MaskFeat with MViT-S from the same weights: target, forward, backward pass, optimizer.
+
+    Args:
+        device (torch.device): Where it runs.
+
+    Returns:
+        Comparison: Against mmaction2's MViT with mmpretrain's HOG.
+    """
+    config = Config.fromfile(BASE_MODELS / "maskfeat_mvit-small.py").model
+    ours = MODELS.build(config).to(device).train()
+    arch = ours.backbone.arch_zoo[config.backbone.arch]
+    settings = dict(arch=arch, temporal_size=16, spatial_size=224, dim_mul_in_attention=False, drop_path_rate=0.0)
+    theirs = PeerVideoMaskFeat(settings, config.neck.in_channels).to(device).train()
+    theirs.backbone.load_state_dict(ours.backbone.state_dict(), strict=False)  # all but the mask token
+    theirs.mask_token.data.copy_(ours.backbone.mask_token)
+    _copy_parameters(ours.neck, theirs.decoder)
+    clip, mask = _normal(1, 3, 16, 224, 224).to(device), _clip_masks(1, device)
+    return Comparison(
+        "MViT-S 16 x 4, pre-training step, 1 clip",
+        "mmaction2's MViT, mmpretrain's HOG",
+        _training(ours, lambda: ours.loss(clip, mask=mask)["loss"], device),
+        _training(theirs, lambda: theirs(clip, mask), device),
+    )
+
+
+def video_finetuning(device: torch.device) -> list[Comparison]:
+    """Forward and backward pass, and forward pass alone, of MViT-S from the same weights.
+
+    Args:
+        device (torch.device): Where it runs.
+
+    Returns:
+        list[Comparison]: Against mmaction2's MViT.
+    """
+    settings = dict(arch="small", dim_mul_in_attention=False)
+    theirs = MODELS.build(dict(type="mmaction.MViT", **settings)).to(device)
+    ours = MODELS.build(dict(type="maskfeat.MViT", **settings)).to(device)
+    ours.load_state_dict(theirs.state_dict())
+    clip = _normal(1, 3, 16, 224, 224).to(device)
+    return [
+        Comparison(
+            "MViT-S 16 x 4, fine-tuning, 1 clip, forward and backward",
+            "mmaction2",
+            lambda: _step(ours, clip),
+            lambda: _step(theirs, clip),
+        ),
+        Comparison(
+            "MViT-S 16 x 4, inference, 1 clip",
+            "mmaction2",
+            lambda: _infer(ours, clip),
+            lambda: _infer(theirs, clip),
+        ),
+    ]
+
+
+def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
+    """A training step of MaskFeat with ViT-B from the same weights: target, forward, backward pass, optimizer.
+
+    Args:
+        device (torch.device): Where it runs.
+        batch_size (int): Images of a step. Defaults to 8.
+
+    Returns:
+        Comparison: Against mmpretrain's MaskFeat.
+    """
+    ours = MODELS.build(Config.fromfile(BASE_MODELS / "maskfeat_vit-base-p16.py").model).to(device).train()
+    theirs = image_maskfeat().to(device).train()
+    ours.backbone.load_state_dict(theirs.backbone.state_dict())
+    _copy_parameters(ours.neck, theirs.neck)
+    images = _normal(batch_size, 3, 224, 224).to(device)
+    draw = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=IMAGE_TOKENS, seed=0))
+    drawn = [torch.from_numpy(draw({"sample_idx": i})["mask"]).to(device) for i in range(batch_size)]
+    samples = [DataSample(mask=mask) for mask in drawn]
+    mask = torch.stack(drawn).view(batch_size, 1, *IMAGE_TOKENS)
+    return Comparison(
+        f"ViT-B/16, pre-training step, {batch_size} images",
+        "mmpretrain",
+        _training(ours, lambda: ours.loss(images, mask=mask)["loss"], device),
+        _training(theirs, lambda: theirs.loss(images, samples)["loss"], device),
+    )
+
+
+@torch.no_grad()
+def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
+        theirs.copy_(ours)
+
+
+def _training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    wrapper = optimizer(model)
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            value = loss()
+        wrapper.update_params(value)
+        return value.detach()
+
+    return step
+
+
+def _step(model: nn.Module, clip: Tensor) -> None:
+    with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
+        loss = model(clip)[-1][1].float().sum()
+    loss.backward()
+    model.zero_grad()  # not kept for the next run, so that its memory is counted there
+
+
+@torch.no_grad()
+def _infer(model: nn.Module, clip: Tensor) -> Tensor:
+    with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
+        return model(clip)[-1][1]
+
+
+def _normal(*size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(0))
+
+
+def _clip_masks(count: int, device: torch.device) -> Tensor:
+    draw = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=CLIP_TOKENS, seed=0))
+    return torch.stack([torch.from_numpy(draw({"sample_idx": i})["mask"]) for i in range(count)]).to(device)
