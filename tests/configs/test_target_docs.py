@@ -1,31 +1,27 @@
 """The examples of docs/targets.md build, and the configs that name weights can read what they name."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
+from pages import ROOT, missing_links, python_blocks, read_page, run_block
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis.checks import check_config
 from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "targets.md").read_text()
-EXAMPLES = {
-    match[1]: match[2] for match in re.finditer(r"^## (.+?)\n\n```python\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
-}
+TEXT = read_page("targets.md")
+EXAMPLES = python_blocks(TEXT)
 PRETRAIN = ROOT / "configs" / "pretrain"
 WITH_WEIGHTS = sorted(p.name for p in PRETRAIN.glob("maskfeat-*.py") if "data/targets/" in p.read_text())
 
 
 @pytest.mark.parametrize("section", EXAMPLES)
 def test_example_builds(section):
-    scope = {}
-    exec(EXAMPLES[section], scope)
+    scope = run_block(EXAMPLES[section])
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         generator, neck, head = (MODELS.build(scope[name]) for name in ("target_generator", "neck", "head"))
         for transform in scope.get("train_pipeline", ()):
@@ -44,8 +40,7 @@ def test_every_generator_has_its_example():
 
 
 def test_links_and_names_of_the_page_exist():
-    for link in re.findall(r"\]\((\.\./[^)]+)\)", TEXT):
-        assert (ROOT / "docs" / link).exists(), link
+    assert not missing_links(TEXT)
     for pattern in set(re.findall(r"`(maskfeat[-_]\w*[-\w]*_?\*[\w*]*)`", TEXT)):
         assert any((ROOT / "configs").glob(f"*/{pattern}.py")), pattern
 

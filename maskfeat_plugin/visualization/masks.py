@@ -1,0 +1,59 @@
+"""Masks laid over what they hide, and mask ratios over training."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from .hog_image import grid_mask
+from .panels import MASK_GREY
+
+# Told apart by readers with colour-blindness too, and by their dashes where two lines coincide
+_LINES = (("#555555", "-"), ("#0b6fb8", "-"), ("#c2540a", "--"), ("#00805f", "-."))
+
+
+def hide_tokens(frames: ArrayLike, mask: ArrayLike) -> np.ndarray:
+    """Make the hidden tokens of an image or a clip grey.
+
+    Args:
+        frames (ArrayLike): RGB frames, uint8 (T', H, W, 3): one for each time step of the token grid.
+        mask (ArrayLike): bool (T', H', W'), or (H', W') for one frame, True where a token is hidden.
+
+    Returns:
+        np.ndarray: uint8 (T', H, W, 3).
+
+    Raises:
+        ValueError: If the mask's grid does not fit the frames.
+    """
+    frames, mask = np.asarray(frames), grid_mask(mask)
+    steps, height, width = mask.shape
+    if len(frames) != steps or frames.shape[1] % height or frames.shape[2] % width:
+        raise ValueError(f"The mask's token grid {mask.shape} does not fit frames of {frames.shape[:3]} (T', H, W).")
+    hidden = mask.repeat(frames.shape[1] // height, axis=1).repeat(frames.shape[2] // width, axis=2)
+    return np.where(hidden[..., None], np.uint8(MASK_GREY), frames)
+
+
+def draw_ratios(ratios: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw mask ratios over training.
+
+    Args:
+        ratios (Mapping[str, Sequence[float]]): The ratio of each epoch, by the name of its schedule; at most four.
+
+    Returns:
+        Figure: The drawing.
+
+    Raises:
+        ValueError: If there are more than four.
+    """
+    if len(ratios) > len(_LINES):
+        raise ValueError(f"There are colours for {len(_LINES)} schedules, got {len(ratios)}.")
+    figure = Figure(figsize=(8.8, 3.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for (name, values), (color, dashes) in zip(ratios.items(), _LINES, strict=False):
+        axes.step(range(len(values)), values, where="post", label=name, color=color, linestyle=dashes, linewidth=2)
+    axes.set(xlabel="epoch", ylabel="mask_ratio", ylim=(0, 1), xlim=(0, max(map(len, ratios.values())) - 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="lower left", prop=dict(family="monospace", size=9))
+    return figure
