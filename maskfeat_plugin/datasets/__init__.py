@@ -2,5 +2,7 @@
 
 from . import transforms
 from .ava import AVADataset
+from .repeat_aug import RepeatAugDataset
+from .video_reader import VideoReader
 
-__all__ = ["AVADataset", "transforms"]
+__all__ = ["AVADataset", "RepeatAugDataset", "VideoReader", "transforms"]

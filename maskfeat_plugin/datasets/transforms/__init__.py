@@ -2,6 +2,8 @@
 
 from .ava import SampleAVAFrames
 from .caching import Cached
+from .cropping import RandomResizedCropFlip
+from .decoding import DecodeClip, OpenVideo
 from .label_maps import LoadLabelMap, TrackCrop
 from .masking import (
     BaseMaskGenerator,
@@ -17,9 +19,12 @@ __all__ = [
     "BlockMaskGenerator",
     "Cached",
     "CubeMaskGenerator",
+    "DecodeClip",
     "FrameMaskGenerator",
     "LoadLabelMap",
+    "OpenVideo",
     "RandomMaskGenerator",
+    "RandomResizedCropFlip",
     "TrackCrop",
     "TubeMaskGenerator",
     "SampleAVAFrames",

@@ -1,0 +1,86 @@
+"""Crop, resize and flip in one step."""
+
+import cv2
+import numpy as np
+from mmaction.datasets.transforms import Flip, RandomResizedCrop, Resize
+from mmcv.transforms import BaseTransform
+
+from maskfeat_plugin.registry import TRANSFORMS
+
+_INTERPOLATIONS = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA)
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCropFlip(BaseTransform):
+    """mmaction2's ``RandomResizedCrop``, ``Resize`` and ``Flip`` in one, into one array for all frames.
+
+    The same random numbers give the same pixels and the same keys as those three in a row: they do all but the pixels
+    here, so that boxes and labels follow as well.
+
+    Required keys: ``imgs``, ``img_shape``, ``modality`` ("RGB"). Modified keys: ``imgs``, uint8 (T, H, W, 3), and those
+    of the three.
+
+    Args:
+        scale (tuple[int, int]): Size (W, H) of the result.
+        area_range (tuple[float, float]): Share of the area that is kept. Defaults to (0.08, 1.0).
+        aspect_ratio_range (tuple[float, float]): Width by height of what is kept. Defaults to (3 / 4, 4 / 3).
+        flip_ratio (float): Probability of a horizontal flip. Defaults to 0.5.
+        interpolation (str): "bilinear", "bicubic" or "area". Defaults to "bilinear".
+
+    Raises:
+        ValueError: If ``scale`` is no pair of positive integers or ``interpolation`` is unknown.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[int, int],
+        area_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_ratio: float = 0.5,
+        interpolation: str = "bilinear",
+    ) -> None:
+        scale = tuple(scale)
+        if len(scale) != 2 or not all(isinstance(side, int) and side > 0 for side in scale):
+            raise ValueError(f"RandomResizedCropFlip: scale={scale} must be two positive integers (W, H).")
+        if interpolation not in _INTERPOLATIONS:
+            raise ValueError(
+                f"RandomResizedCropFlip: interpolation={interpolation!r} is unknown; choose one of "
+                f"{', '.join(map(repr, _INTERPOLATIONS))}."
+            )
+        self.scale = scale
+        self.interpolation = interpolation
+        self.geometry = (
+            RandomResizedCrop(tuple(area_range), tuple(aspect_ratio_range)),
+            Resize(scale, keep_ratio=False, interpolation=interpolation),
+            Flip(flip_ratio),
+        )
+
+    def transform(self, results: dict) -> dict:
+        """Crop, resize and flip all frames alike.
+
+        Raises:
+            ValueError: If the frames are not RGB.
+        """
+        if results["modality"] != "RGB":
+            raise ValueError(f"RandomResizedCropFlip: frames must be RGB, not {results['modality']!r}.")
+        frames = results.pop("imgs")
+        for step in self.geometry:
+            results = step(results)
+        left, top, right, bottom = results["crop_bbox"]
+        width, height = self.scale
+        clip = np.empty((len(frames), height, width, 3), np.uint8)
+        for image, frame in zip(clip, frames, strict=True):
+            kept = frame[top:bottom, left:right]
+            cv2.resize(kept, self.scale, dst=image, interpolation=_INTERPOLATIONS[self.interpolation])
+            if results["flip"]:
+                cv2.flip(image, 1, dst=image)
+        results["imgs"] = clip
+        return results
+
+    def __repr__(self) -> str:
+        crop, _, flip = self.geometry
+        return (
+            f"{type(self).__name__}(scale={self.scale}, area_range={crop.area_range}, "
+            f"aspect_ratio_range={crop.aspect_ratio_range}, flip_ratio={flip.flip_ratio}, "
+            f"interpolation={self.interpolation!r})"
+        )

@@ -1,0 +1,184 @@
+"""Chosen frames of a video file, for as little decoding as they need."""
+
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+# Opening a file looks into its frames for what the header of most containers says; these leave that out.
+_QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
+# Containers that store the time at which each packet is shown; of others libavformat may guess it.
+_TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+
+class VideoReader:
+    """The frames of a video file, each by its number in the order in which they are shown.
+
+    Opening it reads the file without decoding it. Frames are decoded from the last key frame before them, on one thread
+    and without those that neither are asked for nor are needed by others: in H.264 these are told by their header
+    (``nal_ref_idc`` 0, about half of the frames of x264's default settings). What is returned is bit for bit what
+    decoding every frame gives.
+
+    Args:
+        source (str | bytes): Path of the file, or its content.
+        name (str): What to call it in messages.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is no video, or cut short.
+    """
+
+    def __init__(self, source: str | bytes, name: str) -> None:
+        self._source = source
+        self._name = name
+        try:
+            container, stream = self._open(_QUICKLY)
+            self._timed = container.format.name in _TIMED_FORMATS
+            if not self._timed:
+                container, stream = self._open()
+            self._packets = [packet for packet in container.demux(stream) if packet.size]
+        except av.FFmpegError as error:
+            raise ValueError(f"{name} is no video file, or a broken one: {error}") from error
+        self._container = container  # its streams live as long as it does
+        self._stream = stream
+        packets, expected = len(self._packets), len(stream.index_entries)
+        if not packets or packets < expected or self._packets[-1].is_corrupt:
+            raise ValueError(f"{name} is cut short: it holds {packets} of {max(expected, packets)} frames.")
+        # shown at; None of frames that an edit list leaves out
+        times = [None if packet.is_discard else packet.pts for packet in self._packets]
+        self._positions = {time: i for i, time in enumerate(times) if time is not None}
+        self._times = sorted(self._positions)
+        self._length = packets - sum(packet.is_discard for packet in self._packets)
+        self._timed &= len(self._times) == self._length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def get_avg_fps(self) -> float | None:
+        """Frames a second over the whole file, None if the file does not tell; named as decord names it."""
+        rate = self._stream.average_rate
+        return None if rate is None else float(rate)
+
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Decode frames.
+
+        Args:
+            indices (Sequence[int]): Numbers of frames, in any order; one that comes twice is decoded once.
+
+        Returns:
+            list[np.ndarray]: uint8 (H, W, 3) RGB each, turned as the file's rotation says; no two share memory.
+
+        Raises:
+            ValueError: If there is no such frame, or it does not decode.
+        """
+        indices = [int(index) for index in indices]
+        wrong = [index for index in indices if not 0 <= index < self._length]
+        if wrong:
+            raise ValueError(f"{self._name} has {self._length} frames, there is no frame {wrong[0]}.")
+        try:
+            frames = self._decode(set(indices)) if self._timed else None
+            if frames is None:
+                frames = self._decode_all(set(indices))
+        except av.FFmpegError as error:
+            raise ValueError(f"{self._name} does not decode: {error}") from error
+        images, given = [], set()
+        for index in indices:
+            images.append(frames[index].copy() if index in given else frames[index])
+            given.add(index)
+        return images
+
+    def _open(
+        self, options: dict[str, str] | None = None
+    ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+        source = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+        try:
+            container = av.open(source, options=options or {})
+            stream = container.streams.best("video")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self._name} is not there.") from None
+        except IndexError:  # PyAV reads the time base of a stream that is not there
+            stream = None
+        if stream is None or stream.codec_context is None:
+            raise ValueError(f"{self._name} holds no video that can be decoded.")
+        stream.codec_context.thread_count = 1
+        return container, stream
+
+    def _decode(self, indices: set[int]) -> dict[int, np.ndarray] | None:
+        """Decode what is needed; None if the frames do not come out as the packets announce them."""
+        wanted = {self._times[index]: index for index in indices}
+        context = self._stream.codec_context
+        can_skip = context.name == "h264"
+        convert = _Converter(self._name)
+        images: dict[int, np.ndarray] = {}
+        for start, stop in self._segments(wanted):
+            last, skips = -1, None
+            # None makes the decoder give what it holds back
+            for packet in (*self._packets[start:stop], None):
+                skip = can_skip and packet is not None and packet.pts not in wanted
+                if skip != skips:
+                    context.skip_frame = "NONREF" if skip else "DEFAULT"
+                    skips = skip
+                for frame in context.decode(packet):
+                    index = wanted.get(frame.pts)
+                    if index is None or index in images:
+                        continue
+                    if index < last:  # the times are wrong
+                        return None
+                    last = index
+                    images[index] = convert(frame)
+            context.flush_buffers()
+        return images if len(images) == len(indices) else None
+
+    def _segments(self, wanted: Iterable[int]) -> list[list[int]]:
+        """Ranges [start, stop) of packets to decode, each from a key frame to the last wanted packet behind it."""
+        keys = [(i, packet.pts) for i, packet in enumerate(self._packets) if packet.is_keyframe]
+        ranges = []
+        for time in wanted:
+            position = self._positions[time]
+            # a picture that follows a key frame in the file but is shown before it may need the key frame before
+            start = max((i for i, shown in keys if i <= position and shown <= time), default=0)
+            ranges.append([start, position + 1])
+        merged: list[list[int]] = []
+        for start, stop in sorted(ranges):
+            if merged and (start == merged[-1][0] or start < merged[-1][1]):
+                merged[-1][1] = max(merged[-1][1], stop)
+            else:
+                merged.append([start, stop])
+        return merged
+
+    def _decode_all(self, indices: set[int]) -> dict[int, np.ndarray]:
+        """Decode every frame from the first on and count them, as decord does."""
+        convert = _Converter(self._name)
+        images: dict[int, np.ndarray] = {}
+        container, stream = self._open()
+        with container:
+            for index, frame in enumerate(container.decode(stream)):
+                if index in indices:
+                    images[index] = convert(frame)
+                    if len(images) == len(indices):
+                        return images
+        raise ValueError(f"{self._name} does not decode: frame {min(indices - set(images))} does not come out.")
+
+
+class _Converter:
+    """From decoded frames to RGB arrays.
+
+    Args:
+        name (str): What to call the file in messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._reformatter = VideoReformatter()  # one for all frames: it sets itself up for the first
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as uint8 (H, W, 3) RGB; its rows need not lie close together."""
+        if frame.rotation % 90:
+            raise ValueError(f"{self._name} is turned by {frame.rotation} degrees; re-encode it upright.")
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        plane, height, width = rgb.planes[0], rgb.height, rgb.width
+        rows = np.frombuffer(plane, np.uint8, height * plane.line_size).reshape(height, plane.line_size)
+        image = rows[:, : 3 * width].reshape(height, width, 3)
+        return np.ascontiguousarray(np.rot90(image, frame.rotation // 90)) if frame.rotation else image

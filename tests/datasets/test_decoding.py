@@ -1,0 +1,538 @@
+"""Clips decoded from real files: bit for bit the frames of a decoder that decodes all, and mmaction2's crops."""
+
+import random
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import decord
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.fileio import BaseStorageBackend, FileClient
+from mmengine.registry import DefaultScope
+
+from maskfeat_plugin.datasets import VideoReader
+from maskfeat_plugin.registry import DATASETS, MODELS, TRANSFORMS
+
+FRAMES = 48
+# x264 on one thread; without mbtree the bytes of small clips vary from run to run
+SMALL = {"x264-params": "mbtree=0", "threads": "1"}
+GOPS = {
+    "default": {},
+    "no-b-frames": {"bf": "0"},
+    "short-gops": {"g": "10"},
+    "open-gops": {"g": "10", "x264-params": "mbtree=0:open-gop=1:scenecut=0:bframes=5:b-adapt=0"},
+    "no-pyramid": {"x264-params": "mbtree=0:b-pyramid=none"},
+    "many-b-frames": {"bf": "8", "x264-params": "mbtree=0:b-adapt=0:ref=5"},
+    "slices": {"x264-params": "mbtree=0:slices=3"},
+    "intra-refresh": {"g": "10", "x264-params": "mbtree=0:intra-refresh=1"},
+    "interlaced": {"x264-params": "mbtree=0:interlaced=1:bframes=3"},
+    "no-cabac": {"profile": "baseline"},
+}
+
+
+def draw(count, height, width):
+    """Frames (H, W, 3) of smooth colours that move, with a square and some noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width]
+    for i in range(count):
+        waves = np.sin((x + 3 * i) / 17 + y / 23), np.cos((y - 2 * i) / 13), np.sin((x + y) / (9 + i))
+        frame = 128 + 100 * np.stack(waves, -1) + rng.normal(0, 4, (height, width, 3))
+        top, left = 5 * i % (height - 20), 7 * i % (width - 20)
+        frame[top : top + 20, left : left + 20] = rng.integers(0, 256, 3)
+        yield np.clip(frame, 0, 255).astype(np.uint8)
+
+
+def write(path, count=FRAMES, size=(96, 128), codec="libx264", pix_fmt="yuv420p", options=None, times=None, form=None):
+    with av.open(str(path), "w", options=form or {}) as container:
+        stream = container.add_stream(
+            codec, rate=30, options={**SMALL, **(options or {})} if codec == "libx264" else {}
+        )
+        stream.height, stream.width = size
+        stream.pix_fmt = pix_fmt
+        if times is not None:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for i, image in enumerate(draw(count, *size)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = int(times[i]), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def decode_all(path):
+    """Every frame, as PyAV's plain loop gives them."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def decode_by_decord(path):
+    video = decord.VideoReader(str(path), num_threads=1)
+    return video.get_batch(range(len(video))).asnumpy()
+
+
+@pytest.fixture(scope="module", params=GOPS)
+def video(request, tmp_path_factory):
+    """A file and all of its frames."""
+    path = write(tmp_path_factory.mktemp("video") / f"{request.param}.mp4", options=GOPS[request.param])
+    return str(path), decode_all(path)
+
+
+@settings(max_examples=25)
+@given(indices=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=16))
+def test_any_frames_in_any_order(video, indices):
+    path, frames = video
+    images = VideoReader(path, path).read(indices)
+    assert len(images) == len(indices)
+    for index, image in zip(indices, images, strict=True):
+        np.testing.assert_array_equal(image, frames[index])
+
+
+@settings(max_examples=10)
+@given(start=st.integers(0, FRAMES), interval=st.integers(1, 6))
+def test_clips(video, start, interval):
+    """As SampleFrames asks for them, the ends of the video and loops over it included."""
+    path, frames = video
+    indices = (start + interval * np.arange(16)) % FRAMES
+    np.testing.assert_array_equal(VideoReader(path, path).read(indices.astype(np.int32)), frames[indices])
+
+
+def test_the_fast_path_is_the_one_that_is_tested(video, monkeypatch):
+    """No file needs a decoder that decodes all, but for the one whose key frames are not whole pictures."""
+    path, frames = video
+    reader = VideoReader(path, path)
+    monkeypatch.setattr(reader, "_decode_all", lambda indices: pytest.fail("decoded all"))
+    if "intra-refresh" in path:
+        assert reader._decode({FRAMES - 1}) is None
+        return
+    np.testing.assert_array_equal(reader.read(range(FRAMES)), frames)
+    np.testing.assert_array_equal(reader.read([FRAMES - 1, 0]), frames[[-1, 0]])
+
+
+def test_a_reader_reads_again(video):
+    path, frames = video
+    reader = VideoReader(path, path)
+    for start in (30, 0, 30):
+        np.testing.assert_array_equal(reader.read([start, start + 7]), frames[[start, start + 7]])
+
+
+def test_equal_to_decord(video):
+    path, frames = video
+    reader = VideoReader(path, path)
+    theirs = decode_by_decord(path)
+    assert len(reader) == len(theirs) == FRAMES
+    assert reader.get_avg_fps() == pytest.approx(decord.VideoReader(path).get_avg_fps())
+    if "interlaced" in path:  # today's swscale takes the colours of each field by itself
+        assert np.abs(frames.astype(int) - theirs).mean() < 4  # measured: 3.0
+    else:
+        np.testing.assert_array_equal(reader.read(range(FRAMES)), theirs)
+
+
+def test_skipped_frames_are_not_decoded(tmp_path):
+    """Of ten frames between two that are wanted the decoder is spared those that nothing refers to."""
+    path = str(write(tmp_path / "a.mp4"))
+    reader = VideoReader(path, path)
+    decoded = []
+    context = reader._stream.codec_context
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(context, name)
+
+        def __setattr__(self, name, value):
+            setattr(context, name, value)
+
+        def decode(self, packet):
+            frames = context.decode(packet)
+            decoded.extend(frames)
+            return frames
+
+    class Stream:
+        codec_context = Counted()
+
+    reader._stream = Stream()
+    reader.read([0, 40])
+    assert len(decoded) < 0.7 * 41
+    decoded.clear()
+    reader.read([0, 1])
+    assert len(decoded) < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "pix_fmt"),
+    [((98, 130), "yuv420p"), ((48, 72), "yuv420p"), ((97, 131), "yuv444p"), ((96, 128), "yuv422p")],
+)
+def test_sizes_and_formats(tmp_path, size, pix_fmt):
+    path = str(write(tmp_path / "a.mp4", 12, size, pix_fmt=pix_fmt))
+    ours = np.stack(VideoReader(path, path).read(range(12)))
+    assert ours.shape == (12, *size, 3)
+    np.testing.assert_array_equal(ours, decode_all(path))
+    if size != (48, 72):  # decord fails at it
+        np.testing.assert_array_equal(ours, decode_by_decord(path))
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "pix_fmt"), [("mpeg4", (97, 131), "yuv420p"), ("libx264", (96, 128), "yuv420p10le")]
+)
+def test_where_decord_differs(tmp_path, codec, size, pix_fmt):
+    """Halved colours of an odd height, and pixels of 10 bits, go another way in today's swscale."""
+    path = str(write(tmp_path / "a.mp4", 12, size, codec=codec, pix_fmt=pix_fmt))
+    ours = np.stack(VideoReader(path, path).read(range(12)))
+    np.testing.assert_array_equal(ours, decode_all(path))
+    difference = np.abs(ours.astype(int) - decode_by_decord(path))
+    assert difference.mean() < 4  # measured: 2.6 and 2.3, at the edges of colours
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mov"])
+def test_containers(tmp_path, name):
+    path = str(write(tmp_path / name))
+    reader = VideoReader(path, path)
+    assert len(reader) == FRAMES
+    assert reader.get_avg_fps() == pytest.approx(30)
+    np.testing.assert_array_equal(reader.read([40, 3, 3, 47]), decode_all(path)[[40, 3, 3, 47]])
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libvpx-vp9", "a.webm"), ("libx265", "a.mp4"), ("mpeg4", "a.mp4")])
+def test_other_codecs(tmp_path, codec, name):
+    path = str(write(tmp_path / name, 20, codec=codec))
+    ours = VideoReader(path, path).read([19, 4, 11])
+    np.testing.assert_array_equal(ours, decode_all(path)[[19, 4, 11]])
+    np.testing.assert_array_equal(ours, decode_by_decord(path)[[19, 4, 11]])
+
+
+def test_variable_frame_rate(tmp_path):
+    times = np.cumsum(np.random.default_rng(1).integers(10, 90, FRAMES))
+    path = str(write(tmp_path / "a.mp4", times=times - times[0]))
+    reader = VideoReader(path, path)
+    np.testing.assert_array_equal(reader.read(range(FRAMES)), decode_by_decord(path))
+    assert reader.get_avg_fps() == pytest.approx(decord.VideoReader(path).get_avg_fps(), rel=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation(tmp_path, degrees):
+    path = tmp_path / "a.mp4"
+    content = bytearray(write(path, 6).read_bytes())
+    one, end = 1 << 16, 1 << 30
+    place = content.find(struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, end), content.find(b"tkhd"))
+    x, y = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[degrees]
+    content[place : place + 36] = struct.pack(">9i", x, y, 0, -y, x, 0, 0, 0, end)
+    path.write_bytes(content)
+    ours = np.stack(VideoReader(str(path), "a").read([0, 5]))
+    assert ours.shape[1:3] == ((96, 128) if degrees == 180 else (128, 96))
+    np.testing.assert_array_equal(ours, decode_by_decord(path)[[0, 5]])
+
+
+def test_an_edit_list_hides_frames(tmp_path):
+    """Frames before time 0 are decoded, for the others need them, and not shown."""
+    source, path = write(tmp_path / "whole.mp4"), tmp_path / "cut.mp4"
+    with av.open(str(source)) as whole, av.open(str(path), "w") as cut:
+        stream = whole.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        step = int(1 / stream.average_rate / stream.time_base)
+        for packet in whole.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - 10 * step, packet.dts - 10 * step, copy
+                cut.mux(packet)
+    frames = decode_all(source)
+    reader = VideoReader(str(path), "cut")
+    assert len(reader) == FRAMES - 10
+    np.testing.assert_array_equal(reader.read(range(len(reader))), frames[10:])
+    np.testing.assert_array_equal(reader.read([3])[0], decode_by_decord(path)[3])
+
+
+def test_wrong_times_are_noticed(tmp_path):
+    """A file whose times follow the order of decoding is counted in the order of its pictures, as decord does."""
+    source, path = write(tmp_path / "right.mp4"), tmp_path / "wrong.mp4"
+    with av.open(str(source)) as right, av.open(str(path), "w") as wrong:
+        stream = right.streams.video[0]
+        copy = wrong.add_stream_from_template(stream)
+        step = int(1 / stream.average_rate / stream.time_base)
+        for i, packet in enumerate(right.demux(stream)):
+            if packet.size:
+                packet.pts = packet.dts = i * step
+                packet.stream = copy
+                wrong.mux(packet)
+    ours = VideoReader(str(path), "wrong").read(range(20))
+    np.testing.assert_array_equal(ours, decode_all(source)[:20])
+
+
+def test_memory_is_not_shared(tmp_path):
+    """Flip of mmaction2 works in place: a frame that comes twice must not be flipped twice."""
+    path = str(write(tmp_path / "a.mp4", 6))
+    first, second = VideoReader(path, path).read([2, 2])
+    first[:] = 0
+    np.testing.assert_array_equal(second, decode_all(path)[2])
+
+
+class Shelf(BaseStorageBackend):
+    """A place that files are fetched from."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+
+    def get(self, filepath):
+        return (self.root / Path(filepath).name).read_bytes()
+
+    def get_text(self, filepath):
+        raise NotImplementedError
+
+
+def test_bytes_and_other_backends(tmp_path):
+    path = write(tmp_path / "a.mp4", 6)
+    np.testing.assert_array_equal(VideoReader(path.read_bytes(), "a").read([5, 1]), decode_all(path)[[5, 1]])
+    FileClient.register_backend("shelf", Shelf, force=True)
+    for settings_ in (dict(), dict(io_backend="shelf", root=str(tmp_path))):
+        opened = TRANSFORMS.build(dict(type="maskfeat.OpenVideo", **settings_))(dict(filename=str(tmp_path / "a")))
+        assert isinstance(opened["video_reader"], VideoReader)
+        assert (opened["total_frames"], opened["avg_fps"]) == (6, 30)
+        done = TRANSFORMS.build(dict(type="maskfeat.DecodeClip"))(dict(opened, frame_inds=np.array([[0, 3]])))
+        assert done["original_shape"] == done["img_shape"] == (96, 128)
+        assert len(done["imgs"]) == 2 and done["video_reader"] is None
+
+
+def test_boxes_become_pixels(tmp_path):
+    path = str(write(tmp_path / "a.mp4", 6))
+    boxes = np.array([[0.0, 0.5, 1.0, 1.0]])
+    results = dict(filename=path, frame_inds=np.array([0]), gt_bboxes=boxes, proposals=None)
+    pipeline = [TRANSFORMS.build(dict(type=f"maskfeat.{name}")) for name in ("OpenVideo", "DecodeClip")]
+    np.testing.assert_array_equal(Compose(pipeline)(results)["gt_bboxes"], [[0, 48, 128, 96]])
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.95])
+def test_a_truncated_file(tmp_path, kept):
+    path = write(tmp_path / "short.mp4", form=dict(movflags="faststart"))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"short.mp4 is cut short: it holds \d+ of 48 frames"):
+        VideoReader(str(path), path.name)
+
+
+def test_a_file_without_its_end(tmp_path):
+    path = write(tmp_path / "half.mp4")  # the index is at the end
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="half.mp4 is no video file, or a broken one"):
+        VideoReader(str(path), path.name)
+
+
+def test_a_damaged_file(tmp_path):
+    path = write(tmp_path / "damaged.mp4")
+    content = bytearray(path.read_bytes())
+    start = content.find(b"mdat") + 3000
+    content[start : start + 400] = bytes(byte ^ 0x5A for byte in content[start : start + 400])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged.mp4 does not decode"):
+        VideoReader(str(path), path.name).read(range(FRAMES))
+
+
+def test_other_files(tmp_path):
+    text, sound = tmp_path / "text.mp4", tmp_path / "sound.mp4"
+    text.write_text("no video " * 1000)
+    with pytest.raises(ValueError, match="text.mp4 is no video file"):
+        VideoReader(str(text), text.name)
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match="sound.mp4 holds no video"):
+        VideoReader(str(sound), sound.name)
+    with pytest.raises(FileNotFoundError, match="nowhere.mp4 is not there"):
+        VideoReader(str(tmp_path / "nowhere.mp4"), "nowhere.mp4")
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_no_such_frame(tmp_path, index):
+    path = str(write(tmp_path / "a.mp4", 6))
+    with pytest.raises(ValueError, match=f"a.mp4 has 6 frames, there is no frame {index}"):
+        VideoReader(path, "a.mp4").read([0, index])
+
+
+def crops(**changes):
+    """Our crop and mmaction2's transforms for the same."""
+    given = dict(area_range=(0.3, 1.0), aspect_ratio_range=(0.7, 1.5), scale=(64, 48), interpolation="bilinear")
+    given.update(changes)
+    ours = TRANSFORMS.build(dict(type="maskfeat.RandomResizedCropFlip", flip_ratio=0.5, **given))
+    theirs = Compose(
+        [
+            dict(
+                type="mmaction.RandomResizedCrop",
+                area_range=given["area_range"],
+                aspect_ratio_range=given["aspect_ratio_range"],
+            ),
+            dict(type="mmaction.Resize", scale=given["scale"], keep_ratio=False, interpolation=given["interpolation"]),
+            dict(type="mmaction.Flip", flip_ratio=0.5),
+        ]
+    )
+    return ours, theirs
+
+
+def sample(frames):
+    height, width = frames[0].shape[:2]
+    boxes = np.array([[4, 6, width // 2, height // 2]], np.float32)
+    shape = dict(original_shape=(height, width), img_shape=(height, width))
+    return dict(imgs=[f.copy() for f in frames], modality="RGB", gt_bboxes=boxes, proposals=boxes + 1, **shape)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 1000),
+    height=st.integers(20, 90),
+    width=st.integers(20, 90),
+    scale=st.tuples(st.integers(8, 70), st.integers(8, 70)),
+    interpolation=st.sampled_from(["bilinear", "bicubic", "area"]),
+)
+def test_equal_to_the_transforms_of_mmaction2(seed, height, width, scale, interpolation):
+    frames = np.random.default_rng(seed).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    done = []
+    for transform in crops(scale=scale, interpolation=interpolation):
+        np.random.seed(seed)
+        random.seed(seed)
+        done.append((transform(sample(frames)), np.random.rand(), random.random()))
+    (ours, *our_state), (theirs, *their_state) = done
+    assert our_state == their_state  # as many numbers were drawn
+    assert ours.keys() == theirs.keys()
+    assert isinstance(ours["imgs"], np.ndarray) and ours["imgs"].flags.c_contiguous
+    for key in ours:
+        np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+
+
+def test_the_frames_stay_as_they_are():
+    frames = list(np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8))
+    before = [frame.copy() for frame in frames]
+    ours, _ = crops(area_range=(1.0, 1.0), aspect_ratio_range=(1.0, 1.0), scale=(40, 40))
+    np.random.seed(0)
+    flipped = [bool(ours(dict(sample(frames), imgs=frames))["flip"]) for _ in range(8)]
+    assert any(flipped) and not all(flipped)
+    np.testing.assert_array_equal(frames, before)
+
+
+@pytest.mark.parametrize("changes", [dict(scale=(0, 4)), dict(scale=(4, 4, 4)), dict(interpolation="cubic")])
+def test_wrong_settings_of_the_crop(changes):
+    with pytest.raises(ValueError, match="RandomResizedCropFlip"):
+        TRANSFORMS.build(dict(type="maskfeat.RandomResizedCropFlip", **{"scale": (8, 8), **changes}))
+
+
+def test_only_rgb_is_cropped():
+    ours, _ = crops()
+    with pytest.raises(ValueError, match="RGB"):
+        ours(dict(sample(np.zeros((2, 40, 40, 3), np.uint8)), modality="Flow"))
+
+
+OURS = [
+    dict(type="maskfeat.OpenVideo"),
+    dict(type="mmaction.SampleFrames", clip_len=8, frame_interval=3),
+    dict(type="maskfeat.DecodeClip"),
+    dict(type="maskfeat.RandomResizedCropFlip", scale=(64, 64), area_range=(0.5, 1.0)),
+    dict(type="mmaction.FormatShape", input_format="NCTHW"),
+    dict(type="maskfeat.CubeMaskGenerator", token_grid=(4, 8, 8)),
+    dict(type="mmaction.PackActionInputs", algorithm_keys=("mask",)),
+]
+THEIRS = [
+    dict(type="mmaction.DecordInit"),
+    OURS[1],
+    dict(type="mmaction.DecordDecode"),
+    dict(type="mmaction.RandomResizedCrop", area_range=(0.5, 1.0)),
+    dict(type="mmaction.Resize", scale=(64, 64), keep_ratio=False),
+    dict(type="mmaction.Flip", flip_ratio=0.5),
+    *OURS[4:],
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """The root of a data set of two videos."""
+    root = tmp_path_factory.mktemp("videos")
+    write(root / "0.mp4")
+    write(root / "1.mp4", 30, (120, 100))
+    (root / "videos.txt").write_text("0.mp4 0\n1.mp4 1\n")
+    return root
+
+
+def dataset(root, pipeline, **settings_):
+    place = dict(data_root=str(root), ann_file="videos.txt", data_prefix=dict(video=""))
+    # upstream compares the names of the transforms, and knows them without their scope
+    pipeline = [dict(t, type=t["type"].removeprefix("mmaction.")) for t in pipeline]
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        return DATASETS.build(dict(pipeline=pipeline, **place, **settings_))
+
+
+def batch_of(data):
+    np.random.seed(3)
+    random.seed(3)
+    return [data[i] for i in (0, 1, 0)]
+
+
+def test_whole_pipeline_in_mmaction2s_dataset(videos):
+    """The same batch from either pipeline: pixels, masks, and after normalisation."""
+    ours, theirs = (pseudo_collate(batch_of(dataset(videos, p, type="mmaction.VideoDataset"))) for p in (OURS, THEIRS))
+    for x, y in zip(ours["inputs"], theirs["inputs"], strict=True):
+        assert x.dtype == torch.uint8 and x.shape == (1, 3, 8, 64, 64)
+        assert torch.equal(x, y)
+    for x, y in zip(ours["data_samples"], theirs["data_samples"], strict=True):
+        np.testing.assert_array_equal(x.mask, y.mask)
+        assert int(x.gt_label) == int(y.gt_label) and x.img_shape == y.img_shape
+    prepare = MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor", mean=114.75, std=57.375))
+    ours, theirs = prepare(ours), prepare(theirs)
+    assert ours["inputs"].shape == (3, 3, 8, 64, 64)
+    assert torch.equal(ours["inputs"], theirs["inputs"]) and torch.equal(ours["mask"], theirs["mask"])
+
+
+@pytest.mark.parametrize("sample_once", [False, True])
+def test_repeated_augmentation(videos, sample_once, monkeypatch):
+    """The same clips as upstream's data set of decord's transforms, each video read once."""
+    reads = []
+    read = VideoReader.read
+    monkeypatch.setattr(VideoReader, "read", lambda self, indices: reads.append(len(indices)) or read(self, indices))
+    settings_ = dict(num_repeats=3, sample_once=sample_once)
+    ours = batch_of(dataset(videos, OURS, type="maskfeat.RepeatAugDataset", **settings_))
+    assert reads == [24] * 3
+    theirs = batch_of(dataset(videos, THEIRS, type="mmaction.RepeatAugDataset", **settings_))
+    for clips, others in zip(ours, theirs, strict=True):
+        assert len(clips) == len(others) == 3
+        for x, y in zip(clips, others, strict=True):
+            assert torch.equal(x["inputs"], y["inputs"])
+            np.testing.assert_array_equal(x["data_samples"].mask, y["data_samples"].mask)
+
+
+def test_repeated_augmentation_of_decords_transforms(videos):
+    ours, theirs = (
+        batch_of(dataset(videos, THEIRS, type=f"{scope}.RepeatAugDataset", num_repeats=2))
+        for scope in ("maskfeat", "mmaction")
+    )
+    assert all(torch.equal(x[1]["inputs"], y[1]["inputs"]) for x, y in zip(ours, theirs, strict=True))
+
+
+def test_repeated_augmentation_needs_a_decoder_in_third_place(videos):
+    with pytest.raises(ValueError, match="must begin with"):
+        dataset(videos, OURS[1:], type="maskfeat.RepeatAugDataset")
+
+
+def test_in_worker_processes(videos):
+    """Views of (T, H, W, C) memory reach the main process as they are."""
+    from torch.utils.data import DataLoader
+
+    data = dataset(videos, OURS, type="mmaction.VideoDataset")
+    batch = next(iter(DataLoader(data, batch_size=2, num_workers=1, collate_fn=pseudo_collate)))
+    assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, 8, 64, 64)] * 2
+
+
+def test_names():
+    for transform in OURS[0], OURS[2], OURS[3]:
+        assert repr(TRANSFORMS.build(transform)).startswith(transform["type"].rpartition(".")[2])
+
+
+def test_opencv_is_bit_exact_on_views():
+    """What the crop relies on: a resize of a part of a frame, into a part of a clip."""
+    rng = np.random.default_rng(0)
+    padded = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    clip = np.empty((2, 32, 32, 3), np.uint8)
+    cv2.resize(padded[3:40, 5:61], (32, 32), dst=clip[1])
+    np.testing.assert_array_equal(clip[1], cv2.resize(padded[3:40, 5:61].copy(), (32, 32)))
