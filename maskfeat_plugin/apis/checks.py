@@ -16,6 +16,16 @@ from .errors import ConfigError, describe
 
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
+# Transforms that set the size of the samples
+_SIZING = (
+    "Resize",
+    "RandomCrop",
+    "CenterCrop",
+    "RandomResizedCrop",
+    "RandomResizedCropFlip",
+    "ThreeCrop",
+    "TenCrop",
+)
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -88,7 +98,7 @@ def input_size(pipeline: Sequence[dict]) -> tuple[int, ...] | None:
         kind = str(transform.get("type", "")).rpartition(".")[2]
         if kind in ("SampleFrames", "DenseSampleFrames", "UniformSample"):
             frames = transform.get("clip_len")
-        elif kind in ("Resize", "RandomCrop", "CenterCrop", "RandomResizedCrop", "ThreeCrop", "TenCrop"):
+        elif kind in _SIZING:
             given = next((transform[k] for k in ("scale", "crop_size", "size") if k in transform), None)
             if kind == "Resize" and transform.get("keep_ratio"):
                 given = None

@@ -57,8 +57,8 @@ def test_pretraining_images(path, use_data):
 def test_pretraining_clips(path, use_data):
     cfg = Config.fromfile(path)
     pipeline = transforms(cfg)
-    assert pipeline["RandomResizedCrop"].area_range == (0.5, 1.0)
-    assert pipeline["Flip"].flip_ratio == 0.5
+    crop = pipeline["maskfeat.RandomResizedCropFlip"]
+    assert (crop.area_range, crop.flip_ratio) == ((0.5, 1.0), 0.5)
     assert (pipeline["SampleFrames"].clip_len, pipeline["SampleFrames"].frame_interval) == (16, 4)
     batch = batch_of(cfg, use_data)
     assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, 16, 224, 224)] * 2

@@ -157,6 +157,7 @@ def test_remote_files_are_not_looked_for(project):
         ([dict(type="Resize", scale=256), dict(type="CenterCrop", crop_size=(96, 64))], (96, 64)),
         ([dict(type="CenterCrop", crop_size=64), dict(type="Resize", scale=(-1, 256))], None),
         ([dict(type="RandomResizedCrop", area_range=(0.5, 1.0))], None),
+        ([dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224))], (224, 224)),
         (
             [
                 dict(

@@ -3,12 +3,10 @@
 default_scope = "mmaction"
 
 train_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="maskfeat.OpenVideo"),
     dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1),
-    dict(type="DecordDecode"),
-    dict(type="RandomResizedCrop", area_range=(0.5, 1.0)),
-    dict(type="Resize", scale=(224, 224), keep_ratio=False),
-    dict(type="Flip", flip_ratio=0.5),
+    dict(type="maskfeat.DecodeClip"),
+    dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224), area_range=(0.5, 1.0), flip_ratio=0.5),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="maskfeat.CubeMaskGenerator", token_grid=(8, 14, 14), window_size=(8, 7, 7), mask_ratio=0.4),
     dict(type="PackActionInputs", algorithm_keys=("mask",)),
