@@ -1,0 +1,131 @@
+"""Time of the data pipeline of video pre-training, from files to a batch."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from mmengine.dataset import Compose, pseudo_collate
+
+from maskfeat_plugin.datasets.moving_digits.sources import load_photos
+
+from .benchmark import Comparison, cubes_by_loops
+
+_SIZE = (256, 340)
+_FRAMES = 300
+_CLIPS = 4
+_GRID, _WINDOWS = (8, 14, 14), (8, 7, 7)
+_RATIO = 0.4
+
+
+def data_comparison(folder: Path) -> Comparison:
+    """The pipeline of the Kinetics-400 pre-training configs against mmaction2's own transforms.
+
+    Both give the same clips: the same frames, crops and flips of the same random numbers.
+
+    Args:
+        folder (Path): Where to write the video that is read.
+
+    Returns:
+        Comparison: Decode, crop, flip, mask and collate a batch of 4 clips.
+    """
+    path = folder / "kinetics.mp4"
+    write_kinetics_like(path)
+    sampling = dict(type="mmaction.SampleFrames", clip_len=16, frame_interval=4, num_clips=1)
+    layout = dict(type="mmaction.FormatShape", input_format="NCTHW")
+    packing = dict(type="mmaction.PackActionInputs", algorithm_keys=("mask",))
+    ours = Compose(
+        [
+            dict(type="maskfeat.OpenVideo"),
+            sampling,
+            dict(type="maskfeat.DecodeClip"),
+            dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224), area_range=(0.5, 1.0)),
+            layout,
+            dict(type="maskfeat.CubeMaskGenerator", token_grid=_GRID, window_size=_WINDOWS, mask_ratio=_RATIO),
+            packing,
+        ]
+    )
+    theirs = Compose(
+        [
+            dict(type="mmaction.DecordInit"),
+            sampling,
+            dict(type="mmaction.DecordDecode"),
+            dict(type="mmaction.RandomResizedCrop", area_range=(0.5, 1.0)),
+            dict(type="mmaction.Resize", scale=(224, 224), keep_ratio=False),
+            dict(type="mmaction.Flip", flip_ratio=0.5),
+            layout,
+            _add_mask_by_loops,
+            packing,
+        ]
+    )
+    return Comparison(
+        f"K400-style clip, decode, crop, flip, mask, collate, batch of {_CLIPS}",
+        "mmaction2",
+        lambda: _batch(ours, path),
+        lambda: _batch(theirs, path),
+    )
+
+
+def write_kinetics_like(path: Path, options: dict[str, str] | None = None) -> None:
+    """Write 10 s of 340 x 256 pixels at 30 frames a second, H.264 as x264 makes it by default.
+
+    A camera with some noise moves over photographs, on which parts of others move about, with a cut in the middle. The
+    same frames each time.
+
+    Args:
+        path (Path): File to write.
+        options (dict[str, str], optional): Settings of x264. Defaults to None, its own.
+    """
+    photos = load_photos()
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options=options or {})
+        stream.height, stream.width = _SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        for i in range(_FRAMES):
+            frame = _draw(photos, i, rng)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _draw(photos: Sequence[np.ndarray], number: int, rng: np.random.Generator) -> np.ndarray:
+    """Frame of a video, uint8 (H, W, 3)."""
+    (height, width), time = _SIZE, number / 30
+    shot = 2 * number // _FRAMES
+    photo, other = photos[shot], photos[1 - shot]
+    zoom = 0.7 + 0.2 * np.sin(0.3 * time)
+    camera = np.float32(
+        [
+            [zoom, 0.03 * np.sin(0.9 * time), -40 - 30 * np.sin(0.4 * time)],
+            [0.03 * np.cos(0.5 * time), zoom, -30 - 20 * np.cos(0.6 * time)],
+        ]
+    )
+    frame = cv2.warpAffine(photo, camera, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    for k in range(3):
+        x = round((width - 60) * (0.5 + 0.5 * np.sin(0.8 * time + 2 * k)))
+        y = round((height - 60) * (0.5 + 0.5 * np.cos(0.6 * time + k)))
+        frame[y : y + 60, x : x + 60] = other[100 + 40 * k : 160 + 40 * k, 150 + 60 * k : 210 + 60 * k]
+    noise = rng.normal(0, 3, frame.shape)
+    return np.clip(frame + noise, 0, 255).astype(np.uint8)
+
+
+def _add_mask_by_loops(results: dict) -> dict:
+    """A mask as the pipeline's, drawn patch by patch."""
+    mask = cubes_by_loops(_WINDOWS, _RATIO)
+    for axis, (whole, windows) in enumerate(zip(_GRID, _WINDOWS, strict=True)):
+        mask = mask.repeat(whole // windows, axis)
+    results["mask"] = mask
+    return results
+
+
+def _batch(pipeline: Compose, path: Path) -> dict:
+    """A batch of clips of random parts of the video, the same parts each time."""
+    clips = []
+    for seed in range(_CLIPS):
+        np.random.seed(seed)
+        random.seed(seed)
+        clips.append(pipeline(dict(filename=str(path), start_index=0, modality="RGB", label=0)))
+    return pseudo_collate(clips)
