@@ -20,7 +20,7 @@ class PeerVideoMaskFeat(nn.Module):
         super().__init__()
         self.backbone = MODELS.build(dict(backbone, type="mmaction.MViT"))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.backbone.embed_dims))
-        self.target_generator = MODELS.build(dict(type="mmpretrain.HOGGenerator"))
+        self.target_generator = MODELS.build(dict(type="mmpretrain.HOGGenerator", gaussian_window=0))
         self.decoder = nn.Linear(in_channels, 108)
         self.frame_stride = frame_stride
         self.backbone.patch_embed.register_forward_hook(self._hide)
@@ -52,7 +52,7 @@ class PeerVideoMaskFeat(nn.Module):
 
 
 def image_maskfeat() -> nn.Module:
-    """mmpretrain's MaskFeat with ViT-B as its config has it."""
+    """mmpretrain's MaskFeat with ViT-B as its config has it, but without a Gaussian window, as the authors'."""
     return MODELS.build(
         dict(
             type="mmpretrain.MaskFeat",
@@ -60,7 +60,7 @@ def image_maskfeat() -> nn.Module:
             backbone=dict(type="mmpretrain.MaskFeatViT", arch="b", patch_size=16),
             neck=dict(type="mmpretrain.LinearNeck", in_channels=768, out_channels=108, norm_cfg=None),
             head=dict(type="mmpretrain.MIMHead", loss=dict(type="mmpretrain.PixelReconstructionLoss", criterion="L2")),
-            target_generator=dict(type="mmpretrain.HOGGenerator"),
+            target_generator=dict(type="mmpretrain.HOGGenerator", gaussian_window=0),
         )
     )
 

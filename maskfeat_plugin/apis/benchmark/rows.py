@@ -50,7 +50,7 @@ def hog(device: torch.device) -> list[Comparison]:
     frames = clip[:, :, ::2].transpose(1, 2).flatten(0, 1).contiguous()  # (8, 3, 224, 224)
     mask = _clip_masks(1, device)
     ours = MODELS.build(dict(type="maskfeat.HOGGenerator")).to(device)
-    theirs = MODELS.build(dict(type="mmpretrain.HOGGenerator")).to(device)
+    theirs = MODELS.build(dict(type="mmpretrain.HOGGenerator", gaussian_window=0)).to(device)
     return [
         Comparison("HOG, 16 images of 224 x 224", "mmpretrain", lambda: ours(images), lambda: theirs(images)),
         Comparison(
