@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def _work(args: argparse.Namespace) -> None:
 
 def _jobs(args: argparse.Namespace, device: torch.device) -> Iterator[Comparison]:
     if not args.steps:
-        yield from comparisons(device)
+        with tempfile.TemporaryDirectory() as folder:
+            yield from comparisons(device, Path(folder))
         return
     ours, theirs = map(Config.fromfile, args.steps)
     for ratio in args.mask_ratio:

@@ -136,6 +136,6 @@ def test_runs_are_written_and_compared(tmp_path, capsys):
     ],
 )
 def test_mistakes_are_said_before_anything_is_timed(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr("tools.benchmark.comparisons", lambda device: iter(()))
+    monkeypatch.setattr("tools.benchmark.comparisons", lambda device, folder: iter(()))
     assert main(arguments) == 1
     assert message in capsys.readouterr().err

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
+from .data import data_comparison
 from .measuring import Comparison
 from .peers import PeerVideoMaskFeat, image_maskfeat, optimizer
 from .plain_masks import cubes_by_loops
@@ -18,19 +19,21 @@ BASE_MODELS = Path(__file__).resolve().parents[3] / "configs" / "_base_" / "mode
 IMAGE_TOKENS, CLIP_TOKENS = (14, 14), (8, 14, 14)
 
 
-def comparisons(device: torch.device) -> Iterator[Comparison]:
+def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
     """Everything that is compared, built one after the other, because the models are large.
 
     On a GPU, models run under autocast to bfloat16, on both sides.
 
     Args:
         device (torch.device): Where models and tensors are.
+        folder (Path): For the video that is read.
 
     Yields:
-        Comparison: HOG, masks, pre-training, fine-tuning and inference.
+        Comparison: HOG, masks, the data pipeline, pre-training, fine-tuning and inference.
     """
     yield from hog(device)
     yield from masks()
+    yield data_comparison(folder)
     yield video_pretraining(device)
     yield from video_finetuning(device)
     yield image_pretraining(device)

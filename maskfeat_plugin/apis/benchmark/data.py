@@ -11,7 +11,8 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from maskfeat_plugin.datasets.moving_digits.sources import load_photos
 
-from .benchmark import Comparison, cubes_by_loops
+from .measuring import Comparison
+from .plain_masks import cubes_by_loops
 
 _SIZE = (256, 340)
 _FRAMES = 300
