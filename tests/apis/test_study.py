@@ -224,7 +224,7 @@ def test_an_interruption_ends_the_processes(digits, tmp_path):
         children = listed.stdout.split()
         assert children
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=200)
     finally:
         process.kill()
     assert process.returncode == 130 and "the same command goes on from here" in errors

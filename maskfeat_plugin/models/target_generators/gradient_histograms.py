@@ -109,7 +109,7 @@ def cell_histograms(
     # Index of (bin, row, col) in the flat output of a plane: one vote per pixel, no one-hot volume.
     index = bins.long().mul_(rows * cols).add_(cell)
     votes = magnitude.new_zeros(batch * channels, nbins * rows * cols)
-    votes.scatter_add_(1, index.view(len(votes), -1), magnitude.view(len(votes), -1))
+    votes.scatter_add_(1, index.flatten(0, 1).flatten(1), magnitude.flatten(0, 1).flatten(1))
     return votes.view(batch, channels, nbins, rows, cols)
 
 

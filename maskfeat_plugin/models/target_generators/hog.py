@@ -153,10 +153,9 @@ class HOGGenerator(BaseTargetGenerator):
             window = window.unfold(0, height, height).unfold(1, width, width)  # (H', W', h, w)
             window = window.expand(len(mask), -1, -1, -1, -1)[mask].unsqueeze(1)  # (M, 1, h, w)
         size = self._part_size(patches)
-        windows = window.split(size) if self.gaussian_window else [None] * math.ceil(len(patches) / size)
-        parts = zip(patches.split(size), windows, strict=True)
-        features = [self._histograms(part, window).flatten(1) for part, window in parts]
-        return torch.cat(features) if features else self._histograms(patches, window).flatten(1)
+        parts = patches.split(size)
+        windows = [None] * len(parts) if window is None else window.split(size)
+        return torch.cat([self._histograms(part, w).flatten(1) for part, w in zip(parts, windows, strict=True)])
 
     def _pad(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in the colour space, with one pixel around them (B, C, H+2, W+2)."""
@@ -165,7 +164,7 @@ class HOGGenerator(BaseTargetGenerator):
     @staticmethod
     def _part_size(x: Tensor) -> int:
         """How many of a batch to compute at once: on a CPU few, whose intermediate results stay in its cache."""
-        return max(1, len(x)) if x.is_cuda else max(1, _VALUES_AT_ONCE // x[0].numel()) if len(x) else 1
+        return max(1, len(x) if x.is_cuda else _VALUES_AT_ONCE // max(1, x[:1].numel()))
 
     def _check_cells(self, height: int, width: int, what: str) -> None:
         if height % self.cell_size or width % self.cell_size:
