@@ -1,7 +1,9 @@
 """Time of a pre-training step of one config against another's."""
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -68,7 +70,7 @@ def training_step(
     settings = cfg.optim_wrapper.copy()
     if device.type == "cpu":
         settings["type"] = "OptimWrapper"
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+    with quiet(), DefaultScope.overwrite_default_scope(cfg.default_scope):
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         optim_wrapper = build_optim_wrapper(model.to(device).train(), settings)
@@ -105,3 +107,14 @@ def input_size(cfg: Config) -> tuple[int, ...]:
 def _name(cfg: Config) -> str:
     """What the file's name says of the model: all before the batch size or the data set."""
     return re.split(r"_\d+xb|_moving-digits", Path(cfg.filename).stem)[0]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without mmengine's lines about every parameter of what is built."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

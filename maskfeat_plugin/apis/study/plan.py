@@ -3,10 +3,8 @@
 import copy
 import hashlib
 import json
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from maskfeat_plugin.apis.benchmark.steps import input_size, mask_generator
+from maskfeat_plugin.apis.benchmark.steps import input_size, mask_generator, quiet
 from maskfeat_plugin.apis.checks import check_config
 from maskfeat_plugin.apis.config import load_config
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
@@ -323,7 +321,7 @@ def target_widths(cfg: Config) -> int | dict[str, int]:
     grid = mask_generator(cfg)["token_grid"]
     mask = torch.zeros(1, *((1,) * (3 - len(grid))), *grid, dtype=torch.bool)
     mask[..., 0, 0] = True
-    with _quiet(), torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
         for name in ("backbone", "data_preprocessor"):
             setattr(model, name, MODELS.build(copy.deepcopy(cfg.model[name])))
         generator = MODELS.build(without_weights(cfg.model.target_generator))
@@ -332,17 +330,6 @@ def target_widths(cfg: Config) -> int | dict[str, int]:
     if isinstance(target, dict):
         return {name: generator.num_classes[name] or value.shape[-1] for name, value in target.items()}
     return generator.num_classes or target.shape[-1]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without mmengine's lines about every parameter of what is built."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def without_weights(node: object) -> object:
