@@ -12,6 +12,8 @@ from ..utils import frames_of_tokens, token_size
 from .base import BaseTargetGenerator
 from .frozen import FrozenNetwork
 
+_PIXELS_AT_ONCE = 1 << 15  # on a CPU
+
 
 @MODELS.register_module()
 class TokenGenerator(BaseTargetGenerator):
@@ -101,7 +103,9 @@ class TokenGenerator(BaseTargetGenerator):
             frames = self.tokenizer.normalize(frames[asked].float())
             if frames.shape[-2:] != size:
                 frames = F.interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)
-            ids = self._ids(frames, grid)
+            # the tokenizers are convolutional, and several times as fast in this format on a CPU
+            frames = frames.contiguous(memory_format=torch.channels_last)
+            ids = torch.cat([self._ids(part, grid) for part in frames.split(_part_size(frames))])
         return ids[mask[asked]]
 
     def _ids(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -130,3 +134,8 @@ class TokenGenerator(BaseTargetGenerator):
                 "encoder, 16 for mmpretrain.VQKD."
             )
         return out.reshape(-1, *grid).long()
+
+
+def _part_size(frames: Tensor) -> int:
+    """How many frames to compute at once: on a CPU few, whose intermediate results stay in its cache."""
+    return max(1, len(frames)) if frames.is_cuda else max(8, _PIXELS_AT_ONCE // frames.shape[-2:].numel())
