@@ -214,7 +214,14 @@ def test_an_interruption_ends_the_processes(digits, tmp_path):
     command = [sys.executable, "-W", "ignore", str(root / "tools" / "ablate.py"), "masks", "--kinds", "image"]
     command += ["--seeds", "0", "--steps", "100000", "--finetune-steps", "2", "--workers", "1"]
     command += ["--work-dir", str(tmp_path), "--data-root", str(digits / "data" / "moving_digits")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # tests that a shell runs in the background ignore the signal, and so would the process
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         for _ in range(3000):
             if list(tmp_path.glob("runs/*/pretraining/*")) or process.poll() is not None:
