@@ -4,6 +4,7 @@ custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
+    training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=100),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),

@@ -149,8 +149,10 @@ param_scheduler = [
 ]
 
 default_hooks = dict(
+    training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
 )
 log_processor = dict(by_epoch=False)
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])
 randomness = dict(seed=0)

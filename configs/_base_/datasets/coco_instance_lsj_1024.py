@@ -59,4 +59,6 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-visualizer = dict(type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+visualizer = dict(
+    type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+)

@@ -63,4 +63,6 @@ val_evaluator = dict(type="Accuracy", topk=(1, 5))
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-visualizer = dict(type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+visualizer = dict(
+    type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+)

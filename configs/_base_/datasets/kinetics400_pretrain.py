@@ -26,4 +26,6 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-visualizer = dict(type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+visualizer = dict(
+    type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+)

@@ -96,4 +96,6 @@ val_evaluator = dict(type="AccMetric")
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-visualizer = dict(type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+visualizer = dict(
+    type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+)

@@ -1,0 +1,104 @@
+"""How training goes, as numbers in every log: throughput, gradients, masks, memory, time left."""
+
+from collections import deque
+from functools import partial
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from torch.optim import Optimizer
+
+from maskfeat_plugin.registry import HOOKS
+
+from ..process_info import child_processes, resident_memory
+from .mask_ratio_hook import MaskRatioHook
+
+
+@HOOKS.register_module()
+class TrainingStateHook(Hook):
+    """Adds to the log of training what mmengine's own hooks leave out.
+
+    mmengine logs the loss, the learning rate, ``time`` and ``data_time`` in seconds, and on a GPU the largest
+    ``memory`` in MB. This adds
+
+    - ``samples_per_second``: images or clips of all processes, over the steps of the log's window;
+    - ``grad_norm``: 2-norm of the gradients, where ``optim_wrapper.clip_grad`` does not log it (before clipping);
+    - ``mask_ratio``: hidden part of the batch's tokens, where no :class:`MaskRatioHook` logs what it has set;
+    - ``host_memory``: MB of this process and of those it started, pages they share counted for each;
+    - ``seconds_left``: the estimate that the text log shows as ``eta``.
+
+    mmengine keeps each value of the last million steps, copies them at every step and writes them into each
+    checkpoint. This hook shortens them to the last ``history``, so that the hundred-thousandth step and checkpoint cost
+    what the first did.
+
+    Args:
+        history (int): Steps whose values are kept. Windows of ``log_processor`` that are longer see no more than these.
+            Defaults to 10000.
+
+    Raises:
+        ValueError: If ``history`` is not positive.
+    """
+
+    priority = "NORMAL"  # registered after the IterTimerHook, whose times it reads, and before the LoggerHook
+
+    def __init__(self, history: int = 10_000) -> None:
+        if history < 1:
+            raise ValueError(f"TrainingStateHook: history={history} has to be at least 1.")
+        self.history = history
+        self._window: deque[tuple[int, float]] = deque()
+        self._samples = 0
+        self._has_schedule = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the window of the log, and measure gradients that nothing else measures."""
+        self._window = deque(maxlen=max(int(runner.log_processor.window_size), 1))
+        self._has_schedule = any(isinstance(hook, MaskRatioHook) for hook in runner.hooks)
+        wrappers = runner.optim_wrapper
+        wrappers = wrappers.optim_wrappers.items() if isinstance(wrappers, OptimWrapperDict) else [("", wrappers)]
+        for name, wrapper in wrappers:
+            clips = getattr(wrapper, "clip_grad_kwargs", None) and getattr(wrapper, "grad_name", "") == "grad_norm"
+            # a strategy's own engine may steer the optimizer past its hooks
+            if not clips and isinstance(wrapper.optimizer, Optimizer):
+                key = f"train/{name}.grad_norm" if name else "train/grad_norm"
+                wrapper.optimizer.register_step_pre_hook(partial(_log_grad_norm, runner.message_hub, key))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Count the samples, and the hidden tokens of those that have a mask."""
+        batch = data_batch if isinstance(data_batch, dict) else {}
+        self._samples = len(batch.get("inputs", ()))
+        masks = [sample.mask for sample in batch.get("data_samples") or () if getattr(sample, "mask", None) is not None]
+        if masks and not self._has_schedule:
+            ratios = [torch.as_tensor(mask).float().mean().item() for mask in masks]
+            runner.message_hub.update_scalar("train/mask_ratio", sum(ratios) / len(ratios))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Log the state after the step, and shorten the history."""
+        hub = runner.message_hub
+        if "train/time" in hub.log_scalars and self._samples:
+            self._window.append((self._samples * get_world_size(), hub.get_scalar("train/time").current()))
+            samples, seconds = map(sum, zip(*self._window, strict=True))
+            hub.update_scalar("train/samples_per_second", samples / max(seconds, 1e-9), resumed=False)
+        memory = resident_memory() + sum(map(resident_memory, child_processes()))
+        hub.update_scalar("train/host_memory", memory / 2**20, resumed=False)
+        if "eta" in hub.runtime_info:
+            hub.update_scalar("train/seconds_left", float(hub.get_info("eta")), resumed=False)
+        if self.every_n_train_iters(runner, self.history):
+            self._shorten(hub)
+
+    def _shorten(self, hub: MessageHub) -> None:
+        for key, buffer in hub.log_scalars.items():
+            values, counts = buffer.data
+            if len(values) > self.history:
+                hub.log_scalars[key] = HistoryBuffer(values[-self.history :], counts[-self.history :])
+
+
+def _log_grad_norm(hub: MessageHub, key: str, optimizer: Optimizer, *args: object) -> None:
+    """Log the norm of the gradients that an optimizer is about to use; unscaled ones in mixed precision."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if gradients:
+        hub.update_scalar(key, torch.nn.utils.get_total_norm(gradients).item())
