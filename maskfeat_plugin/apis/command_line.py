@@ -2,12 +2,17 @@
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
 from mmengine.config import DictAction
 
 from .errors import ConfigError
+from .processes import describe_lost_contact, launched_rank
+
+# What the other processes leave to the first to say the launcher has stopped them before, in seconds
+_PATIENCE = 3.0
 
 
 def build_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -51,14 +56,22 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
         hint (str): What to do after an interruption. Defaults to "".
 
     Returns:
-        int: The exit status: 0, 1 for a :class:`ConfigError`, 130 if interrupted.
+        int: The exit status: 0, 1 for a :class:`ConfigError` or a lost process, 130 if interrupted.
     """
     try:
         work()
     except ConfigError as error:
+        if launched_rank() > 0:  # it is the first's to say, unless it is not its error
+            time.sleep(_PATIENCE)
         if show_traceback:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        lost = describe_lost_contact(error)
+        if lost is None:
+            raise
+        print("; ".join(filter(None, (f"error: {lost}", hint))), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("; ".join(filter(None, ("interrupted", hint))), file=sys.stderr)

@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 
 from .checks import check_config
 from .errors import ConfigError, describe
+from .processes import check_equal_length, connect_processes
 
 # What a component raises that does not like its settings
 _BUILD_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError)
@@ -25,9 +26,12 @@ def build_trainer(cfg: Config) -> Runner:
     """
     if cfg.get("train_cfg") is None or cfg.get("train_dataloader") is None:
         raise ConfigError(f"{cfg.filename} has no train_cfg and train_dataloader; it cannot be trained.")
+    connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
     runner = _build_runner(cfg)
+    _count_accumulation(runner, cfg)
     _check_loop(runner, "train_loop", "train_dataloader", cfg)
+    check_equal_length(runner.train_dataloader, "train_dataloader")
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)
     return runner
@@ -50,6 +54,7 @@ def build_tester(cfg: Config) -> Runner:
             f"{cfg.filename} has no test_dataloader and test_cfg: a pre-training config has nothing to test; give the "
             "config of a fine-tuned model."
         )
+    connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     runner = _build_runner(cfg)
     _check_loop(runner, "test_loop", "test_dataloader", cfg)
@@ -61,6 +66,19 @@ def _build_runner(cfg: Config) -> Runner:
         return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     except _BUILD_ERRORS as error:
         raise ConfigError(f"{cfg.filename} cannot be built: {describe(error)}") from error
+
+
+def _count_accumulation(runner: Runner, cfg: Config) -> None:
+    """Have the learning rate scaled for all the samples of a step; mmengine counts one of the accumulated batches."""
+    counts = cfg.get("optim_wrapper", {}).get("accumulative_counts", 1)
+    scaling = cfg.get("auto_scale_lr")
+    if counts == 1 or not (scaling and scaling.get("enable") and "base_batch_size" in scaling):
+        return
+    if not isinstance(runner, Runner):  # the strategies of others keep it to themselves
+        return
+    # in the runner alone: the config that it writes out would be scaled once more where it is trained again
+    runner.auto_scale_lr = dict(scaling, base_batch_size=scaling.base_batch_size / counts)
+    runner.logger.info(f"A step accumulates {counts} batches: the learning rate is scaled for all of their samples.")
 
 
 def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
