@@ -39,6 +39,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     Raises:
         ConfigError: With the key or the file that is wrong and what would be right.
     """
+    _check_ends(dict(cfg.items()))
     for key in dataloaders:
         for dataset_key, dataset in _datasets(cfg.get(key), key):
             check_dataset_files(dataset, dataset_key)
@@ -178,6 +179,18 @@ def _check_precision(cfg: Config) -> None:
             "optim_wrapper.type='AmpOptimWrapper' (mixed precision) needs a GPU, and there is none; train in float32 "
             "with --cfg-options optim_wrapper.type=OptimWrapper."
         )
+
+
+def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> None:
+    """Refuse a dict or list that holds itself: nothing that walks through the config would come to an end."""
+    if id(node) in around:
+        raise ConfigError(f"{key} of the config holds itself; copy.deepcopy what is put into a wrapper before.")
+    if isinstance(node, dict):
+        for name, value in node.items():
+            _check_ends(value, f"{key}.{name}" if key else str(name), (*around, id(node)))
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            _check_ends(value, f"{key}[{i}]", (*around, id(node)))
 
 
 def _check_checkpoint(checkpoint: str | None, key: str) -> None:

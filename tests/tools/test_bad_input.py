@@ -143,6 +143,15 @@ def test_keys_inside_wrappers(project):
         check_config(cfg, ("train_dataloader",))
 
 
+def test_wrapper_around_itself(project):
+    """``update`` merges, so a wrapper of the data set that it stands for ends up around itself."""
+    cfg = Config.fromfile("pretrain.py")
+    loader = cfg.train_dataloader
+    loader.update(dataset=dict(type="RepeatDataset", times=2, dataset=loader.dataset))
+    with pytest.raises(ConfigError, match=r"^train_dataloader.dataset.dataset of the config holds itself"):
+        check_config(cfg, ("train_dataloader",))
+
+
 def test_remote_files_are_not_looked_for(project):
     cfg = Config.fromfile("finetune.py")
     cfg.model.backbone.init_cfg.checkpoint = "https://example.com/model.pth"
