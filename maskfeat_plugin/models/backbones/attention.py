@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmaction.models.backbones.mvit import MultiScaleAttention, resize_decomposed_rel_pos
 from torch import Tensor, nn
 
+from .blockwise_attention import attend_in_blocks, attends_in_blocks
 from .depthwise_conv import depthwise_conv3d
 
 Grid = tuple[int, int, int]
@@ -129,6 +130,12 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         Returns:
             Tensor: (B, extra + L', num_heads*C), projected.
         """
+        if attends_in_blocks(q, k, v):
+            if by_position is None:
+                by_position, positions = q.new_empty(*q.shape[:3], 0), k.new_empty(1, 1, k.shape[2], 0)
+            residual = slice(extra, None) if self.residual_pooling else slice(0, 0)
+            positions = positions.expand(1, 1, -1, -1) if positions.ndim == 2 else positions
+            return self.proj(attend_in_blocks(q, by_position, k * self.scale, positions, v, residual))
         query, key, value = q * self.scale, k, v
         if by_position is not None:
             # kernels want q, k and v equally wide, a multiple of 8

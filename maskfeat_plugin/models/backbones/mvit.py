@@ -8,8 +8,9 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible, expand_mask, replace_masked
+from ..utils import check_arch, check_divisible, expand_mask, replace_masked, speed_up_linear
 from .attention import FusedMultiScaleAttention, Grid
+from .mlp import FusedMLP
 
 OUT_TYPES = ("featmap", "avg_featmap")
 
@@ -72,8 +73,10 @@ class MViT(_MViT):
             s * d for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
         )
         for block in self.blocks:
-            # The subclass has no state of its own: only the forward changes, parameters and initialization stay.
+            # The subclasses have no state of their own: only the forward changes, parameters and initialization stay.
             block.attn.__class__ = FusedMultiScaleAttention
+            block.mlp.__class__ = FusedMLP
+        speed_up_linear(self)
 
     def token_grid(self, input_size: tuple[int, ...]) -> Grid:
         """Token grid of the last stage for an input.

@@ -1,5 +1,6 @@
-"""Helpers on the token grid."""
+"""Helpers on the token grid, and linear layers."""
 
+from .linear import linear, product, runs_on_onednn, speed_up_linear, sum_of_products
 from .token_grid import (
     check_arch,
     check_divisible,
@@ -20,6 +21,11 @@ __all__ = [
     "expand_mask",
     "frames_of_tokens",
     "hidden_places",
+    "linear",
+    "product",
     "replace_masked",
+    "runs_on_onednn",
+    "speed_up_linear",
+    "sum_of_products",
     "token_size",
 ]
