@@ -8,10 +8,13 @@ from mmengine.registry import Registry
 
 __all__ = [
     "DATASETS",
+    "FUNCTIONS",
     "HOOKS",
     "METRICS",
     "MODELS",
+    "OPTIM_WRAPPERS",
     "OPTIM_WRAPPER_CONSTRUCTORS",
+    "STRATEGIES",
     "TRANSFORMS",
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
@@ -34,12 +37,17 @@ WEIGHT_INITIALIZERS = Registry(
     locations=["maskfeat_plugin.checkpoints"],
 )
 HOOKS = Registry("hook", parent=_root.HOOKS, scope=_SCOPE, locations=["maskfeat_plugin.engine"])
+OPTIM_WRAPPERS = Registry(
+    "optimizer wrapper", parent=_root.OPTIM_WRAPPERS, scope=_SCOPE, locations=["maskfeat_plugin.engine"]
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=_root.OPTIM_WRAPPER_CONSTRUCTORS,
     scope=_SCOPE,
     locations=["maskfeat_plugin.engine"],
 )
+STRATEGIES = Registry("strategy", parent=_root.STRATEGIES, scope=_SCOPE, locations=["maskfeat_plugin.engine"])
+FUNCTIONS = Registry("function", parent=_root.FUNCTIONS, scope=_SCOPE, locations=["maskfeat_plugin.engine"])
 METRICS = Registry("metric", parent=_root.METRICS, scope=_SCOPE, locations=["maskfeat_plugin.evaluation"])
 VISUALIZERS = Registry(
     "visualizer",

@@ -1,6 +1,7 @@
 """What can be known to be wrong with a config before anything large is built."""
 
 import copy
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
 from mmengine.registry import DefaultScope
 
+from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.registry import MODELS
 
 from .errors import ConfigError, describe
@@ -44,6 +46,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         for dataset_key, dataset in _datasets(cfg.get(key), key):
             check_dataset_files(dataset, dataset_key)
     _check_checkpoint(cfg.get("load_from"), "load_from")
+    _check_strategy(cfg)
     if "train_dataloader" in dataloaders:
         for key, init_cfg in _walk(cfg.get("model"), "model"):
             if str(init_cfg.get("type", "")).endswith("Pretrained"):
@@ -193,8 +196,35 @@ def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> No
             _check_ends(value, f"{key}[{i}]", (*around, id(node)))
 
 
+def _check_strategy(cfg: Config) -> None:
+    """Check what strategies of mmengine's ``FlexibleRunner`` need."""
+    strategy = str((cfg.get("strategy") or {}).get("type", ""))
+    if strategy and cfg.get("runner_type") != "FlexibleRunner":
+        raise ConfigError(f"strategy.type={strategy!r} has no effect without runner_type='FlexibleRunner'; set it.")
+    if strategy.endswith("DeepSpeedStrategy") and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"strategy.type={strategy!r} needs DeepSpeed, which is not installed: pip install deepspeed. The same "
+            "model is sharded without it by strategy.type='maskfeat.FSDPStrategy'."
+        )
+    shards = strategy.endswith("FSDPStrategy")
+    if (shards or strategy.endswith("DeepSpeedStrategy")) and cfg.get("launcher", "none") == "none":
+        raise ConfigError(
+            f"strategy.type={strategy!r} shards the model over processes, and this is a single one; start several with "
+            "tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh."
+        )
+    name = (cfg.get("default_hooks", {}).get("checkpoint") or {}).get("filename_tmpl") or ""
+    if is_sharded(name) and not shards:
+        raise ConfigError(
+            f"default_hooks.checkpoint.filename_tmpl={name!r}: only strategy.type='maskfeat.FSDPStrategy' writes "
+            "sharded checkpoints; give a name that ends in .pth."
+        )
+
+
 def _check_checkpoint(checkpoint: str | None, key: str) -> None:
-    if checkpoint and not _is_remote(checkpoint) and not Path(checkpoint).is_file():
+    if not checkpoint or _is_remote(checkpoint):
+        return
+    path = Path(checkpoint)
+    if not (path.is_dir() if is_sharded(path) else path.is_file()):
         raise ConfigError(
             f"{key}={checkpoint!r}: the file is not there; give another file or a URL with --cfg-options {key}=FILE."
         )

@@ -5,6 +5,7 @@ from .fitting import LoadReport, load_into
 from .formats import FORMATS, Format
 from .initializer import PretrainedInit
 from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
+from .sharded import is_sharded, read_shards, shard_files, write_shards
 from .table import format_rows
 from .writer import TARGETS, Conversion, Row, convert, write_checkpoint
 
@@ -22,9 +23,13 @@ __all__ = [
     "convert",
     "format_rows",
     "from_state_dict",
+    "is_sharded",
     "load_file",
     "load_into",
     "local_file",
     "read_checkpoint",
+    "read_shards",
+    "shard_files",
     "write_checkpoint",
+    "write_shards",
 ]

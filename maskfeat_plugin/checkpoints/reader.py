@@ -17,6 +17,7 @@ from maskfeat_plugin import compat
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
 from .names import inner_name
+from .sharded import is_sharded, read_shards
 from .variants import unify
 
 # Where projects keep the weights in a file: mmengine, PySlowFast, others.
@@ -153,7 +154,7 @@ def local_file(source: str | Path) -> Path:
         source (str | Path): Path, or URL (http, https or file).
 
     Returns:
-        Path: An existing file.
+        Path: An existing file, or the folder of a sharded checkpoint.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -167,6 +168,8 @@ def local_file(source: str | Path) -> Path:
             f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of http, https or file."
         )
     path = Path(source).expanduser()
+    if is_sharded(path) and path.is_dir():
+        return path
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"The checkpoint {path} {what}; give the path or URL of a file.")
@@ -202,15 +205,17 @@ def load_file(path: Path) -> Any:
     """``torch.load`` with ``weights_only=True`` and one clear error.
 
     Args:
-        path (Path): An existing file.
+        path (Path): An existing file, or the folder of a sharded checkpoint.
 
     Returns:
-        Any: What the file holds, tensors on the CPU.
+        Any: What the file holds, tensors on the CPU, those of shards put together.
 
     Raises:
         UnsafeCheckpointError: If the file holds more than weights and plain values.
         CheckpointError: If the file is no checkpoint or is cut off.
     """
+    if path.is_dir():
+        return read_shards(path, load_file)
     compat.apply()  # allow-lists the plain values of mmengine's checkpoints
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

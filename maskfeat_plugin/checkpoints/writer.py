@@ -18,6 +18,7 @@ from .errors import CheckpointError
 from .formats import PRETRAIN
 from .names import NameTable
 from .reader import Checkpoint
+from .sharded import shard_files
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,10 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
+    for part in shard_files(path) if path.is_dir() else [path]:
+        with open(part, "rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -1,0 +1,21 @@
+"""Parameters, gradients and optimizer state sharded over all GPUs, a unit of every block; needs several processes.
+
+Blocks are gathered in bfloat16, gradients are averaged in float32, activations are recomputed block by block. Weights,
+residuals and targets stay in float32: casting is left to autocast, of ``maskfeat.BFloat16OptimWrapper``.
+"""
+
+runner_type = "FlexibleRunner"
+strategy = dict(
+    type="maskfeat.FSDPStrategy",
+    model_wrapper=dict(
+        sharding_strategy="FULL_SHARD",
+        auto_wrap_policy="maskfeat.wrap_blocks",
+        mixed_precision=dict(
+            param_dtype="bfloat16",
+            reduce_dtype="float32",
+            cast_forward_inputs=False,
+            cast_root_forward_inputs=False,
+        ),
+    ),
+    activation_checkpointing=dict(check_fn="maskfeat.is_block"),
+)

@@ -1,0 +1,5 @@
+"""Strategies of mmengine's ``FlexibleRunner``."""
+
+from .fsdp import FSDPStrategy
+
+__all__ = ["FSDPStrategy"]
