@@ -49,6 +49,9 @@ def connect_processes(cfg: Config) -> None:
     cfg.randomness = ConfigDict(cfg.get("randomness") or dict(seed=None))
     cfg.randomness.setdefault("diff_rank_seed", True)
     options = dict(cfg.get("env_cfg", {}).get("dist_cfg") or {})
+    backend = options.setdefault("backend", "nccl")
+    if not distributed.is_backend_available(backend):
+        raise ConfigError(f"env_cfg.dist_cfg.backend={backend!r} is not in this torch; take 'nccl', or 'gloo' on CPUs.")
     timeout = options.get("timeout")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise ConfigError(f"env_cfg.dist_cfg.timeout={timeout!r} has to be a number of seconds, such as 1800.")
@@ -178,13 +181,11 @@ def _connect_by_gloo(launcher: str, options: dict) -> None:
     port = options.pop("port", None)
     if launcher == "slurm":
         _set_slurm_address(port)
-    backend = options.pop("backend", "gloo")
+    backend = options.pop("backend")
     if backend == "nccl":
         backend = "gloo"
         if launched_rank() == 0:
             print_log("There is no GPU: the processes are connected by gloo, not by nccl.", "current", logging.WARNING)
-    if not distributed.is_backend_available(backend):
-        raise ConfigError(f"env_cfg.dist_cfg.backend={backend!r} is not in this torch; without a GPU take 'gloo'.")
     timeout = options.pop("timeout", None)
     if timeout is not None:
         options["timeout"] = timedelta(seconds=timeout)
