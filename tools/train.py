@@ -4,7 +4,7 @@ import argparse
 import sys
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, build_trainer, load_config, run_tool
+from maskfeat_plugin.apis import build_parser, build_trainer, load_config, run_tool, train
 
 EXAMPLE = """examples:
   python tools/train.py configs/pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.amp, args.resume)
-        build_trainer(cfg).train()
+        train(build_trainer(cfg))
 
     return run_tool(work, args.traceback, hint="--resume goes on from the last checkpoint")
 

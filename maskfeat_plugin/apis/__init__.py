@@ -4,7 +4,7 @@ from .checks import check_config
 from .command_line import build_parser, run_tool
 from .config import load_config
 from .errors import ConfigError
-from .runs import build_tester, build_trainer
+from .runs import build_tester, build_trainer, train
 
 __all__ = [
     "ConfigError",
@@ -14,4 +14,5 @@ __all__ = [
     "check_config",
     "load_config",
     "run_tool",
+    "train",
 ]

@@ -14,7 +14,9 @@ from mmengine.registry import DefaultScope
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.registry import MODELS
 
-from .errors import ConfigError, describe
+from .errors import ConfigError
+from .origins import named_errors, walk
+from .structure import limited_size
 
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
@@ -48,7 +50,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     _check_checkpoint(cfg.get("load_from"), "load_from")
     _check_strategy(cfg)
     if "train_dataloader" in dataloaders:
-        for key, init_cfg in _walk(cfg.get("model"), "model"):
+        for key, init_cfg in walk(cfg.get("model"), "model"):
             if str(init_cfg.get("type", "")).endswith("Pretrained"):
                 _check_checkpoint(init_cfg.get("checkpoint"), f"{key}.checkpoint")
         _check_precision(cfg)
@@ -151,13 +153,14 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:
     """The backbone without memory for its parameters, or None for one that cannot do without."""
-    try:
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), torch.device("meta"):
-            return MODELS.build(copy.deepcopy(cfg.model.backbone))
-    except (NotImplementedError, RuntimeError):  # reads numbers while it is built
+    if not isinstance(cfg.model.get("backbone"), dict):
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
-        raise ConfigError(f"model.backbone of {cfg.filename} cannot be built: {describe(error)}") from error
+    with named_errors(cfg, "cannot be built", ("model.backbone",)), limited_size():
+        try:
+            with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), torch.device("meta"):
+                return MODELS.build(copy.deepcopy(cfg.model.backbone))
+        except (NotImplementedError, RuntimeError):  # reads numbers while it is built
+            return None
 
 
 def _mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
@@ -258,14 +261,3 @@ def _flat(pipeline: Sequence[dict] | None) -> Iterator[dict]:
         if isinstance(transform, dict):
             yield transform
             yield from _flat(transform.get("transforms"))
-
-
-def _walk(node: object, key: str) -> Iterator[tuple[str, dict]]:
-    """Every dict below a node of the config, with its key."""
-    if isinstance(node, dict):
-        yield key, node
-        for name, value in node.items():
-            yield from _walk(value, f"{key}.{name}")
-    elif isinstance(node, list | tuple):
-        for i, value in enumerate(node):
-            yield from _walk(value, f"{key}[{i}]")

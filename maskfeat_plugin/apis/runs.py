@@ -1,15 +1,15 @@
 """Training and testing of a config with mmengine's runner."""
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .checks import check_config
-from .errors import ConfigError, describe
-from .processes import check_equal_length, connect_processes
-
-# What a component raises that does not like its settings
-_BUILD_ERRORS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError)
+from .errors import ConfigError
+from .origins import explain, named_errors, owners_of
+from .processes import check_equal_length, connect_processes, describe_lost_contact
+from .structure import check_structure, limited_size
 
 
 def build_trainer(cfg: Config) -> Runner:
@@ -19,13 +19,12 @@ def build_trainer(cfg: Config) -> Runner:
         cfg (Config): Config of :func:`load_config`.
 
     Returns:
-        Runner: Its ``train()`` trains.
+        Runner: For :func:`train`.
 
     Raises:
         ConfigError: If the config does not work; see :func:`check_config` for what is found before anything is built.
     """
-    if cfg.get("train_cfg") is None or cfg.get("train_dataloader") is None:
-        raise ConfigError(f"{cfg.filename} has no train_cfg and train_dataloader; it cannot be trained.")
+    check_structure(cfg, ("model", "train_dataloader", "train_cfg", "optim_wrapper"))
     connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
     runner = _build_runner(cfg)
@@ -35,6 +34,46 @@ def build_trainer(cfg: Config) -> Runner:
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)
     return runner
+
+
+def train(runner: Runner) -> None:
+    """Train.
+
+    Whether all parts of a config fit together shows in the first step: what fails until then is an error of the config.
+
+    Args:
+        runner (Runner): Of :func:`build_trainer`.
+
+    Raises:
+        ConfigError: For any exception until the first step is done. Later ones stay what they are.
+    """
+    first_step = _FirstStep()
+    runner.register_hook(first_step)
+    try:
+        runner.train()
+    except ConfigError:
+        raise
+    except Exception as error:
+        lost_contact = isinstance(error, RuntimeError) and describe_lost_contact(error)
+        if first_step.is_done or lost_contact:
+            raise
+        reason = explain(error, runner.cfg, "fails in the first step of training", owners=owners_of(runner))
+        raise ConfigError(reason) from error
+
+
+class _FirstStep(Hook):
+    """Knows whether a step of training is done, other hooks included."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """The first step is done."""
+        self.is_done = True
 
 
 def build_tester(cfg: Config) -> Runner:
@@ -54,6 +93,7 @@ def build_tester(cfg: Config) -> Runner:
             f"{cfg.filename} has no test_dataloader and test_cfg: a pre-training config has nothing to test; give the "
             "config of a fine-tuned model."
         )
+    check_structure(cfg, ("model", "test_dataloader"))
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     runner = _build_runner(cfg)
@@ -62,10 +102,8 @@ def build_tester(cfg: Config) -> Runner:
 
 
 def _build_runner(cfg: Config) -> Runner:
-    try:
+    with named_errors(cfg, "cannot be built"), limited_size():
         return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    except _BUILD_ERRORS as error:
-        raise ConfigError(f"{cfg.filename} cannot be built: {describe(error)}") from error
 
 
 def _count_accumulation(runner: Runner, cfg: Config) -> None:
@@ -84,22 +122,27 @@ def _count_accumulation(runner: Runner, cfg: Config) -> None:
 def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
     """Build a loop with its data set, and refuse one that is empty or whose first sample cannot be read."""
     empty = f"{key}.dataset is empty: {_source(cfg[key].dataset)} gives no samples."
-    try:
-        dataset = getattr(runner, loop).dataloader.dataset
-    except _BUILD_ERRORS as error:
-        if "need at least one array to concatenate" in str(error):  # mmengine packing a list of no samples
-            raise ConfigError(empty) from error
-        raise ConfigError(f"{key} of {cfg.filename} cannot be built: {describe(error)}") from error
+    split = key.partition("_")[0]
+    sections = (key, f"{split}_cfg", f"{split}_evaluator")
+    with named_errors(cfg, "cannot be built", sections):
+        try:
+            dataset = getattr(runner, loop).dataloader.dataset
+        except ValueError as error:
+            if "need at least one array to concatenate" in str(error):  # mmengine packing a list of no samples
+                raise ConfigError(empty) from error
+            raise
     if len(dataset) == 0:
         raise ConfigError(empty)
-    try:
+    with named_errors(
+        cfg, f"fails on the first sample, {_file(dataset)}", (f"{key}.dataset",), lambda: owners_of(runner)
+    ):
         dataset[0]
-    except Exception as error:  # a pipeline is anybody's code and fails in any way
-        info = dataset.get_data_info(0) if hasattr(dataset, "get_data_info") else {}
-        file = info.get("filename") or info.get("img_path") or "number 0"
-        raise ConfigError(
-            f"{key}.dataset.pipeline fails on the first sample, {file}: {type(error).__name__}: {describe(error)}"
-        ) from error
+
+
+def _file(dataset: object) -> str:
+    """The file of the first sample, for a message."""
+    info = dataset.get_data_info(0) if hasattr(dataset, "get_data_info") else {}
+    return info.get("filename") or info.get("img_path") or "number 0"
 
 
 def _source(dataset: dict) -> str:
