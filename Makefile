@@ -8,12 +8,13 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 # Test processes; each takes up to 6 GB and one core.
 JOBS   ?= 2
 
-.PHONY: help setup demo demo-weights test bench lint format clean
+.PHONY: help setup demo demo-weights test test-slow bench lint format clean
 
 help:
 	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html;"
 	@echo "                   some tasks alone: make demo TASKS=\"digit motion ava coco\""
-	@echo "make test          lint and run every test"
+	@echo "make test          lint and run every test but the long ones"
+	@echo "make test-slow     run the long tests: kills, soak, faults over hundreds of trials"
 	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
 	@echo "make demo-weights  train the demo's shipped weights anew"
 	@echo "make setup         make .venv with everything in it (done by the others)"
@@ -44,7 +45,11 @@ demo-weights: setup
 	$(BIN)/python tools/demo.py --make-weights
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist worksteal $(TESTS)
+
+# One after the other: what they time or count is of this machine
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(TESTS)
 
 bench: setup
 	$(BIN)/python tools/benchmark.py
