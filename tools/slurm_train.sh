@@ -10,11 +10,13 @@ PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3
 GPUS=${GPUS:-8}
-GPUS_PER_NODE=${GPUS_PER_NODE:-8}
+GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
+# where the processes meet: another port than that of another job on the same machine
+export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 10000))}
 
-# SRUN_ARGS holds several arguments
+# SRUN_ARGS holds several arguments, which come last: SRUN_ARGS=--gres=none for machines without a GPU
 # shellcheck disable=SC2086
-srun -p "$PARTITION" \
+exec srun -p "$PARTITION" \
     --job-name="$JOB_NAME" \
     --gres="gpu:$GPUS_PER_NODE" \
     --ntasks="$GPUS" \

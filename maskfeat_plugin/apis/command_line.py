@@ -12,7 +12,7 @@ from .errors import ConfigError
 from .processes import describe_lost_contact, launched_rank
 
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds
-_PATIENCE = 3.0
+_PATIENCE = 15.0
 
 
 def build_parser(description: str, example: str) -> argparse.ArgumentParser:

@@ -32,10 +32,22 @@ def test_usage(run, script):
 
 
 def test_dist_train(run):
-    out = run("dist_train.sh", "config.py", "4", "--resume", NNODES="2").stdout
-    assert out.startswith("python -m torch.distributed.run --nnodes=2 ")
-    assert "--nproc_per_node=4 " in out
+    out = run("dist_train.sh", "config.py", "4", "--resume").stdout
+    assert out.startswith("python -m torch.distributed.run --standalone --nproc_per_node=4 ")
     assert out.endswith("/train.py config.py --launcher pytorch --resume\n")
+
+
+@pytest.mark.parametrize(
+    "script, arguments", [("dist_train.sh", ["c.py", "4"]), ("dist_test.sh", ["c.py", "w.pth", "4"])]
+)
+def test_several_machines_or_a_port(run, script, arguments):
+    out = run(script, *arguments, NNODES="2", NODE_RANK="1", MASTER_ADDR="node1").stdout
+    assert " --nnodes=2 --node_rank=1 --master_addr=node1 --master_port=29500 --nproc_per_node=4 " in out
+    assert "--standalone" not in out
+    assert (
+        " --nnodes=1 --node_rank=0 --master_addr=127.0.0.1 --master_port=1234 "
+        in run(script, *arguments, PORT="1234").stdout
+    )
 
 
 def test_dist_test(run):
@@ -48,6 +60,12 @@ def test_slurm_train(run):
     assert out.startswith("srun -p gpu --job-name=job --gres=gpu:8 --ntasks=16 --ntasks-per-node=8 ")
     assert " --time 1 --exclusive python -u " in out
     assert out.endswith("/train.py config.py --launcher slurm --amp\n")
+
+
+def test_slurm_on_fewer_gpus_than_a_machine_has_and_on_none(run):
+    out = run("slurm_train.sh", "gpu", "job", "config.py", GPUS="4", SRUN_ARGS="--gres=none").stdout
+    assert out.startswith("srun -p gpu --job-name=job --gres=gpu:4 --ntasks=4 --ntasks-per-node=4 ")
+    assert " --gres=none python -u " in out
 
 
 def test_slurm_test(run):
