@@ -13,7 +13,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
+    dist_cfg=dict(backend="nccl", timeout=1800),
 )
 randomness = dict(seed=0, diff_rank_seed=True)
 log_level = "INFO"
