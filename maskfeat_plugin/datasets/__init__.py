@@ -2,7 +2,17 @@
 
 from . import transforms
 from .ava import AVADataset
+from .bad_files import SkipBadFiles, TooManyBadFiles
 from .repeat_aug import RepeatAugDataset
+from .video import VideoDataset
 from .video_reader import VideoReader
 
-__all__ = ["AVADataset", "RepeatAugDataset", "VideoReader", "transforms"]
+__all__ = [
+    "AVADataset",
+    "RepeatAugDataset",
+    "SkipBadFiles",
+    "TooManyBadFiles",
+    "VideoDataset",
+    "VideoReader",
+    "transforms",
+]

@@ -6,16 +6,18 @@ from mmaction.datasets import RepeatAugDataset as _RepeatAugDataset
 
 from maskfeat_plugin.registry import DATASETS
 
+from .video import VideoDataset
+
 _OPENERS = ("OpenVideo", "DecordInit")
 _DECODERS = ("DecodeClip", "DecordDecode")
 
 
 @DATASETS.register_module()
-class RepeatAugDataset(_RepeatAugDataset):
+class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
     """``mmaction.RepeatAugDataset`` that takes ``maskfeat.OpenVideo`` and ``maskfeat.DecodeClip`` as well.
 
     Upstream's decodes a video once for all its clips, by the first three transforms of the pipeline, and refuses those
-    that are not called ``DecordInit`` and ``DecordDecode``.
+    that are not called ``DecordInit`` and ``DecordDecode``. Lists are read as :class:`VideoDataset` does.
 
     Args:
         ann_file (str): Path of the annotation file.
@@ -23,7 +25,7 @@ class RepeatAugDataset(_RepeatAugDataset):
             the third decodes them.
         num_repeats (int): Clips of each video. Defaults to 4.
         sample_once (bool): Whether all of them are of the same frames. Defaults to False.
-        **kwargs: Further arguments of ``mmaction.VideoDataset``.
+        **kwargs: Further arguments of :class:`VideoDataset`.
 
     Raises:
         ValueError: If the pipeline begins otherwise.

@@ -2,24 +2,39 @@
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from itertools import chain, dropwhile, islice
+from typing import NamedTuple
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 # Opening a file looks into its frames for what the header of most containers says; these leave that out.
 _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
 # Containers that store the time at which each packet is shown; of others libavformat may guess it.
 _TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Formats of picture files: image2, jpeg_pipe, png_pipe, ...
+_PICTURES = ("image2", "_pipe")
+# Larger files are read a second time where they are decoded, instead of being held in memory
+_KEPT_BYTES = 64 << 20
+
+
+class _Packet(NamedTuple):
+    """What is known of a frame before it is decoded."""
+
+    pts: int | None
+    is_keyframe: bool
+    is_discard: bool
 
 
 class VideoReader:
     """The frames of a video file, each by its number in the order in which they are shown.
 
-    Opening it reads the file without decoding it. Frames are decoded from the last key frame before them, on one thread
-    and without those that neither are asked for nor are needed by others: in H.264 these are told by their header
-    (``nal_ref_idc`` 0, about half of the frames of x264's default settings). What is returned is bit for bit what
-    decoding every frame gives.
+    Opening it reads the file without decoding it; of one above 64 MiB it keeps no more than the times of the frames.
+    Frames are decoded from the last key frame before them, on one thread and without those that neither are asked for
+    nor are needed by others: in H.264 these are told by their header (``nal_ref_idc`` 0, about half of the frames of
+    x264's default settings). What is returned is bit for bit what decoding every frame gives.
 
     Args:
         source (str | bytes): Path of the file, or its content.
@@ -27,7 +42,8 @@ class VideoReader:
 
     Raises:
         FileNotFoundError: If it is not there.
-        ValueError: If it is no video, or cut short.
+        ValueError: If it is no video but sound, a picture or something else, or cut short. What is left of a cut
+            Matroska, WebM or MPEG-TS file is a shorter video: it does not say how many frames it had.
     """
 
     def __init__(self, source: str | bytes, name: str) -> None:
@@ -38,19 +54,25 @@ class VideoReader:
             self._timed = container.format.name in _TIMED_FORMATS
             if not self._timed:
                 container, stream = self._open()
-            self._packets = [packet for packet in container.demux(stream) if packet.size]
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            self._kept = list(packets) if container.size <= _KEPT_BYTES else None
+            is_corrupt = False
+            self._packets = []
+            for packet in packets if self._kept is None else self._kept:
+                self._packets.append(_Packet(packet.pts, packet.is_keyframe, packet.is_discard))
+                is_corrupt = packet.is_corrupt
         except av.FFmpegError as error:
             raise ValueError(f"{name} is no video file, or a broken one: {error}") from error
         self._container = container  # its streams live as long as it does
         self._stream = stream
-        packets, expected = len(self._packets), len(stream.index_entries)
-        if not packets or packets < expected or self._packets[-1].is_corrupt:
-            raise ValueError(f"{name} is cut short: it holds {packets} of {max(expected, packets)} frames.")
+        count, expected = len(self._packets), len(stream.index_entries)
+        if not count or count < expected or is_corrupt:
+            raise ValueError(f"{name} is cut short: it holds {count} of {max(expected, count)} frames.")
         # shown at; None of frames that an edit list leaves out
         times = [None if packet.is_discard else packet.pts for packet in self._packets]
         self._positions = {time: i for i, time in enumerate(times) if time is not None}
         self._times = sorted(self._positions)
-        self._length = packets - sum(packet.is_discard for packet in self._packets)
+        self._length = count - sum(packet.is_discard for packet in self._packets)
         self._timed &= len(self._times) == self._length
 
     def __len__(self) -> int:
@@ -102,6 +124,8 @@ class VideoReader:
             stream = None
         if stream is None or stream.codec_context is None:
             raise ValueError(f"{self._name} holds no video that can be decoded.")
+        if stream.disposition & Disposition.attached_pic or container.format.name.endswith(_PICTURES):
+            raise ValueError(f"{self._name} holds a picture and no video.")
         stream.codec_context.thread_count = 1
         return container, stream
 
@@ -115,7 +139,7 @@ class VideoReader:
         for start, stop in self._segments(wanted):
             last, skips = -1, None
             # None makes the decoder give what it holds back
-            for packet in (*self._packets[start:stop], None):
+            for packet in chain(self._read_packets(start, stop), [None]):
                 skip = can_skip and packet is not None and packet.pts not in wanted
                 if skip != skips:
                     context.skip_frame = "NONREF" if skip else "DEFAULT"
@@ -130,6 +154,15 @@ class VideoReader:
                     images[index] = convert(frame)
             context.flush_buffers()
         return images if len(images) == len(indices) else None
+
+    def _read_packets(self, start: int, stop: int) -> Iterable[av.Packet]:
+        """Packets [start, stop), the first a key frame."""
+        if self._kept is not None:
+            return self._kept[start:stop]
+        first = self._packets[start].pts
+        self._container.seek(first, stream=self._stream)
+        found = dropwhile(lambda packet: packet.pts != first, self._container.demux(self._stream))
+        return islice((packet for packet in found if packet.size), stop - start)
 
     def _segments(self, wanted: Iterable[int]) -> list[list[int]]:
         """Ranges [start, stop) of packets to decode, each from a key frame to the last wanted packet behind it."""

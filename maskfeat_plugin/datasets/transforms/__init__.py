@@ -5,6 +5,7 @@ from .caching import Cached
 from .cropping import RandomResizedCropFlip
 from .decoding import DecodeClip, OpenVideo
 from .label_maps import LoadLabelMap, TrackCrop
+from .loading import LoadWholeImage
 from .masking import (
     BaseMaskGenerator,
     BlockMaskGenerator,
@@ -22,6 +23,7 @@ __all__ = [
     "DecodeClip",
     "FrameMaskGenerator",
     "LoadLabelMap",
+    "LoadWholeImage",
     "OpenVideo",
     "RandomMaskGenerator",
     "RandomResizedCropFlip",

@@ -1,0 +1,124 @@
+"""Training on bad days: where bad files are listed, and what is said when the workers of a dataloader fail."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config
+from torch.utils.data import DataLoader
+
+from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
+from maskfeat_plugin.datasets.bad_files import LIST_NAME
+
+from .errors import ConfigError
+
+_SKIPPING = SkipBadFiles.__name__
+# Seconds between the end of a connection and the signal of the process that held it
+_PATIENCE = 2.0
+
+
+def forget_bad_files(cfg: Config) -> None:
+    """Delete the list of bad files that an earlier training left in the work directory; every training makes its own.
+
+    Args:
+        cfg (Config): The config; of several processes, the first calls this before they are connected.
+    """
+    Path(cfg.work_dir, LIST_NAME).unlink(missing_ok=True)
+
+
+def list_bad_files(cfg: Config) -> None:
+    """Have bad files of the training set listed in the work directory, if the config says nothing else.
+
+    Args:
+        cfg (Config): Its ``maskfeat.SkipBadFiles`` in ``train_dataloader`` are completed in place.
+    """
+    parts = [cfg.train_dataloader.get("dataset")]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if str(part.get("type", "")).rpartition(".")[2] == _SKIPPING and part.get("list_file") is None:
+                part["list_file"] = str(Path(cfg.work_dir, LIST_NAME))
+            parts += [part.get("dataset"), *(part.get("datasets") or ())]
+
+
+@contextmanager
+def named_data_errors(dataloader: DataLoader, key: str) -> Iterator[None]:
+    """Turn what the data are to blame for in a block into a :class:`ConfigError`.
+
+    Args:
+        dataloader (DataLoader): Where the batches come from.
+        key (str): Its key in the config.
+
+    Raises:
+        ConfigError: See :func:`describe_data_error`; other exceptions pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = describe_data_error(error, dataloader, key)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+
+
+def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> str | None:
+    """What to tell the user about data that stop a training, None for any other error.
+
+    Args:
+        error (Exception): What a step raised.
+        dataloader (DataLoader): Where the batch came from.
+        key (str): Its key in the config.
+
+    Returns:
+        str | None: The message.
+    """
+    if isinstance(error, TooManyBadFiles):
+        return f"{key}.dataset: {error}"
+    text = _whole_text(_with_signal(error))
+    found = re.search(r"DataLoader worker \(pid(?:\(s\))? (\d+)", text)
+    if found is None:
+        return None
+    about = f"a worker of {key} (process {found[1]}{_doing(dataloader.dataset, int(found[1]))})"
+    fewer = f"fewer workers ({key}.num_workers={dataloader.num_workers}) or less for each ({key}.prefetch_factor)"
+    if "killed by signal: Killed" in text:
+        return (
+            f"{about} was killed from outside. Most likely the memory ran out, and the system or the cluster's limit "
+            f"ended it (see `dmesg` or the job's record): take {fewer}, or more memory."
+        )
+    if "bus error" in text.lower():
+        return (
+            f"{about} ran out of shared memory, /dev/shm: make it larger (docker run --shm-size=8g), or take {fewer}."
+        )
+    if "segmentation fault" in text.lower():
+        return f"{about} crashed inside a decoder: the file is broken in a way that the decoder cannot take; unlist it."
+    return (
+        f"{about} ended unexpectedly: {text.splitlines()[0]} It may have run out of memory: take {fewer}; or see what "
+        f"it raises with {key}.num_workers=0 {key}.persistent_workers=False."
+    )
+
+
+def _with_signal(error: Exception) -> Exception:
+    """An error of the connection to a worker, or what torch raises at the signal of its end, which may come later."""
+    try:
+        if isinstance(error, OSError | EOFError) or "exited unexpectedly" in str(error):
+            time.sleep(_PATIENCE)
+    except RuntimeError as later:
+        return later
+    return error
+
+
+def _doing(dataset: object, process: int) -> str:
+    """The file that a worker was at, if the data set knows."""
+    path = dataset.file_at(process) if isinstance(dataset, SkipBadFiles) else None
+    return f", at {path}" if path else ""
+
+
+def _whole_text(error: BaseException | None) -> str:
+    """The messages of an exception and of those before it: torch names the signal in one and the process in another."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)

@@ -1,0 +1,287 @@
+"""Files that cannot be read: left out of training, listed, and too many of them an error."""
+
+import fcntl
+import logging
+import os
+import queue
+import random
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger, print_log
+from torch.utils.data import Dataset, get_worker_info
+
+from maskfeat_plugin.registry import DATASETS
+
+LIST_NAME = "bad_files.txt"
+# Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
+_IN_A_ROW = 10
+# Workers of a dataloader of which is known what they read
+_WORKERS = 128
+# Files of the list that a message names
+_NAMED = 5
+# Where a sample says which file it is of
+_PATHS = ("filename", "img_path", "frame_dir")
+
+
+class TooManyBadFiles(RuntimeError):
+    """More files cannot be read than a data set may leave out; the message names the first of them and the list."""
+
+    def __init__(self, message: str) -> None:
+        # one that crosses from a worker of a dataloader comes with its traceback before it
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+@DATASETS.register_module()
+class SkipBadFiles(Dataset):
+    """A training set that leaves out the files that cannot be read, up to a share of them.
+
+    Another sample stands in for one that cannot be read: always the same, and augmented as if the bad file had never
+    been there, so that training with the same seed gives the same numbers, whichever worker met the file first. Each
+    bad file is listed once, with the reason, in ``list_file``, and counted there for all workers and processes.
+
+    All other settings are those of the data set it stands for, so that a config needs two keys more::
+
+        dict(type="maskfeat.SkipBadFiles", dataset_type="VideoDataset", ann_file=..., pipeline=...)
+
+    What it is asked for besides samples comes from that data set. A sample that takes longer than ``timeout`` is bad
+    too; the thread that reads it is left to itself, for nothing ends a decoder that hangs. One that keeps the
+    interpreter from running holds up its worker all the same, until the dataloader's own ``timeout``, if it has one.
+
+    Args:
+        dataset_type (str): Type of the data set; one of samples that can be read by index.
+        limit (float): Share of the samples that may be bad, in [0, 1]. Defaults to 0.01.
+        timeout (float, optional): Seconds that a sample may take; None for any time. Defaults to 120.
+        list_file (str, optional): Where bad files are listed, a line each: path, tab, reason. Defaults to None:
+            ``bad_files.txt`` in the work directory where tools/train.py trains, beside the log of another runner, or in
+            a temporary folder.
+        **settings: Of the data set.
+
+    Raises:
+        ValueError: If a setting is out of range, or the data set is one to test on, where no sample can stand in for
+            another.
+    """
+
+    def __init__(
+        self,
+        dataset_type: str,
+        limit: float = 0.01,
+        timeout: float | None = 120.0,
+        list_file: str | None = None,
+        **settings,
+    ) -> None:
+        if not 0 <= limit <= 1:
+            raise ValueError(f"SkipBadFiles: limit={limit} is a share of the samples and has to be in [0, 1].")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"SkipBadFiles: timeout={timeout} has to be a number of seconds above 0, or None.")
+        self.dataset = DATASETS.build(dict(type=dataset_type, **settings))
+        if getattr(self.dataset, "test_mode", False):
+            raise ValueError(
+                "SkipBadFiles: test_mode=True: another sample in the place of one that cannot be read would falsify "
+                f"the result; take {dataset_type} itself."
+            )
+        self.limit = limit
+        self.timeout = timeout
+        self.list_file = Path(list_file) if list_file else _list_beside_the_log()
+        self._bad: set[int] = set()
+        self._reader = _Reader()
+        # process and sample that it is at, for each worker of a dataloader, in memory that all of them share
+        self._reading = torch.zeros(_WORKERS, 2, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> object:
+        if name == "dataset":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, idx: int) -> dict | list[dict]:
+        """The sample, or the one that stands in for it.
+
+        Args:
+            idx (int): Its number.
+
+        Returns:
+            dict | list[dict]: What the data set gives.
+
+        Raises:
+            TooManyBadFiles: If more files than the limit allows cannot be read, or many one after the other.
+        """
+        failures: dict[int, str] = {}
+        for index in self._candidates(idx):
+            if index in self._bad or index in failures:
+                continue
+            state = _random_state()
+            self._say_what_is_read(index)
+            sample, error = self._reader.read(self.dataset, index, self.timeout)
+            if error is not None:
+                _set_random_state(state)
+                failures[index] = _reason(error)
+                if len(failures) == min(_IN_A_ROW, len(self)):
+                    break
+                continue
+            if failures:
+                self._list(failures)
+            return sample
+        # not listed: with all files failing there is something else to mend
+        named = _name({self._path(index): reason for index, reason in failures.items()})
+        raise TooManyBadFiles(
+            f"{len(failures)} files one after the other cannot be read, so the pipeline may be wrong, or the place of "
+            f"the files: {named}."
+        )
+
+    def file_at(self, process: int) -> str | None:
+        """The file that a worker of a dataloader read last, alive or not.
+
+        Args:
+            process (int): The worker's process.
+
+        Returns:
+            str | None: Its path, None if it has read none.
+        """
+        found = (self._reading[:, 0] == process).nonzero()
+        return self._path(int(self._reading[found[0, 0], 1])) if len(found) else None
+
+    def _say_what_is_read(self, index: int) -> None:
+        worker = get_worker_info()
+        if worker is not None and worker.id < _WORKERS:
+            self._reading[worker.id, 0] = os.getpid()
+            self._reading[worker.id, 1] = index
+
+    def _candidates(self, idx: int) -> Iterator[int]:
+        """The sample asked for and, drawn by its number alone, those to stand in for it."""
+        idx %= len(self)
+        yield idx
+        rng = np.random.default_rng(idx)
+        for _ in range(100 * _IN_A_ROW):
+            yield int(rng.integers(len(self)))
+
+    def _path(self, index: int) -> str:
+        info = self.dataset.get_data_info(index) if hasattr(self.dataset, "get_data_info") else {}
+        return str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}"))
+
+    def _list(self, failures: dict[int, str]) -> None:
+        """List what has failed, and stop if it is too much."""
+        self._bad.update(failures)
+        found = {self._path(index): reason for index, reason in failures.items()}
+        listed, new = append_to_list(self.list_file, found)
+        allowed = int(self.limit * len(self))
+        for path in new:
+            print_log(
+                f"Left out, number {len(listed)} of at most {allowed}: {path} ({listed[path]})",
+                "current",
+                logging.WARNING,
+            )
+        if len(listed) > allowed:
+            raise TooManyBadFiles(
+                f"{len(listed)} of {len(self)} files cannot be read, and limit={self.limit:g} of maskfeat.SkipBadFiles "
+                f"allows {allowed}: {_name(listed)}; all are listed in {self.list_file}. Mend them or take them out of "
+                "the annotations, or raise limit."
+            )
+
+
+def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Add files to the list that is shared with other processes, those that it does not hold.
+
+    Args:
+        file (Path): The list; made with its folder if it is not there.
+        found (dict[str, str]): Path -> reason.
+
+    Returns:
+        tuple[dict[str, str], list[str]]: The whole list, and the paths that were added.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "a+", encoding="utf-8", errors="surrogateescape") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
+        stream.seek(0)
+        listed = dict(line.rstrip("\n").split("\t", 1) for line in stream if "\t" in line)
+        new = [path for path in found if path not in listed]
+        stream.writelines(f"{path}\t{found[path]}\n" for path in new)
+    return {**listed, **{path: found[path] for path in new}}, new
+
+
+class _Reader:
+    """Reads samples in a thread beside, which is left behind when it takes too long."""
+
+    def __init__(self) -> None:
+        self._owner: int | None = None
+        self._tasks: queue.SimpleQueue[tuple[Callable, int, queue.SimpleQueue]] = queue.SimpleQueue()
+
+    def __getstate__(self) -> dict:
+        return {}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__()
+
+    def read(self, dataset: Dataset, index: int, timeout: float | None) -> tuple[object, Exception | None]:
+        """``dataset[index]``, or what it raised: what a signal raises here meanwhile is not the file's fault.
+
+        Args:
+            dataset (Dataset): The data set.
+            index (int): The sample.
+            timeout (float, optional): Seconds it may take; None for any time.
+
+        Returns:
+            tuple[object, Exception | None]: The sample, or the exception.
+        """
+        if self._owner != os.getpid():  # threads do not cross into a worker
+            self._start()
+        answer: queue.SimpleQueue[tuple[object, Exception | None]] = queue.SimpleQueue()
+        self._tasks.put((dataset.__getitem__, index, answer))
+        try:
+            return answer.get(timeout=timeout)
+        except queue.Empty:
+            self._owner = None
+            return None, TimeoutError(f"it was not read in {timeout:g} s")
+
+    def _start(self) -> None:
+        self._owner = os.getpid()
+        self._tasks = queue.SimpleQueue()
+        threading.Thread(target=_serve, args=(self._tasks,), name="maskfeat-reader", daemon=True).start()
+
+
+def _serve(tasks: queue.SimpleQueue) -> None:
+    while True:
+        read, index, answer = tasks.get()
+        try:
+            answer.put((read(index), None))
+        except Exception as error:  # a decoder fails in any way
+            answer.put((None, error))
+        del read, answer
+
+
+def _random_state() -> tuple:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_random_state(state: tuple) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+
+
+def _reason(error: Exception) -> str:
+    """One line about an error, without the time and the places in its own source that decord's has."""
+    lines = re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", str(error)).strip().splitlines()
+    kind = type(error).__name__
+    return f"{kind}: {lines[0]}".replace("\t", " ") if lines else kind
+
+
+def _name(files: dict[str, str]) -> str:
+    named = [f"{path} ({reason})" for path, reason in list(files.items())[:_NAMED]]
+    more = len(files) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _list_beside_the_log() -> Path:
+    """The list for a runner that names none: its first process's is beside its log."""
+    handlers = MMLogger.get_current_instance().handlers
+    logs = [Path(handler.baseFilename) for handler in handlers if isinstance(handler, logging.FileHandler)]
+    folder = logs[0].parent if logs else Path(tempfile.mkdtemp(prefix="maskfeat-"))
+    return folder / LIST_NAME

@@ -1,0 +1,53 @@
+"""Loading of images."""
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+
+from maskfeat_plugin.registry import TRANSFORMS
+
+_START_OF_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+
+@TRANSFORMS.register_module()
+class LoadWholeImage(LoadImageFromFile):
+    """``mmcv.LoadImageFromFile`` that refuses a JPEG that is cut short, whose missing part OpenCV paints grey.
+
+    Arguments are those of ``mmcv.LoadImageFromFile``, but ``file_client_args``, which it deprecates.
+
+    Required key: ``img_path``. Added keys: ``img``, ``img_shape``, ``ori_shape``.
+    """
+
+    def transform(self, results: dict) -> dict | None:
+        """Load the image.
+
+        Args:
+            results (dict): The sample.
+
+        Returns:
+            dict | None: The sample with the image, uint8 (H, W, 3) BGR by default; None for a bad one with
+            ``ignore_empty=True``.
+
+        Raises:
+            ValueError: If it is no image, or cut short.
+        """
+        path = results["img_path"]
+        try:
+            image = self._decode(fileio.get(path, backend_args=self.backend_args), path)
+        except Exception:
+            if self.ignore_empty:
+                return None
+            raise
+        results["img"] = image.astype(np.float32) if self.to_float32 else image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+    def _decode(self, content: bytes, path: str) -> np.ndarray:
+        # neither marker occurs inside the pixels of a scan; those of a thumbnail come before those of the image
+        if content.startswith(_START_OF_JPEG) and content.rfind(_END) < content.rfind(_SCAN):
+            raise ValueError(f"{path} is cut short.")
+        image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend) if content else None
+        if image is None:
+            raise ValueError(f"{path} is no image, or a broken one.")
+        return image

@@ -1,0 +1,122 @@
+"""Videos with labels, from lists that people have edited."""
+
+import os
+from io import StringIO
+from typing import NamedTuple
+
+from mmaction.datasets import VideoDataset as _VideoDataset
+from mmengine.fileio import get
+
+from maskfeat_plugin.registry import DATASETS
+
+
+class ListedFile(NamedTuple):
+    """A line of a list."""
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@DATASETS.register_module()
+class VideoDataset(_VideoDataset):
+    """``mmaction.VideoDataset`` that reads lists as editors and other systems leave them.
+
+    A line is the name of a file and its label, or with ``multi_class=True`` its labels. Windows line ends, a byte order
+    mark, blank lines, tabs and spaces around name and label make no difference, and names may hold spaces. Upstream's
+    ends a name at its first space, and takes a blank line for a video.
+
+    Args:
+        *args: Arguments of ``mmaction.VideoDataset``.
+        **kwargs: Likewise.
+
+    Raises:
+        ValueError: With the number of the first line that is none of a list; lines with and without labels are not
+            mixed.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Read the list.
+
+        Returns:
+            list[dict]: ``filename`` and ``label`` of each video; the label is -1 in a list without labels.
+        """
+        if self.multi_class and self.num_classes is None:
+            raise ValueError("VideoDataset: multi_class=True needs num_classes.")
+        samples = []
+        for file in read_list(self.ann_file, self.delimiter, several=self.multi_class):
+            name = file.name
+            if self.data_prefix["video"] is not None:
+                name = os.path.join(self.data_prefix["video"], name)
+            label = list(file.labels) if self.multi_class else (file.labels or (-1,))[0]
+            samples.append(dict(filename=name, label=label))
+        return samples
+
+
+def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[ListedFile]:
+    """Read a list of files with their labels.
+
+    Args:
+        path (str): The list, UTF-8.
+        delimiter (str): What is between a name and its label; a space stands for any white space. Defaults to " ".
+        several (bool): Whether all whole numbers at the end of a line are labels. Defaults to False.
+
+    Returns:
+        list[ListedFile]: Of each line that is not blank.
+
+    Raises:
+        ValueError: If the list is no text in UTF-8, or with the number of the first line that does not fit.
+    """
+    separator = None if delimiter.isspace() else delimiter
+    files, first = [], 0
+    for number, line in enumerate(StringIO(decode_list(get(path), path), newline=None), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        name, labels = _split(line, separator, several)
+        if not name or (separator is None and not labels and len(line.split()) > 1):
+            raise ValueError(
+                f"{path}, line {number}: {line!r} is no name of a file and its label, a whole number counted from 0."
+            )
+        if files and bool(labels) != bool(files[0].labels):
+            without = (number, first) if files[0].labels else (first, number)
+            raise ValueError(f"{path}: line {without[0]} has no label and line {without[1]} has one.")
+        first = first or number
+        files.append(ListedFile(name, labels))
+    return files
+
+
+def decode_list(content: bytes, path: str) -> str:
+    """The text of a list, without a byte order mark.
+
+    Args:
+        content (bytes): The file's.
+        path (str): Its path, for the message.
+
+    Returns:
+        str: The text.
+
+    Raises:
+        ValueError: With the line that is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {number}: this is not UTF-8; convert the list, e.g. with iconv.") from None
+
+
+def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[int, ...]]:
+    """The name, and the whole numbers at the end."""
+    name, labels = line, []
+    while several or not labels:
+        parts = name.rsplit(separator, 1)
+        if len(parts) < 2 or not _is_whole(parts[1]):
+            break
+        name = parts[0].rstrip()
+        labels.append(int(parts[1]))
+    return name, tuple(reversed(labels))
+
+
+def _is_whole(text: str) -> bool:
+    text = text.strip().removeprefix("-")
+    return text.isascii() and text.isdigit()

@@ -1,0 +1,177 @@
+"""What a user is told when data stop a training: by tools/train.py, with real files and real ends of workers."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from torch.utils.data import DataLoader
+
+from maskfeat_plugin.apis.bad_data import describe_data_error
+from maskfeat_plugin.registry import DATASETS
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "demo" / "maskfeat_mvit-tiny_moving-digits.py"
+NAMES = [f"{i}.mp4" for i in range(4)]
+
+
+# A worker that gets a signal, as from a system that is out of memory, or ends by itself, at a file
+ENDS = """
+import os
+
+from mmcv.transforms import BaseTransform
+from torch.utils.data import get_worker_info
+
+from maskfeat_plugin.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module(force=True)
+class EndsAt(BaseTransform):
+    def __init__(self, name, number=None):
+        self.name, self.number = name, number
+
+    def transform(self, results):
+        if get_worker_info() is not None and results["filename"].endswith(self.name):
+            os._exit(3) if self.number is None else os.kill(os.getpid(), self.number)
+        return results
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Four videos and their list."""
+    for i, name in enumerate(NAMES):
+        frames = np.random.default_rng(i).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height = stream.width = 64
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    (tmp_path / "videos.txt").write_text("".join(f"{name} 0\n" for name in NAMES))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def train(folder):
+    """Trains the demo's tiny MViT on the listed videos, as tools/train.py does."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "tools" / "train.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    cfg = Config.fromfile(CONFIG)
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(
+        type="maskfeat.SkipBadFiles",
+        dataset_type="maskfeat.VideoDataset",
+        data_root=".",
+        ann_file="videos.txt",
+        data_prefix=dict(video=""),
+    )
+    cfg.train_dataloader.update(batch_size=2, num_workers=2, persistent_workers=True)
+    cfg.train_cfg.max_iters = 12
+    cfg.param_scheduler = []
+    cfg.dump("config.py")
+    return lambda *options: tool.main(["config.py", *(["--cfg-options", *options] if options else [])])
+
+
+def error_of(capsys):
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def list_videos(folder, count, *others):
+    names = [*(NAMES * count)[:count], *others]
+    (folder / "videos.txt").write_text("".join(f"{name} 0\n" for name in names))
+
+
+def test_training_goes_on_without_a_bad_file(folder, train):
+    list_videos(folder, 19, "missing.mp4")
+    bad_files = folder / "work_dirs" / "config" / "bad_files.txt"
+    bad_files.parent.mkdir(parents=True)
+    bad_files.write_text("of/another/training.mp4\tand mended since\n" * 5)
+    assert train("train_dataloader.dataset.limit=0.05") == 0
+    (line,) = bad_files.read_text().splitlines()
+    path, reason = line.split("\t")
+    assert Path(path) == Path("missing.mp4") and "No such file" in reason
+
+
+def test_training_stops_with_the_list(folder, train, capsys):
+    list_videos(folder, 18, "missing.mp4", "empty.mp4")
+    (folder / "empty.mp4").touch()
+    assert train("train_dataloader.dataset.limit=0.05") == 1
+    line = error_of(capsys)
+    assert "train_dataloader.dataset: 2 of 20 files cannot be read" in line and "allows 1" in line
+    assert "missing.mp4 (" in line and "empty.mp4 (" in line and "work_dirs/config/bad_files.txt" in line
+    assert len((folder / "work_dirs" / "config" / "bad_files.txt").read_text().splitlines()) == 2
+
+
+def test_a_worker_that_is_killed_in_training(folder, train):
+    """In a process of its own, which gets the signals of its workers."""
+    (folder / "ends.py").write_text(ENDS)
+    cfg = Config.fromfile("config.py")
+    cfg.custom_imports.imports = ["maskfeat_plugin", "ends"]
+    ends = dict(type="maskfeat.EndsAt", name="3.mp4", number=int(signal.SIGKILL))
+    cfg.train_dataloader.dataset.pipeline = [ends, *cfg.train_dataloader.dataset.pipeline]
+    cfg.dump("config.py")
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), "config.py"]
+    environment = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: a worker of train_dataloader (process")
+    assert "3.mp4) was killed from outside. Most likely the memory ran out" in line
+    assert "train_dataloader.num_workers=2" in line
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, "was killed from outside. Most likely the memory ran out"),
+        (signal.SIGBUS, "ran out of shared memory, /dev/shm"),
+        (signal.SIGSEGV, "crashed inside a decoder"),
+        (None, "ended unexpectedly"),
+    ],
+)
+def test_ends_of_workers(folder, number, message):
+    exec(ENDS, {})
+    pipeline = [
+        dict(type="maskfeat.EndsAt", name="2.mp4", number=number),
+        dict(type="maskfeat.OpenVideo"),
+        dict(type="SampleFrames", clip_len=2),
+        dict(type="maskfeat.DecodeClip"),
+        dict(type="FormatShape", input_format="NCTHW"),
+        dict(type="PackActionInputs"),
+    ]
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        data = DATASETS.build(
+            dict(
+                type="maskfeat.SkipBadFiles",
+                dataset_type="maskfeat.VideoDataset",
+                ann_file="videos.txt",
+                pipeline=pipeline,
+            )
+        )
+    loader = DataLoader(data, batch_size=1, num_workers=1, collate_fn=pseudo_collate)
+    told = None
+    try:
+        for _ in loader:
+            pass
+    except Exception as error:
+        told = describe_data_error(error, loader, "train_dataloader")
+    assert message in told and "2.mp4)" in told
+
+
+def test_other_errors_are_not_of_the_data(folder):
+    loader = DataLoader([0])
+    assert describe_data_error(ValueError("shapes differ"), loader, "train_dataloader") is None
