@@ -49,7 +49,12 @@ def connect_processes(cfg: Config) -> None:
     cfg.randomness = ConfigDict(cfg.get("randomness") or dict(seed=None))
     cfg.randomness.setdefault("diff_rank_seed", True)
     options = dict(cfg.get("env_cfg", {}).get("dist_cfg") or {})
-    backend = options.setdefault("backend", "nccl")
+    backend = options.get("backend", "nccl")
+    on_cpu = get_device() == "cpu"
+    if on_cpu and backend == "nccl":
+        if "backend" in options and launched_rank() == 0:
+            print_log("There is no GPU: the processes are connected by gloo, not by nccl.", "current", logging.WARNING)
+        backend = "gloo"
     if not distributed.is_backend_available(backend):
         raise ConfigError(f"env_cfg.dist_cfg.backend={backend!r} is not in this torch; take 'nccl', or 'gloo' on CPUs.")
     timeout = options.get("timeout")
@@ -57,10 +62,10 @@ def connect_processes(cfg: Config) -> None:
         raise ConfigError(f"env_cfg.dist_cfg.timeout={timeout!r} has to be a number of seconds, such as 1800.")
     if launcher == "mpi":
         _set_mpi_address()
-    if get_device() == "cpu":
+    if on_cpu:
         _use_cpu_wrapper(cfg)
         if not is_distributed():
-            _connect_by_gloo(launcher, options)
+            _connect(launcher, dict(options, backend=backend))
     elif is_cuda_available() and int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
         raise ConfigError(
             f"process {os.environ['LOCAL_RANK']} of this machine (counted from 0) has no GPU, of which it can see "
@@ -170,23 +175,18 @@ def _use_cpu_wrapper(cfg: Config) -> None:
             cfg.strategy = strategy
 
 
-def _connect_by_gloo(launcher: str, options: dict) -> None:
+def _connect(launcher: str, options: dict) -> None:
     """Connect processes that have no GPU.
 
     Args:
         launcher (str): Who started them.
-        options (dict): ``env_cfg.dist_cfg``.
+        options (dict): ``env_cfg.dist_cfg``, with a backend that is there.
     """
     options.pop("init_backend", None)
     port = options.pop("port", None)
     if launcher == "slurm":
         _set_slurm_address(port)
-    backend = options.pop("backend")
-    if backend == "nccl":
-        backend = "gloo"
-        if launched_rank() == 0:
-            print_log("There is no GPU: the processes are connected by gloo, not by nccl.", "current", logging.WARNING)
     timeout = options.pop("timeout", None)
     if timeout is not None:
         options["timeout"] = timedelta(seconds=timeout)
-    distributed.init_process_group(backend, **options)
+    distributed.init_process_group(**options)

@@ -48,6 +48,8 @@ def jobs(folder):
     yield "padded", "train", 2, dict(config=IMAGE, batch_size=2, samples=9)
     options = {"train_dataloader.sampler.round_up": False}
     yield "refused", "refused", 2, dict(config=IMAGE, batch_size=1, samples=9, options=options)
+    options = {"optim_wrapper.accumulative_counts": 0, **SCALING}
+    yield "no_batches", "refused", 1, dict(config=IMAGE, batch_size=1, options=options)
     for workers in 0, 2:
         yield f"masks{workers}", "masks", 2, dict(config=IMAGE, batch_size=4, workers=workers)
     options = {"randomness.diff_rank_seed": False}
@@ -143,6 +145,11 @@ def test_accumulated_batches_are_one_large_batch(found, size):
 def test_rate_follows_the_samples_of_a_step(found, name):
     """8 samples a step where the rate is for 16, by whatever number of processes and batches."""
     assert [step["lr"] for step in found(name)["steps"]] == pytest.approx([0.05, 0.05])
+
+
+@pytest.mark.slow
+def test_a_step_of_no_batches_is_refused(found):
+    assert found("no_batches") == "optim_wrapper.accumulative_counts=0 has to be a positive whole number."
 
 
 @pytest.mark.slow
