@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from mmaction.models.backbones.mvit import MultiScaleAttention, resize_decomposed_rel_pos
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
+from ..utils import is_layer_norm, runs_on_onednn
 from .blockwise_attention import attend_in_blocks, attends_in_blocks
 from .depthwise_conv import depthwise_conv3d
+from .projections import PoolingPlaces, pooling_places, project
 
 Grid = tuple[int, int, int]
 
@@ -44,15 +48,35 @@ def query_positions(q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor,
     Returns:
         Tensor: (B, num_heads, T*H*W, kT+kH+kW).
     """
-    rel_t, rel_h, rel_w = (
+    relative = (
         resize_decomposed_rel_pos(table, nq, nk).to(q.dtype)  # (nq, nk, C)
         for table, nq, nk in zip(tables, q_grid, k_grid, strict=True)
     )
-    q = q.unflatten(2, q_grid)  # (B, num_heads, T, H, W, C)
-    by_time = torch.einsum("bnthwc,tkc->bnthwk", q, rel_t)
-    by_row = torch.einsum("bnthwc,hkc->bnthwk", q, rel_h)
-    by_col = torch.einsum("bnthwc,wkc->bnthwk", q, rel_w)
-    return torch.cat((by_time, by_row, by_col), dim=-1).flatten(2, 4)
+    return _QueryPositions.apply(q, q_grid, *relative)
+
+
+class _QueryPositions(Function):
+    """Keeps the queries for the backward pass, where each ``einsum`` would keep an arrangement of them of its own."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
+        ctx.save_for_backward(q, *relative)
+        ctx.q_grid = q_grid
+        q = q.unflatten(2, q_grid)  # (B, num_heads, T, H, W, C)
+        by_axis = [torch.einsum(f"bnthwc,{axis}kc->bnthwk", q, rel) for axis, rel in zip("thw", relative, strict=True)]
+        return torch.cat(by_axis, dim=-1).flatten(2, 4)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, *relative = ctx.saved_tensors
+        q = q.unflatten(2, ctx.q_grid)  # (B, num_heads, T, H, W, C)
+        by_axis = grad.unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
+        grad_q, grads = 0, []
+        for axis, rel, part in zip("thw", relative, by_axis, strict=True):
+            grad_q = torch.einsum(f"bnthwk,{axis}kc->bnthwc", part, rel) + grad_q
+            grads.append(torch.einsum(f"bnthwk,bnthwc->{axis}kc", part, q))
+        return grad_q.flatten(2, 4), None, *grads
 
 
 class FusedMultiScaleAttention(MultiScaleAttention):
@@ -63,35 +87,44 @@ class FusedMultiScaleAttention(MultiScaleAttention):
     matrix is held in memory. The pooling convolutions run in the channels-last format that the tokens have anyway.
     """
 
-    def forward(self, x: Tensor, in_size: Grid) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, in_size: Grid, norm: nn.Module) -> tuple[Tensor, Grid]:
         """Attend.
 
         Args:
             x (Tensor): Tokens (B, [1+] T*H*W, C), a class token first if there is one.
             in_size (Grid): Their grid (T, H, W).
+            norm (nn.Module): What normalises the tokens first.
 
         Returns:
             tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') and their grid.
         """
-        q, k, v, q_grid, k_grid = self.pool(x, in_size)
+        q, k, v, q_grid, k_grid = self.pool(x, in_size, norm)
         by_position, positions = self.positions(q, q_grid, k, k_grid)
         return self.attend(q, k, v, by_position, positions, int(self.with_cls_token)), q_grid
 
-    def pool(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
+    def pool(self, x: Tensor, grid: Grid, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
         """Queries, keys and values of tokens, each pooled.
 
         Args:
             x (Tensor): Tokens (B, [1+] T*H*W, C).
             grid (Grid): Their grid (T, H, W).
+            norm (nn.Module): What normalises the tokens first.
 
         Returns:
             tuple[Tensor, Tensor, Tensor, Grid, Grid]: Queries (B, num_heads, [1+] L', C), keys and values (B,
             num_heads, [1+] L'', C), the grid of the queries and that of the keys.
         """
-        q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, L, num_heads*C) each
-        q, q_grid = self._pool(q, self.pool_q, self.norm_q, grid)
-        k, k_grid = self._pool(k, self.pool_k, self.norm_k, grid)
-        v, _ = self._pool(v, self.pool_v, self.norm_v, grid)
+        keys_grid, keys_stride = grid, self.pool_k.stride
+        if is_layer_norm(norm) and runs_on_onednn(x, self.qkv.weight):
+            places = self.places_of_keys(grid)
+            q, k, v = project(x, norm, self.qkv, places)
+            if places is not None:
+                keys_grid, keys_stride = places.grid, places.stride
+        else:
+            q, k, v = self.qkv(norm(x)).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
+        q, q_grid = self._pool(q, self.pool_q, self.norm_q, grid, self.pool_q.stride)
+        k, k_grid = self._pool(k, self.pool_k, self.norm_k, keys_grid, keys_stride)
+        v, _ = self._pool(v, self.pool_v, self.norm_v, keys_grid, keys_stride)
         # under autocast layer norm gives float32, the products are to run in x's reduced precision
         q, k, v = (t.to(x.dtype) if t.dtype != x.dtype else t for t in (q, k, v))
         return q, k, v, q_grid, k_grid
@@ -156,25 +189,30 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         x = x.transpose(1, 2).flatten(2)  # (B, num_heads, L', C) -> (B, L', num_heads*C)
         return self.proj(x)
 
-    def _pool(self, x: Tensor, conv: nn.Conv3d, norm: nn.Module, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pool tokens (B, L, num_heads*C) by a depthwise convolution that all heads share.
+    def places_of_keys(self, grid: Grid) -> PoolingPlaces | None:
+        """The tokens of a grid (T, H, W) of which the pooling needs keys and values; None for all."""
+        conv = self.pool_k
+        return pooling_places(tuple(grid), conv.kernel_size, conv.stride, conv.padding, int(self.with_cls_token))
+
+    def _pool(self, x: Tensor, conv: nn.Conv3d, norm: nn.Module, grid: Grid, stride: Grid) -> tuple[Tensor, Grid]:
+        """Pool tokens (B, [1+] L, num_heads*C) by a depthwise convolution that all heads share.
 
         Returns:
-            tuple[Tensor, Grid]: (B, num_heads, L', C), normalised over C, and the new grid.
+            tuple[Tensor, Grid]: (B, num_heads, [1+] L', C), normalised over C, and the new grid.
         """
         extra = int(self.with_cls_token)
-        first, x = x[:, :extra], x[:, extra:]
+        first, x = x.split((extra, x.shape[1] - extra), dim=1)
         # heads are further channels: (B, L, num_heads*C) -> (B, num_heads*C, T, H, W), channels last in memory
         x = x.unflatten(1, tuple(grid)).permute(0, 4, 1, 2, 3)
-        x = self.convolve(x, conv)
+        x = self.convolve(x, conv, stride)
         out_grid = tuple(x.shape[2:])
         x = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, L', num_heads*C)
         if extra:
             x = torch.cat((first, x), dim=1)
-        x = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, num_heads, L', C)
-        return norm(x), out_grid
+        x = norm(x.unflatten(2, (self.num_heads, -1)))  # (B, [1+] L', num_heads, C)
+        return x.transpose(1, 2), out_grid
 
-    def convolve(self, x: Tensor, conv: nn.Conv3d) -> Tensor:
+    def convolve(self, x: Tensor, conv: nn.Conv3d, stride: Grid) -> Tensor:
         """Convolve a map (B, num_heads*C, T, H, W) with the weights of one head for all."""
         weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
-        return depthwise_conv3d(x, weight, conv.stride, conv.padding)
+        return depthwise_conv3d(x, weight, stride, conv.padding)

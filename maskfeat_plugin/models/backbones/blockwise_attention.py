@@ -56,7 +56,7 @@ class _Attention(Function):
         batch, heads, tokens, channels = q.shape
         out = q.new_empty(batch, tokens, heads, channels)
         for b, h, key in _keys(k, positions):
-            value = v[b, h].t()
+            value = v[b, h].contiguous().t()
             for rows in _blocks(tokens, len(key)):
                 query = torch.cat((q[b, h, rows], by_position[b, h, rows]), dim=-1)
                 out[b, rows, h] = product(product(query, key).softmax(-1), value)  # (R, C)
@@ -70,12 +70,12 @@ class _Attention(Function):
         channels = q.shape[-1]
         grad_q, grad_by_position, grad_k, grad_v = (torch.empty_like(t) for t in (q, by_position, k, v))
         for b, h, key in _keys(k, positions):
-            value = v[b, h]
+            value = v[b, h].contiguous()
             of_key, of_value = 0, 0
             for rows in _blocks(q.shape[2], len(key)):
                 query = torch.cat((q[b, h, rows], by_position[b, h, rows]), dim=-1)
                 weights = product(query, key).softmax(-1)  # (R, K)
-                of_out = grad[b, rows, h]  # (R, C)
+                of_out = grad[b, rows, h].contiguous()  # (R, C)
                 of_value = product(of_out.t(), weights.t()) + of_value  # (C, K)
                 of_logits = torch.ops.aten._softmax_backward_data(product(of_out, value), weights, -1, weights.dtype)
                 of_key = product(query.t(), of_logits.t()) + of_key  # (C+P, K)

@@ -51,13 +51,13 @@ class _DepthwiseConv3d(Function):
         x, weight = ctx.saved_tensors
         grad_x, grad_weight = None, None
         if ctx.needs_input_grad[0]:
-            grad_x = _input_gradient(grad, x.shape[2:], weight, ctx.stride, ctx.padding)
+            grad_x = input_gradient(grad, x.shape[2:], weight, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
-            grad_weight = _weight_gradient(grad, x, weight, ctx.stride, ctx.padding)
+            grad_weight = weight_gradient(grad, x, weight, ctx.stride, ctx.padding)
         return grad_x, grad_weight, None, None
 
 
-def _input_gradient(grad: Tensor, size: Sequence[int], weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def input_gradient(grad: Tensor, size: Sequence[int], weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
     """Gradient (N, C, T, H, W): the mirrored kernels over the output's gradient, with zeros where a stride skips."""
     kernel = weight.shape[2:]
     if stride != (1, 1, 1):
@@ -71,7 +71,7 @@ def _input_gradient(grad: Tensor, size: Sequence[int], weight: Tensor, stride: T
     return F.conv3d(grad, mirrored, None, 1, around, groups=grad.shape[1])
 
 
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
     """Gradient (C, 1, kT, kH, kW), one time step of the kernel after another.
 
     For a single step all frames are images of one batch, and of images torch has a fast depthwise gradient.
@@ -88,13 +88,11 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, pa
             steps.append(torch.zeros_like(plane))
             continue
         seen = x[:, :, first + begin * stride[0] : first + (end - 1) * stride[0] + 1 : stride[0]]
-        steps.append(_image_weight_gradient(grad[:, :, begin:end], seen, plane, stride[1:], padding[1:]))
+        steps.append(_image_gradient(grad[:, :, begin:end], seen, plane, stride[1:], padding[1:]))
     return torch.stack(steps, dim=2)  # (C, 1, kT, kH, kW)
 
 
-def _image_weight_gradient(
-    grad: Tensor, x: Tensor, plane: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
+def _image_gradient(grad: Tensor, x: Tensor, plane: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
     """Gradient (C, 1, kH, kW) of the kernels that took frames (N, C, T, H, W) to (N, C, T, H', W')."""
     # (N, C, T, H, W) -> (N*T, C, H, W), channels last in memory
     grad, x = (m.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last) for m in (grad, x))

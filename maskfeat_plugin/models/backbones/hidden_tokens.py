@@ -5,13 +5,13 @@ Results are those of the whole block at these tokens.
 """
 
 import torch.nn.functional as F
-from mmaction.models.backbones.mvit import MultiScaleBlock
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils.attention import MultiheadAttention
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..utils import TokenPlaces
 from .attention import FusedMultiScaleAttention, Grid
+from .multiscale_block import FusedMultiScaleBlock
 
 
 class LastEncoderLayer(TransformerEncoderLayer):
@@ -52,11 +52,10 @@ def _attend(attn: MultiheadAttention, x: Tensor, places: TokenPlaces) -> Tensor:
     return attn.out_drop(attn.gamma1(attn.proj_drop(out)))
 
 
-class LastMultiScaleBlock(MultiScaleBlock):
-    """mmaction2's ``MultiScaleBlock`` that can give some of its tokens alone.
+class LastMultiScaleBlock(FusedMultiScaleBlock):
+    """:class:`FusedMultiScaleBlock` that can give some of its tokens alone.
 
-    It has no state of its own: a block of a built MViT, whose attention is :class:`FusedMultiScaleAttention`, becomes
-    one by its class.
+    It has no state of its own: a block of a built MViT becomes one by its class.
     """
 
     def forward(self, x: Tensor, in_size: Grid, places: TokenPlaces | None = None) -> tuple[Tensor, Grid]:
@@ -74,28 +73,27 @@ class LastMultiScaleBlock(MultiScaleBlock):
         if places is None or self.pool_skip is not None:
             x, out_size = super().forward(x, in_size)
             return (x if places is None else places.gather(x[:, -places.num_tokens :])), out_size
-        normed = self.norm1(x)
-        attended, out_size = attend_from(self.attn, normed, in_size, places)
-        skip = self.proj(normed) if self.dim_mul_in_attention and self.proj is not None else x
-        x = places.gather(skip[:, -places.num_tokens :]) + self.drop_path(attended)
-        normed = self.norm2(x)
-        skip = self.proj(normed) if not self.dim_mul_in_attention and self.proj is not None else x
-        return skip + self.drop_path(self.mlp(normed)), out_size
+        attended, out_size = attend_from(self.attn, x, in_size, self.norm1, places)
+        x = places.gather(self.attention_skip(x)[:, -places.num_tokens :]) + self.drop_path(attended)
+        return self.transform(x), out_size
 
 
-def attend_from(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, places: TokenPlaces) -> tuple[Tensor, Grid]:
+def attend_from(
+    attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, norm: nn.Module, places: TokenPlaces
+) -> tuple[Tensor, Grid]:
     """:class:`FusedMultiScaleAttention` of some tokens to all of them.
 
     Args:
         attn (FusedMultiScaleAttention): The attention.
         x (Tensor): Tokens (N, [1+] T*H*W, C), a class token first if there is one.
         grid (Grid): Their grid (T, H, W).
+        norm (nn.Module): What normalises the tokens first.
         places (TokenPlaces): The K tokens that are wanted, of the grid after the queries' pooling.
 
     Returns:
         tuple[Tensor, Grid]: Tokens (N, K, C') and the grid after the pooling.
     """
-    q, k, v, q_grid, k_grid = attn.pool(x, grid)
+    q, k, v, q_grid, k_grid = attn.pool(x, grid, norm)
     by_position, positions = attn.positions(q, q_grid, k, k_grid)
     if by_position is not None:
         by_position = places.gather_heads(by_position[:, :, -places.num_tokens :])

@@ -11,6 +11,7 @@ from maskfeat_plugin.registry import MODELS
 from ..utils import check_arch, check_divisible, expand_mask, replace_masked, speed_up_linear
 from .attention import FusedMultiScaleAttention, Grid
 from .mlp import FusedMLP
+from .multiscale_block import FusedMultiScaleBlock
 
 OUT_TYPES = ("featmap", "avg_featmap")
 
@@ -74,6 +75,7 @@ class MViT(_MViT):
         )
         for block in self.blocks:
             # The subclasses have no state of their own: only the forward changes, parameters and initialization stay.
+            block.__class__ = FusedMultiScaleBlock
             block.attn.__class__ = FusedMultiScaleAttention
             block.mlp.__class__ = FusedMLP
         speed_up_linear(self)

@@ -2,18 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from mmaction.models.backbones.mvit import MultiScaleBlock
 from torch import Tensor, nn
 
-from ..utils import VisibleUnits
+from ..utils import VisibleUnits, norm_linear
 from .attention import FusedMultiScaleAttention, Grid, key_positions, query_positions
+from .multiscale_block import FusedMultiScaleBlock
 
 
-def run_visible_block(block: MultiScaleBlock, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
-    """``MultiScaleBlock`` on the visible tokens.
+def run_visible_block(block: FusedMultiScaleBlock, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
+    """:class:`FusedMultiScaleBlock` on the visible tokens.
 
     Args:
-        block (MultiScaleBlock): The block, whose attention is :class:`FusedMultiScaleAttention`.
+        block (FusedMultiScaleBlock): The block.
         x (Tensor): Visible tokens (B, [1+] K, C), a class token first if the block has one.
         grid (Grid): The grid (T, H, W) that they are from.
         units (VisibleUnits): What is visible.
@@ -21,25 +21,24 @@ def run_visible_block(block: MultiScaleBlock, x: Tensor, grid: Grid, units: Visi
     Returns:
         tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
     """
-    normed = block.norm1(x)
-    attended, out_grid = attend_visible(block.attn, normed, grid, units)
-    skip = block.proj(normed) if block.dim_mul_in_attention and block.proj is not None else x
+    attended, out_grid = attend_visible(block.attn, x, grid, block.norm1, units)
+    skip = block.attention_skip(x)
     if block.pool_skip is not None:
         # as beyond the border, where max pooling sees minus infinity
         skip, _ = _pool(skip, block.pool_skip, float("-inf"), int(block.with_cls_token), grid, units)
-    x = skip + block.drop_path(attended)
-    normed = block.norm2(x)
-    skip = block.proj(normed) if not block.dim_mul_in_attention and block.proj is not None else x
-    return skip + block.drop_path(block.mlp(normed)), out_grid
+    return block.transform(skip + block.drop_path(attended)), out_grid
 
 
-def attend_visible(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
+def attend_visible(
+    attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, norm: nn.Module, units: VisibleUnits
+) -> tuple[Tensor, Grid]:
     """:class:`FusedMultiScaleAttention` among the visible tokens.
 
     Args:
         attn (FusedMultiScaleAttention): The attention.
         x (Tensor): Visible tokens (B, [1+] K, C).
         grid (Grid): The grid (T, H, W) that they are from.
+        norm (nn.Module): What normalises the tokens first.
         units (VisibleUnits): What is visible.
 
     Returns:
@@ -48,15 +47,15 @@ def attend_visible(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, units:
     extra = int(attn.with_cls_token)
     heads = (attn.num_heads, -1)
     pooled = []
-    for part, conv, norm in zip(
-        attn.qkv(x).chunk(3, dim=-1),  # (B, [1+] K, num_heads*C) each
+    for part, conv, pooled_norm in zip(
+        norm_linear(x, norm, attn.qkv).chunk(3, dim=-1),  # (B, [1+] K, num_heads*C) each
         (attn.pool_q, attn.pool_k, attn.pool_v),
         (attn.norm_q, attn.norm_k, attn.norm_v),
         strict=True,
     ):
-        part, part_grid = _pool(part, lambda m, conv=conv: attn.convolve(m, conv), 0.0, extra, grid, units)
+        part, part_grid = _pool(part, lambda m, conv=conv: attn.convolve(m, conv, conv.stride), 0.0, extra, grid, units)
         # under autocast layer norm gives float32, the products are to run in x's reduced precision
-        part = norm(part.unflatten(2, heads).transpose(1, 2)).to(x.dtype)  # (B, num_heads, [1+] K', C)
+        part = pooled_norm(part.unflatten(2, heads).transpose(1, 2)).to(x.dtype)  # (B, num_heads, [1+] K', C)
         pooled.append((part, part_grid))
     (q, q_grid), (k, k_grid), (v, _) = pooled
     by_position, positions = None, None

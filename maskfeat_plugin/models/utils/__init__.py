@@ -1,6 +1,15 @@
 """Helpers on the token grid, and linear layers."""
 
-from .linear import linear, product, runs_on_onednn, speed_up_linear, sum_of_products
+from .linear import (
+    is_layer_norm,
+    linear,
+    norm_backward,
+    norm_linear,
+    product,
+    runs_on_onednn,
+    speed_up_linear,
+    sum_of_products,
+)
 from .token_grid import (
     check_arch,
     check_divisible,
@@ -21,7 +30,10 @@ __all__ = [
     "expand_mask",
     "frames_of_tokens",
     "hidden_places",
+    "is_layer_norm",
     "linear",
+    "norm_backward",
+    "norm_linear",
     "product",
     "replace_masked",
     "runs_on_onednn",

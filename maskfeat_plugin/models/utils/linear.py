@@ -1,4 +1,4 @@
-"""Linear layers in float32 on a CPU by oneDNN, which uses the vector units of every vendor's processors."""
+"""Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,14 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         Tensor: (*, D), contiguous.
     """
-    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    rows = _dense(a.reshape(-1, a.shape[-1]))
+    result = torch.ops.mkldnn._linear_pointwise(rows, _dense(b), bias, "none", [], "")
+    return result.view(*a.shape[:-1], len(b))
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """A matrix whose rows or columns lie one after the other: of others oneDNN has but a plain loop."""
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
@@ -102,6 +109,71 @@ class _Linear(Function):
         if ctx.needs_input_grad[2]:
             grad_bias = rows.sum(0)
         return grad_x, grad_weight, grad_bias
+
+
+def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Linear) -> Tensor:
+    """``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
+
+    They are computed again there, which takes a small part of the time of a product.
+
+    Args:
+        x (Tensor): Inputs (*, C).
+        norm (nn.Module): Norm over C.
+        layer (nn.Linear): From C to D.
+
+    Returns:
+        Tensor: (*, D).
+    """
+    if not is_layer_norm(norm) or not runs_on_onednn(x, layer.weight) or x.numel() * len(layer.weight) < _LEAST_WORK:
+        return layer(norm(x))
+    return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
+
+
+def is_layer_norm(norm: nn.Module) -> bool:
+    """Whether a norm is over the last dimension alone, with weights."""
+    return type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1 and norm.bias is not None
+
+
+def norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, wanted: tuple[bool, bool, bool] = (True,) * 3
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a layer norm over the last dimension, from its input alone.
+
+    Args:
+        grad (Tensor): Gradient of its output (*, C).
+        x (Tensor): Its input (*, C).
+        weight (Tensor): Its weight (C,).
+        bias (Tensor): Its bias (C,).
+        eps (float): Added to the variance.
+        wanted (tuple[bool, bool, bool]): Whether the gradients of x, weight and bias are. Defaults to all.
+
+    Returns:
+        tuple[Tensor | None, Tensor | None, Tensor | None]: The gradients of x, weight and bias.
+    """
+    shape = weight.shape
+    _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
+    return torch.ops.aten.native_layer_norm_backward(grad, x, shape, mean, rstd, weight, bias, list(wanted))
+
+
+class _NormLinear(Function):
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, norm_weight, norm_bias, weight)
+        ctx.eps = eps
+        return product(F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, norm_weight, norm_bias, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])  # (L, D)
+        normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, ctx.eps)
+        grad_weight = sum_of_products(rows, normed.view(-1, normed.shape[-1])) if ctx.needs_input_grad[4] else None
+        grad_bias = rows.sum(0) if ctx.needs_input_grad[5] else None
+        of_norm = norm_backward(product(grad, weight.t()), x, norm_weight, norm_bias, ctx.eps, ctx.needs_input_grad[:3])
+        return *of_norm, None, grad_weight, grad_bias
 
 
 class Linear(nn.Linear):

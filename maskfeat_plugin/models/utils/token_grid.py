@@ -33,9 +33,14 @@ def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tu
         tuple[int, ...]: ``size / stride``.
 
     Raises:
-        ValueError: If a size is not a positive multiple of its stride.
+        ValueError: If a size is not a positive multiple of its stride, or there are more or fewer sizes than strides.
     """
     size, stride = tuple(size), tuple(stride)
+    if len(size) != len(stride):
+        raise ValueError(
+            f"{what}: the input size {size} does not fit the token stride {stride}: a backbone of clips takes "
+            "(T, H, W), so that the pipeline has to sample frames, one of images (H, W)."
+        )
     if any(s < d or s % d for s, d in zip(size, stride, strict=True)):
         raise ValueError(
             f"{what}: the input size {size} is not a multiple of the token stride {stride}; "

@@ -1,0 +1,131 @@
+"""Queries of all tokens, keys and values of those that their pooling looks at, in float32 on a CPU."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..utils import norm_backward, product, sum_of_products
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PoolingPlaces:
+    """Tokens of a grid that a strided convolution looks at, which are a grid again.
+
+    A convolution of stride 8 and kernel 3 sees 3 of 8 rows. Of these alone, at stride 3, it has the same result.
+
+    Args:
+        grid (Grid): How many (T, H, W) it looks at.
+        stride (Grid): Its stride among them.
+        index (Tensor): int64 (E + L',), their places among the tokens, after E extra ones.
+    """
+
+    grid: Grid
+    stride: Grid
+    index: Tensor
+
+
+@lru_cache(maxsize=64)
+def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_tokens: int) -> PoolingPlaces | None:
+    """Where a convolution looks.
+
+    Args:
+        grid (Grid): Grid (T, H, W) of the tokens.
+        kernel (Grid): Size of the kernel.
+        stride (Grid): Its stride.
+        padding (Grid): Zeros on each side.
+        extra_tokens (int): Tokens before those of the grid, all of which are kept.
+
+    Returns:
+        PoolingPlaces | None: None where it looks at every token.
+    """
+    seen = [_seen(*axis) for axis in zip(grid, kernel, stride, padding, strict=True)]
+    if all(len(places) == n for places, n in zip(seen, grid, strict=True)):
+        return None
+    t, h, w = (torch.tensor(places) for places in seen)
+    index = ((t[:, None, None] * grid[1] + h[:, None]) * grid[2] + w).flatten() + extra_tokens
+    return PoolingPlaces(
+        grid=tuple(len(places) for places in seen),
+        stride=tuple(min(s, k) for s, k in zip(stride, kernel, strict=True)),
+        index=torch.cat((torch.arange(extra_tokens), index)),
+    )
+
+
+def _seen(size: int, kernel: int, stride: int, padding: int) -> list[int]:
+    """Places on one axis that are in any window."""
+    if stride <= kernel:
+        return list(range(size))
+    windows = (size + 2 * padding - kernel) // stride + 1
+    return [
+        place
+        for window in range(windows)
+        for place in range(window * stride - padding, window * stride - padding + kernel)
+        if 0 <= place < size
+    ]
+
+
+def project(
+    x: Tensor, norm: nn.LayerNorm, qkv: nn.Linear, places: PoolingPlaces | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of normalised tokens.
+
+    Nothing but the tokens is kept for the backward pass.
+
+    Args:
+        x (Tensor): Tokens, float32 (B, [1+] L, C), on a CPU.
+        norm (nn.LayerNorm): What normalises them first.
+        qkv (nn.Linear): Projections to queries, keys and values, one below the other.
+        places (PoolingPlaces, optional): The tokens whose keys and values are wanted. None: all.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: Queries (B, [1+] L, D), keys and values (B, [1+] L', D).
+    """
+    index = None if places is None else places.index
+    return _Project.apply(x, norm.weight, norm.bias, norm.eps, qkv.weight, qkv.bias, index)
+
+
+class _Project(Function):
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        eps: float,
+        weight: Tensor,
+        bias: Tensor | None,
+        index: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(x, norm_weight, norm_bias, weight)
+        ctx.eps, ctx.index = eps, index
+        normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
+        seen = normed if index is None else normed.index_select(1, index)
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        return tuple(product(*parts) for parts in zip((normed, seen, seen), weight.chunk(3), biases, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, norm_weight, norm_bias, weight = ctx.saved_tensors
+        normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, ctx.eps)
+        seen = normed if ctx.index is None else normed.index_select(1, ctx.index)
+        of_weight, of_bias = torch.empty_like(weight), weight.new_empty(len(weight))
+        parts = zip(grads, (normed, seen, seen), of_weight.chunk(3), of_bias.chunk(3), strict=True)
+        for grad, rows, part_of_weight, part_of_bias in parts:
+            grad = grad.flatten(0, 1)
+            part_of_weight.copy_(sum_of_products(grad, rows.flatten(0, 1)))
+            torch.sum(grad, 0, out=part_of_bias)
+        of_normed, of_keys, of_values = (product(g, w.t()) for g, w in zip(grads, weight.chunk(3), strict=True))
+        of_keys += of_values
+        if ctx.index is None:
+            of_normed += of_keys
+        else:
+            of_normed.index_add_(1, ctx.index, of_keys)
+        of_norm = norm_backward(of_normed, x, norm_weight, norm_bias, ctx.eps)
+        return *of_norm, None, of_weight, of_bias if ctx.needs_input_grad[5] else None, None
