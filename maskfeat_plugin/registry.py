@@ -10,6 +10,7 @@ __all__ = [
     "DATASETS",
     "FUNCTIONS",
     "HOOKS",
+    "LOOPS",
     "METRICS",
     "MODELS",
     "OPTIM_WRAPPERS",
@@ -37,6 +38,7 @@ WEIGHT_INITIALIZERS = Registry(
     locations=["maskfeat_plugin.checkpoints"],
 )
 HOOKS = Registry("hook", parent=_root.HOOKS, scope=_SCOPE, locations=["maskfeat_plugin.engine"])
+LOOPS = Registry("loop", parent=_root.LOOPS, scope=_SCOPE, locations=["maskfeat_plugin.engine"])
 OPTIM_WRAPPERS = Registry(
     "optimizer wrapper", parent=_root.OPTIM_WRAPPERS, scope=_SCOPE, locations=["maskfeat_plugin.engine"]
 )

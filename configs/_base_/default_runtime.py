@@ -7,8 +7,10 @@ default_hooks = dict(
     training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=100),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type="maskfeat.CheckpointHook", interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
+    termination=dict(type="maskfeat.TerminationHook"),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -45,5 +45,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", T_max=80, eta_min=0.0, by_epoch=True, begin=10, end=90, convert_to_iter_based=True),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=90, val_interval=1)
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=90, val_interval=1)
 auto_scale_lr = dict(enable=True, base_batch_size=16384)

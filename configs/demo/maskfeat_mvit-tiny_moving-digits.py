@@ -60,7 +60,7 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
+train_cfg = dict(type="maskfeat.IterBasedTrainLoop", max_iters=max_iters)
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05),
@@ -76,7 +76,9 @@ param_scheduler = [
 default_hooks = dict(
     training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    checkpoint=dict(type="maskfeat.CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
+    termination=dict(type="maskfeat.TerminationHook"),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])

@@ -133,7 +133,7 @@ test_evaluator = dict(
     label_file=data_root + "annotations/ava_action_list.pbtxt",
     num_classes=num_classes,
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
+train_cfg = dict(type="maskfeat.IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
 val_cfg = dict()
 test_cfg = dict()
 
@@ -151,7 +151,9 @@ param_scheduler = [
 default_hooks = dict(
     training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    checkpoint=dict(type="maskfeat.CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
+    termination=dict(type="maskfeat.TerminationHook"),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])

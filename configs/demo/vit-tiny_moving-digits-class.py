@@ -72,7 +72,7 @@ test_dataloader = dict(
 )
 val_evaluator = dict(type="Accuracy", topk=1)
 test_evaluator = val_evaluator
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(type="maskfeat.IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict()
 test_cfg = dict()
 
@@ -90,7 +90,9 @@ param_scheduler = [
 default_hooks = dict(
     training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    checkpoint=dict(type="maskfeat.CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
+    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
+    termination=dict(type="maskfeat.TerminationHook"),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])

@@ -15,7 +15,7 @@ train_dataloader = dict(
     sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True),
     dataset=dict(pipeline=train_pipeline),
 )
-train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=max_epochs)
+train_cfg = dict(_delete_=True, type="maskfeat.EpochBasedTrainLoop", max_epochs=max_epochs)
 custom_hooks = [
     dict(type="maskfeat.MaskRatioHook", schedule=dict(type="steps", milestones=(10, 15), ratios=(0.6, 0.8)))
 ]

@@ -7,6 +7,7 @@ from .initializer import PretrainedInit
 from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
 from .sharded import is_sharded, read_shards, shard_files, write_shards
 from .table import format_rows
+from .whole import check_whole, newest_whole, publish, remove_unfinished, unfinished_path, write_last
 from .writer import TARGETS, Conversion, Row, convert, write_checkpoint
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PretrainedInit",
     "Row",
     "UnsafeCheckpointError",
+    "check_whole",
     "convert",
     "format_rows",
     "from_state_dict",
@@ -27,9 +29,14 @@ __all__ = [
     "load_file",
     "load_into",
     "local_file",
+    "newest_whole",
+    "publish",
     "read_checkpoint",
     "read_shards",
+    "remove_unfinished",
     "shard_files",
+    "unfinished_path",
     "write_checkpoint",
+    "write_last",
     "write_shards",
 ]

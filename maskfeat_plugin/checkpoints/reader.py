@@ -201,11 +201,13 @@ def _fetch(url: str, path: Path) -> None:
         raise CheckpointError(f"{url} cannot be downloaded: {error}") from error
 
 
-def load_file(path: Path) -> Any:
+def load_file(path: Path, mmap: bool = False) -> Any:
     """``torch.load`` with ``weights_only=True`` and one clear error.
 
     Args:
         path (Path): An existing file, or the folder of a sharded checkpoint.
+        mmap (bool): Whether tensors are read from a file of torch's zip format only where they are used. Defaults to
+            False.
 
     Returns:
         Any: What the file holds, tensors on the CPU, those of shards put together.
@@ -218,7 +220,7 @@ def load_file(path: Path) -> Any:
         return read_shards(path, load_file)
     compat.apply()  # allow-lists the plain values of mmengine's checkpoints
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"GLOBAL (\S+)|(getattr\(.*\))|class (\S+)", str(error))
         if unsafe:

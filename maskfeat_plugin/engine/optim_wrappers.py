@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import autocast
 from torch import nn
 
@@ -28,3 +28,20 @@ class BFloat16OptimWrapper(OptimWrapper):
         """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
+
+
+def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
+    """A runner's optimizer wrapper, or its several."""
+    return (
+        list(optim_wrapper.optim_wrappers.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    )
+
+
+def has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
+    """Whether the last batch was that of a step, so that no accumulated gradients are waiting.
+
+    Args:
+        optim_wrapper (OptimWrapper | OptimWrapperDict): After a batch.
+    """
+    # an engine of its own, such as DeepSpeed's, does not tell
+    return all(item.should_update() for item in wrappers_of(optim_wrapper) if hasattr(item, "should_update"))

@@ -55,7 +55,7 @@ def cfg(digits, tmp_path, monkeypatch):
         config.experiment_name = f"maskfeat_{time.monotonic_ns()}"  # by default two runners of one second share it
         config.train_dataloader.update(batch_size=8)
         config.train_dataloader.dataset.indices = 32
-        if config.train_cfg.type == "IterBasedTrainLoop":
+        if config.train_cfg.type == "maskfeat.IterBasedTrainLoop":
             config.train_cfg.max_iters = 8
             config.param_scheduler = None
         config.merge_from_dict(options)

@@ -20,5 +20,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=300)
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=300)
 auto_scale_lr = dict(enable=True, base_batch_size=512)

@@ -13,5 +13,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-3, by_epoch=False, begin=0, end=250),
     dict(type="MultiStepLR", begin=0, end=100, by_epoch=True, milestones=[88, 96], gamma=0.1),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100, val_interval=5)
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=100, val_interval=5)
 auto_scale_lr = dict(enable=True, base_batch_size=64)

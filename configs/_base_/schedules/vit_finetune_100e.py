@@ -19,5 +19,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100, val_interval=1)
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=100, val_interval=1)
 auto_scale_lr = dict(enable=True, base_batch_size=2048)

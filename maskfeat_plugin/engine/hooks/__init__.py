@@ -1,7 +1,17 @@
 """Hooks of training."""
 
+from .checkpoint_hook import CheckpointHook
 from .knn_hook import KNNHook
 from .mask_ratio_hook import MaskRatioHook
+from .non_finite_loss_hook import NonFiniteLossHook
+from .termination_hook import TerminationHook
 from .training_state_hook import TrainingStateHook
 
-__all__ = ["KNNHook", "MaskRatioHook", "TrainingStateHook"]
+__all__ = [
+    "CheckpointHook",
+    "KNNHook",
+    "MaskRatioHook",
+    "NonFiniteLossHook",
+    "TerminationHook",
+    "TrainingStateHook",
+]

@@ -1,0 +1,212 @@
+"""Checkpoints that survive what interrupts a training, and from which it goes on exactly."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.runner import Runner
+
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.checkpoints import is_sharded, publish, remove_unfinished, unfinished_path, write_last
+from maskfeat_plugin.registry import HOOKS
+
+from ..resumption import check_fit, choose_checkpoint
+
+_LOOP = "train_loop"  # key in a checkpoint
+_INTERIM = "interim_checkpoint"  # key in the message hub
+
+
+@HOOKS.register_module()
+class CheckpointHook(_CheckpointHook):
+    """mmengine's ``CheckpointHook`` whose checkpoints are whole or not there.
+
+    Beyond mmengine 0.10.7:
+
+    - A checkpoint is written under another name in the same folder, brought to the disk, and then given its own;
+      ``last_checkpoint`` too. The older ones, the best too, are removed after that and not before.
+    - A disk that is full stops the training with one clear error, and leaves the checkpoints that are there.
+    - ``resume=True`` goes on from the newest checkpoint that is whole, see
+      :func:`maskfeat_plugin.checkpoints.newest_whole`. Checkpoints of another model are refused before any weight is
+      changed.
+    - With the loops of this package, ``maskfeat.EpochBasedTrainLoop`` and ``maskfeat.IterBasedTrainLoop``, training
+      goes on from any iteration exactly.
+
+    Args: as mmengine's.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose the checkpoint to go on from, where the tool that runs this has not."""
+        choose_checkpoint(runner)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse a checkpoint of another model, and keep what the loop needs of it.
+
+        Raises:
+            ConfigError: If it does not fit the model.
+        """
+        check_fit(runner, checkpoint)
+        self._loop_state = checkpoint.get(_LOOP)
+
+    def before_train(self, runner: Runner) -> None:
+        """Put the loop where the checkpoint was written, and remove what an earlier training left unfinished."""
+        super().before_train(runner)
+        state = getattr(self, "_loop_state", None)
+        if state is not None and runner.iter > 0 and hasattr(runner.train_loop, "load_state_dict"):
+            runner.train_loop.load_state_dict(state)
+        if is_main_process() and self._is_local():
+            remove_unfinished(self.out_dir)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add what the loop needs."""
+        if hasattr(runner.train_loop, "load_state_dict"):
+            meta = checkpoint["meta"]
+            checkpoint[_LOOP] = runner.train_loop.state_dict(meta["epoch"], meta["iter"])
+
+    def save_interim(self, runner: Runner, epoch: int, iteration: int) -> str:
+        """Save a checkpoint out of turn, to go on from exactly. The next regular one takes its place.
+
+        Args:
+            runner (Runner): In training.
+            epoch (int): Epochs that are done.
+            iteration (int): Iterations that are done.
+
+        Returns:
+            str: Its path.
+        """
+        name = f"iter_{iteration}.pth"
+        path = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info(_INTERIM, path)
+        self.last_ckpt = path
+        # what it holds is said by `meta`, which the strategies' runner would set otherwise
+        self._write(
+            runner, name, dict(epoch=epoch, iter=iteration), by_epoch=False, save_optimizer=True, **self._extra()
+        )
+        self._write_last(runner)
+        return path
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = self._keep(runner, step)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        interim = runner.message_hub.runtime_info.pop(_INTERIM, None)
+        if interim is not None and interim != self.last_ckpt:
+            outdated.append(interim)
+        self._write(runner, name, meta, by_epoch=self.by_epoch, save_optimizer=self.save_optimizer, **self._extra())
+        self._write_last(runner)
+        if is_main_process():
+            for path in outdated:
+                self._remove(path)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._removing_afterwards():
+            super()._save_best_checkpoint(_WholeWriter(runner, self), metrics)
+
+    def _extra(self) -> dict[str, Any]:
+        return dict(self.args, save_param_scheduler=self.save_param_scheduler)
+
+    def _keep(self, runner: Runner, step: int) -> list[str]:
+        """Note that a checkpoint is kept; paths of those that are not, once it is there."""
+        outdated: list[str] = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                name = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                outdated.append(self.file_backend.join_path(self.out_dir, name))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        return outdated
+
+    def _write(self, runner: Runner, name: str, meta: dict, **settings: Any) -> None:
+        """Write a checkpoint; to be called by every process."""
+        settings.update(file_client_args=self.file_client_args, backend_args=self.backend_args)
+        path = Path(self.out_dir, name)
+        # shards are written beside and renamed by those who write them
+        whole = self._is_local() and not is_sharded(name)
+        unfinished = unfinished_path(path)
+        try:
+            runner.save_checkpoint(self.out_dir, unfinished.name if whole else name, meta=meta, **settings)
+            if whole and is_main_process():
+                publish(path)
+        except OSError as error:
+            if is_main_process():
+                if unfinished.is_dir():
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                else:
+                    unfinished.unlink(missing_ok=True)
+            raise ConfigError(self._describe(path, error)) from error
+
+    def _describe(self, path: Path, error: OSError) -> str:
+        text = f"the checkpoint {path} cannot be written: {error.strerror or error}"
+        if self._is_local():
+            space = shutil.disk_usage(path.parent)
+            text += f" ({space.free / 1e6:.0f} MB are free there)"
+        return (
+            f"{text}. The checkpoints that are there are kept as they are; make room, or set "
+            "default_hooks.checkpoint.max_keep_ckpts to keep fewer, and go on with --resume"
+        )
+
+    def _write_last(self, runner: Runner) -> None:
+        if is_main_process():
+            write_last(runner.work_dir, self.last_ckpt)
+
+    def _is_local(self) -> bool:
+        return isinstance(self.file_backend, LocalBackend)
+
+    def _remove(self, path: str) -> None:
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):
+            self.file_backend.rmtree(path)
+
+    @contextmanager
+    def _removing_afterwards(self) -> Iterator[None]:
+        """Remove what is to be removed when all is written, and nothing if that fails."""
+        backend, keeping = self.file_backend, _KeepingBackend()
+        if self._is_local():
+            self.file_backend = keeping
+        try:
+            yield
+        finally:
+            self.file_backend = backend
+        for path in keeping.outdated:
+            if os.path.abspath(path) not in map(os.path.abspath, self._best_paths()):
+                self._remove(path)
+
+    def _best_paths(self) -> list[str]:
+        paths = [getattr(self, "best_ckpt_path", None), *getattr(self, "best_ckpt_path_dict", {}).values()]
+        return [path for path in paths if path]
+
+
+class _KeepingBackend(LocalBackend):
+    """Notes what it is told to remove."""
+
+    def __init__(self) -> None:
+        self.outdated: list[str] = []
+
+    def remove(self, filepath: str | Path) -> None:
+        self.outdated.append(str(filepath))
+
+    def rmtree(self, dir_path: str | Path) -> None:
+        self.outdated.append(str(dir_path))
+
+
+class _WholeWriter:
+    """A runner that writes its checkpoints as a :class:`CheckpointHook` does."""
+
+    def __init__(self, runner: Runner, hook: CheckpointHook) -> None:
+        self._runner = runner
+        self._hook = hook
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def save_checkpoint(self, out_dir: str, filename: str, **settings: Any) -> None:
+        settings.pop("file_client_args", None)
+        settings.pop("backend_args", None)
+        self._hook._write(self._runner, filename, **settings)

@@ -1,0 +1,144 @@
+"""The checkpoint that a runner begins with: chosen, read safely and compared with the model before anything changes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file, newest_whole
+
+# Least share of a model's values that `load_from` has to give for training: less is another architecture
+_MIN_FOUND = 0.2
+_NAMED = 3
+
+
+def choose_checkpoint(runner: Runner) -> None:
+    """Set what a runner resumes or loads to a file that is whole and holds nothing but weights and plain values.
+
+    For ``resume=True`` alone that is the newest whole checkpoint of its work directory. A URL is downloaded here, for
+    mmengine would unpickle what it gets. Calling it again changes nothing.
+
+    Args:
+        runner (Runner): Before it loads anything; mmengine has no public name for what is set.
+
+    Raises:
+        ConfigError: If the checkpoint is refused, or there are some to resume and none is whole.
+    """
+    source, resume = _wish(runner)
+    if source is None and not resume:
+        return
+    if source is not None and source == getattr(runner, "checked_checkpoint", None):
+        return
+    try:
+        if source is not None and urlparse(str(source)).scheme in ("http", "https", "file"):
+            source = str(local_file(source))
+        source = newest_checkpoint(runner) if source is None else source
+        if source is not None and Path(source).expanduser().exists():
+            _of_first_process(check_whole, Path(source).expanduser())
+    except (CheckpointError, FileNotFoundError) as error:
+        raise ConfigError(f"{'resume' if resume else 'load_from'}: {error}") from error
+    if source is None:
+        runner.logger.info(f"There is no checkpoint in {runner.work_dir} to resume: training starts at the beginning.")
+        runner._resume = False
+    runner._load_from = runner.checked_checkpoint = source
+
+
+def newest_checkpoint(runner: Runner) -> str | None:
+    """The newest whole checkpoint in a runner's work directory, the same on every process; None without any.
+
+    Args:
+        runner (Runner): To be called by every process.
+
+    Raises:
+        CheckpointError: If there are some and none is whole.
+    """
+    return _of_first_process(_newest_of, runner.work_dir)
+
+
+def check_fit(runner: Runner, checkpoint: Mapping) -> None:
+    """Compare a checkpoint's weights with the model, before they are loaded.
+
+    To resume and to test, every weight of the model has to be there in its shape. For ``load_from`` in training, which
+    may be of a model with another head, a fifth of the values.
+
+    Args:
+        runner (Runner): With its model. Of a sharded one the strategy checks its shards.
+        checkpoint (Mapping): What mmengine read.
+
+    Raises:
+        ConfigError: If it does not fit.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if isinstance(runner.model, FullyShardedDataParallel) or not hasattr(model, "state_dict"):
+        return
+    source = runner._load_from
+    given = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
+    if not isinstance(given, Mapping) or not any(isinstance(value, Tensor) for value in given.values()):
+        raise ConfigError(f"{source} holds no weights: it has no state_dict.")
+    given = {name.removeprefix("module."): value for name, value in given.items() if isinstance(value, Tensor)}
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    wrong = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
+    in_training = isinstance(runner._train_loop, BaseLoop)
+    if in_training and not runner._resume:
+        total = sum(value.numel() for value in wanted.values())
+        found = total - sum(wanted[name].numel() for name in wrong)
+        if found < _MIN_FOUND * total:
+            raise ConfigError(
+                f"load_from={source!r} is of another architecture than model ({type(model).__name__}): it has "
+                f"{found / max(total, 1):.0%} of its values. {_differences(wrong, wanted, given)} Give a checkpoint of "
+                "this model, or, if only names differ, set model.backbone.init_cfg=dict(type='maskfeat.Pretrained', "
+                "checkpoint=...)."
+            )
+        return
+    more = sorted(given.keys() - wanted.keys()) if in_training else []
+    if wrong or more:
+        what = "resumed" if in_training else "tested"
+        raise ConfigError(
+            f"{source} cannot be {what}: it is of another model than the config's ({type(model).__name__}). "
+            f"{_differences(wrong, wanted, given, more)}"
+        )
+
+
+def _wish(runner: Runner) -> tuple[str | None, bool]:
+    resume = runner._resume
+    return (resume, True) if isinstance(resume, str) else (runner._load_from, bool(resume))
+
+
+def _newest_of(work_dir: str) -> str | None:
+    path = newest_whole(work_dir)
+    return None if path is None else str(path)
+
+
+def _of_first_process(work: Callable[[Any], Any], argument: Any) -> Any:
+    """What the first process finds, on all of them; the files are read once, and no process goes on alone."""
+    found: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            found[0] = work(argument)
+        except CheckpointError as error:
+            found[1] = error
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
+
+
+def _differences(wrong: list[str], wanted: Mapping, given: Mapping, more: Sequence[str] = ()) -> str:
+    """The first differences between the weights of a model and those of a checkpoint."""
+    parts = []
+    missing = [name for name in wrong if name not in given]
+    shapes = [
+        f"{name} ({tuple(given[name].shape)}, here {tuple(wanted[name].shape)})" for name in wrong if name in given
+    ]
+    for what, names in (("It lacks", missing), ("Of another shape are", shapes), ("It has more:", more)):
+        if names:
+            rest = len(names) - _NAMED
+            parts.append(f"{what} {', '.join(names[:_NAMED])}{f' and {rest} more' if rest > 0 else ''}.")
+    return " ".join(parts)

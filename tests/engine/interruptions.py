@@ -1,0 +1,63 @@
+"""What happens to a training in the tests: hooks that kill it, fill its disk, or spoil its batches."""
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+
+from maskfeat_plugin.registry import HOOKS
+
+
+@HOOKS.register_module(force=True)
+class KillInTest(Hook):
+    """``kill -9`` at the end of a step, or while that step's checkpoint is written: where, and what of it is there."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, iteration, at="step"):
+        self.iteration = iteration
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration and self.at == "step":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        if checkpoint["meta"]["iter"] != self.iteration or self.at == "step":
+            return
+        # the next file that is written is the checkpoint, of which the part is some thousand bytes
+        share = dict(begun=0, half=0.5, written=None)[self.at]
+        hook = next(hook for hook in runner.hooks if hasattr(hook, "save_interim"))
+        folder = Path(hook.out_dir)
+
+        def watch(event, args):
+            if event == "open" and str(args[0]).startswith(str(folder)) and str(args[0]).endswith(".unfinished"):
+                if share is None:
+                    if "w" not in str(args[1]):  # opened anew, to be brought to the disk
+                        os.kill(os.getpid(), signal.SIGKILL)
+                elif "w" in str(args[1]):
+                    content = os.urandom(1000) * 100
+                    with os.fdopen(os.open(args[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+                        file.write(content[: int(share * len(content))])
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        import sys
+
+        sys.addaudithook(watch)
+
+
+@HOOKS.register_module(force=True)
+class SpoilInTest(Hook):
+    """A batch with a NaN in it, at some iterations."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, iterations, value="nan"):
+        self.iterations = iterations
+        self.value = float(value)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in self.iterations:
+            data_batch["inputs"] = [x.float().index_fill_(0, torch.tensor(0), self.value) for x in data_batch["inputs"]]

@@ -1,0 +1,125 @@
+"""A training that is interrupted, in any way and at any moment, and resumed gives the weights of one that is not."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from trainings import Trainings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+# Everything that has a state: a moving average, drop path, random crops and masks, schedules, the mask ratio
+COMMON = """
+_base_ = "CONFIGS/targets/maskfeat-self-teacher_vit-tiny_moving-digits.py"
+model = dict(backbone=dict(drop_path_rate=0.2))
+experiment_name = "interrupted"
+env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
+"""
+BY_ITERATION = (
+    COMMON
+    + """
+train_dataloader = dict(batch_size=3, num_workers=0)
+train_cfg = dict(max_iters=ITERATIONS)
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=ITERATIONS)]
+default_hooks = dict(checkpoint=dict(interval=INTERVAL, save_optimizer=True, max_keep_ckpts=2))
+schedule = dict(type="linear", ratio=0.6)
+custom_hooks = [dict(type="maskfeat.MaskRatioHook", by_epoch=False, schedule=schedule), *EXTRA]
+"""
+)
+# 32 images: 5 steps an epoch
+BY_EPOCH = (
+    COMMON
+    + """
+train_dataloader = dict(
+    batch_size=7,
+    num_workers=WORKERS,
+    persistent_workers=False,
+    sampler=dict(_delete_=True, type="DefaultSampler", shuffle=True),
+    dataset=dict(indices=32),
+)
+train_cfg = dict(_delete_=True, type="maskfeat.EpochBasedTrainLoop", max_epochs=EPOCHS)
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=True, T_max=EPOCHS)]
+default_hooks = dict(
+    checkpoint=dict(_delete_=True, type="maskfeat.CheckpointHook", INTERVAL, max_keep_ckpts=2),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+)
+log_processor = dict(by_epoch=True)
+custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.6)), *EXTRA]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def trainings(digits):
+    server = Trainings(digits, PYTHONPATH=str(Path(__file__).parent))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a config, with hooks beside, and gives the settings of its training in ``work_dir``."""
+
+    def job(text, work_dir, hooks=(), **values):
+        for name, value in dict(values, CONFIGS=CONFIGS, EXTRA=list(hooks)).items():
+            text = text.replace(name, str(value))
+        number = len(list(tmp_path.glob("*.py")))
+        path = tmp_path / f"config_{number}.py"
+        path.write_text(text)
+        return dict(
+            config=str(path), work_dir=str(tmp_path / work_dir), options={}, output=str(tmp_path / f"{work_dir}.txt")
+        )
+
+    return job
+
+
+def said(job):
+    return Path(job["output"]).read_text()
+
+
+def newest(job):
+    """Iterations of the last checkpoint, by the name that mmengine's file gives."""
+    file = Path(job["work_dir"], "last_checkpoint")
+    return torch.load(file.read_text(), weights_only=True)["meta"]["iter"] if file.exists() else 0
+
+
+def assert_same_weights(ours, theirs):
+    """Bitwise, of the optimizer's state too."""
+    ours, theirs = (torch.load(path, weights_only=True) for path in (ours, theirs))
+    assert ours["meta"]["iter"] == theirs["meta"]["iter"]
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
+    for state, other in zip(ours["optimizer"]["state"].values(), theirs["optimizer"]["state"].values(), strict=True):
+        assert all(torch.equal(state[key], other[key]) for key in other)
+    assert ours["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
+
+
+def kill(iteration, at="step"):
+    return dict(type="maskfeat.KillInTest", iteration=iteration, at=at)
+
+
+ITERATED = dict(text=BY_ITERATION, ITERATIONS=12, INTERVAL=3)
+EPOCHS = dict(text=BY_EPOCH, EPOCHS=3, WORKERS=2, INTERVAL="interval=1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings, kills, last",
+    [
+        (ITERATED, [(5, "step"), (6, "half"), (9, "written")], "iter_12.pth"),
+        (EPOCHS, [(3, "step"), (5, "begun"), (9, "step")], "epoch_3.pth"),
+    ],
+    ids=["iterations", "epochs"],
+)
+def test_killed_training_ends_with_the_same_weights(trainings, write, settings, kills, last):
+    whole = write(work_dir="whole", **settings)
+    assert trainings.run(**whole) == 0, said(whole)
+    for kill_at in kills:
+        job = write(work_dir="parts", hooks=[kill(*kill_at)], **settings)
+        assert trainings.run(**job, resume="auto") == -signal.SIGKILL, said(job)
+    job = write(work_dir="parts", **settings)
+    assert trainings.run(**job, resume="auto") == 0, said(job)
+    assert_same_weights(Path(job["work_dir"], last), Path(whole["work_dir"], last))
+    assert not list(Path(job["work_dir"]).glob(".*.unfinished"))
