@@ -114,6 +114,12 @@ def _count_accumulation(runner: Runner, cfg: Config) -> None:
         return
     if not isinstance(runner, Runner):  # the strategies of others keep it to themselves
         return
+    for key, value in (
+        ("optim_wrapper.accumulative_counts", counts),
+        ("auto_scale_lr.base_batch_size", scaling.base_batch_size),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{key}={value!r} has to be a positive whole number.")
     # in the runner alone: the config that it writes out would be scaled once more where it is trained again
     runner.auto_scale_lr = dict(scaling, base_batch_size=scaling.base_batch_size / counts)
     runner.logger.info(f"A step accumulates {counts} batches: the learning rate is scaled for all of their samples.")
