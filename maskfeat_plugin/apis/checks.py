@@ -77,7 +77,8 @@ def check_dataset_files(dataset: dict, key: str) -> None:
     if ann_file and not _is_remote(root, ann_file):
         path = Path(root, ann_file)
         if not path.is_file():
-            raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there.")
+            hint = "" if root else f" ({key}.data_root is not set)"
+            raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there{hint}.")
         if path.suffix in _LINES and not path.read_text().strip():
             raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} lists no samples.")
     prefixes = dataset.get("data_prefix") or {}
@@ -104,13 +105,15 @@ def input_size(pipeline: Sequence[dict]) -> tuple[int, ...] | None:
         kind = str(transform.get("type", "")).rpartition(".")[2]
         if kind in ("SampleFrames", "DenseSampleFrames", "UniformSample"):
             frames = transform.get("clip_len")
+            if not isinstance(frames, int):
+                return None
         elif kind in _SIZING:
             given = next((transform[k] for k in ("scale", "crop_size", "size") if k in transform), None)
             if kind == "Resize" and transform.get("keep_ratio"):
                 given = None
             if isinstance(given, int) and kind != "Resize":
                 given = (given, given)
-            if isinstance(given, Sequence) and len(given) == 2 and min(given) > 0:
+            if isinstance(given, list | tuple) and [type(length) for length in given] == [int, int] and min(given) > 0:
                 # scales are (W, H), crops (H, W); they differ for no model here
                 size = tuple(given)
             elif kind == "Resize":
@@ -172,7 +175,7 @@ def _mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
         grid = transform.get(name)
         if isinstance(grid, int):
             return name, (grid, grid)
-        if grid is not None:
+        if isinstance(grid, list | tuple) and all(isinstance(length, int) for length in grid):
             return name, tuple(grid)
     return None
 
@@ -257,7 +260,7 @@ def _datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
 
 def _flat(pipeline: Sequence[dict] | None) -> Iterator[dict]:
     """Transforms of a pipeline, those inside wrappers such as ``maskfeat.Cached`` too."""
-    for transform in pipeline or ():
+    for transform in pipeline if isinstance(pipeline, list | tuple) else ():
         if isinstance(transform, dict):
             yield transform
             yield from _flat(transform.get("transforms"))

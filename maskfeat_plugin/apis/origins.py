@@ -29,6 +29,7 @@ _BUILDERS = {
 # What a part has to fit besides the model's other parts: of the section, the setting or the part to look at
 _RELATED = {
     "param_scheduler": "train_cfg",
+    "optim_wrapper": "optim_wrapper.optimizer",
     "model.data_preprocessor": "train_dataloader.dataset.pipeline",
 }
 _MISSING_TYPE = 'must contain the key "type"'
@@ -88,13 +89,10 @@ def explain(
         str: The line.
     """
     nodes = [node for node in walk(dict(cfg.items())) if _is_within(node[0], within)]
-    origin = _find(error, nodes, owners)
-    if origin is None:
-        settings = next((node for key, node in nodes if key == within[0]), {})
-        origin = _Origin(within[0], settings, None)
+    origin = _find(error, nodes, owners) or _section(error, nodes, within)
     name = origin.settings.get("type")
     title = " ".join(filter(None, (origin.key, f"({name})" if isinstance(name, str) else "", f"of {cfg.filename}")))
-    return f"{title} {what}: {_reason(error, origin, cfg)}"
+    return f"{title} {what}: {_reason(error, origin, cfg, owners)}"
 
 
 def owners_of(runner: Runner) -> list[Owner]:
@@ -191,9 +189,10 @@ def walk(node: object, key: str = "") -> Iterator[tuple[str, dict]]:
 def flatten(settings: dict, key: str = "") -> Iterator[tuple[str, object]]:
     """The settings of a component with their keys, those in dicts too, but not those of components inside it."""
     for name, value in settings.items():
-        if isinstance(value, dict) and "type" not in value and value:
-            yield from flatten(value, f"{key}{name}.")
-        elif not isinstance(value, dict) and name != "type" and not _holds_components(value):
+        if isinstance(value, dict) and value:
+            if "type" not in value:
+                yield from flatten(value, f"{key}{name}.")
+        elif name != "type" and not _holds_components(value):
             yield f"{key}{name}", value
 
 
@@ -214,12 +213,62 @@ def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[
         key = keys.get(id(owner))
         if key in settings:
             return _Origin(key, settings[key], type(owner), frame)
+        key = _match_object(owner, nodes)
+        if key is not None:
+            return _Origin(key, settings[key], type(owner), frame)
         part = frame.f_locals.get(_BUILDERS.get(frame.f_code.co_name, ""))
         key = _match(part, nodes) if isinstance(part, dict) else None
         if key is not None:
             component = frame.f_locals.get("obj_cls")
             return _Origin(key, settings[key], component if callable(component) else None, frame)
+        key = _match_setting(frame, nodes) if owners else None
+        if key is not None:
+            return _Origin(key, settings[key], None, frame)
     return None
+
+
+def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequence[str]) -> _Origin:
+    """The section with a setting that the exception speaks of, else the first of them."""
+    settings = dict(nodes)
+    quoted = re.findall(r"'(\w+)'", str(error))
+    found = [key for key in within if any(name in settings.get(key, {}) for name in quoted)]
+    key = [*found, within[0]][0]
+    return _Origin(key, settings.get(key, {}), None)
+
+
+def _frames(error: Exception) -> Iterator[FrameType]:
+    """Frames of a traceback from the innermost, first those of the exception that caused it."""
+    if error.__cause__ is not None:
+        yield from _frames(error.__cause__)
+    frames, step = [], error.__traceback__
+    while step is not None:
+        frames.append(step.tb_frame)
+        step = step.tb_next
+    yield from reversed(frames)
+
+
+def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
+    """Key of the config's dict that a part is a copy of; what builds it may have added to it or taken from it."""
+    best, found = 0.0, None
+    for key, node in nodes:
+        if not node or node.get("type") not in (part.get("type"), None):
+            continue
+        same = sum(name in part and (part[name] is value or part[name] == value) for name, value in node.items())
+        score = same / len(node)
+        if "type" not in node and "type" in part:  # a type that is understood, where all that is given is in the part
+            score = score - 0.01 if score == 1 else 0.0
+        if score > best:
+            best, found = score, key
+    return found
+
+
+def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequence[str]) -> _Origin:
+    """The section with a setting that the exception speaks of, else the first of them."""
+    settings = dict(nodes)
+    quoted = re.findall(r"'(\w+)'", str(error))
+    found = [key for key in within if any(name in settings.get(key, {}) for name in quoted)]
+    key = [*found, within[0]][0]
+    return _Origin(key, settings.get(key, {}), None)
 
 
 def _frames(error: Exception) -> Iterator[FrameType]:
@@ -245,7 +294,26 @@ def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
     return found
 
 
-def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
+def _match_setting(frame: FrameType, nodes: Sequence[tuple[str, dict]]) -> str | None:
+    """Key of a part of the config that a running component hands to a function as it is: ``nms=dict(...)``."""
+    if frame.f_code.co_name == "__init__":  # has the parts of its parts at hand, wherever it fails
+        return None
+    parts = [value for value in frame.f_locals.values() if isinstance(value, dict) and "type" in value]
+    return next((key for key, node in nodes if any(node == part for part in parts)), None)
+
+
+def _match_object(component: object, nodes: Sequence[tuple[str, dict]]) -> str | None:
+    """Key of the config that an object was built from, as far as its class and attributes tell: of parts of parts."""
+    for key, node in nodes:
+        if _last(node.get("type")) != type(component).__name__ or "type" not in node:
+            continue
+        kept = [(getattr(component, name, value), value) for name, value in node.items() if name != "type"]
+        if all(found == value for found, value in kept if type(found) is type(value)):
+            return key
+    return None
+
+
+def _reason(error: Exception, origin: _Origin, cfg: Config, owners: Sequence[Owner]) -> str:
     """What is wrong, in the config's terms where these can be told."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         own = ", ".join(f"{name}={short(value)}" for name, value in flatten(origin.settings))
@@ -259,15 +327,14 @@ def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
     if match := re.search(r"unexpected keyword argument '(\w+)'", text):
         name = match[1]
         if name in origin.settings:
-            names = [known_name for known_name in known if known_name not in origin.settings]
-            return f"it has no argument {name!r}{suggest(name, names)} It takes {', '.join(known)}."
+            return f"it has no argument {name!r}{suggest(name, known)} It takes {', '.join(known)}."
     if isinstance(error, KeyError) and re.fullmatch(r"[\w.]+", text):
         text = f"it looks for {text!r}, which is not there"
     elif not text:
         text = type(error).__name__
     elif not isinstance(error, ValueError | AssertionError):
         text = f"{type(error).__name__}: {text}"
-    return text[:400].rstrip(".") + _look_at(error, text, origin, cfg)
+    return text[:400].rstrip(".") + _look_at(error, text, origin, cfg, owners)
 
 
 def _unknown_type(text: str, origin: _Origin, cfg: Config) -> str:
@@ -287,9 +354,17 @@ def _unknown_type(text: str, origin: _Origin, cfg: Config) -> str:
     )
 
 
-def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
+def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config, owners: Sequence[Owner]) -> str:
     """The settings that the exception may come from: of a wrong type, else the part's own and those of its numbers."""
     wrong = list(mismatches(origin.settings, origin.component)) if origin.component else []
+    if not wrong and origin.key.startswith("model."):
+        settings = dict(walk(cfg.get("model"), "model"))
+        wrong = [
+            f"{owner.key}.{setting}"
+            for owner in owners
+            if owner.key in settings
+            for setting in mismatches(settings[owner.key], type(owner.object))
+        ]
     hint = f"; look at {', '.join(wrong)}" if wrong else ""
     if wrong and not isinstance(error, RuntimeError):
         return hint
@@ -301,7 +376,11 @@ def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
     for section, related in _RELATED.items():
         if _is_within(origin.key, [section]):
             hint += f"; see also {related}{_settings_of(cfg, related)}"
-    numbers = {int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", text)} - {0, 1, 2, 3}
+    if origin.key.startswith("model."):
+        others = [name for name, value in cfg.model.items() if isinstance(value, dict | list | tuple)]
+        others = [f"model.{name}" for name in others if not _is_within(origin.key, [f"model.{name}"])]
+        hint += f"; it has to fit {', '.join(others)}" if others else ""
+    numbers = {int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", text)} - {0, 1, 2, 3}
     if isinstance(error, RuntimeError | AssertionError | ValueError) and numbers:
         others = [
             f"{key}.{name}={value}"
@@ -315,8 +394,12 @@ def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
 
 
 def _settings_of(cfg: Config, section: str) -> str:
-    node = cfg.get(section)
-    own = [f"{name}={short(value)}" for name, value in flatten(node)] if isinstance(node, dict) else []
+    node = cfg
+    for part in section.split("."):
+        node = node.get(part) or {}
+        if not isinstance(node, dict):
+            return ""
+    own = [f"{name}={short(value)}" for name, value in flatten(node)]
     return f" ({', '.join(own)})" if own else ""
 
 

@@ -120,7 +120,7 @@ def _is_a(value: object, hint: object) -> bool:
         if kind is tuple and len(inner) > 1 and Ellipsis not in inner:
             return len(value) == len(inner) and all(map(_is_a, value, inner))
         return all(_is_a(item, inner[0]) for item in value) if inner and kind is not tuple else True
-    return value is not None and not isinstance(value, int | float | str)
+    return isinstance(value, kind) or not (value is None or isinstance(value, int | float | str))
 
 
 def _words(hint: object) -> str:

@@ -19,7 +19,7 @@ from .signatures import mismatches, parameters, short, suggest, written_for
 # What mmengine's runner reads, and of which kind it is; None is left out where it may be left out
 _DICTS = ("model", "train_dataloader", "val_dataloader", "test_dataloader", "optim_wrapper")
 _LOOPS = ("train_cfg", "val_cfg", "test_cfg")
-_OTHERS = ("default_hooks", "log_processor", "visualizer", "randomness", "env_cfg")
+_OTHERS = ("default_hooks", "log_processor", "visualizer", "randomness", "env_cfg", "strategy", "auto_scale_lr")
 # No layer, image, batch or clip has a size beyond; seeds and the like are no sizes
 _LARGEST = 1_000_000
 _NO_SIZES = ("seed",)
@@ -45,6 +45,9 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
         _check_kind(cfg.get(key, {}), key, dict, optional=key not in sections)
     _check_kind(cfg.get("default_scope"), "default_scope", str)
     _check_list(cfg.get("custom_hooks"), "custom_hooks")
+    for key in ("val_evaluator", "test_evaluator"):
+        evaluator = cfg.get(key)
+        _check_list([evaluator] if isinstance(evaluator, dict) else evaluator, key)
     _check_hooks(cfg.get("default_hooks") or {})
     _check_schedulers(cfg.get("param_scheduler"))
     _check_randomness(cfg.get("randomness") or {})
@@ -118,9 +121,13 @@ def _check_hooks(hooks: dict) -> None:
 
 def _check_randomness(randomness: dict) -> None:
     known = parameters(Runner.set_randomness)
+    if randomness and "seed" not in randomness:
+        raise ConfigError(f"randomness has no seed{written_for('seed', list(randomness))}")
     for name in randomness:
         if name not in known:
             raise ConfigError(f"randomness has no setting {name!r}{suggest(name, list(known))}")
+    if not isinstance(randomness.get("seed"), int | None):
+        raise ConfigError(f"randomness.seed={short(randomness['seed'])} has to be a whole number, or None for any.")
     for wrong in mismatches(randomness, Runner.set_randomness):
         raise ConfigError(f"randomness.{wrong}.")
 
@@ -151,16 +158,22 @@ def _check_dataloader(dataloader: dict, key: str) -> None:
         raise ConfigError(f"{key}.num_workers={short(workers)} has to be a whole number from 0 to {_MOST_WORKERS}.")
     for path, node in walk(dataloader["dataset"], f"{key}.dataset"):
         for name in ("pipeline", "transforms"):
-            if isinstance(node.get(name, []), list | tuple):
-                _check_list(node.get(name), f"{path}.{name}")
-            elif "transforms" != name:
-                raise ConfigError(f"{path}.{name}={short(node[name])} has to be a list of dicts.")
+            _check_transforms(node.get(name), f"{path}.{name}")
         for name in ("data_root", "ann_file"):
             _check_kind(node.get(name), f"{path}.{name}", str)
-        if not isinstance(node.get("data_prefix", ""), str | dict | None):
-            raise ConfigError(
-                f"{path}.data_prefix={short(node['data_prefix'])} has to be a folder or a dict of folders."
-            )
+        prefixes = node.get("data_prefix")
+        folders = prefixes.values() if isinstance(prefixes, dict) else [prefixes]
+        if not all(isinstance(folder, str | None) for folder in folders):
+            raise ConfigError(f"{path}.data_prefix={short(prefixes)} has to be a folder or a dict of folders.")
+
+
+def _check_transforms(transforms: object, key: str) -> None:
+    """A list of transforms, or, for one of several lists to be chosen, a list of such."""
+    if isinstance(transforms, list | tuple) and transforms and all(isinstance(item, list) for item in transforms):
+        for i, choice in enumerate(transforms):
+            _check_list(choice, f"{key}[{i}]")
+    elif not isinstance(transforms, dict):
+        _check_list(transforms, key)
 
 
 def _check_sizes(node: dict, key: str) -> None:

@@ -1,0 +1,164 @@
+"""Training for long takes no more memory, files, processes or time a step than at its beginning.
+
+``MASKFEAT_SOAK_SECONDS`` sets how long the long test trains, 600 by default, shared by its cases.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import pytest
+from mmengine.hooks import Hook
+
+from maskfeat_plugin.apis import build_trainer, load_config, train
+from maskfeat_plugin.engine.process_info import child_processes, open_files, resident_memory
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
+SECONDS = float(os.environ.get("MASKFEAT_SOAK_SECONDS", 600))
+WARM_UP = 0.2  # of the steps: caches fill and the allocator settles
+WORKERS = 2
+MB = 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The process after a step."""
+
+    step: float  # seconds
+    memory: int  # of the main process, bytes
+    workers_memory: int  # of the largest worker
+    files: int
+    workers: int
+    threads: int
+
+
+class Watch(Hook):
+    """Takes a sample after every step, and stops the training when its time is over, but not before some steps."""
+
+    priority = "LOWEST"
+
+    def __init__(self, seconds, steps=45):
+        self.seconds, self.steps, self.samples, self.start = seconds, steps, [], None
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        now = time.monotonic()
+        self.start = now if self.start is None else self.start
+        workers = child_processes()
+        self.samples.append(
+            Sample(
+                runner.message_hub.get_scalar("train/time").current()
+                - runner.message_hub.get_scalar("train/data_time").current(),
+                resident_memory(),
+                max(map(resident_memory, workers), default=0),
+                open_files(),
+                len(workers),
+                threading.active_count(),
+            )
+        )
+        if now - self.start > self.seconds and len(self.samples) >= self.steps:
+            runner.train_loop.stop_training = True
+
+
+def thirds(samples, name):
+    """Values of the first and of the last third of the steps, after the warm-up."""
+    values = [getattr(sample, name) for sample in samples[int(len(samples) * WARM_UP) :]]
+    return values[: len(values) // 3], values[-(len(values) // 3) :]
+
+
+def check_flat(samples):
+    """Raise an AssertionError for what has grown."""
+    for name in ("memory", "workers_memory"):
+        first, last = map(median, thirds(samples, name))
+        assert last < 1.05 * first + 16 * MB, f"{name} grew from {first / MB:.0f} to {last / MB:.0f} MB"
+    for name in ("files", "workers", "threads"):
+        first, last = map(max, thirds(samples, name))
+        assert last <= first, f"{name} grew from {first} to {last}"
+    first, last = map(median, thirds(samples, "step"))
+    assert last < 2 * first, f"a step took {first:.4f} s and then {last:.4f} s"
+
+
+@pytest.fixture
+def soak(digits, tmp_path, monkeypatch):
+    """Trains a demo's config with workers for some seconds; the samples. Checkpoints are written all along."""
+    monkeypatch.chdir(digits)
+
+    def run(name, seconds, *hooks, **options):
+        config = load_config(CONFIGS / name, str(tmp_path / "work"))
+        config.merge_from_dict(options)
+        config.update(experiment_name=f"soak_{time.monotonic_ns()}", log_level="ERROR", param_scheduler=None)
+        config.train_dataloader.update(batch_size=4, num_workers=WORKERS)
+        watch = Watch(seconds)
+        runner = build_trainer(config)
+        for hook in (*hooks, watch):
+            runner.register_hook(hook)
+        train(runner)
+        return watch.samples
+
+    return run
+
+
+def by_iterations(workers=True):
+    """A training without end, with the same workers all the time."""
+    return {
+        "train_cfg.max_iters": 10**6,
+        "train_dataloader.persistent_workers": workers,
+        "default_hooks.checkpoint": dict(type="CheckpointHook", interval=50, by_epoch=False, max_keep_ckpts=1),
+    }
+
+
+def by_epochs():
+    """Epochs of eight steps, each with new workers, a validation and a checkpoint."""
+    return {
+        "train_cfg": dict(type="EpochBasedTrainLoop", max_epochs=10**6, val_interval=1, _delete_=True),
+        "train_dataloader.sampler": dict(type="DefaultSampler", shuffle=True),
+        "train_dataloader.persistent_workers": False,
+        "default_hooks.checkpoint": dict(type="CheckpointHook", interval=1, max_keep_ckpts=1),
+        "log_processor.by_epoch": True,
+    }
+
+
+CASES = [
+    ("maskfeat_mvit-tiny_moving-digits.py", by_iterations()),
+    ("vit-tiny_moving-digits-class.py", by_epochs()),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "options"), CASES, ids=["iterations", "epochs"])
+def test_training_stays_as_it_is(soak, name, options):
+    samples = soak(name, SECONDS / len(CASES), **options)
+    assert {sample.workers for sample in samples} == {WORKERS}
+    check_flat(samples)
+
+
+class Leak(Hook):
+    """What the watch is to find."""
+
+    def __init__(self, what):
+        self.what, self.kept = what, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.what == "memory":
+            self.kept.append(bytearray(os.urandom(MB)) * 4)
+        elif self.what == "files":
+            self.kept.append(open(os.devnull))  # noqa: SIM115 (left open)
+        elif self.what == "threads":
+            self.kept.append(threading.Timer(10**6, print))
+            self.kept[-1].daemon = True
+            self.kept[-1].start()
+        elif self.what == "a step took":
+            self.kept.append(None)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.what == "a step took":
+            time.sleep(0.01 * len(self.kept))
+
+
+@pytest.mark.parametrize("what", ["memory", "files", "threads", "a step took"])
+def test_what_grows_is_found(soak, what):
+    samples = soak("maskfeat_vit-tiny_moving-digits.py", 0, Leak(what), **by_iterations())
+    with pytest.raises(AssertionError, match=what):
+        check_flat(samples)
