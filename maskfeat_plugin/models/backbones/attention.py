@@ -71,7 +71,8 @@ class _QueryPositions(Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, *relative = ctx.saved_tensors
         q = q.unflatten(2, ctx.q_grid)  # (B, num_heads, T, H, W, C)
-        by_axis = grad.unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
+        # under autocast the products are of a smaller type than the normalised queries
+        by_axis = grad.to(q.dtype).unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
         grad_q, grads = 0, []
         for axis, rel, part in zip("thw", relative, by_axis, strict=True):
             grad_q = torch.einsum(f"bnthwk,{axis}kc->bnthwc", part, rel) + grad_q
