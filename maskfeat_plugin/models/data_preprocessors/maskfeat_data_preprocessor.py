@@ -8,13 +8,18 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+# Types that hold values whose squares, or that themselves in mixed precision, become infinite; no picture has them
+_WIDE = (torch.int32, torch.int64, torch.bfloat16, torch.float32, torch.float64)
+_LARGEST = torch.finfo(torch.float16).max
+
 
 @MODELS.register_module()
 class MaskFeatDataPreprocessor(BaseDataPreprocessor):
     """Moves a batch of images or clips to the device as uint8, normalises it there and stacks the masks.
 
     Takes what ``mmpretrain.PackInputs`` and ``mmaction.PackActionInputs`` make, as mmengine's ``pseudo_collate``
-    (lists) or ``default_collate`` (stacked) joins it. A sample with M clips becomes M rows of the batch.
+    (lists) or ``default_collate`` (stacked) joins it. A sample with M clips becomes M rows of the batch. Values beyond
+    those that float16 holds, +-65504, are cut off there.
 
     Args:
         mean (Sequence[float] | float): Mean of each channel, in RGB order if ``to_rgb``, on the scale 0 to 255.
@@ -68,7 +73,11 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         if self.to_rgb:
             inputs = inputs.flip(1)
         shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
-        inputs = inputs.float().sub_(self.mean.view(shape)).div_(self.std.view(shape))
+        is_wide = inputs.dtype in _WIDE
+        inputs = inputs.float()
+        if is_wide:
+            inputs.clamp_(-_LARGEST, _LARGEST)
+        inputs = inputs.sub_(self.mean.view(shape)).div_(self.std.view(shape))
         samples = data.get("data_samples")
         batch = dict(inputs=inputs, data_samples=samples)
         if samples and "mask" in samples[0]:
