@@ -74,6 +74,10 @@ def evaluate_knn(
 def _once(train: dict, queries: dict) -> dict:
     """The training data, each sample once, without what is random in its pipeline."""
     dataset = copy.deepcopy(train)
+    if str(dataset.type).endswith("SkipBadFiles"):
+        dataset.type = dataset.pop("dataset_type")
+        for name in ("limit", "timeout", "list_file"):  # all are read here, or it is an error
+            dataset.pop(name, None)
     if str(dataset.type).endswith("RepeatAugDataset"):
         dataset.type = queries.type
         dataset.pop("num_repeats", None)

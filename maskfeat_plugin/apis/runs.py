@@ -5,10 +5,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from maskfeat_plugin.engine.resumption import choose_checkpoint
+
+from .bad_data import forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
 from .errors import ConfigError
 from .origins import explain, named_errors, owners_of
-from .processes import check_equal_length, connect_processes, describe_lost_contact
+from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size
 
 
@@ -25,9 +28,13 @@ def build_trainer(cfg: Config) -> Runner:
         ConfigError: If the config does not work; see :func:`check_config` for what is found before anything is built.
     """
     check_structure(cfg, ("model", "train_dataloader", "train_cfg", "optim_wrapper"))
+    if launched_rank() == 0:
+        forget_bad_files(cfg)
     connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
+    list_bad_files(cfg)
     runner = _build_runner(cfg)
+    choose_checkpoint(runner)
     _count_accumulation(runner, cfg)
     _check_loop(runner, "train_loop", "train_dataloader", cfg)
     check_equal_length(runner.train_dataloader, "train_dataloader")
@@ -45,12 +52,14 @@ def train(runner: Runner) -> None:
         runner (Runner): Of :func:`build_trainer`.
 
     Raises:
-        ConfigError: For any exception until the first step is done. Later ones stay what they are.
+        ConfigError: For any exception until the first step is done, and later for what the data are to blame for. Other
+            later ones stay what they are.
     """
     first_step = _FirstStep()
     runner.register_hook(first_step)
     try:
-        runner.train()
+        with named_data_errors(runner.train_dataloader, "train_dataloader"):
+            runner.train()
     except ConfigError:
         raise
     except Exception as error:
@@ -97,6 +106,7 @@ def build_tester(cfg: Config) -> Runner:
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     runner = _build_runner(cfg)
+    choose_checkpoint(runner)
     _check_loop(runner, "test_loop", "test_dataloader", cfg)
     return runner
 
@@ -132,15 +142,19 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
     sections = (key, f"{split}_cfg", f"{split}_evaluator")
     with named_errors(cfg, "cannot be built", sections):
         try:
-            dataset = getattr(runner, loop).dataloader.dataset
+            dataloader = getattr(runner, loop).dataloader
         except ValueError as error:
             if "need at least one array to concatenate" in str(error):  # mmengine packing a list of no samples
                 raise ConfigError(empty) from error
             raise
+    dataset = dataloader.dataset
     if len(dataset) == 0:
         raise ConfigError(empty)
-    with named_errors(
-        cfg, f"fails on the first sample, {_file(dataset)}", (f"{key}.dataset",), lambda: owners_of(runner)
+    with (
+        named_errors(
+            cfg, f"fails on the first sample, {_file(dataset)}", (f"{key}.dataset",), lambda: owners_of(runner)
+        ),
+        named_data_errors(dataloader, key),
     ):
         dataset[0]
 

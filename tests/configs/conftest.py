@@ -103,7 +103,7 @@ def use_data(data_root):
     """Points a data set's config at these files."""
 
     def use(dataset):
-        kind = dataset.type.rpartition(".")[2]
+        kind = dataset.get("dataset_type", dataset.type).rpartition(".")[2]
         if kind in IMAGE_SETS:
             dataset.pop("split", None)
             dataset.update(data_root=str(data_root), ann_file="meta/train.txt", data_prefix="train")

@@ -3,7 +3,7 @@
 default_scope = "mmpretrain"
 
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="maskfeat.LoadWholeImage"),
     dict(
         type="RandomResizedCrop",
         scale=224,
@@ -47,7 +47,13 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type="default_collate"),
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="ImageNet", data_root="data/imagenet", split="train", pipeline=train_pipeline),
+    dataset=dict(
+        type="maskfeat.SkipBadFiles",
+        dataset_type="ImageNet",
+        data_root="data/imagenet",
+        split="train",
+        pipeline=train_pipeline,
+    ),
 )
 val_dataloader = dict(
     batch_size=128,

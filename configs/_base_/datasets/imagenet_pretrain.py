@@ -3,7 +3,7 @@
 default_scope = "mmpretrain"
 
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    dict(type="maskfeat.LoadWholeImage"),
     dict(type="RandomResizedCrop", scale=224, crop_ratio_range=(0.5, 1.0), interpolation="bicubic"),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="maskfeat.BlockMaskGenerator", token_grid=(14, 14), mask_ratio=0.4),
@@ -17,7 +17,13 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type="default_collate"),
     sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="ImageNet", data_root="data/imagenet", split="train", pipeline=train_pipeline),
+    dataset=dict(
+        type="maskfeat.SkipBadFiles",
+        dataset_type="ImageNet",
+        data_root="data/imagenet",
+        split="train",
+        pipeline=train_pipeline,
+    ),
 )
 visualizer = dict(
     type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]

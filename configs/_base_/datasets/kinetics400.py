@@ -63,7 +63,8 @@ train_dataloader = dict(
     collate_fn=dict(type="repeat_pseudo_collate"),
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="RepeatAugDataset",
+        type="maskfeat.SkipBadFiles",
+        dataset_type="maskfeat.RepeatAugDataset",
         num_repeats=num_repeats,
         data_root="data/kinetics400",
         ann_file="kinetics400_train_list_videos.txt",
@@ -72,7 +73,7 @@ train_dataloader = dict(
     ),
 )
 val_dataset = dict(
-    type="VideoDataset",
+    type="maskfeat.VideoDataset",
     data_root="data/kinetics400",
     ann_file="kinetics400_val_list_videos.txt",
     data_prefix=dict(video="videos_val"),

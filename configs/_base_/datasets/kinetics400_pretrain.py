@@ -19,7 +19,8 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="VideoDataset",
+        type="maskfeat.SkipBadFiles",
+        dataset_type="maskfeat.VideoDataset",
         data_root="data/kinetics400",
         ann_file="kinetics400_train_list_videos.txt",
         data_prefix=dict(video="videos_train"),

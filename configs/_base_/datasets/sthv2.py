@@ -62,7 +62,8 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="VideoDataset",
+        type="maskfeat.SkipBadFiles",
+        dataset_type="maskfeat.VideoDataset",
         data_root="data/sthv2",
         ann_file="sthv2_train_list_videos.txt",
         data_prefix=dict(video="videos"),
@@ -70,7 +71,7 @@ train_dataloader = dict(
     ),
 )
 val_dataset = dict(
-    type="VideoDataset",
+    type="maskfeat.VideoDataset",
     data_root="data/sthv2",
     ann_file="sthv2_val_list_videos.txt",
     data_prefix=dict(video="videos"),
