@@ -25,6 +25,12 @@ _BUILDERS = {
     "build_scheduler_from_cfg": "cfg",
     "build_dataloader": "dataloader",
     "build_optim_wrapper": "optim_wrapper",
+    "build_log_processor": "log_processor",
+    "build_visualizer": "visualizer",
+    "build_evaluator": "evaluator",
+    "build_train_loop": "loop",
+    "build_val_loop": "loop",
+    "build_test_loop": "loop",
 }
 # What a part has to fit besides the model's other parts: of the section, the setting or the part to look at
 _RELATED = {
@@ -262,38 +268,6 @@ def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
     return found
 
 
-def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequence[str]) -> _Origin:
-    """The section with a setting that the exception speaks of, else the first of them."""
-    settings = dict(nodes)
-    quoted = re.findall(r"'(\w+)'", str(error))
-    found = [key for key in within if any(name in settings.get(key, {}) for name in quoted)]
-    key = [*found, within[0]][0]
-    return _Origin(key, settings.get(key, {}), None)
-
-
-def _frames(error: Exception) -> Iterator[FrameType]:
-    """Frames of a traceback from the innermost, first those of the exception that caused it."""
-    if error.__cause__ is not None:
-        yield from _frames(error.__cause__)
-    frames, step = [], error.__traceback__
-    while step is not None:
-        frames.append(step.tb_frame)
-        step = step.tb_next
-    yield from reversed(frames)
-
-
-def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
-    """Key of the config's dict that a part is a copy of; what builds it may have added to it or taken from it."""
-    best, found = 0.0, None
-    for key, node in nodes:
-        if node.get("type") != part.get("type") or not node:
-            continue
-        same = sum(name in part and (part[name] is value or part[name] == value) for name, value in node.items())
-        if same / len(node) > best:
-            best, found = same / len(node), key
-    return found
-
-
 def _match_setting(frame: FrameType, nodes: Sequence[tuple[str, dict]]) -> str | None:
     """Key of a part of the config that a running component hands to a function as it is: ``nms=dict(...)``."""
     if frame.f_code.co_name == "__init__":  # has the parts of its parts at hand, wherever it fails
@@ -326,7 +300,7 @@ def _reason(error: Exception, origin: _Origin, cfg: Config, owners: Sequence[Own
         return _unknown_type(text, origin, cfg)
     if match := re.search(r"unexpected keyword argument '(\w+)'", text):
         name = match[1]
-        if name in origin.settings:
+        if name in origin.settings and known:
             return f"it has no argument {name!r}{suggest(name, known)} It takes {', '.join(known)}."
     if isinstance(error, KeyError) and re.fullmatch(r"[\w.]+", text):
         text = f"it looks for {text!r}, which is not there"
@@ -368,6 +342,11 @@ def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config, owners: 
     hint = f"; look at {', '.join(wrong)}" if wrong else ""
     if wrong and not isinstance(error, RuntimeError):
         return hint
+    if isinstance(error, OSError) and ".pipeline" in origin.key:  # a transform opens what the data set lists
+        key = origin.key.partition(".pipeline")[0]
+        dataset = dict(walk(dict(cfg.items())))[key]
+        places = [f"{name}={short(dataset.get(name))}" for name in ("data_root", "ann_file", "data_prefix")]
+        return f"; {key} has {', '.join(places)}"
     own = [f"{name}={short(value)}" for name, value in flatten(origin.settings)]
     if inner := _missing_parts(origin):
         own += inner

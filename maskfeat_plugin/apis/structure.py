@@ -47,7 +47,10 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
     _check_list(cfg.get("custom_hooks"), "custom_hooks")
     for key in ("val_evaluator", "test_evaluator"):
         evaluator = cfg.get(key)
-        _check_list([evaluator] if isinstance(evaluator, dict) else evaluator, key)
+        if not isinstance(evaluator, dict):
+            _check_list(evaluator, key)
+        elif "type" not in evaluator:
+            raise ConfigError(f"{key} has no type{written_for('type', list(evaluator))}")
     _check_hooks(cfg.get("default_hooks") or {})
     _check_schedulers(cfg.get("param_scheduler"))
     _check_randomness(cfg.get("randomness") or {})

@@ -27,7 +27,7 @@ MB = 2**20
 class Sample:
     """The process after a step."""
 
-    step: float  # seconds
+    step: float  # seconds of the processor, which other work on the machine does not lengthen
     memory: int  # of the main process, bytes
     workers_memory: int  # of the largest worker
     files: int
@@ -41,16 +41,17 @@ class Watch(Hook):
     priority = "LOWEST"
 
     def __init__(self, seconds, steps=45):
-        self.seconds, self.steps, self.samples, self.start = seconds, steps, [], None
+        self.seconds, self.steps, self.samples = seconds, steps, []
+
+    def before_train(self, runner):
+        self.start, self.before = time.monotonic(), time.process_time()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        now = time.monotonic()
-        self.start = now if self.start is None else self.start
+        step = time.process_time() - self.before
         workers = child_processes()
         self.samples.append(
             Sample(
-                runner.message_hub.get_scalar("train/time").current()
-                - runner.message_hub.get_scalar("train/data_time").current(),
+                step,
                 resident_memory(),
                 max(map(resident_memory, workers), default=0),
                 open_files(),
@@ -58,8 +59,9 @@ class Watch(Hook):
                 threading.active_count(),
             )
         )
-        if now - self.start > self.seconds and len(self.samples) >= self.steps:
+        if time.monotonic() - self.start > self.seconds and len(self.samples) >= self.steps:
             runner.train_loop.stop_training = True
+        self.before = time.process_time()
 
 
 def thirds(samples, name):
@@ -154,7 +156,9 @@ class Leak(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.what == "a step took":
-            time.sleep(0.01 * len(self.kept))
+            end = time.process_time() + 0.01 * len(self.kept)
+            while time.process_time() < end:
+                pass
 
 
 @pytest.mark.parametrize("what", ["memory", "files", "threads", "a step took"])
