@@ -30,7 +30,15 @@ AGREEING = dict(
     # batches of 4, 4 and 2 of 10 samples
     short_batch=(dict(config=IMAGE, uneven=True, samples=10), 4, (1, 2)),
 )
-EVALUATED = dict(digit=("vit-tiny_moving-digits-class.py", 30), motion=("mvit-tiny_moving-digits-motion.py", 10))
+# What is fine-tuned for how many steps, and how it is measured, so that one of the values is neither 0 nor 100
+EVALUATED = dict(
+    digit=(
+        "vit-tiny_moving-digits-class.py",
+        30,
+        {"test_evaluator.topk": [1, 2, 3, 5, 7], "test_dataloader.dataset.indices": 23},
+    ),
+    motion=("mvit-tiny_moving-digits-motion.py", 10, {}),
+)
 KILLED = [(2, 1), (2, 0), (4, 2)]  # of so many processes, this one
 AVA = "demo/mvit-tiny_moving-digits-ava.py"
 
@@ -56,12 +64,12 @@ def jobs(folder):
     yield "same_masks", "masks", 2, dict(config=IMAGE, batch_size=4, workers=0, options=options)
     for size, rank in KILLED:
         yield f"killed{rank}of{size}", "killed", size, dict(config=IMAGE, batch_size=2, rank=rank)
-    for name, (config, steps) in EVALUATED.items():
+    for name, (config, steps, options) in EVALUATED.items():
         config = f"demo/{config}"
         yield f"{name}_training", "finetune", 1, dict(config=config, steps=steps)
         checkpoint = str(folder / f"{name}_training" / f"iter_{steps}.pth")
         for size in 1, 3:
-            yield f"{name}{size}", "test", size, dict(config=config, checkpoint=checkpoint)
+            yield f"{name}{size}", "test", size, dict(config=config, checkpoint=checkpoint, options=options)
     for size in 1, 3:
         yield f"ava{size}", "test", size, dict(config=AVA)
         yield f"watched{size}", "watched", size, dict(config=IMAGE, labelled="demo/vit-tiny_moving-digits-class.py")
@@ -115,7 +123,7 @@ def test_loss_gradients_and_weights_are_those_of_one_process(found, name, size):
     for rank in range(size):
         assert_same_training(found(f"{name}{size}", rank), one)
     # not because every process sees the same: its own loss is another
-    assert abs(found(f"{name}{size}")["losses"][0] - one["losses"][0]) > 1e-4
+    assert found(f"{name}{size}")["losses"][0] != pytest.approx(one["losses"][0], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -179,7 +187,7 @@ def test_masks_are_the_same_where_the_config_says_so(found):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*EVALUATED, "ava"])
 def test_metrics_are_those_of_one_process(found, name):
-    """8 samples on 3 processes: one more than there are is dealt out, and not counted."""
+    """8 or 23 samples on 3 processes: one more than there are is dealt out, and not counted."""
     one = found(f"{name}1")
     for rank in range(3):
         assert found(f"{name}3", rank) == pytest.approx(one, nan_ok=True)
@@ -197,9 +205,7 @@ def test_knn_is_that_of_one_process(found):
 @pytest.mark.slow
 def test_only_the_first_process_writes(found):
     names = {Path(file).name for file in found("watched3")["written"]}
-    assert {"iter_2.pth", "last_checkpoint", "scalars.json", "maskfeat_vit-tiny_moving-digits.py"} <= {
-        name.removesuffix(".tmp") for name in names
-    }
+    assert {"iter_2.pth", "last_checkpoint", "scalars.json", "maskfeat_vit-tiny_moving-digits.py"} <= names
     assert found("watched3", 1)["written"] == found("watched3", 2)["written"] == []
 
 

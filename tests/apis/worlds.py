@@ -9,7 +9,6 @@ import io
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -52,12 +51,21 @@ class KillInTest(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def load(config, folder, options=None):
+    """A config whose processes meet in a file: a port that is free now may not be free when they meet."""
+    cfg = load_config(CONFIGS / config, folder, options, launcher="pytorch")
+    meeting = dict(backend="gloo", init_method=f"file://{folder}.meeting")
+    cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=meeting)))
+    cfg.env_cfg.dist_cfg.update(rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
+    return cfg
+
+
 def pretraining(config, folder, batch_size, same_masks=True, uneven=False, samples=None, options=None):
     """A config of the demo's kind, for plain gradient descent on samples that do not depend on chance.
 
     For an epoch of so many ``samples``, or for the iterations of the config or the options.
     """
-    cfg = load_config(CONFIGS / config, folder, options, launcher="pytorch")
+    cfg = load(config, folder, options)
     cfg.param_scheduler = None
     cfg.optim_wrapper.optimizer = dict(type="SGD", lr=0.1)
     cfg.train_dataloader.batch_size = batch_size
@@ -113,14 +121,14 @@ def masks(folder, workers, **settings):
 
 def test(folder, config, checkpoint=None, options=None):
     """Metrics of a fine-tuning config."""
-    cfg = load_config(CONFIGS / config, folder, options, launcher="pytorch")
+    cfg = load(config, folder, options)
     cfg.load_from = checkpoint
     return {name: float(value) for name, value in build_tester(cfg).test().items()}
 
 
 def finetune(folder, config, steps):
     """A checkpoint at ``folder``/iter_STEPS.pth."""
-    cfg = load_config(CONFIGS / config, folder, launcher="pytorch")
+    cfg = load(config, folder)
     cfg.train_cfg.update(max_iters=steps, val_interval=steps)
     cfg.param_scheduler = None
     cfg.train_dataloader.batch_size = 8
@@ -133,9 +141,14 @@ def watched(folder, config, labelled):
     written = []
 
     def audit(event, args):
-        if event == "open" and isinstance(args[0], str) and isinstance(args[2], int):
-            if args[2] & (os.O_WRONLY | os.O_RDWR) and Path(args[0]).resolve().is_relative_to(folder):
-                written.append(args[0])
+        if event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+            path = args[0]
+        elif event == "os.rename":
+            path = args[1]
+        else:
+            return
+        if isinstance(path, str | Path) and Path(path).resolve().is_relative_to(folder):
+            written.append(str(path))
 
     sys.addaudithook(audit)
     cfg = pretraining(config, folder, batch_size=4)
@@ -144,6 +157,7 @@ def watched(folder, config, labelled):
     cfg.default_hooks.checkpoint.interval = 1
     data = Config.fromfile(CONFIGS / labelled)
     query, votes = data.val_dataloader, data.test_dataloader
+    query.dataset.indices = votes.dataset.indices = 23  # not the same for every process
     hook = dict(type="maskfeat.KNNHook", by_epoch=False, k=(1, 3), num_classes=10)
     cfg.custom_hooks = [dict(hook, features_dataloader=votes, query_dataloader=query)]
     runner = build_trainer(cfg)
@@ -176,19 +190,13 @@ def killed(folder, rank, **settings):
 TASKS = dict(train=train, masks=masks, test=test, finetune=finetune, watched=watched, refused=refused, killed=killed)
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return str(sock.getsockname()[1])
-
-
 def run(name, task, size, arguments, folder):
     """Fork the processes of a job and wait for them.
 
     Returns:
         bool: Whether all ended well, or were killed.
     """
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port(), WORLD_SIZE=str(size))
+    os.environ["WORLD_SIZE"] = str(size)
     children = []
     for rank in range(size):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
