@@ -1,0 +1,108 @@
+"""Memory that training steps really take, of every process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_gather_object, get_rank
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
+
+import maskfeat_plugin  # noqa: F401 (run as a program too)
+from maskfeat_plugin.engine.process_info import resident_memory
+from maskfeat_plugin.registry import STRATEGIES
+
+from ..benchmark.measuring import MEGABYTE, peak_memory
+from ..benchmark.steps import quiet
+from ..errors import ConfigError
+
+WAYS = ("data-parallel", "sharded", "sharded-recomputed")
+
+
+def measure_peaks(
+    config: str | Path, way: str, processes: int, batch: int, size: Sequence[int], steps: int = 2
+) -> list[float]:
+    """Train a pre-training config for some steps on random inputs, on the CPU, and take the memory of each process.
+
+    Args:
+        config (str | Path): The config; its model and optimizer are used, in float32.
+        way (str): One of :data:`WAYS`.
+        processes (int): How many.
+        batch (int): Samples of a step of each.
+        size (Sequence[int]): Of the inputs, (H, W) or (T, H, W).
+        steps (int): How many. Defaults to 2, the second with the optimizer's state in place.
+
+    Returns:
+        list[float]: Megabytes of each process at the peak of the last step, beyond what it has before the model is
+            built.
+
+    Raises:
+        ConfigError: If the training fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "peaks.json")
+        job = dict(config=str(config), way=way, batch=batch, size=list(size), steps=steps, result=str(result))
+        program = ["-m", "maskfeat_plugin.apis.estimate.peaks", json.dumps(job)]
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", *launcher, *program],
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, CUDA_VISIBLE_DEVICES=""),
+        )
+        if done.returncode or not result.is_file():
+            reasons = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
+            raise ConfigError(f"{config}: measuring {way} failed: {reasons[0]}")
+        return json.loads(result.read_text())
+
+
+def _train(job: dict) -> list[float]:
+    """The steps in one of the processes; the memory of all."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    cfg = Config.fromfile(job["config"])
+    before = resident_memory()
+    sharded = job["way"] != "data-parallel"
+    strategy = dict(type="maskfeat.FSDPStrategy" if sharded else "DDPStrategy")
+    if job["way"] == "sharded-recomputed":
+        strategy["activation_checkpointing"] = dict(check_fn="maskfeat.is_block")
+    if not sharded:
+        strategy["model_wrapper"] = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
+    size = job["size"]
+    if len(size) == 3:
+        cfg.model.backbone.update(temporal_size=size[0], spatial_size=size[1])
+    else:
+        cfg.model.backbone.img_size = size[0]
+    cfg.optim_wrapper.type = "OptimWrapper"
+    with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope(cfg.default_scope), quiet():
+        built = STRATEGIES.build(
+            dict(strategy, work_dir=folder, env_kwargs=dict(launcher="pytorch", randomness=dict(seed=0)))
+        )
+        model, optim_wrapper = built.prepare(cfg.model, optim_wrapper=cfg.optim_wrapper, dispatch_kwargs={})[:2]
+        grid = model.module.backbone.token_grid(tuple(size))
+        random = torch.Generator().manual_seed(get_rank())
+        mask = torch.zeros(grid, dtype=torch.bool)
+        mask.view(-1)[torch.randperm(mask.numel(), generator=random)[: int(0.4 * mask.numel())]] = True
+        batch = dict(
+            inputs=[torch.randint(256, (3, *size), generator=random, dtype=torch.uint8) for _ in range(job["batch"])],
+            data_samples=[DataSample(mask=mask) for _ in range(job["batch"])],
+        )
+        for _ in range(job["steps"] - 1):
+            model.train_step(batch, optim_wrapper)
+        grown = (resident_memory() - before) / MEGABYTE
+        return all_gather_object(
+            grown + peak_memory(lambda: model.train_step(batch, optim_wrapper), torch.device("cpu"))
+        )
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    found = _train(request)
+    if get_rank() == 0:
+        Path(request["result"]).write_text(json.dumps(found))

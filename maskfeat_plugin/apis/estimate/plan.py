@@ -1,0 +1,167 @@
+"""Memory and days of a training on so many GPUs of such a speed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..errors import ConfigError
+from .model import ModelCosts
+
+GIGABYTE = 1 << 30
+# Training samples by the last part of a config's name, where the annotation file is not there to be counted
+_SAMPLES = dict(in1k=1_281_167, k400=240_436, sthv2=168_913)
+# Bytes of an optimizer's state for a parameter: two float32 values, or one
+_STATE = dict(AdamW=8, Adam=8, SGD=4)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training.
+
+    Attributes:
+        name: Of the config.
+        costs: Of the model.
+        way: "data parallel", "FSDP" or "ZeRO-2".
+        gpus: How many.
+        batch: Samples of a step on each GPU.
+        states: Bytes of weights, gradients and optimizer on each GPU.
+        largest_batch: Samples that fit beside them; 0 if these alone are too large.
+        days: Of the training, if the GPUs do nothing but compute; None if the number of its samples is not known.
+    """
+
+    name: str
+    costs: ModelCosts
+    way: str
+    gpus: int
+    batch: int
+    states: float
+    largest_batch: int
+    days: float | None
+
+    @property
+    def memory(self) -> float:
+        """Bytes on each GPU at the peak of a step."""
+        return self.states + _overhead(self.costs, self.way) + self.batch * self.costs.activations
+
+
+def plan_training(
+    cfg: Config,
+    costs: ModelCosts,
+    tflops: float,
+    memory: float,
+    gpus: int | None = None,
+    batch: int | None = None,
+    samples: int | None = None,
+) -> Plan:
+    """Reckon memory and days.
+
+    Args:
+        cfg (Config): The config.
+        costs (ModelCosts): Of its model.
+        tflops (float): What a GPU does in a second in training, in 10**12 FLOPs: well below what it is sold for.
+        memory (float): Of a GPU, in GB of 2**30 bytes.
+        gpus (int, optional): How many. Defaults to None: what the config's name says, such as 8xb256, or 1.
+        batch (int, optional): Samples of a step on each. Defaults to None: what the config says.
+        samples (int, optional): Of an epoch. Defaults to None: lines of the annotation file, or what is known of the
+            data set.
+
+    Returns:
+        Plan: Of the training.
+    """
+    named = re.search(r"(\d+)xb\d+", Path(cfg.filename).stem)
+    gpus = gpus or (int(named.group(1)) if named else 1)
+    repeats = cfg.train_dataloader.dataset.get("num_repeats", 1)  # clips of a video in one sample
+    batch = batch or cfg.train_dataloader.batch_size * repeats
+    way = _way(cfg)
+    states = _states(cfg, costs, way, gpus)
+    left = memory * GIGABYTE - states - _overhead(costs, way)
+    total = _total_samples(cfg, samples, repeats, gpus * batch)
+    return Plan(
+        name=Path(cfg.filename).stem,
+        costs=costs,
+        way=way,
+        gpus=gpus,
+        batch=batch,
+        states=states,
+        largest_batch=max(int(left // costs.activations), 0),
+        days=None if total is None else total * costs.step_flops / (gpus * tflops * 1e12) / 86_400,
+    )
+
+
+def format_plans(plans: Sequence[Plan]) -> str:
+    """A table in Markdown, a row for each training."""
+    head = (
+        "| config | way | parameters, M | forward, GFLOP | step, GFLOP | activations, MB | GPUs x batch | states, GB | "
+        "memory, GB | largest batch | days |"
+    )
+    rows = [head, "| --- | --- |" + " ---: |" * 9]
+    for plan in plans:
+        costs = plan.costs
+        cells = (
+            plan.name,
+            plan.way + (", recomputed" if costs.recomputes else ""),
+            f"{(costs.trained + costs.frozen) / 1e6:.1f}",
+            f"{costs.forward_flops / 1e9:.1f}",
+            f"{costs.step_flops / 1e9:.1f}",
+            f"{costs.activations / (1 << 20):.0f}",
+            f"{plan.gpus} x {plan.batch}",
+            f"{plan.states / GIGABYTE:.2f}",
+            f"{plan.memory / GIGABYTE:.1f}",
+            f"{plan.largest_batch}",
+            "?" if plan.days is None else f"{plan.days:.1f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _way(cfg: Config) -> str:
+    strategy = cfg.get("strategy") or {}
+    kind = str(strategy.get("type", ""))
+    if kind.endswith("FSDPStrategy"):
+        return "FSDP"
+    if kind.endswith("DeepSpeedStrategy"):
+        stage = (strategy.get("zero_optimization") or {}).get("stage")
+        if stage != 2:
+            raise ConfigError(f"strategy.zero_optimization.stage={stage!r}: memory is reckoned for stage 2 alone.")
+        return "ZeRO-2"
+    return "data parallel"
+
+
+def _states(cfg: Config, costs: ModelCosts, way: str, gpus: int) -> float:
+    """Bytes of weights, gradients and optimizer, float32, on each GPU."""
+    kind = cfg.optim_wrapper.optimizer.type
+    if kind not in _STATE:
+        raise ConfigError(f"optim_wrapper.optimizer.type={kind!r}: its memory is known of {', '.join(_STATE)} alone.")
+    state = _STATE[kind]
+    if way == "FSDP":
+        return (costs.trained * (8 + state) + 4 * costs.frozen) / gpus
+    if way == "ZeRO-2":  # with weights of its own to add to
+        return 4 * (costs.trained + costs.frozen) + costs.trained * (8 + state) / gpus
+    # several processes average their gradients in buckets, a copy of them
+    buckets = 4 if gpus > 1 else 0
+    return costs.trained * (8 + state + buckets) + 4 * costs.frozen
+
+
+def _overhead(costs: ModelCosts, way: str) -> float:
+    """Bytes at the peak that do not grow with the batch."""
+    if way == "FSDP":  # two blocks gathered, the gradients of one
+        return costs.largest_unit * (2 * (2 if costs.mixed else 4) + 4)
+    return costs.workspace
+
+
+def _total_samples(cfg: Config, samples: int | None, repeats: int, step: int) -> int | None:
+    """Samples of the whole training."""
+    if "max_iters" in cfg.train_cfg:
+        return cfg.train_cfg.max_iters * step
+    dataset = cfg.train_dataloader.dataset
+    if samples is None and dataset.get("ann_file"):
+        path = Path(dataset.get("data_root") or "", dataset.ann_file)
+        if path.is_file() and path.suffix in (".txt", ".csv"):
+            with open(path) as file:
+                samples = sum(1 for line in file if line.strip())
+    if samples is None:
+        samples = _SAMPLES.get(Path(cfg.filename).stem.rsplit("_", 1)[-1])
+    return None if samples is None else samples * repeats * cfg.train_cfg.max_epochs

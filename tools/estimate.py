@@ -1,0 +1,94 @@
+"""What a training takes: parameters, FLOPs, memory and days, reckoned from its config; nothing is trained.
+
+FLOPs count a multiplication and an addition as two. Memory is that of each GPU at the peak of a step: weights,
+gradients and optimizer ("states"), and activations, which are given for one sample. Days are those of computing alone:
+data that comes too late and communication add to them.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import Config
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import ConfigError, load_config, run_tool
+from maskfeat_plugin.apis.estimate import WAYS, format_plans, measure_peaks, model_costs, plan_training
+
+EXAMPLE = """examples:
+  python tools/estimate.py configs/pretrain/maskfeat_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py --gpus 64 --tflops 100
+  python tools/estimate.py configs/scaling/maskfeat-fsdp_*-large-*.py --memory 40
+  python tools/estimate.py configs/scaling/maskfeat-fsdp_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py \\
+      --measure data-parallel sharded --processes 2 --batch-size 1 --size 4 64 64
+
+--measure trains two steps on this machine's CPU, in float32 on random inputs, and takes the memory of each process."""
+
+
+def positive(text: str) -> int:
+    """A number of things."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """An amount."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("has to be above 0")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", metavar="CONFIG", nargs="+", help="config files, a row each")
+    parser.add_argument("--gpus", type=positive, help="how many (default: what the config's name says)")
+    parser.add_argument("--batch-size", type=positive, help="samples of a step on each (default: the config's)")
+    parser.add_argument(
+        "--tflops",
+        type=positive_float,
+        default=100.0,
+        help="what a GPU does in training, in 10**12 FLOPs a second (%(default)s, an assumption: see your first log)",
+    )
+    parser.add_argument("--memory", type=positive_float, default=80.0, help="GB of a GPU (%(default)s)")
+    parser.add_argument("--samples", type=positive, help="samples of an epoch (default: of the annotations, if known)")
+    parser.add_argument("--measure", nargs="+", choices=WAYS, help="instead, measure the memory of processes here")
+    parser.add_argument("--processes", type=positive, default=2, help="of --measure (%(default)s)")
+    parser.add_argument("--size", type=positive, nargs="+", help="inputs of --measure: H W, or T H W")
+    args = parser.parse_args(arguments)
+    return run_tool(lambda: _measure(args) if args.measure else _estimate(args))
+
+
+def _estimate(args: argparse.Namespace) -> None:
+    plans = []
+    for path in args.configs:
+        cfg = load_config(path)
+        if cfg.get("train_dataloader") is None or cfg.get("optim_wrapper") is None:
+            raise ConfigError(f"{path} has no train_dataloader and optim_wrapper; give the config of a training.")
+        print(f"reckoning {path}", file=sys.stderr, flush=True)
+        plans.append(
+            plan_training(cfg, model_costs(cfg), args.tflops, args.memory, args.gpus, args.batch_size, args.samples)
+        )
+    print(f"{args.tflops:g} TFLOP/s and {args.memory:g} GB a GPU\n")
+    print(format_plans(plans))
+
+
+def _measure(args: argparse.Namespace) -> None:
+    if args.size is None or len(args.size) not in (2, 3):
+        raise ConfigError("--measure needs --size H W for images or --size T H W for clips.")
+    batch = args.batch_size or 1
+    print("| config | way | processes x batch | size | memory of each, MB |\n| --- | --- | ---: | ---: | ---: |")
+    for path in args.configs:
+        cfg: Config = load_config(path)
+        for way in args.measure:
+            peaks = measure_peaks(path, way, args.processes, batch, args.size)
+            size, memory = " x ".join(map(str, args.size)), ", ".join(f"{peak:.0f}" for peak in peaks)
+            name = cfg.filename.rpartition("/")[2].removesuffix(".py")
+            print(f"| {name} | {way} | {args.processes} x {batch} | {size} | {memory} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
