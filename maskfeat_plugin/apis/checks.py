@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.registry import MODELS
 
+from .annotation_lists import check_list
 from .errors import ConfigError
 from .origins import named_errors, walk
 from .structure import limited_size
@@ -79,8 +80,11 @@ def check_dataset_files(dataset: dict, key: str) -> None:
         if not path.is_file():
             hint = "" if root else f" ({key}.data_root is not set)"
             raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there{hint}.")
-        if path.suffix in _LINES and not path.read_text().strip():
-            raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} lists no samples.")
+        if path.suffix in _LINES:
+            try:
+                check_list(path, dataset)
+            except ValueError as error:
+                raise ConfigError(f"{key}.ann_file={ann_file!r}: {error}") from error
     prefixes = dataset.get("data_prefix") or {}
     if isinstance(prefixes, str):
         prefixes = {"": prefixes}

@@ -190,6 +190,29 @@ def test_where_decord_differs(tmp_path, codec, size, pix_fmt):
     assert difference.mean() < 4  # measured: 2.6 and 2.3, at the edges of colours
 
 
+def test_ten_bits_are_right_to_rounding(tmp_path):
+    """Against the formula of ITU-R BT.601, limited range, of a lossless file."""
+    path = tmp_path / "a.mp4"
+    height, width = 48, 64
+    rng = np.random.default_rng(0)
+    y = rng.integers(64, 941, (height, width))
+    cb, cr = rng.integers(400, 625, (2, height, width))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={**SMALL, "qp": "0"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv444p10le"
+        frame = av.VideoFrame(width, height, "yuv444p10le")
+        for plane, values in zip(frame.planes, (y, cb, cr), strict=True):
+            padded = np.zeros((height, plane.line_size // 2), np.uint16)
+            padded[:, :width] = values
+            plane.update(padded.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    luma, blue, red = 1.164384 * (y / 4 - 16), cb / 4 - 128, cr / 4 - 128
+    expected = np.stack([luma + 1.596027 * red, luma - 0.391762 * blue - 0.812968 * red, luma + 2.017232 * blue], -1)
+    ours = VideoReader(str(path), "a").read([0])[0]
+    assert np.abs(ours - expected.clip(0, 255)).max() < 1.5
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mov"])
 def test_containers(tmp_path, name):
     path = str(write(tmp_path / name))

@@ -1,0 +1,42 @@
+"""Annotation files with one sample a line, checked before a data set that takes less than people write."""
+
+import codecs
+import re
+from io import StringIO
+from pathlib import Path
+
+from maskfeat_plugin.datasets.video import decode_list
+
+# Data sets of mmaction2 and of mmpretrain, and the lines that they take
+_SPLIT_AT_SPACES = ("VideoDataset", "RepeatAugDataset")
+_NAME_AND_LABEL = ("ImageNet", "CustomDataset", "ImageNet21k")
+_VIDEO_LINE = re.compile(r"[^\s]+( -?\d+)?")
+_IMAGE_LINE = re.compile(r"\S.* -?\d+")
+
+
+def check_list(path: Path, dataset: dict) -> None:
+    """Check an annotation file with one sample a line for what its data set does not take.
+
+    Args:
+        path (Path): The file.
+        dataset (dict): Config of the data set.
+
+    Raises:
+        ValueError: With the number of the first line that is wrong.
+    """
+    content = path.read_bytes()
+    if not content.strip():
+        raise ValueError(f"the file {path} lists no samples.")
+    kind = dataset.get("dataset_type", dataset.get("type"))
+    text = decode_list(content, str(path))
+    if kind in _SPLIT_AT_SPACES and dataset.get("delimiter", " ") == " " and not dataset.get("multi_class"):
+        fits, form = _VIDEO_LINE, f"a name without spaces and a label; type='maskfeat.{kind}' takes more"
+    elif kind in _NAME_AND_LABEL and dataset.get("with_label", True):
+        fits, form = _IMAGE_LINE, "a name, a space and a label, a whole number counted from 0"
+    else:
+        return
+    if content.startswith(codecs.BOM_UTF8):
+        raise ValueError(f"{path}, line 1: it begins with a byte order mark; save the list as UTF-8 without one.")
+    for number, line in enumerate(StringIO(text, newline=None), start=1):
+        if not fits.fullmatch(line.strip()):
+            raise ValueError(f"{path}, line {number}: {line.strip()!r} is not {form}.")
