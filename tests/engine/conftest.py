@@ -1,10 +1,11 @@
-"""The full-size configs and their recipes, written down from the table of the release notes."""
+"""The full-size configs and their recipes, from the table of the release notes; trainings to be interrupted."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from trainings import Trainings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -94,3 +95,11 @@ RECIPES = (
 @pytest.fixture(params=RECIPES, ids=lambda r: Path(r.path).name.split("-amp")[0])
 def recipe(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def trainings(digits):
+    """Starts trainings in processes of their own, see :mod:`trainings`."""
+    server = Trainings(digits, PYTHONPATH=str(Path(__file__).parent))
+    yield server
+    server.close()

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from maskfeat_plugin.registry import HOOKS
@@ -43,21 +45,45 @@ class KillInTest(Hook):
                         file.write(content[: int(share * len(content))])
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        import sys
-
         sys.addaudithook(watch)
 
 
 @HOOKS.register_module(force=True)
-class SpoilInTest(Hook):
-    """A batch with a NaN in it, at some iterations."""
+class SignalInTest(Hook):
+    """A signal in a step, to one process of several, or to all of their group and to the workers of dataloaders."""
 
     priority = "HIGHEST"
 
-    def __init__(self, iterations, value="nan"):
-        self.iterations = iterations
-        self.value = float(value)
+    def __init__(self, iteration, rank=0, group=False, in_val=False):
+        self.iteration = iteration
+        self.rank = rank
+        self.group = group
+        self.in_val = in_val
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 in self.iterations:
-            data_batch["inputs"] = [x.float().index_fill_(0, torch.tensor(0), self.value) for x in data_batch["inputs"]]
+        if runner.iter + 1 == self.iteration and get_rank() == self.rank and not self.in_val:
+            self.send()
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration and self.in_val:
+            self.send()
+
+    def send(self):
+        os.killpg(0, signal.SIGTERM) if self.group else os.kill(os.getpid(), signal.SIGTERM)
+
+
+@HOOKS.register_module(force=True)
+class SpoilInTest(Hook):
+    """A batch with no number in its first sample, at some iterations, on one process."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, iterations, value="nan", rank=0):
+        self.iterations = iterations
+        self.value = float(value)
+        self.rank = rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in self.iterations and get_rank() == self.rank:
+            first, *others = data_batch["inputs"]
+            data_batch["inputs"] = [torch.full(first.shape, self.value), *(item.float() for item in others)]

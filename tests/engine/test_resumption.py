@@ -1,11 +1,13 @@
 """A training that is interrupted, in any way and at any moment, and resumed gives the weights of one that is not."""
 
+import os
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from trainings import Trainings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -51,13 +53,6 @@ custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear",
 )
 
 
-@pytest.fixture(scope="module")
-def trainings(digits):
-    server = Trainings(digits, PYTHONPATH=str(Path(__file__).parent))
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def write(tmp_path):
     """Writes a config, with hooks beside, and gives the settings of its training in ``work_dir``."""
@@ -96,6 +91,10 @@ def assert_same_weights(ours, theirs):
     assert ours["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
 
 
+def signalled(iteration, **settings):
+    return dict(type="maskfeat.SignalInTest", iteration=iteration, **settings)
+
+
 def kill(iteration, at="step"):
     return dict(type="maskfeat.KillInTest", iteration=iteration, at=at)
 
@@ -123,3 +122,96 @@ def test_killed_training_ends_with_the_same_weights(trainings, write, settings, 
     assert trainings.run(**job, resume="auto") == 0, said(job)
     assert_same_weights(Path(job["work_dir"], last), Path(whole["work_dir"], last))
     assert not list(Path(job["work_dir"]).glob(".*.unfinished"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings, hook, saved, last",
+    [
+        (ITERATED, signalled(5), 5, "iter_12.pth"),
+        # in the middle of an epoch, and to the workers too, which would end
+        (EPOCHS, signalled(8, group=True), 8, "epoch_3.pth"),
+        # the last step of an epoch, which is not over yet
+        (EPOCHS, signalled(5), 5, "epoch_3.pth"),
+    ],
+    ids=["iterations", "epochs", "last_of_epoch"],
+)
+def test_sigterm_saves_at_the_step_and_asks_to_be_started_again(trainings, write, settings, hook, saved, last):
+    whole = write(work_dir="whole", **settings)
+    assert trainings.run(**whole) == 0, said(whole)
+    job = write(work_dir="parts", hooks=[hook], **settings)
+    assert trainings.run(**job) == 75, said(job)
+    assert "SIGTERM" in said(job) and "--resume goes on from there" in said(job)
+    folder = Path(job["work_dir"])
+    assert newest(job) == saved and (folder / f"iter_{saved}.pth").exists()
+    job = write(work_dir="parts", **settings)
+    assert trainings.run(**job, resume="auto") == 0, said(job)
+    assert_same_weights(folder / last, Path(whole["work_dir"], last))
+    regular = {f"iter_{i}.pth" for i in (9, 12)} if settings is ITERATED else {"epoch_2.pth", "epoch_3.pth"}
+    assert {path.name for path in folder.glob("*.pth")} == regular  # what was saved out of turn is gone
+
+
+@pytest.mark.slow
+def test_sigterm_waits_for_an_accumulated_step(trainings, write):
+    settings = dict(ITERATED, INTERVAL=4)
+    whole, job = write(work_dir="whole", **settings), write(work_dir="parts", hooks=[signalled(5)], **settings)
+    options = {"optim_wrapper.accumulative_counts": 3}
+    assert trainings.run(**{**whole, "options": options}) == 0, said(whole)
+    assert trainings.run(**{**job, "options": options}) == 75, said(job)
+    assert newest(job) == 6
+    job = write(work_dir="parts", **settings)
+    assert trainings.run(**{**job, "options": options}, resume="auto") == 0, said(job)
+    assert_same_weights(Path(job["work_dir"], "iter_12.pth"), Path(whole["work_dir"], "iter_12.pth"))
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_processes_ends_both_at_one_step(trainings, write):
+    whole = write(work_dir="whole", **EPOCHS)
+    assert trainings.run(**whole, processes=2) == [0, 0], said(whole)
+    job = write(work_dir="parts", hooks=[signalled(4, rank=1)], **EPOCHS)
+    assert trainings.run(**job, processes=2) == [75, 75], said(job)
+    assert newest(job) == 4
+    job = write(work_dir="parts", **EPOCHS)
+    assert trainings.run(**job, processes=2, resume="auto") == [0, 0], said(job)
+    assert_same_weights(Path(job["work_dir"], "epoch_3.pth"), Path(whole["work_dir"], "epoch_3.pth"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "settings, interval, last",
+    [
+        (dict(ITERATED, ITERATIONS=120), 3, "iter_120.pth"),
+        (dict(EPOCHS, EPOCHS=24), 5, "epoch_24.pth"),
+    ],
+    ids=["iterations", "epochs"],
+)
+def test_twenty_kills(trainings, write, settings, interval, last):
+    """At seeded moments: within a step, within the write of a checkpoint, and when a clock says."""
+    whole = write(work_dir="whole", **settings)
+    begin = time.monotonic()
+    assert trainings.run(**whole) == 0, said(whole)
+    seconds = time.monotonic() - begin
+    rng = random.Random(0)
+    reached = []
+    for _ in range(20):
+        reached.append(newest(write(work_dir="parts", **settings)))
+        at = rng.choice(["step", "clock", "begun", "half", "written"])
+        if at == "step":
+            iteration = reached[-1] + rng.randint(1, 6)
+        elif at == "clock":
+            iteration = reached[-1] + 10  # if the clock is slow
+        else:
+            iteration = reached[-1] + interval
+        job = write(work_dir="parts", hooks=[kill(iteration, "step" if at == "clock" else at)], **settings)
+        process = trainings.start(**job, resume="auto")
+        if at == "clock":
+            time.sleep(rng.uniform(0, seconds / 3))
+            try:
+                os.killpg(process, signal.SIGKILL)
+            except ProcessLookupError:  # it was slow
+                pass
+        assert trainings.wait() == -signal.SIGKILL, said(job)
+    assert len(set(reached)) > 5  # it was killed in many places
+    job = write(work_dir="parts", **settings)
+    assert trainings.run(**job, resume="auto") == 0, said(job)
+    assert_same_weights(Path(job["work_dir"], last), Path(whole["work_dir"], last))

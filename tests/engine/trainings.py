@@ -1,13 +1,14 @@
 """Trainings as tools/train.py does them, for tests that interrupt them: ``python trainings.py`` forks one a line.
 
 A line is a dict in JSON: ``config``, ``work_dir``, what is changed in the config (``options``), ``resume`` as for
-``--resume``, and ``output``, a file for what it says. The answer is a line with its process, and one with its exit
-status (-9 if it was killed). The process, its own group, is forked from this one, which has imported everything: an
-interruption in the first seconds would otherwise be one of the imports.
+``--resume``, ``output``, a file for what it says, and ``processes``, their number. The answer is a line with the first
+process, and one with the exit statuses (-9 if it was killed). The processes, a group of their own, are forked from this
+one, which has imported everything: an interruption in the first seconds would otherwise be one of the imports.
 """
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import traceback
@@ -38,11 +39,12 @@ class Trainings:
         return int(self.server.stdout.readline())
 
     def wait(self):
-        """Wait for its end; its exit status."""
-        return int(self.server.stdout.readline())
+        """Wait for its end; its exit status, of several processes a list."""
+        statuses = json.loads(self.server.stdout.readline())
+        return statuses[0] if len(statuses) == 1 else statuses
 
     def run(self, **job):
-        """Train to the end; the exit status."""
+        """Train to the end; what :meth:`wait` gives."""
         self.start(**job)
         return self.wait()
 
@@ -51,7 +53,7 @@ class Trainings:
         self.server.wait(60)
 
 
-def train(config, work_dir, options, output, resume=None):
+def train(config, work_dir, options, output, resume=None, processes=1):
     """Train as the tool does; the exit status."""
     from maskfeat_plugin.apis import build_trainer, load_config, run_tool, train
 
@@ -60,7 +62,7 @@ def train(config, work_dir, options, output, resume=None):
     os.dup2(file, 2)
 
     def work():
-        cfg = load_config(config, work_dir, options, resume=resume)
+        cfg = load_config(config, work_dir, options, "none" if processes == 1 else "pytorch", resume=resume)
         train(build_trainer(cfg))
 
     try:
@@ -80,18 +82,29 @@ def main():
 
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            os.setpgrp()
-            status = 98
-            try:
-                status = train(**json.loads(line))
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-        print(child, file=answers, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+        job = json.loads(line)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        size, children = job.get("processes", 1), []
+        for rank in range(size):
+            child = os.fork()
+            if child == 0:
+                os.setpgid(0, children[0] if children else 0)
+                world = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE=size, RANK=rank, LOCAL_RANK=rank)
+                os.environ.update({name: str(value) for name, value in world.items()} if size > 1 else {})
+                status = 98
+                try:
+                    status = train(**job)
+                finally:
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(status)
+            os.setpgid(child, children[0] if children else child)
+            children.append(child)
+        print(children[0], file=answers, flush=True)
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(statuses), file=answers, flush=True)
 
 
 if __name__ == "__main__":
