@@ -4,12 +4,11 @@ All tokens are keys and values; queries, and what follows the attention, are nee
 Results are those of the whole block at these tokens.
 """
 
-import torch.nn.functional as F
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils.attention import MultiheadAttention
 from torch import Tensor, nn
 
-from ..utils import TokenPlaces
+from ..utils import TokenPlaces, linear
 from .attention import FusedMultiScaleAttention, Grid
 from .multiscale_block import FusedMultiScaleBlock
 
@@ -42,8 +41,8 @@ def _attend(attn: MultiheadAttention, x: Tensor, places: TokenPlaces) -> Tensor:
     """``MultiheadAttention`` of some tokens (N, K, C) to all of them (N, E+L, C)."""
     width, bias = attn.embed_dims, attn.qkv.bias
     of_query, of_rest = (None, None) if bias is None else (bias[:width], bias[width:])
-    query = F.linear(places.gather(x[:, -places.num_tokens :]), attn.qkv.weight[:width], of_query)
-    key, value = F.linear(x, attn.qkv.weight[width:], of_rest).chunk(2, dim=-1)
+    query = linear(places.gather(x[:, -places.num_tokens :]), attn.qkv.weight[:width], of_query)
+    key, value = linear(x, attn.qkv.weight[width:], of_rest).chunk(2, dim=-1)
     # (N, L, C) -> (N, num_heads, L, head_dims)
     query, key, value = (m.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for m in (query, key, value))
     dropout = attn.attn_drop if attn.training else 0.0

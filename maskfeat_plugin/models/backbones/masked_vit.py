@@ -16,6 +16,7 @@ from ..utils import (
     expand_mask,
     hidden_places,
     replace_masked,
+    speed_up_linear,
 )
 from .hidden_tokens import LastEncoderLayer
 
@@ -42,8 +43,9 @@ class MaskedViT(VisionTransformer):
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        # The subclass has no state of its own.
+        # The subclasses have no state of their own.
         self.layers[-1].__class__ = LastEncoderLayer
+        speed_up_linear(self)
 
     def init_weights(self) -> None:
         """Initialize as the authors' release: truncated normal of 0.02 for linear layers and tokens, zero biases."""

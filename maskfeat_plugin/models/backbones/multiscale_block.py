@@ -1,7 +1,7 @@
 """The block of MViT, with less memory in training."""
 
 from mmaction.models.backbones.mvit import MultiScaleBlock, attention_pool
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..utils import norm_linear
 from .attention import Grid
@@ -38,7 +38,8 @@ class FusedMultiScaleBlock(MultiScaleBlock):
 
     def pool_tokens(self, x: Tensor, grid: Grid) -> Tensor:
         """Pool what the attention's result is added to: tokens (B, [1+] T*H*W, C) to (B, [1+] T'*H'*W', C)."""
-        if x.device.type == "cpu" and self.pool_skip.kernel_size[0] == 1:
+        by_frames = type(self.pool_skip) is nn.MaxPool3d and self.pool_skip.kernel_size[0] == 1
+        if by_frames and x.device.type == "cpu":
             return max_pool_tokens(x, self.pool_skip, tuple(grid), int(self.with_cls_token))
         return attention_pool(x, self.pool_skip, grid, self.with_cls_token)[0]
 

@@ -1,5 +1,6 @@
 """Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
 
+import mmcv.cnn
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,14 +34,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def runs_on_onednn(*tensors: Tensor) -> bool:
     """Whether :func:`product` takes these tensors: float32 on a CPU, and neither autocast nor a compiler at work."""
-    return (
-        torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and all(_is_plain(tensor) for tensor in tensors)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+        return False
+    onednn = torch.backends.mkldnn
+    return onednn.is_available() and onednn.enabled and all(_is_plain(tensor) for tensor in tensors)
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -188,7 +185,10 @@ class Linear(nn.Linear):
 
 
 def speed_up_linear(model: nn.Module) -> None:
-    """Compute every ``nn.Linear`` in a model, subclasses aside, by :func:`linear`; parameters and names stay."""
+    """Compute every linear layer in a model by :func:`linear`; parameters and names stay.
+
+    Subclasses of ``nn.Linear`` are left alone, but for mmcv's, which differs from it on releases of torch before 1.5.
+    """
     for module in model.modules():
-        if type(module) is nn.Linear:
+        if type(module) in (nn.Linear, mmcv.cnn.Linear):
             module.__class__ = Linear

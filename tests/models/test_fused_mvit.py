@@ -1,0 +1,255 @@
+"""The fast paths of MViT in float32 on a CPU have mmaction2's results and gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from maskfeat_plugin.models.backbones.blockwise_attention import attend_in_blocks, attends_in_blocks
+from maskfeat_plugin.models.backbones.depthwise_conv import depthwise_conv3d
+from maskfeat_plugin.models.backbones.max_pooling import max_pool_tokens
+from maskfeat_plugin.models.backbones.mlp import MLP, FusedMLP
+from maskfeat_plugin.models.backbones.multiscale_block import attention_pool
+from maskfeat_plugin.models.backbones.projections import pooling_places
+from maskfeat_plugin.registry import MODELS
+
+ARCH = dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[1, 3], dim_mul_indices=[1, 3])
+SETTINGS = dict(arch=ARCH, temporal_size=16, spatial_size=128, dim_mul_in_attention=False, drop_path_rate=0.0)
+
+
+def random(*size, seed=0, dtype=torch.float32):
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def assert_near(ours, theirs, bound=2e-5):
+    """Equal up to a bound relative to the largest value of each; gradients that should be zero are rounding errors."""
+    noise = 1e-3 * max(b.abs().max() for b in theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a.double() - b.double()).abs().max() <= bound * max(b.abs().max(), noise)
+
+
+def randomise(model):
+    """Weights that leave nothing out: relative positions and class token start at zero."""
+    for i, parameter in enumerate(model.parameters()):
+        spread = random(*parameter.shape, seed=i) * 0.2
+        parameter.data.copy_(1 + spread if parameter.ndim == 1 else spread)
+    return model
+
+
+def pair(with_cp=False, **changes):
+    """Our MViT and mmaction2's with the same weights."""
+    cfg = dict(SETTINGS, **changes)
+    theirs = randomise(MODELS.build(dict(cfg, type="mmaction.MViT")))
+    ours = MODELS.build(dict(cfg, type="maskfeat.MViT", with_cp=with_cp))
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def flat(outs):
+    return [tensor for out in outs for tensor in (out if isinstance(out, list) else [out])]
+
+
+def outputs_and_gradients(model, clips):
+    outs = flat(model(clips))
+    used = [parameter for parameter in model.parameters()]
+    grads = torch.autograd.grad(
+        sum((out.double() * random(*out.shape, seed=7, dtype=torch.float64)).sum() for out in outs),
+        used,
+        allow_unused=True,
+    )
+    return outs, [g for g in grads if g is not None]
+
+
+CASES = dict(
+    plain=dict(),
+    no_class_token=dict(with_cls_token=False, output_cls_token=False),
+    no_relative_positions=dict(rel_pos_embed=False),
+    no_residual_pooling=dict(residual_pooling=False),
+    growing_in_attention=dict(dim_mul_in_attention=True),
+    all_scales=dict(out_scales=[0, 1, 2]),
+    strides_beyond_the_kernel=dict(adaptive_kv_stride=(1, 8, 8)),
+    no_bias=dict(qkv_bias=False),
+)
+
+
+def average_skips(model):
+    """Average pooling beside the attention: which of two equal values is the maximum depends on rounding."""
+    for block in model.blocks:
+        if block.pool_skip is not None:
+            pool = block.pool_skip
+            block.pool_skip = nn.AvgPool3d(pool.kernel_size, pool.stride, pool.padding)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_equals_mmaction2(case):
+    ours, theirs = (average_skips(model) for model in pair(**CASES[case]))
+    clips = random(2, 3, 16, 128, 128)
+    ours_outs, ours_grads = outputs_and_gradients(ours, clips)
+    theirs_outs, theirs_grads = outputs_and_gradients(theirs, clips)
+    exact_outs, exact_grads = outputs_and_gradients(theirs.double(), clips.double())
+    assert len(ours_grads) == len(theirs_grads) > 60
+    for ours, theirs, exact in ((ours_outs, theirs_outs, exact_outs), (ours_grads, theirs_grads, exact_grads)):
+        # where terms cancel, as in the gradient of the class token, single precision leaves few digits to either
+        noise = 1e-3 * max(c.abs().max() for c in exact)
+        for a, b, c in zip(ours, theirs, exact, strict=True):
+            error, theirs_error = ((m.double() - c).abs().max() / max(c.abs().max(), noise) for m in (a, b))
+            assert error <= max(5 * theirs_error, 1e-5), (error, theirs_error)
+
+
+def test_inference_and_training_give_the_same():
+    ours, _ = pair()
+    clips = random(2, 3, 16, 128, 128)
+    with torch.no_grad():
+        outs = flat(ours(clips))
+    assert_near(flat(ours(clips)), outs, bound=1e-6)
+
+
+def test_the_cases_take_the_fast_paths(monkeypatch):
+    """Of other sizes, the test above would compare torch's kernels with themselves."""
+    taken = []
+
+    def noting(q, *rest):
+        taken.append(q.shape)
+        return attend_in_blocks(q, *rest)
+
+    monkeypatch.setattr("maskfeat_plugin.models.backbones.attention.attend_in_blocks", noting)
+    ours, _ = pair()
+    ours(random(2, 3, 16, 128, 128))
+    assert len(taken) >= 3
+
+
+@pytest.mark.parametrize("precision", ["autocast", "float64"])
+def test_other_precisions_take_the_general_path(precision):
+    ours, theirs = pair()
+    clips = random(1, 3, 16, 128, 128)
+    reference = flat(theirs(clips))
+    if precision == "float64":
+        assert_near(flat(ours.double()(clips.double())), reference)
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_near(flat(ours(clips)), reference, bound=0.1)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    plain, _ = pair()
+    again, _ = pair(with_cp=True)
+    clips = random(1, 3, 16, 128, 128).requires_grad_()
+    for a, b in zip(*(outputs_and_gradients(model, clips)[1] for model in (plain, again)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_compiles_in_one_graph():
+    ours, _ = pair()
+    clips = random(1, 3, 16, 128, 128)
+    torch._dynamo.reset()
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    outs, grads = outputs_and_gradients(ours, clips)
+    again, again_grads = outputs_and_gradients(compiled, clips)
+    assert_near(again, outs)
+    assert_near(again_grads, grads, bound=2e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    heads=st.integers(1, 3),
+    queries=st.integers(1, 40),
+    keys=st.integers(1, 30),
+    positions=st.integers(0, 5),
+    extra=st.integers(0, 1),
+)
+def test_attention_in_blocks(batch, heads, queries, keys, positions, extra):
+    """Against the formula in double precision, with blocks of a few queries."""
+    q, k, v = (random(batch, heads, n, 8, seed=i) for i, n in enumerate((queries, keys, keys)))
+    by_position = random(batch, heads, queries, positions, seed=3)
+    codes = random(1, 1, keys, positions, seed=4)
+
+    def formula(q, by_position, k, v):
+        logits = q @ k.transpose(2, 3) + by_position @ codes.to(q.dtype).transpose(2, 3)
+        out = logits.softmax(-1) @ v
+        out[:, :, extra:] += q[:, :, extra:]
+        return out.transpose(1, 2).flatten(2)
+
+    def blocks(q, by_position, k, v):
+        return attend_in_blocks(q, by_position, k, codes, v, slice(extra, None))
+
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskfeat_plugin.models.backbones.blockwise_attention._BLOCK", 100)
+        for function, dtype in ((blocks, torch.float32), (formula, torch.float64)):
+            inputs = [t.to(dtype).requires_grad_() for t in (q, by_position, k, v)]
+            out = function(*inputs)
+            results.append([out, *torch.autograd.grad(out, inputs, random(*out.shape, seed=5).to(dtype))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_small_attention_is_left_to_torch():
+    large, small = random(1, 1, 1024, 8), random(1, 1, 64, 8)
+    assert attends_in_blocks(large, large, large)
+    assert not attends_in_blocks(small, small, small)
+    assert not attends_in_blocks(*[large.double()] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 17), st.integers(1, 17)),
+    kernel=st.tuples(*[st.sampled_from([1, 3])] * 3),
+    stride=st.tuples(*[st.integers(1, 9)] * 3),
+    extra=st.integers(0, 2),
+)
+def test_a_convolution_sees_its_places_alone(grid, kernel, stride, extra):
+    padding = tuple(k // 2 for k in kernel)
+    places = pooling_places(grid, kernel, stride, padding, extra)
+    if places is None:
+        return
+    tokens = random(1, extra + grid[0] * grid[1] * grid[2], 2)
+    weight = random(2, 1, *kernel, seed=1)
+
+    def convolve(tokens, grid, stride):
+        maps = tokens[:, extra:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
+        return depthwise_conv3d(maps, weight, stride, padding)
+
+    seen = tokens[:, places.index]
+    assert torch.equal(seen[:, :extra], tokens[:, :extra]) and seen.shape[1] < tokens.shape[1]
+    torch.testing.assert_close(convolve(seen, places.grid, places.stride), convolve(tokens, grid, stride))
+
+
+def test_every_place_is_seen_at_small_strides():
+    assert pooling_places((8, 14, 14), (3, 3, 3), (1, 2, 2), (1, 1, 1), 1) is None
+    assert pooling_places((8, 56, 56), (3, 3, 3), (1, 8, 8), (1, 1, 1), 1).grid == (8, 20, 20)
+
+
+def test_mlp_keeps_its_input_alone():
+    norm, mlp = randomise(nn.LayerNorm(64)), randomise(MLP(64, 256, 96))
+    x = random(2, 20_000, 64).requires_grad_()  # more than one part
+    inputs = (x, *norm.parameters(), *mlp.parameters())
+    grad = random(2, 20_000, 96, seed=1)
+    theirs = mlp(norm(x))
+    theirs = [theirs, *torch.autograd.grad(theirs, inputs, grad)]
+    mlp.__class__ = FusedMLP
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ours = mlp(x, norm)
+    assert {tensor.data_ptr() for tensor in kept} == {tensor.data_ptr() for tensor in inputs}
+    assert_near([ours, *torch.autograd.grad(ours, inputs, grad)], theirs)
+
+
+def test_max_pooling_of_tokens_and_its_gradient():
+    pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+    x = random(2, 1 + 3 * 9 * 8, 16).requires_grad_()
+    theirs, _ = attention_pool(x, pool, (3, 9, 8), with_cls_token=True)
+    ours = max_pool_tokens(x, pool, (3, 9, 8), 1)
+    assert torch.equal(ours, theirs)
+    grad = random(*ours.shape, seed=1)
+    assert torch.equal(*(torch.autograd.grad(y, x, grad)[0] for y in (ours, theirs)))
