@@ -1,9 +1,15 @@
 """What all tests share."""
 
 import dataclasses
+import os
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Without a GPU, Triton's kernels run in its interpreter; it has to be told before it is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The same examples on every machine and in every run: a failure in CI is one that can be seen again.
 settings.register_profile("reproducible", derandomize=True, deadline=None)

@@ -1,9 +1,11 @@
 """Histograms of oriented gradients, the target of MaskFeat."""
 
+import logging
 import math
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
@@ -31,7 +33,8 @@ class HOGGenerator(BaseTargetGenerator):
     with its magnitude for one of ``nbins`` bins of its cell, and each cell's histogram is L2-normalised. Given a mask,
     only the pixels of masked tokens (and one around them) are touched, but for blocks of several cells, which need
     their neighbours, whole frames. It does the job of ``mmpretrain.HOGGenerator``, whose variant is
-    ``gaussian_window=16``, for any grid and for clips. All is computed on the normalised inputs.
+    ``gaussian_window=16``, for any grid and for clips. All is computed on the normalised inputs. On a GPU with Triton
+    one fused kernel does it, see :func:`.triton_histograms.token_histograms`.
 
     Args:
         nbins (int): Orientation bins over 180 degrees, or over 360 if ``signed``. Defaults to 9.
@@ -92,6 +95,7 @@ class HOGGenerator(BaseTargetGenerator):
         self.gradient = gradient
         self.norm = norm
         self.block_size = block_size
+        self._kernel_works = True  # until it turns out otherwise
         if gaussian_window:
             offset = torch.arange(gaussian_window) - (gaussian_window - 1) / 2
             profile = torch.exp(-0.5 * (offset / (gaussian_window // 2)) ** 2)
@@ -114,7 +118,12 @@ class HOGGenerator(BaseTargetGenerator):
         """
         frames_per_token, height, width = token_size(inputs, mask)
         self._check_cells(height, width, "size of a token (input size / the mask's token grid)")
-        frames = frames_of_tokens(inputs, frames_per_token).flatten(0, 1)  # (N*T', C, H, W)
+        frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
+        if frames.is_cuda and self.block_size == 1:
+            tokens = self.fused_histograms(frames, mask.nonzero(), (height, width))
+            if tokens is not None:
+                return tokens.flatten(1)
+        frames = frames.flatten(0, 1)  # (N*T', C, H, W)
         grid_mask = mask.flatten(0, 1)  # (N*T', H', W')
         if self.block_size == 1:
             return self._masked_tokens(frames, grid_mask, height, width)
@@ -138,9 +147,57 @@ class HOGGenerator(BaseTargetGenerator):
         """
         height, width = images.shape[-2:]
         self._check_cells(height, width, "image size")
+        if images.is_cuda:
+            cells = self.fused_histograms(images.unsqueeze(1), None, (height, width))
+            if cells is not None:
+                return cells if self.block_size == 1 else normalize_blocks(cells, self.norm, self.block_size)
         window = self._tiled_window(height, width) if self.gaussian_window else None
         parts = images.split(self._part_size(images))
         return torch.cat([self._histograms(self._pad(part), window) for part in parts])
+
+    def fused_histograms(self, frames: Tensor, tokens: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+        """Compute the histograms of tokens by the fused kernel, if that can be.
+
+        Args:
+            frames (Tensor): Normalised frames (N, T', C, H, W).
+            tokens (Tensor, optional): int64 (M, 4), the place of each token on the grid (N, T', H', W'), or None, each
+                frame is one token.
+            size (tuple[int, int]): Height and width of a token in pixels.
+
+        Returns:
+            Tensor | None: float32 (M, C, nbins, u, v), normalised if ``block_size`` is 1. None without Triton, for what
+            the kernel does not take, and from its first failure on, of which one warning tells: then the PyTorch
+            operations do it.
+        """
+        if not self._kernel_works or min(frames.shape[-2:]) < 2 or (self.signed and self.nbins % 2):
+            return None
+        try:
+            from .triton_histograms import token_histograms
+        except ImportError:
+            return None
+        try:
+            return token_histograms(
+                convert_color(frames.float(), self.color_space) if self.color_space != "rgb" else frames,
+                tokens,
+                size,
+                self.nbins,
+                self.cell_size,
+                self.signed,
+                self.gradient,
+                self.norm if self.block_size == 1 else "none",
+                self.window if self.gaussian_window else None,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: no C compiler, a GPU that Triton does not know, ...
+            self._kernel_works = False
+            print_log(
+                f"HOG's kernel does not run here ({type(error).__name__}: {error}); PyTorch's operations take its "
+                "place, with the same results.",
+                "current",
+                logging.WARNING,
+            )
+            return None
 
     def _masked_tokens(self, frames: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
         """Features (M, D) of the masked tokens of frames (F, C, H, W); mask (F, H', W'), tokens of height x width."""

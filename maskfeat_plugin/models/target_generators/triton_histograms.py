@@ -1,0 +1,267 @@
+"""HOG of tokens by one fused kernel for a GPU; the steps of ``gradient_histograms`` are its reference and fall-back.
+
+The kernel reads the pixels and writes the result, nothing else. Importing this module needs Triton, which is part of
+torch's GPU builds. On a CPU it runs in Triton's interpreter alone, if ``TRITON_INTERPRET=1`` is set before Triton is
+imported: for tests.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_COLUMNS = 128  # of pixels that a program takes side by side, one a thread
+_NORMS = {"none": 0, "l1": 1, "l2": 2, "l2-hys": 3}
+
+
+def token_histograms(
+    frames: Tensor,
+    tokens: Tensor | None,
+    token_size: tuple[int, int],
+    nbins: int,
+    cell_size: int,
+    signed: bool = False,
+    gradient: str = "sobel",
+    norm: str = "l2",
+    window: Tensor | None = None,
+) -> Tensor:
+    """Compute the normalised histograms of the cells of tokens.
+
+    Differences are those of the reference to the bit. No angle is computed: a pixel is compared with the edges of the
+    bins. So it can be in the next bin where its angle is within some roundings (1e-6 rad) of an edge; on the axes and
+    diagonals, where many pixels are, the edges are where the reference's rounding puts them.
+
+    Args:
+        frames (Tensor): Frames (N, T', C, H, W) of any strides, floating point or uint8, H and W at least 2.
+        tokens (Tensor, optional): int64 (M, 4), the place (n, t, row, column) of each token on the grid (N, T', H',
+            W'). Defaults to None, each frame is one token.
+        token_size (tuple[int, int]): Height and width of a token in pixels, multiples of ``cell_size``.
+        nbins (int): Bins over 180 degrees, or over 360 if signed, then an even number.
+        cell_size (int): Side of a cell in pixels.
+        signed (bool): Whether opposite gradients are told apart. Defaults to False.
+        gradient (str): "sobel" or "central". Defaults to "sobel".
+        norm (str): "none", "l1", "l2" or "l2-hys", of each cell by itself. Defaults to "l2".
+        window (Tensor, optional): Weights of the votes (side, side), contiguous, tiled over the frame. Defaults to
+            None.
+
+    Returns:
+        Tensor: float32 (M, C, nbins, u, v), of the u x v cells of each token.
+
+    Raises:
+        ValueError: If ``nbins`` is odd and ``signed``.
+    """
+    if signed and nbins % 2:
+        raise ValueError(f"The kernel takes an even number of signed bins, not {nbins}.")
+    steps, channels, height, width = frames.shape[1:]
+    count = frames.shape[0] * steps if tokens is None else len(tokens)
+    rows, cols = token_size[0] // cell_size, token_size[1] // cell_size
+    out = torch.empty(count, channels, nbins, rows, cols, device=frames.device)
+    if not out.numel():
+        return out
+    half_turn = nbins // 2 if signed else nbins
+    edges, opposite_edges = bin_edges(half_turn, math.pi if not signed else 2 * math.pi, nbins)
+    cell_columns = triton.next_power_of_2(cell_size)
+    cells = max(1, _COLUMNS // cell_columns)
+    programs = (triton.cdiv(count * rows * cols, cells), channels)
+    with torch.cuda.device_of(frames):
+        _histograms[programs](
+            frames,
+            tokens,
+            window,
+            out,
+            count,
+            steps,
+            height,
+            width,
+            *frames.stride(),
+            *(tokens.stride() if tokens is not None else (0, 0)),
+            CHANNELS=channels,
+            ROWS=rows,
+            COLS=cols,
+            NBINS=nbins,
+            BINS=triton.next_power_of_2(nbins),
+            HALF_TURN=half_turn,
+            EDGES=edges,
+            OPPOSITE_EDGES=opposite_edges,
+            CELL=cell_size,
+            CELL_COLUMNS=cell_columns,
+            CELLS=cells,
+            SIGNED=signed,
+            SOBEL=gradient == "sobel",
+            NORM=_NORMS[norm],
+            WINDOW=0 if window is None else window.shape[-1],
+            num_warps=4,
+        )
+    return out
+
+
+@functools.cache
+def bin_edges(half_turn: int, period: float, nbins: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Where the reference's float32 arithmetic puts the edges of the bins, as cotangents.
+
+    A pixel of the half plane ``gx > 0`` is beyond the edge k = 1, 2, ... if ``gy <= gx * cotangent``. The reference
+    rounds the angle, so an edge is half-way between two float32 numbers, and not at the same place for an angle and
+    its opposite.
+
+    Args:
+        half_turn (int): Bins over 180 degrees.
+        period (float): Angle that ``nbins`` bins cover, pi or 2 pi.
+        nbins (int): Bins over that angle.
+
+    Returns:
+        tuple[tuple[float, ...], tuple[float, ...]]: Cotangents of the edges 1 to ``half_turn`` of gradients with
+            ``gx > 0``, and with ``gx < 0``.
+    """
+
+    def bin_of(angle: Tensor) -> float:
+        return angle.div(period).mul(nbins).floor().item()
+
+    def edge(least: int) -> float:
+        """The angle from which on the bin is at least this."""
+        return _first(lambda angle: bin_of(angle) >= least, least * period / nbins)
+
+    ahead = [edge(k) for k in range(1, half_turn + 1)]
+    opposite = [edge(k - half_turn) + math.pi for k in range(1, half_turn)]
+    return tuple(1 / math.tan(angle) for angle in ahead), tuple(1 / math.tan(angle) for angle in opposite)
+
+
+def _first(holds: Callable[[Tensor], bool], near: float) -> float:
+    """Half-way between the last float32 number for which it does not hold and the first for which it does."""
+    up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    number = torch.tensor(near)
+    while not holds(number):
+        number = torch.nextafter(number, up)
+    while holds(before := torch.nextafter(number, down)):
+        number = before
+    return (number.item() + before.item()) / 2
+
+
+@triton.jit
+def _three(line, left, middle, right, valid):
+    """The pixel of each column and its neighbours on a line, as float32."""
+    a = tl.load(line + left, mask=valid, other=0).to(tl.float32)
+    b = tl.load(line + middle, mask=valid, other=0).to(tl.float32)
+    c = tl.load(line + right, mask=valid, other=0).to(tl.float32)
+    return a, b, c
+
+
+@triton.jit
+def _histograms(
+    frames,
+    tokens,
+    window,
+    out,
+    count,
+    steps,
+    height,
+    width,
+    stride_n,
+    stride_t,
+    stride_c,
+    stride_y,
+    stride_x,
+    stride_token,
+    stride_place,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLS: tl.constexpr,
+    NBINS: tl.constexpr,
+    BINS: tl.constexpr,
+    HALF_TURN: tl.constexpr,
+    EDGES: tl.constexpr,
+    OPPOSITE_EDGES: tl.constexpr,
+    CELL: tl.constexpr,
+    CELL_COLUMNS: tl.constexpr,
+    CELLS: tl.constexpr,
+    SIGNED: tl.constexpr,
+    SOBEL: tl.constexpr,
+    NORM: tl.constexpr,
+    WINDOW: tl.constexpr,
+):
+    """Histograms of ``CELLS`` of all tokens' cells, one after the other, in one channel.
+
+    A thread goes down the rows of one column of a cell, with the bins in registers; no two add to the same number. The
+    columns of a cell are summed at the end. ``CELL_COLUMNS`` and ``BINS`` are the next powers of two.
+    """
+    channel = tl.program_id(1)
+    column = tl.arange(0, CELLS * CELL_COLUMNS)
+    x = column % CELL_COLUMNS
+    cell = tl.program_id(0) * CELLS + column // CELL_COLUMNS
+    token = cell // (ROWS * COLS)
+    valid = (token < count) & (x < CELL)
+    cell_row, cell_col = cell // COLS % ROWS, cell % COLS
+    if tokens is None:
+        n, t = token // steps, token % steps
+    else:
+        place = tokens + token * stride_token
+        n = tl.load(place, mask=valid, other=0)
+        t = tl.load(place + stride_place, mask=valid, other=0)
+        cell_row += tl.load(place + 2 * stride_place, mask=valid, other=0).to(tl.int32) * ROWS
+        cell_col += tl.load(place + 3 * stride_place, mask=valid, other=0).to(tl.int32) * COLS
+    x += cell_col * CELL
+    top = cell_row * CELL
+
+    # The border is reflected: -1 is 1, the height is the height - 2.
+    frame = frames + n.to(tl.int64) * stride_n + t.to(tl.int64) * stride_t + channel.to(tl.int64) * stride_c
+    left, middle = tl.abs(x - 1) * stride_x, x * stride_x
+    right = tl.where(x + 1 < width, x + 1, width - 2) * stride_x
+    above = tl.abs(top - 1)
+    below = tl.where(top + CELL < height, top + CELL, height - 2)
+    a0, b0, c0 = _three(frame + above.to(tl.int64) * stride_y, left, middle, right, valid)
+    line = frame + top.to(tl.int64) * stride_y
+    a1, b1, c1 = _three(line, left, middle, right, valid)
+
+    bins = tl.arange(0, BINS)[:, None]
+    votes = tl.zeros([BINS, CELLS * CELL_COLUMNS], tl.float32)
+    for i in tl.static_range(CELL):
+        if i + 1 < CELL:
+            line += stride_y
+        else:
+            line = frame + below.to(tl.int64) * stride_y
+        a2, b2, c2 = _three(line, left, middle, right, valid)
+        if SOBEL:  # in the order of the reference: where a difference should be zero, rounding decides the orientation
+            gx = a0 - c0 + 2 * a1 - 2 * c1 + a2 - c2
+            gy = a0 + 2 * b0 + c0 - a2 - 2 * b2 - c2
+        else:
+            gx, gy = a1 - c1, b0 - b2
+        vote = tl.sqrt(gx * gx + gy * gy)
+        if WINDOW > 0:
+            weight = window + (top + i) % WINDOW * WINDOW + x % WINDOW
+            vote *= tl.load(weight, mask=valid, other=0).to(tl.float32)
+
+        opposite = (gx < 0) | (gy <= gx * EDGES[HALF_TURN - 1])
+        gx, gy = tl.where(opposite, -gx, gx), tl.where(opposite, -gy, gy)
+        for k in tl.static_range(HALF_TURN):
+            here = vote
+            if k + 1 < HALF_TURN:
+                edge = gx * EDGES[k]
+                if 4 * (k + 1) % HALF_TURN == 0:  # an axis or a diagonal
+                    edge = gx * tl.where(opposite, OPPOSITE_EDGES[k], EDGES[k])
+                beyond = gy <= edge
+                here = tl.where(beyond, 0.0, vote)
+                vote = tl.where(beyond, vote, 0.0)
+            if SIGNED:
+                votes = tl.where(bins == k, votes + tl.where(opposite, 0.0, here)[None, :], votes)
+                votes = tl.where(bins == HALF_TURN + k, votes + tl.where(opposite, here, 0.0)[None, :], votes)
+            else:
+                votes = tl.where(bins == k, votes + here[None, :], votes)
+        a0, b0, c0, a1, b1, c1 = a1, b1, c1, a2, b2, c2
+
+    histograms = tl.sum(tl.reshape(votes, [BINS, CELLS, CELL_COLUMNS]), 2)
+    if NORM == 1:
+        histograms /= tl.maximum(tl.sum(histograms, 0), 1e-12)[None, :]
+    elif NORM >= 2:
+        histograms /= tl.maximum(tl.sqrt(tl.sum(histograms * histograms, 0)), 1e-12)[None, :]
+    if NORM == 3:
+        histograms = tl.minimum(histograms, 0.2)
+        histograms /= tl.maximum(tl.sqrt(tl.sum(histograms * histograms, 0)), 1e-12)[None, :]
+
+    cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
+    token = cell // (ROWS * COLS)
+    plane = (token.to(tl.int64) * CHANNELS + channel) * NBINS  # of the output, a bin of a token
+    target = out + (plane[None, :] + bins) * (ROWS * COLS) + (cell % (ROWS * COLS))[None, :]
+    tl.store(target, histograms, mask=(bins < NBINS) & (token < count)[None, :])
