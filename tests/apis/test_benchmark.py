@@ -38,6 +38,15 @@ def test_hog_is_the_same_numbers():
     assert len(masked.ours()) == 627
 
 
+def test_the_bandwidth_is_that_of_pixels_and_histograms():
+    """The row is for a GPU, its parts are the same on a CPU."""
+    comparison = benchmark_rows.hog_bandwidth(CPU, count=2)
+    cells = comparison.ours()
+    assert cells.shape == (2, 3, 9, 28, 28)
+    moved = 2 * comparison.theirs().nbytes  # read and written
+    assert moved == 2 * 3 * 224 * 224 * 4 + cells.nbytes
+
+
 def test_masks_are_of_the_same_size():
     for masks, shape, count in zip(benchmark_rows.masks(), ((14, 14), (8, 14, 14)), (78, 627), strict=True):
         drawn = masks.ours(), masks.theirs()
