@@ -12,6 +12,7 @@ from maskfeat_plugin.models.backbones.max_pooling import max_pool_tokens
 from maskfeat_plugin.models.backbones.mlp import MLP, FusedMLP
 from maskfeat_plugin.models.backbones.multiscale_block import attention_pool
 from maskfeat_plugin.models.backbones.projections import pooling_places
+from maskfeat_plugin.models.utils import speed_up_linear
 from maskfeat_plugin.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[1, 3], dim_mul_indices=[1, 3])
@@ -233,6 +234,7 @@ def test_mlp_keeps_its_input_alone():
     theirs = mlp(norm(x))
     theirs = [theirs, *torch.autograd.grad(theirs, inputs, grad)]
     mlp.__class__ = FusedMLP
+    speed_up_linear(mlp)
     kept = []
 
     def keep(tensor):

@@ -66,6 +66,7 @@ def test_linear_and_its_gradients(shape, channels, bias):
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_after_a_norm(bias):
     norm, layer = nn.LayerNorm(96, eps=1e-6), nn.Linear(96, 128, bias=bias)
+    speed_up_linear(layer)
     for i, parameter in enumerate((*norm.parameters(), *layer.parameters())):
         parameter.data.copy_(random(*parameter.shape, seed=i))
     x = random(2, 700, 96) * 3 + 1
@@ -83,6 +84,7 @@ def test_linear_after_a_norm(bias):
 
 def test_normalised_inputs_are_not_kept():
     norm, layer = nn.LayerNorm(96), nn.Linear(96, 128)
+    speed_up_linear(layer)
     x = random(2, 700, 96).requires_grad_()
     kept = []
 
@@ -143,6 +145,29 @@ def test_subclasses_keep_their_forward():
     torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
     assert type(model[0]) is not nn.Linear and type(model[1]) is Doubled
     assert model.state_dict().keys() == state.keys()
+
+
+@pytest.mark.parametrize("change", ["norm hook", "layer hook", "norm forward", "adapter"])
+def test_what_users_change_is_respected(change):
+    """Adapters, hooks and replaced forwards of a layer or its norm are called."""
+    norm, layer = nn.LayerNorm(96), nn.Linear(96, 128)
+    speed_up_linear(layer)
+    if change == "norm hook":
+        norm.register_forward_hook(lambda module, inputs, output: output * 0)
+    if change == "layer hook":
+        layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 0,))
+    if change == "norm forward":
+        norm.forward = lambda x: x * 0
+    if change == "adapter":
+        nn.utils.parametrize.register_parametrization(layer, "weight", Zero())
+    torch.testing.assert_close(norm_linear(random(700, 96), norm, layer), layer.bias.expand(700, -1))
+
+
+class Zero(nn.Module):
+    """A parametrization that makes a weight zero."""
+
+    def forward(self, weight):
+        return weight * 0
 
 
 SCRIPT = """

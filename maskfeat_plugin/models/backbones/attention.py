@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import is_layer_norm, runs_on_onednn
+from ..utils import is_norm_and_linear, runs_on_onednn
 from .blockwise_attention import attend_in_blocks, attends_in_blocks
 from .depthwise_conv import depthwise_conv3d
 from .projections import PoolingPlaces, pooling_places, project
@@ -116,7 +116,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             num_heads, [1+] L'', C), the grid of the queries and that of the keys.
         """
         keys_grid, keys_stride = grid, self.pool_k.stride
-        if is_layer_norm(norm) and runs_on_onednn(x, self.qkv.weight):
+        if is_norm_and_linear(norm, self.qkv) and runs_on_onednn(x, self.qkv.weight):
             places = self.places_of_keys(grid)
             q, k, v = project(x, norm, self.qkv, places)
             if places is not None:

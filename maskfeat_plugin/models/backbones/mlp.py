@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import is_layer_norm, norm_backward, product, runs_on_onednn, sum_of_products
+from ..utils import is_norm_and_linear, norm_backward, product, runs_on_onednn, sum_of_products
 
 # Hidden activations of one part, 16 MiB: larger blocks are new memory each time, which the system clears page by page
 _PART = 1 << 22
@@ -32,8 +32,9 @@ class FusedMLP(MLP):
             Tensor: (B, L, C').
         """
         fc1, fc2 = self.fc1, self.fc2
-        plain = type(self.act) is nn.GELU and self.act.approximate == "none" and is_layer_norm(norm)
-        if not plain or not runs_on_onednn(x, fc1.weight, fc2.weight) or not x.numel():
+        exact_gelu = type(self.act) is nn.GELU and self.act.approximate == "none"
+        as_built = exact_gelu and is_norm_and_linear(norm, fc1, fc2)
+        if not as_built or not runs_on_onednn(x, fc1.weight, fc2.weight) or not x.numel():
             return super().forward(norm(x))
         weights = norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias
         return _MLP.apply(norm.eps, x.flatten(0, -2), *weights).unflatten(0, x.shape[:-1])

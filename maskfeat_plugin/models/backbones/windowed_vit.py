@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible
+from ..utils import check_arch, check_divisible, speed_up_linear
 
 
 @MODELS.register_module()
@@ -57,6 +57,7 @@ class WindowedViT(VisionTransformer):
         self.window_size = window_size
         self.global_attn_indexes = tuple(global_attn_indexes)
         self.with_cp = with_cp
+        speed_up_linear(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode images.

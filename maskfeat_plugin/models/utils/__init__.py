@@ -1,7 +1,7 @@
 """Helpers on the token grid, and linear layers."""
 
 from .linear import (
-    is_layer_norm,
+    is_norm_and_linear,
     linear,
     norm_backward,
     norm_linear,
@@ -30,7 +30,7 @@ __all__ = [
     "expand_mask",
     "frames_of_tokens",
     "hidden_places",
-    "is_layer_norm",
+    "is_norm_and_linear",
     "linear",
     "norm_backward",
     "norm_linear",

@@ -121,14 +121,31 @@ def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Linear) -> Tensor:
     Returns:
         Tensor: (*, D).
     """
-    if not is_layer_norm(norm) or not runs_on_onednn(x, layer.weight) or x.numel() * len(layer.weight) < _LEAST_WORK:
+    if not is_norm_and_linear(norm, layer) or not runs_on_onednn(x, layer.weight):
         return layer(norm(x))
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
 
 
-def is_layer_norm(norm: nn.Module) -> bool:
-    """Whether a norm is over the last dimension alone, with weights."""
-    return type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1 and norm.bias is not None
+def is_norm_and_linear(norm: nn.Module, *layers: nn.Module) -> bool:
+    """Whether these are a layer norm over the last dimension, with weights, and :class:`Linear` layers, as built.
+
+    Only then may their parameters be used without them: a subclass, a hook or another ``forward`` computes something
+    else, as adapters do.
+
+    Args:
+        norm (nn.Module): The norm.
+        *layers (nn.Module): The layers.
+    """
+    kinds = ((norm, nn.LayerNorm), *((layer, Linear) for layer in layers))
+    return (
+        all(type(module) is kind and not _is_changed(module) for module, kind in kinds)
+        and len(norm.normalized_shape) == 1
+        and norm.bias is not None
+    )
+
+
+def _is_changed(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def norm_backward(
