@@ -30,7 +30,7 @@ EXAMPLE = """examples:
   python tools/benchmark.py --json before.json          and keep it
   python tools/benchmark.py --against before.json       what has changed since
   python tools/benchmark.py --only HOG masks --repeats 10
-  python tools/benchmark.py --costs                     how a step grows with batch, frames, side and mask ratio
+  python tools/benchmark.py --costs                     how a step grows with batch, frames, side, ratio, processes
   python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
 
 

@@ -22,6 +22,7 @@ from maskfeat_plugin.apis.benchmark import (
     peak_memory,
 )
 from maskfeat_plugin.apis.benchmark import rows as benchmark_rows
+from maskfeat_plugin.apis.benchmark.processes import measure_processes
 from maskfeat_plugin.registry import TRANSFORMS
 from tools.benchmark import main
 
@@ -115,13 +116,24 @@ def test_costs_are_of_the_settings_they_name(monkeypatch):
 
     module = sys.modules[costs.__module__]
     monkeypatch.setattr(module, "_measure_step", skip)
+    monkeypatch.setattr(module, "measure_processes", lambda count, size, repeats: skip(f"{count} processes", size))
     rows = list(costs(1, CPU))
     assert len(rows) == len(asked) == len(set(asked))
-    assert {row.what.split(", ")[-1] for row in rows} == {"clips", "frames", "side", "masked", "images"}
+    assert {row.what.split(", ")[-1] for row in rows} == {
+        *("clips", "frames", "side", "masked", "images", "a clip each")
+    }
     monkeypatch.undo()
     seconds, memory = module._measure_step("ViT-B", dict(frames=1, side=64, batch=1, ratio=0.5), 1, CPU)
     assert seconds > 0 and memory > 0
     assert "| ViT-B | side | 288 | 500 | 250 | 7 |" in format_costs([Cost("ViT-B", "side", "288", 2, 0.5, 7.0)])
+
+
+@pytest.mark.slow
+def test_steps_of_two_processes_are_measured():
+    seconds, memory = measure_processes(2, dict(frames=4, side=64, batch=1, ratio=0.5), repeats=1)
+    assert seconds > 0 and memory > 0
+    with pytest.raises(RuntimeError, match="2 processes: .*"):
+        measure_processes(2, dict(frames=4, side=60, batch=1, ratio=0.5), repeats=1)
 
 
 def test_runs_are_written_and_compared(tmp_path, capsys):

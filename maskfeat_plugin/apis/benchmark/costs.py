@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
+from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .measuring import peak_memory, seconds_of
 from .peers import optimizer
+from .processes import measure_processes
 from .rows import BASE_MODELS
 
 
@@ -36,7 +38,9 @@ class Cost:
 
 
 def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
-    """Time and memory of a step by batch, frames, resolution and mask ratio; float32 on a CPU, bfloat16 on a GPU.
+    """Time and memory of a step by batch, frames, resolution, mask ratio and, on a CPU, processes.
+
+    Float32 on a CPU, bfloat16 on a GPU.
 
     Args:
         repeats (int): Steps of each, the median counts.
@@ -60,9 +64,25 @@ def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
         seconds, memory = _measure_step(model, size, repeats, device)
         value = next(iter(change.values()))
         yield Cost(model, what, f"{value:.0%}" if "ratio" in change else str(value), size["batch"], seconds, memory)
+    if device.type == "cpu":
+        for count in (1, 2):
+            yield Cost("MViT-S", "processes, a clip each", str(count), count, *measure_processes(count, clips, repeats))
 
 
-def _measure_step(model: str, size: dict, repeats: int, device: torch.device) -> tuple[float, float | None]:
+def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[nn.Module, Tensor, Tensor]:
+    """MaskFeat with MViT-S and a batch for it.
+
+    Args:
+        size (dict): ``frames``, ``side`` in pixels, ``batch`` and mask ``ratio``.
+        device (torch.device | str): Where they are. Defaults to "cpu".
+
+    Returns:
+        tuple[nn.Module, Tensor, Tensor]: The model, random clips (N, 3, T, H, W) and their masks (N, T', H', W').
+    """
+    return _model_and_batch("MViT-S", size, device)
+
+
+def _model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple[nn.Module, Tensor, Tensor]:
     video = model == "MViT-S"
     config = Config.fromfile(BASE_MODELS / ("maskfeat_mvit-small.py" if video else "maskfeat_vit-base-p16.py")).model
     side, grid = size["side"], (size["side"] // 16,) * 2
@@ -72,7 +92,6 @@ def _measure_step(model: str, size: dict, repeats: int, device: torch.device) ->
     else:
         config.backbone.img_size = side
     network = MODELS.build(config).to(device).train()
-    wrapper = optimizer(network)
     kind = "Cube" if video else "Block"
     draw = TRANSFORMS.build(
         dict(type=f"maskfeat.{kind}MaskGenerator", token_grid=grid, mask_ratio=size["ratio"], seed=0)
@@ -80,7 +99,12 @@ def _measure_step(model: str, size: dict, repeats: int, device: torch.device) ->
     mask = torch.stack([torch.from_numpy(draw({"sample_idx": i})["mask"]) for i in range(size["batch"])]).to(device)
     shape = (3, size["frames"], side, side) if video else (3, side, side)
     inputs = torch.randn(size["batch"], *shape, generator=torch.Generator().manual_seed(0)).to(device)
-    mask = mask.view(size["batch"], -1, *grid[-2:])
+    return network, inputs, mask.view(size["batch"], -1, *grid[-2:])
+
+
+def _measure_step(model: str, size: dict, repeats: int, device: torch.device) -> tuple[float, float | None]:
+    network, inputs, mask = _model_and_batch(model, size, device)
+    wrapper = optimizer(network)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

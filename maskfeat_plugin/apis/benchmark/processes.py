@@ -1,0 +1,86 @@
+"""A training step of several processes on a CPU, which share its cores."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import destroy_process_group, get_rank, init_process_group
+from torch.nn.parallel import DistributedDataParallel
+
+from .measuring import peak_memory, seconds_of
+from .peers import optimizer
+from .steps import quiet
+
+
+class LossOf(nn.Module):
+    """A pre-training model whose forward is its loss, as data parallel training wants it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """The loss, a scalar, of normalised inputs and their mask."""
+        return self.model.loss(inputs, mask=mask)["loss"]
+
+
+def measure_processes(count: int, size: dict, repeats: int) -> tuple[float, float | None]:
+    """Data parallel steps of MViT-S, a share of the threads for each process.
+
+    Args:
+        count (int): Processes.
+        size (dict): Frames, side, batch of each process and mask ratio of its clips.
+        repeats (int): Steps, the median counts.
+
+    Returns:
+        tuple[float, float | None]: Seconds of a step, and megabytes at the peak of one process, beyond weights and
+        optimizer.
+
+    Raises:
+        RuntimeError: If a process fails; the message is what it printed.
+    """
+    threads = max(torch.get_num_threads() // count, 1)
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={count}", "-m", __name__, json.dumps(size), str(repeats)]
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{count} processes: {done.stderr[-2000:]}")
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def run_process(make: Callable[[dict], tuple[nn.Module, Tensor, Tensor]], size: dict, repeats: int) -> None:
+    """What each process does; the first prints the result.
+
+    Args:
+        make (Callable[[dict], tuple[nn.Module, Tensor, Tensor]]): Gives model, inputs and mask of a size.
+        size (dict): The size.
+        repeats (int): Steps, the median counts.
+    """
+    init_process_group("gloo")
+    with quiet():
+        network, inputs, mask = make(size)
+    model = DistributedDataParallel(LossOf(network))
+    wrapper = optimizer(model)
+
+    def step() -> None:
+        wrapper.update_params(model(inputs, mask))
+
+    step()
+    cpu = torch.device("cpu")
+    seconds = statistics.median(seconds_of(step, cpu) for _ in range(repeats))
+    memory = peak_memory(step, cpu)
+    if get_rank() == 0:
+        print(json.dumps([seconds, memory]))
+    destroy_process_group()
+
+
+if __name__ == "__main__":
+    from .costs import video_step
+
+    run_process(video_step, json.loads(sys.argv[1]), int(sys.argv[2]))
