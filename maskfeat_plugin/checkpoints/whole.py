@@ -1,5 +1,6 @@
 """Which checkpoints of a training are whole, and which of them is the newest."""
 
+import logging
 import os
 import shutil
 import zipfile
@@ -124,7 +125,7 @@ def newest_whole(folder: str | Path) -> str | Path | None:
             refused.append(error)
         else:
             for error in refused:
-                print_log(f"Passed over: {error}", "current", "WARNING")
+                print_log(f"Passed over: {error}", "current", logging.WARNING)
             return path
     if refused:
         raise CheckpointError(

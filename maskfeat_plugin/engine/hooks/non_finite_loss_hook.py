@@ -191,7 +191,7 @@ def _number(value: Any) -> float | str | None:
     """A number for JSON, which has no NaN."""
     if value is None:
         return None
-    number = float(torch.as_tensor(value).float().mean())
+    number = float(torch.as_tensor(value).detach().float().mean())
     return number if math.isfinite(number) else str(number)
 
 

@@ -1,0 +1,124 @@
+"""Which checkpoints of a training are whole, and which is the newest: cut off, damaged, malicious and copied files."""
+
+import os
+
+import pytest
+import torch
+
+from maskfeat_plugin.checkpoints import (
+    CheckpointError,
+    UnsafeCheckpointError,
+    check_whole,
+    newest_whole,
+    publish,
+    remove_unfinished,
+    unfinished_path,
+    write_last,
+    write_shards,
+)
+
+
+class Malicious:
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.victim}",)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes the checkpoint of an iteration as mmengine does; its path."""
+
+    def write(name, iteration, epoch=0, **more):
+        torch.manual_seed(iteration)
+        content = dict(meta=dict(iter=iteration, epoch=epoch), state_dict=dict(weight=torch.rand(1000)), optimizer={})
+        torch.save({**content, **more}, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # a bit of a weight, which torch.load would take
+    path.write_bytes(content)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size * 9 // 10)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("harm", [damage, cut, empty])
+def test_what_is_not_whole_is_passed_over(save, tmp_path, harm, caplog):
+    older, newer = save("iter_8.pth", 8), save("iter_10.pth", 10)
+    write_last(tmp_path, newer)
+    assert newest_whole(tmp_path) == newer
+    harm(newer)
+    assert newest_whole(tmp_path) == older
+    with pytest.raises(CheckpointError, match="iter_10.pth"):
+        check_whole(newer)
+    if harm is damage:
+        torch.load(newer, weights_only=True)  # does not notice
+    older.unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole: .*iter_10.pth.* Remove them"):
+        newest_whole(tmp_path)
+
+
+def test_newest_is_of_most_iterations(save, tmp_path):
+    """Whatever the files' times, names, and last_checkpoint say."""
+    newest, *others = save("iter_100.pth", 100), save("iter_99.pth", 99), save("epoch_3.pth", 30, 3)
+    for age, path in enumerate((newest, *others)):
+        os.utime(path, (1000 + age, 1000 + age))
+    save("best_accuracy_iter_200.pth", 200)
+    torch.save(dict(state_dict=dict(weight=torch.rand(3))), tmp_path / "weights.pth")
+    write_last(tmp_path, others[0])
+    assert newest_whole(tmp_path) == newest
+    # the end of an epoch is further than its last step
+    at_end = save("epoch_10.pth", 100, 10)
+    assert newest_whole(tmp_path) == at_end
+
+
+def test_malicious_file_is_passed_over(save, tmp_path):
+    older = save("iter_1.pth", 1)
+    evil = save("iter_2.pth", 2, message_hub=Malicious(tmp_path / "victim"))
+    assert newest_whole(tmp_path) == older
+    with pytest.raises(UnsafeCheckpointError, match="system"):
+        check_whole(evil)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_folder_of_shards(save, tmp_path):
+    older, folder = save("epoch_1.pth", 5, 1), tmp_path / "epoch_2.sharded"
+    write_shards(dict(meta=dict(iter=10, epoch=2), state_dict=dict(weight=torch.rand(3)), optimizer={}), folder)
+    assert newest_whole(tmp_path) == folder
+    cut(folder / "rank0.pth")
+    assert newest_whole(tmp_path) == older
+
+
+def test_checkpoints_in_another_folder(save, tmp_path):
+    path = save("iter_4.pth", 4)
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    assert newest_whole(work_dir) is None
+    write_last(work_dir, path)
+    assert newest_whole(work_dir) == path
+    write_last(work_dir, "s3://bucket/iter_4.pth")
+    assert newest_whole(work_dir) == "s3://bucket/iter_4.pth"
+
+
+def test_a_name_stands_for_whole_files(save, tmp_path):
+    old = save("iter_1.pth", 1).read_bytes()
+    path = tmp_path / "iter_1.pth"
+    unfinished_path(path).write_bytes(b"half")
+    assert path.read_bytes() == old and newest_whole(tmp_path) == path
+    unfinished_path(path).write_bytes(b"new")
+    publish(path)
+    assert path.read_bytes() == b"new" and not unfinished_path(path).exists()
+    unfinished_path(path).write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == ["iter_1.pth"]
