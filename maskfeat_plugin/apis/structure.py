@@ -24,7 +24,7 @@ _OTHERS = ("default_hooks", "log_processor", "visualizer", "randomness", "env_cf
 _LARGEST = 1_000_000
 _NO_SIZES = ("seed",)
 # The tensors of a model of thousands of layers; making more takes minutes, and longer for each
-_MOST_TENSORS = 50_000
+_MOST_TENSORS = 20_000
 _MOST_WORKERS = 512
 
 

@@ -78,9 +78,12 @@ def outcome(config, name):
         return str(error)
     finally:  # a case may have set what is global, and opens files
         torch.use_deterministic_algorithms(False)
-        for handler in MMLogger.get_current_instance().handlers:
-            handler.close()
-        Visualizer.get_current_instance().close()
+        experiment = config["experiment_name"]
+        if MMLogger.check_instance_created(experiment):
+            for handler in MMLogger.get_instance(experiment).handlers:
+                handler.close()
+        if Visualizer.check_instance_created(experiment):
+            Visualizer.get_instance(experiment).close()
 
 
 def check(seeds, demo):
@@ -132,7 +135,7 @@ CLIPS = "maskfeat_mvit-tiny_moving-digits.py"
         # sizes that no machine holds, and numbers of layers that would never be built
         (IMAGES, "model.backbone.arch.embed_dims", 10**9, "absurdly large"),
         (IMAGES, "model.backbone.arch.embed_dims", 999_999, "GB of memory"),
-        (CLASSES, "model.backbone.arch.feedforward_channels", 10**6, "GB of memory"),
+        (CLASSES, "model.backbone.arch.embed_dims", 999_999, "not enough memory"),
         (IMAGES, "model.backbone.arch.num_layers", 10**9, "absurdly large"),
         (CLIPS, "model.backbone.arch.num_layers", 100_000, "give it fewer layers"),
         (CLASSES, "model.backbone.arch.num_layers", 100_000, "give it fewer layers"),
