@@ -13,6 +13,7 @@ PAPER = dict(
 FOLDERS = dict(
     pretrain=("Self-Supervised Learning", "docs/targets.md"),
     efficient=("Self-Supervised Learning", "docs/efficient.md"),
+    scaling=("Self-Supervised Learning", "docs/scaling.md"),
     classification=("Image Classification", "README.md"),
     recognition=("Action Recognition", "docs/recognition.md"),
     action_detection=("Action Detection", "docs/action_detection.md"),
@@ -76,6 +77,8 @@ def collection_name(folder: str) -> str:
     """Name of a folder's collection."""
     if folder == "efficient":
         return "MaskFeat: Encoder of Visible Tokens"
+    if folder == "scaling":
+        return "MaskFeat: Sharded"
     return "MaskFeat" if folder == "pretrain" else f"MaskFeat: {FOLDERS[folder][0]}"
 
 

@@ -32,6 +32,9 @@ from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from ..benchmark.steps import input_size, mask_generator, quiet
 from ..errors import ConfigError, describe
 
+# Samples of the two steps whose difference is what a sample takes
+_SAMPLES = (8, 16)
+
 
 @dataclass(frozen=True)
 class ModelCosts:
@@ -77,7 +80,7 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
     recomputes = bool((cfg.get("strategy") or {}).get("activation_checkpointing")) or bool(
         cfg.model.get("backbone", {}).get("with_cp")
     )
-    steps = [_Step(cfg, samples, mixed, recomputes) for samples in (1, 2)]
+    steps = [_Step(cfg, samples, mixed, recomputes) for samples in _SAMPLES]
     parameters = [(p.numel(), p.requires_grad) for p in steps[0].model.parameters()]
     blocks = [sum(p.numel() for p in module.parameters()) for module in steps[0].model.modules() if is_block(module)]
     for step in steps:
@@ -88,15 +91,16 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
                 f"{cfg.filename} cannot be estimated: its model computes with numbers while shapes alone are known "
                 f"({error}), as teachers do; estimate that of another target."
             ) from error
-    activations = max(steps[1].peak - steps[0].peak, 0)
+    # of more samples other moments are the peak, up to here
+    activations = max(steps[1].peak - steps[0].peak, 0) / (_SAMPLES[1] - _SAMPLES[0])
     return ModelCosts(
         trained=sum(number for number, trained in parameters if trained),
         frozen=sum(number for number, trained in parameters if not trained),
         largest_unit=max(blocks, default=0),
-        forward_flops=steps[1].forward_flops / 2,
-        step_flops=steps[1].step_flops / 2,
+        forward_flops=steps[1].forward_flops / _SAMPLES[1],
+        step_flops=steps[1].step_flops / _SAMPLES[1],
         activations=activations,
-        workspace=max(steps[0].peak - activations, 0),
+        workspace=max(steps[1].peak - _SAMPLES[1] * activations, 0),
         mixed=mixed,
         recomputes=recomputes,
     )
@@ -167,7 +171,7 @@ class _Step:
         model = copy.deepcopy(cfg.model)
         _without_files(model)
         model.get("backbone", {}).pop("with_cp", None)
-        if "target_generator" not in model:  # mixing and smoothing of labels, which draw numbers
+        if "target_generator" not in model and "roi_head" not in model:  # mixing of labels draws numbers
             for key in ("data_preprocessor", "train_cfg"):
                 model.pop(key, None)
         fake = FakeTensorMode(allow_non_fake_inputs=True)  # masks are not

@@ -11,8 +11,9 @@ from ..errors import ConfigError
 from .model import ModelCosts
 
 GIGABYTE = 1 << 30
-# Training samples by the last part of a config's name, where the annotation file is not there to be counted
-_SAMPLES = dict(in1k=1_281_167, k400=240_436, sthv2=168_913)
+# Training samples by the last part of a config's name, where the annotation file is not there to be counted; those of
+# Kinetics, from which videos vanish, as mmaction2's documentation counts its copies
+_SAMPLES = dict(in1k=1_281_167, k400=240_436, k600=383_393, k700=542_357, sthv2=168_913)
 # Bytes of an optimizer's state for a parameter: two float32 values, or one
 _STATE = dict(AdamW=8, Adam=8, SGD=4)
 
@@ -27,6 +28,7 @@ class Plan:
         way: "data parallel", "FSDP" or "ZeRO-2".
         gpus: How many.
         batch: Samples of a step on each GPU.
+        rate: Samples that each GPU takes in a second.
         states: Bytes of weights, gradients and optimizer on each GPU.
         largest_batch: Samples that fit beside them; 0 if these alone are too large.
         days: Of the training, if the GPUs do nothing but compute; None if the number of its samples is not known.
@@ -37,6 +39,7 @@ class Plan:
     way: str
     gpus: int
     batch: int
+    rate: float
     states: float
     largest_batch: int
     days: float | None
@@ -85,6 +88,7 @@ def plan_training(
         way=way,
         gpus=gpus,
         batch=batch,
+        rate=tflops * 1e12 / costs.step_flops,
         states=states,
         largest_batch=max(int(left // costs.activations), 0),
         days=None if total is None else total * costs.step_flops / (gpus * tflops * 1e12) / 86_400,
@@ -95,9 +99,9 @@ def format_plans(plans: Sequence[Plan]) -> str:
     """A table in Markdown, a row for each training."""
     head = (
         "| config | way | parameters, M | forward, GFLOP | step, GFLOP | activations, MB | GPUs x batch | states, GB | "
-        "memory, GB | largest batch | days |"
+        "memory, GB | largest batch | samples/s a GPU | days |"
     )
-    rows = [head, "| --- | --- |" + " ---: |" * 9]
+    rows = [head, "| --- | --- |" + " ---: |" * 10]
     for plan in plans:
         costs = plan.costs
         cells = (
@@ -111,6 +115,7 @@ def format_plans(plans: Sequence[Plan]) -> str:
             f"{plan.states / GIGABYTE:.2f}",
             f"{plan.memory / GIGABYTE:.1f}",
             f"{plan.largest_batch}",
+            f"{plan.rate:.1f}",
             "?" if plan.days is None else f"{plan.days:.1f}",
         )
         rows.append(f"| {' | '.join(cells)} |")
