@@ -98,19 +98,21 @@ def cell_histograms(
     # Unsigned, opposite gradients share one of the nbins bins over 180 degrees. Division before multiplication, because
     # the rounding decides the bin of the many pixels whose gradient lies on an axis.
     bins = torch.atan2(gx, gy).div_(2 * math.pi if signed else math.pi).mul_(nbins).floor_()
-    # modulo nbins, three times as fast as remainder_()
-    bins.sub_(bins.div(nbins).floor_(), alpha=nbins)
 
     batch, channels, height, width = magnitude.shape
     rows, cols = height // cell_size, width // cell_size
     row = torch.arange(height, device=gx.device) // cell_size
     col = torch.arange(width, device=gx.device) // cell_size
-    cell = row[:, None] * cols + col
-    # Index of (bin, row, col) in the flat output of a plane: one vote per pixel, no one-hot volume.
-    index = bins.long().mul_(rows * cols).add_(cell)
-    votes = magnitude.new_zeros(batch * channels, nbins * rows * cols)
+    # Index of (bin, row, col) in the flat output of a plane: one vote per pixel, no one-hot volume. The bins are -nbins
+    # to nbins; it is their sums that are taken modulo nbins, not each pixel's bin.
+    cell = row[:, None] * cols + col + nbins * rows * cols
+    index = torch.add(cell, bins.long(), alpha=rows * cols)
+    votes = magnitude.new_zeros(batch * channels, (2 * nbins + 1) * rows * cols)
     votes.scatter_add_(1, index.flatten(0, 1).flatten(1), magnitude.flatten(0, 1).flatten(1))
-    return votes.view(batch, channels, nbins, rows, cols)
+    votes = votes.view(batch, channels, 2 * nbins + 1, rows, cols)
+    histograms = votes[:, :, :nbins] + votes[:, :, nbins:-1]
+    histograms[:, :, 0] += votes[:, :, -1]
+    return histograms
 
 
 def _l1(x: Tensor, dim: int) -> Tensor:

@@ -21,7 +21,7 @@ from .gradient_histograms import (
     normalize_blocks,
 )
 
-# On a CPU; one image of 3 x 224 x 224.
+# On a CPU; one image of 3 x 224 x 224. Its intermediate results stay in the cache, and in memory that is there already.
 _VALUES_AT_ONCE = 1 << 18
 
 
@@ -123,10 +123,9 @@ class HOGGenerator(BaseTargetGenerator):
             tokens = self.fused_histograms(frames, mask.nonzero(), (height, width))
             if tokens is not None:
                 return tokens.flatten(1)
-        frames = frames.flatten(0, 1)  # (N*T', C, H, W)
-        grid_mask = mask.flatten(0, 1)  # (N*T', H', W')
         if self.block_size == 1:
-            return self._masked_tokens(frames, grid_mask, height, width)
+            return self._masked_tokens(frames, mask, height, width)
+        frames, grid_mask = frames.flatten(0, 1), mask.flatten(0, 1)  # (N*T', C, H, W), (N*T', H', W')
         rows, cols = height // self.cell_size, width // self.cell_size
         asked = grid_mask.flatten(1).any(1)
         cells = self.hog(frames[asked]).unfold(3, rows, rows).unfold(4, cols, cols)  # (F, C, n, H', W', u, v)
@@ -200,19 +199,25 @@ class HOGGenerator(BaseTargetGenerator):
             return None
 
     def _masked_tokens(self, frames: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
-        """Features (M, D) of the masked tokens of frames (F, C, H, W); mask (F, H', W'), tokens of height x width."""
-        # A token with one pixel around it: (F, C, H', W', h+2, w+2), a view.
-        patches = self._pad(frames).unfold(2, height + 2, height).unfold(3, width + 2, width)
-        patches = patches.permute(0, 2, 3, 1, 4, 5)[mask]  # (M, C, h+2, w+2)
+        """Features (M, D) of the masked tokens, of height x width; frames (N, T', C, H, W), mask (N, T', H', W')."""
         window = None
         if self.gaussian_window:
             window = self._tiled_window(frames.shape[-2], frames.shape[-1])
             window = window.unfold(0, height, height).unfold(1, width, width)  # (H', W', h, w)
-            window = window.expand(len(mask), -1, -1, -1, -1)[mask].unsqueeze(1)  # (M, 1, h, w)
-        size = self._part_size(patches)
-        parts = patches.split(size)
-        windows = [None] * len(parts) if window is None else window.split(size)
-        return torch.cat([self._histograms(part, w).flatten(1) for part, w in zip(parts, windows, strict=True)])
+        if frames.shape[1] == 1:  # images are the frames of one clip
+            frames, mask = frames.transpose(0, 1), mask.transpose(0, 1)
+        size = self._part_size(frames[0])
+        found = []
+        for clip, clip_mask in zip(frames, mask, strict=True):
+            for part, part_mask in zip(clip.split(size), clip_mask.split(size), strict=True):
+                # A token with one pixel around it: (F, C, H', W', h+2, w+2), a view.
+                patches = self._pad(part).unfold(2, height + 2, height).unfold(3, width + 2, width)
+                patches = patches.permute(0, 2, 3, 1, 4, 5)[part_mask]  # (M, C, h+2, w+2)
+                weights = None
+                if window is not None:
+                    weights = window.expand(len(part), -1, -1, -1, -1)[part_mask].unsqueeze(1)  # (M, 1, h, w)
+                found.append(self._histograms(patches, weights).flatten(1))
+        return torch.cat(found)
 
     def _pad(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in the colour space, with one pixel around them (B, C, H+2, W+2)."""
