@@ -7,6 +7,7 @@ lists those in force.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import sys
@@ -205,4 +206,34 @@ def _mmengine_checkpoint_globals() -> list:
     return [HistoryBuffer, _GETATTR, np.ndarray, np.dtype, *functions, *dtypes]
 
 
-ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints())
+class WeightsOnlyDownloads(Entry):
+    """mmengine <= 0.10.7 unpickles whatever it downloads.
+
+    It calls ``torch.hub.load_state_dict_from_url``, which kept ``weights_only=False`` when ``torch.load`` changed its
+    default (open-mmlab/mmengine#1655), so that a checkpoint given as a URL, ``open-mmlab://`` or ``torchvision://`` can
+    run code, where the same file on the disk cannot. Its name for that function, ``load_url``, is given
+    ``weights_only=True``.
+    """
+
+    name = "mmengine-weights-only-downloads"
+    issue = "open-mmlab/mmengine#1655"
+    affected = {"torch": ">=2.1", "mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        import torch
+        from mmengine.runner import checkpoint
+
+        return checkpoint.load_url is torch.hub.load_state_dict_from_url
+
+    def is_active(self) -> bool:
+        from mmengine.runner import checkpoint
+
+        return getattr(checkpoint.load_url, "keywords", {}).get("weights_only") is True
+
+    def apply(self) -> None:
+        from mmengine.runner import checkpoint
+
+        checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
+
+
+ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints(), WeightsOnlyDownloads())

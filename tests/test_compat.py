@@ -1,10 +1,13 @@
 """Each repair of an upstream release: it works, it is needed, and it is off where it is not."""
 
+import functools
 import io
 import os
 import pickle
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from mmengine.runner import save_checkpoint
 
 from maskfeat_plugin import compat
 
-DRN, WEIGHTS_ONLY = compat.ENTRIES
+DRN, WEIGHTS_ONLY, DOWNLOADS = compat.ENTRIES
 
 
 def run_python(code):
@@ -53,7 +56,7 @@ def test_drn_is_left_alone_where_the_module_exists(tmp_path, monkeypatch):
     assert not DRN.is_needed()
 
 
-@pytest.mark.parametrize("entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine")])
+@pytest.mark.parametrize("entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine"), (DOWNLOADS, "mmengine")])
 def test_other_versions_are_left_alone(entry, other, monkeypatch):
     real = compat.version
     monkeypatch.setattr(compat, "version", lambda name: "99.0" if name == other else real(name))
@@ -115,6 +118,30 @@ def test_the_safety_stays_on(call, tmp_path, monkeypatch):
     with pytest.raises(pickle.UnpicklingError):
         torch.load(file, weights_only=True)
     assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugin", [True, False])
+def test_downloads_are_read_safely_with_the_plugin(plugin, tmp_path):
+    victim = tmp_path / "victim"
+    torch.save(dict(state_dict=Evil((os.system, (f"touch {victim}",)))), tmp_path / "evil.pth")
+    torch.save(dict(state_dict=dict(w=torch.ones(2)), history=HistoryBuffer([0.5], [1])), tmp_path / "good.pth")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        lines = [
+            f"import torch; torch.hub.set_dir({str(tmp_path / 'hub')!r})",
+            "import maskfeat_plugin" if plugin else "",
+            "from mmengine.runner.checkpoint import _load_checkpoint",
+            f"print(_load_checkpoint('{url}/good.pth')['state_dict']['w'].sum().item())",
+            f"_load_checkpoint('{url}/evil.pth')",
+        ]
+        done = run_python("\n".join(lines))
+        server.shutdown()
+    assert "2.0" in done.stdout
+    assert victim.exists() != plugin  # without the plugin it runs
+    assert ("UnpicklingError" in done.stderr) == plugin
 
 
 def test_torchs_default_is_not_changed():

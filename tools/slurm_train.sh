@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Train under Slurm, on GPUS processes of one GPU each.
 #   GPUS=16 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
+# Exit status 75: the machine was taken back (SIGTERM) and a checkpoint is there; start again with --resume, as
+# docs/robustness.md shows.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2
