@@ -17,7 +17,6 @@ from maskfeat_plugin.apis.benchmark import describe_machine
 from maskfeat_plugin.apis.command_line import run_tool
 from maskfeat_plugin.apis.demo.orchestrate import DemoError, build_data
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, ROOT, SEEDS
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.apis.study import (
     STUDIES,
     Base,
@@ -39,6 +38,7 @@ from maskfeat_plugin.apis.study import (
     write_csv,
     write_page,
 )
+from maskfeat_plugin.errors import ConfigError
 
 STEP_TIMES = "step-times"
 EXAMPLE = """examples:

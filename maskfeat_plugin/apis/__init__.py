@@ -1,9 +1,10 @@
 """What the tools are made of: reading, checking and running a config."""
 
+from maskfeat_plugin.errors import ConfigError
+
 from .checks import check_config
 from .command_line import build_parser, run_tool
 from .config import load_config
-from .errors import ConfigError
 from .runs import build_tester, build_trainer, train
 
 __all__ = [

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
 from maskfeat_plugin.datasets.bad_files import LIST_NAME
-
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 _SKIPPING = SkipBadFiles.__name__
 # Seconds between the end of a connection and the signal of the process that held it

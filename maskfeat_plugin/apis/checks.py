@@ -12,10 +12,10 @@ from mmengine.device import is_cuda_available, is_mlu_available, is_musa_availab
 from mmengine.registry import DefaultScope
 
 from maskfeat_plugin.checkpoints import is_sharded
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
 from .annotation_lists import check_list
-from .errors import ConfigError
 from .origins import named_errors, walk
 from .structure import limited_size
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from mmengine.config import DictAction
 
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
+
 from .processes import describe_lost_contact, launched_rank
 
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 
 def load_config(

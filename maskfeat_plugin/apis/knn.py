@@ -9,12 +9,12 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
 from maskfeat_plugin.checkpoints import CheckpointError
+from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import extract_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 from maskfeat_plugin.registry import MODELS
 
 from .checks import check_config
-from .errors import ConfigError, describe
 
 
 def evaluate_knn(

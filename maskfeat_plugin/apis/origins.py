@@ -16,7 +16,8 @@ from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
+
 from .signatures import mismatches, parameters, short, suggest, written_for
 
 # Where mmengine makes something of a part of the config: function -> variable that holds the part

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 # Where each launcher says which process this is: of all, of this machine, and of how many
 _VARIABLES = {

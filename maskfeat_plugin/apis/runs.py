@@ -6,10 +6,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from maskfeat_plugin.engine.resumption import choose_checkpoint
+from maskfeat_plugin.errors import ConfigError
 
 from .bad_data import forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
-from .errors import ConfigError
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size

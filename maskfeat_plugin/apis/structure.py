@@ -12,7 +12,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from .errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
+
 from .origins import flatten, walk
 from .signatures import mismatches, parameters, short, suggest, written_for
 

@@ -11,8 +11,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file, newest_whole
+from maskfeat_plugin.errors import ConfigError
 
 # Least share of a model's values that `load_from` has to give for training: less is another architecture
 _MIN_FOUND = 0.2

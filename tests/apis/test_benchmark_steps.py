@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.apis.benchmark import compare_steps, input_size, mask_generator, measure
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")

@@ -15,7 +15,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.apis.study import (
     STUDIES,
     choose,
@@ -37,6 +36,7 @@ from maskfeat_plugin.apis.study.plan import CLASSIFIER_LENGTH, resolve, set_leng
 from maskfeat_plugin.apis.study.report import BEGIN, END
 from maskfeat_plugin.apis.study.run import KeptReading, choose_metric
 from maskfeat_plugin.apis.study.settings import BASE, SCRATCH, Setting, Study
+from maskfeat_plugin.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {"train_dataloader.batch_size": 4}

@@ -10,7 +10,7 @@ from pages import ROOT, missing_links, python_blocks, read_page, run_block
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis.checks import check_config
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
 TEXT = read_page("targets.md")

@@ -153,6 +153,32 @@ def test_sigterm_saves_at_the_step_and_asks_to_be_started_again(trainings, write
     assert {path.name for path in folder.glob("*.pth")} == regular  # what was saved out of turn is gone
 
 
+VALIDATED = """
+_base_ = "CONFIGS/demo/vit-tiny_moving-digits-class.py"
+model = dict(backbone=dict(drop_path_rate=0.2))
+experiment_name = "validated"
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
+train_dataloader = dict(batch_size=3)
+val_dataloader = dict(batch_size=2, num_workers=1, persistent_workers=False)
+train_cfg = dict(max_iters=6, val_interval=2)
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=6)]
+default_hooks = dict(checkpoint=dict(interval=6, save_optimizer=True, save_best="accuracy/top1"))
+custom_hooks = EXTRA
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_in_an_evaluation(trainings, write):
+    whole = write(VALIDATED, work_dir="whole")
+    assert trainings.run(**whole) == 0, said(whole)
+    job = write(VALIDATED, work_dir="parts", hooks=[signalled(4, group=True, in_val=True)])
+    assert trainings.run(**job) == 75, said(job)
+    assert newest(job) == 4 and not Path(job["work_dir"], "iter_6.pth").exists()
+    job = write(VALIDATED, work_dir="parts")
+    assert trainings.run(**job, resume="auto") == 0, said(job)
+    assert_same_weights(Path(job["work_dir"], "iter_6.pth"), Path(whole["work_dir"], "iter_6.pth"))
+
+
 @pytest.mark.slow
 def test_sigterm_waits_for_an_accumulated_step(trainings, write):
     settings = dict(ITERATED, INTERVAL=4)

@@ -12,7 +12,7 @@ import mmengine
 import mmpretrain
 import torch
 
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 from .costs import Cost
 from .measuring import Measurement

@@ -26,11 +26,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 from maskfeat_plugin.engine import is_block
+from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.models import MaskFeat
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from ..benchmark.steps import input_size, mask_generator, quiet
-from ..errors import ConfigError, describe
 
 # Samples of the two steps whose difference is what a sample takes
 _SAMPLES = (8, 16)

@@ -16,11 +16,11 @@ from mmpretrain.structures import DataSample
 
 import maskfeat_plugin  # noqa: F401 (run as a program too)
 from maskfeat_plugin.engine.process_info import resident_memory
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import STRATEGIES
 
 from ..benchmark.measuring import MEGABYTE, peak_memory
 from ..benchmark.steps import quiet
-from ..errors import ConfigError
 
 WAYS = ("data-parallel", "sharded", "sharded-recomputed")
 

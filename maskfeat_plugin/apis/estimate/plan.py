@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
+
 from .model import ModelCosts
 
 GIGABYTE = 1 << 30

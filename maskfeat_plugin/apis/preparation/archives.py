@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from maskfeat_plugin.apis.errors import ConfigError, describe
+from maskfeat_plugin.errors import ConfigError, describe
 
 from .files import partial_name
 from .parallel import progress_bar

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mmaction.evaluation import read_labelmap
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.datasets.ava import check_annotations
+from maskfeat_plugin.errors import ConfigError
 
 from .files import VIDEO_ENDINGS, Tree
 from .frames import FrameJob, Frames, check_frames, extract_frames, has_frames

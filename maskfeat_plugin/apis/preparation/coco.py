@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 from .files import IMAGE_ENDINGS, Tree, list_names
 from .readable import check_image

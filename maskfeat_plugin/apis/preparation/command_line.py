@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maskfeat_plugin.apis.command_line import run_tool
-from maskfeat_plugin.apis.errors import ConfigError, describe
+from maskfeat_plugin.errors import ConfigError, describe
 
 from .readable import LEVELS
 from .report import Report

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 from .files import ARCHIVE_ENDINGS, VIDEO_ENDINGS, Tree, decode_text
 from .readable import check_video

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from maskfeat_plugin.apis.errors import describe
+from maskfeat_plugin.errors import describe
 
 LEVELS = ("none", "fast", "full")
 _BATCH = 16  # decoded frames that are in memory at a time

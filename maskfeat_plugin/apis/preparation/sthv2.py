@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 from .archives import join_parts
 from .files import VIDEO_ENDINGS, Tree

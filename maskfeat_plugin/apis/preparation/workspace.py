@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 from .archives import Archive, read_member, unpack
 from .files import Tree, place, write_file

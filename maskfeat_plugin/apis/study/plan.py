@@ -19,7 +19,7 @@ from maskfeat_plugin.apis.config import load_config
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
 from maskfeat_plugin.apis.demo.train import load_config as load_demo_config
 from maskfeat_plugin.apis.demo.train import write_json
-from maskfeat_plugin.apis.errors import ConfigError, describe
+from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .settings import CLASSIFIER, SCRATCH, STUDIES, VERSION, Setting, Study, kind_of

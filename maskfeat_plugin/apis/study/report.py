@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskfeat_plugin.apis.demo.report import environment
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import Spread, Table, write_report
 
 from .plan import Plan, Run

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from maskfeat_plugin.apis.benchmark.steps import mask_generator
 from maskfeat_plugin.apis.demo.tasks import ROOT
-from maskfeat_plugin.apis.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError
 
 CONFIGS = ROOT / "configs"
 IMAGE, VIDEO = "image", "video"

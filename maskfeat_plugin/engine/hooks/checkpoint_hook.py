@@ -12,8 +12,8 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.checkpoints import is_sharded, publish, remove_unfinished, unfinished_path, write_last
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import HOOKS
 
 from ..resumption import check_fit, choose_checkpoint

@@ -6,8 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.datasets.transforms import BaseMaskGenerator, Cached
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.models import VisibleMaskFeat
 from maskfeat_plugin.registry import HOOKS
 

@@ -15,8 +15,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.optim import Optimizer
 
-from maskfeat_plugin.apis.errors import ConfigError
 from maskfeat_plugin.checkpoints import load_file, publish, unfinished_path
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import HOOKS
 
 from ..optim_wrappers import has_stepped, wrappers_of
