@@ -1,5 +1,6 @@
 """Training with sharded parameters, gradients and optimizer state."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -152,7 +153,7 @@ class FSDPStrategy(_FSDPStrategy):
             found = self.model.load_state_dict(state_dict, strict=strict)
         for what, keys in (("missing in", found.missing_keys), ("unknown, of", found.unexpected_keys)):
             if keys:
-                print_log(f"Keys {what} the checkpoint: {', '.join(keys)}", logger="current", level="WARNING")
+                print_log(f"Keys {what} the checkpoint: {', '.join(keys)}", logger="current", level=logging.WARNING)
 
     def optim_state_dict(self) -> dict:
         """State of the optimizer wrapper as ``torch.optim`` has it, of whole tensors or shards, as set on the model."""
