@@ -1,15 +1,16 @@
 """What can be known to be wrong with a config before anything large is built."""
 
 import copy
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
 from mmengine.registry import DefaultScope
+from packaging.version import Version
 
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.errors import ConfigError
@@ -19,6 +20,8 @@ from .annotation_lists import check_list
 from .origins import named_errors, walk
 from .structure import limited_size
 
+# First release of DeepSpeed that lacks what mmengine 0.10.7 imports, deepspeed.runtime.fp16.onebit
+_DEEPSPEED_END = Version("0.19")
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
 # Transforms that set the size of the samples
@@ -206,16 +209,32 @@ def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> No
             _check_ends(value, f"{key}[{i}]", (*around, id(node)))
 
 
+def _check_deepspeed(strategy: str) -> None:
+    """Check that DeepSpeed is there, in a release that mmengine's strategy can import."""
+    try:
+        found = version("deepspeed")
+    except PackageNotFoundError:
+        found = None
+    if found is None or Version(found) >= _DEEPSPEED_END:
+        raise ConfigError(
+            f"strategy.type={strategy!r} needs DeepSpeed before {_DEEPSPEED_END}, from where on mmengine cannot import "
+            f"its optimizers; {'it is not installed' if found is None else f'{found} is installed'}: "
+            f"pip install 'deepspeed<{_DEEPSPEED_END}'. The same model is sharded without it by "
+            "strategy.type='maskfeat.FSDPStrategy'."
+        )
+
+
 def _check_strategy(cfg: Config) -> None:
     """Check what strategies of mmengine's ``FlexibleRunner`` need."""
     strategy = str((cfg.get("strategy") or {}).get("type", ""))
     if strategy and cfg.get("runner_type") != "FlexibleRunner":
         raise ConfigError(f"strategy.type={strategy!r} has no effect without runner_type='FlexibleRunner'; set it.")
-    if strategy.endswith("DeepSpeedStrategy") and importlib.util.find_spec("deepspeed") is None:
+    if cfg.get("runner_type") == "FlexibleRunner" and cfg.get("env_cfg") is None:
         raise ConfigError(
-            f"strategy.type={strategy!r} needs DeepSpeed, which is not installed: pip install deepspeed. The same "
-            "model is sharded without it by strategy.type='maskfeat.FSDPStrategy'."
+            "runner_type='FlexibleRunner' needs env_cfg; set env_cfg=dict(dist_cfg=dict(backend='nccl'))."
         )
+    if strategy.endswith("DeepSpeedStrategy"):
+        _check_deepspeed(strategy)
     shards = strategy.endswith("FSDPStrategy")
     if (shards or strategy.endswith("DeepSpeedStrategy")) and cfg.get("launcher", "none") == "none":
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Training by data parallelism and with shards is one training, and what either saves resumes in the other."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -198,6 +199,7 @@ def check_folder_of_shards(folder, tmp_path):
     [
         ("maskfeat-fsdp_vit-tiny_moving-digits.py", {}, r"single one; start several with tools/dist_train.sh"),
         ("maskfeat-fsdp_vit-tiny_moving-digits.py", {"runner_type": "Runner"}, "runner_type='FlexibleRunner'"),
+        ("maskfeat-fsdp_vit-tiny_moving-digits.py", {"env_cfg": None}, "needs env_cfg"),
         (
             "../demo/maskfeat_vit-tiny_moving-digits.py",
             {"default_hooks.checkpoint.filename_tmpl": "epoch_{}.sharded"},
@@ -213,11 +215,20 @@ def test_what_cannot_work_is_one_error(digits, monkeypatch, tmp_path, config, op
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("scaling/maskfeat-zero_*.py")), ids=lambda path: path.stem[:20])
-def test_deepspeed_is_asked_for(digits, monkeypatch, tmp_path, path):
-    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as where it is not installed
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [(None, "not installed: pip install 'deepspeed<0.19'"), ("0.19.8", "0.19.8 is installed")],
+)
+def test_deepspeed_is_asked_for(digits, monkeypatch, tmp_path, path, release, said):
+    """Where it is not installed, as here, and where a release is that mmengine cannot import."""
+    if release:
+        folder = tmp_path / f"deepspeed-{release}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: deepspeed\nVersion: {release}\n")
+        monkeypatch.syspath_prepend(tmp_path)
     cfg = load_config(path, str(tmp_path))
     dataset = cfg.train_dataloader.dataset
     dataset.update(data_root="", ann_file=str(digits / "data/moving_digits/annotations/image_train.txt"))
     dataset.data_prefix = ""
-    with pytest.raises(ConfigError, match="pip install deepspeed"):
+    with pytest.raises(ConfigError, match=re.escape(said)):
         build_trainer(cfg)

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO, stage 2: gradients and optimizer state sharded over all GPUs. Needs ``pip install deepspeed``.
+"""DeepSpeed's ZeRO, stage 2: gradients and optimizer state sharded over all GPUs. See docs/scaling.md.
 
 Mixed precision is torch's autocast, so that targets are computed in float32. DeepSpeed clips the gradients, not the
 optimizer wrapper. mmengine does not apply ``auto_scale_lr`` with this strategy: set ``lr`` for the batch size.
