@@ -53,6 +53,7 @@ class TerminationHook(Hook):
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
+        self._process = os.getpid()
         self._before: dict[signal.Signals, object] = {}
         self._saver: CheckpointHook | None = None
 
@@ -64,6 +65,7 @@ class TerminationHook(Hook):
         loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
         for loop in loops:
             _shield(loop.dataloader, self.signals)
+        self._process = os.getpid()
         self._before = {item: signal.signal(item, self._note) for item in self.signals}
 
     def after_train_iter(
@@ -85,6 +87,11 @@ class TerminationHook(Hook):
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # a child that was forked meanwhile, as the pools of metrics are: whoever ends it waits until it is gone
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         self._received = signal.Signals(number)
 
     def _end_if_told(self, runner: Runner, iteration: int) -> None:

@@ -1,0 +1,40 @@
+"""What a training that listens for SIGTERM leaves to the processes that it forks."""
+
+import multiprocessing
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from torch.utils.data import DataLoader
+
+from maskfeat_plugin.registry import HOOKS
+
+
+@pytest.fixture
+def listening():
+    """A hook that listens, and is stopped afterwards."""
+    hook = HOOKS.build(dict(type="maskfeat.TerminationHook"))
+    saver = HOOKS.build(dict(type="maskfeat.CheckpointHook"))
+    runner = SimpleNamespace(hooks=[hook, saver], train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None)
+    before = signal.getsignal(signal.SIGTERM)
+    hook.before_train(runner)
+    assert signal.getsignal(signal.SIGTERM) not in (before, signal.SIG_DFL)
+    yield hook
+    hook.after_train(runner)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_processes_of_a_pool_end(listening):
+    """AVA's metric computes in a pool, which sends SIGTERM to its processes and waits for them."""
+    children = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(60)
+        alive = child.is_alive()
+        child.kill()
+        assert not alive
+    assert [child.exitcode for child in children] == [-signal.SIGTERM] * 3
