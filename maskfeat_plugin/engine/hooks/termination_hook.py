@@ -53,6 +53,7 @@ class TerminationHook(Hook):
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
+        self._process = 0
         self._process = os.getpid()
         self._before: dict[signal.Signals, object] = {}
         self._saver: CheckpointHook | None = None
@@ -65,6 +66,7 @@ class TerminationHook(Hook):
         loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
         for loop in loops:
             _shield(loop.dataloader, self.signals)
+        self._process = os.getpid()
         self._process = os.getpid()
         self._before = {item: signal.signal(item, self._note) for item in self.signals}
 
