@@ -37,6 +37,8 @@ _BUILDERS = {
 _RELATED = {
     "param_scheduler": "train_cfg",
     "optim_wrapper": "optim_wrapper.optimizer",
+    "optim_wrapper.optimizer": "optim_wrapper",
+    "model.head": "model.target_generator",
     "model.data_preprocessor": "train_dataloader.dataset.pipeline",
 }
 _MISSING_TYPE = 'must contain the key "type"'
@@ -204,7 +206,7 @@ def flatten(settings: dict, key: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _holds_components(value: object) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value)
+    return isinstance(value, list | tuple) and any(isinstance(item, dict) and "type" in item for item in value)
 
 
 def _is_within(key: str, within: Sequence[str]) -> bool:
@@ -354,7 +356,7 @@ def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config, owners: 
     if own and origin.key:
         hint += f"; its settings are {', '.join(own[:16])}"
     for section, related in _RELATED.items():
-        if _is_within(origin.key, [section]):
+        if _is_within(origin.key, [section]) and origin.key != related:
             hint += f"; see also {related}{_settings_of(cfg, related)}"
     if origin.key.startswith("model."):
         others = [name for name, value in cfg.model.items() if isinstance(value, dict | list | tuple)]

@@ -26,6 +26,7 @@ _LARGEST = 1_000_000
 _NO_SIZES = ("seed",)
 # The tensors of a model of thousands of layers; making more takes minutes, and longer for each
 _MOST_TENSORS = 20_000
+_DIVISORS = ("std", "target_stds", "temperature")
 _MOST_WORKERS = 512
 
 
@@ -54,7 +55,8 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
             raise ConfigError(f"{key} has no type{written_for('type', list(evaluator))}")
     _check_hooks(cfg.get("default_hooks") or {})
     _check_schedulers(cfg.get("param_scheduler"))
-    _check_randomness(cfg.get("randomness") or {})
+    if cfg.get("randomness") is not None:
+        _check_randomness(cfg.randomness)
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if cfg.get(key) is not None:
             _check_dataloader(cfg[key], key)
@@ -64,6 +66,7 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
     for section in ("model", "train_dataloader", "val_dataloader", "test_dataloader"):
         for key, node in walk(cfg.get(section), section):
             _check_sizes(node, key)
+            _check_divisors(node, key)
 
 
 @contextmanager
@@ -121,11 +124,13 @@ def _check_list(value: object, key: str) -> None:
 def _check_hooks(hooks: dict) -> None:
     for name, hook in hooks.items():
         _check_kind(hook, f"default_hooks.{name}", dict)
+        if hook is not None and "type" not in hook:
+            raise ConfigError(f"default_hooks.{name} has no type{written_for('type', list(hook))}")
 
 
 def _check_randomness(randomness: dict) -> None:
     known = parameters(Runner.set_randomness)
-    if randomness and "seed" not in randomness:
+    if "seed" not in randomness:
         raise ConfigError(f"randomness has no seed{written_for('seed', list(randomness))}")
     for name in randomness:
         if name not in known:
@@ -161,8 +166,8 @@ def _check_dataloader(dataloader: dict, key: str) -> None:
     if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:
         raise ConfigError(f"{key}.num_workers={short(workers)} has to be a whole number from 0 to {_MOST_WORKERS}.")
     for path, node in walk(dataloader["dataset"], f"{key}.dataset"):
-        for name in ("pipeline", "transforms"):
-            _check_transforms(node.get(name), f"{path}.{name}")
+        _check_list(node.get("pipeline"), f"{path}.pipeline")
+        _check_transforms(node.get("transforms"), f"{path}.transforms")
         for name in ("data_root", "ann_file"):
             _check_kind(node.get(name), f"{path}.{name}", str)
         prefixes = node.get("data_prefix")
@@ -178,6 +183,14 @@ def _check_transforms(transforms: object, key: str) -> None:
             _check_list(choice, f"{key}[{i}]")
     elif not isinstance(transforms, dict):
         _check_list(transforms, key)
+
+
+def _check_divisors(node: dict, key: str) -> None:
+    """What numbers are divided by: zero would make the first loss infinite, of whatever framework's component."""
+    for name in _DIVISORS:
+        value = node.get(name)
+        if any(number == 0 for number in (value if isinstance(value, list | tuple) else [value])):
+            raise ConfigError(f"{key}.{name}={short(value)}: it is divided by; no number may be 0.")
 
 
 def _check_sizes(node: dict, key: str) -> None:

@@ -102,6 +102,8 @@ def names(mutation: Mutation, message: str) -> bool:
         if not re.search(rf"(?<![\w.]){re.escape(key)}(?!\w|\[|\.\w)", message):
             continue
         rest = [part for part in path[end:] if isinstance(part, str)]
+        if mutation.kind == "remove" and end == len(path) - 1:  # the part that it is missing in
+            return True
         words = rest[-1:]
         if mutation.kind == "misspell":
             words.append(mutation.old)
