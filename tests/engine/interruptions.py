@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -78,25 +77,6 @@ class SignalInTest(Hook):
             time.sleep(1)
         else:
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-@HOOKS.register_module(force=True)
-class PoolInTest(Hook):
-    """Forks processes that have long work, and ends them by SIGTERM, as ``multiprocessing.Pool`` does."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 2:
-            children = [get_context("fork").Process(target=time.sleep, args=(600,), daemon=True) for _ in range(4)]
-            for child in children:
-                child.start()
-            time.sleep(1)
-            for child in children:
-                child.terminate()
-            for child in children:
-                child.join(30)
-            print("the pool has ended:", [child.exitcode for child in children], flush=True)
-            for child in children:
-                child.kill()
 
 
 @HOOKS.register_module(force=True)

@@ -180,14 +180,6 @@ def test_sigterm_in_an_evaluation(trainings, write):
 
 
 @pytest.mark.slow
-def test_pools_of_an_evaluation_end_when_they_are_told_to(trainings, write):
-    """What is forked while training listens to signals, as AVA's evaluation does with 32 processes."""
-    job = write(work_dir="pool", hooks=[dict(type="maskfeat.PoolInTest")], **ITERATED)
-    assert trainings.run(**job) == 0, said(job)
-    assert "the pool has ended: [-15, -15, -15, -15]" in said(job)
-
-
-@pytest.mark.slow
 def test_sigterm_waits_for_an_accumulated_step(trainings, write):
     settings = dict(ITERATED, INTERVAL=4)
     whole, job = write(work_dir="whole", **settings), write(work_dir="parts", hooks=[signalled(5)], **settings)

@@ -38,3 +38,24 @@ def test_processes_of_a_pool_end(listening):
         child.kill()
         assert not alive
     assert [child.exitcode for child in children] == [-signal.SIGTERM] * 3
+
+
+def test_a_process_ends_that_is_told_to_before_it_has_begun(listening):
+    """Python forgets a signal that reaches a process between its fork and its first line."""
+    fork = multiprocessing.get_context("fork")
+    for _ in range(100):
+        child = fork.Process(target=time.sleep, args=(600,))
+        child.start()
+        child.terminate()
+        child.join(60)
+        status = child.exitcode
+        child.kill()
+        assert status == -signal.SIGTERM
+
+
+def test_training_still_listens_after_it_has_forked(listening):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
+    child.start()
+    child.join()
+    signal.raise_signal(signal.SIGTERM)
+    assert listening._received == signal.SIGTERM

@@ -53,8 +53,6 @@ class TerminationHook(Hook):
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
-        self._process = 0
-        self._process = os.getpid()
         self._before: dict[signal.Signals, object] = {}
         self._saver: CheckpointHook | None = None
 
@@ -66,8 +64,6 @@ class TerminationHook(Hook):
         loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
         for loop in loops:
             _shield(loop.dataloader, self.signals)
-        self._process = os.getpid()
-        self._process = os.getpid()
         self._before = {item: signal.signal(item, self._note) for item in self.signals}
 
     def after_train_iter(
@@ -89,11 +85,6 @@ class TerminationHook(Hook):
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            # a child that was forked meanwhile, as the pools of metrics are: whoever ends it waits until it is gone
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         self._received = signal.Signals(number)
 
     def _end_if_told(self, runner: Runner, iteration: int) -> None:
@@ -130,3 +121,29 @@ def _end_with_parent(signals: Sequence[signal.Signals]) -> None:
     while True:
         if signal.sigwaitinfo(signals).si_pid == os.getppid():
             os._exit(0)
+
+
+def _listened() -> list[signal.Signals]:
+    """Signals that a hook of this process listens for."""
+    handlers = {item: signal.getsignal(item) for item in signal.Signals}
+    return [item for item, handler in handlers.items() if getattr(handler, "__func__", None) is TerminationHook._note]
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _listened())
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _listened())
+
+
+def _leave_signals() -> None:
+    signals = _listened()
+    for item in signals:
+        signal.signal(item, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+# A process that is forked while training listens, as the pools of metrics are, has to end by the signal: whoever sends
+# it waits until the process is gone. Python forgets what reaches a process before it has begun, so that is held back.
+os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_leave_signals)
