@@ -60,10 +60,13 @@ def test_flops_of_vit_base_by_its_formula(classifier):
 
 SCRIPT = """
 import ctypes, sys
+import torch
 from mmengine.config import Config
 import maskfeat_plugin
-from maskfeat_plugin.apis.benchmark.measuring import peak_memory
-from maskfeat_plugin.apis.benchmark.steps import mask_generator, training_step
+from mmpretrain.structures import DataSample
+from maskfeat_plugin.apis.benchmark import mask_generator, peak_memory
+from maskfeat_plugin.apis.benchmark.steps import training_step
+from maskfeat_plugin.registry import TRANSFORMS
 
 # blocks of 64 kB and more go back at once, so that the process has what the step has
 ctypes.CDLL(None).mallopt(-3, 1 << 16)
