@@ -106,6 +106,11 @@ def test_peak_memory_is_what_a_run_allocates(megabytes):
     assert peak_memory(run, CPU) == pytest.approx(2 * megabytes, rel=0.1, abs=4)
 
 
+def test_linear_layers_are_the_same_numbers():
+    comparison = benchmark_rows.linear_layers()
+    torch.testing.assert_close(comparison.ours(), comparison.theirs(), rtol=1e-5, atol=1e-4)
+
+
 def test_costs_are_of_the_settings_they_name(monkeypatch):
     """Every row is a step of another size; the steps themselves are cut short here, one of them is taken."""
     asked = []

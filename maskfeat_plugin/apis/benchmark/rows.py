@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from maskfeat_plugin.models.utils import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .data import data_comparison
@@ -30,7 +32,7 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
         folder (Path): For the video that is read.
 
     Yields:
-        Comparison: HOG, masks, the data pipeline, pre-training, fine-tuning and inference.
+        Comparison: HOG, masks, the data pipeline, linear layers, pre-training, fine-tuning and inference.
     """
     on_gpu = device.type == "cuda"
     yield from hog(device)
@@ -38,6 +40,8 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
         yield hog_bandwidth(device)
     yield from masks()
     yield data_comparison(folder)
+    if not on_gpu:
+        yield linear_layers()
     yield video_pretraining(device, 8 if on_gpu else 1)
     yield from video_finetuning(device)
     yield image_pretraining(device, 64 if on_gpu else 8)
@@ -117,6 +121,27 @@ def masks() -> list[Comparison]:
             lambda: [dict(mask=cubes_by_loops(CLIP_TOKENS, 0.4)) for _ in range(100)],
         ),
     ]
+
+
+def linear_layers() -> Comparison:
+    """The first linear layer of an MLP of MViT-S, on a CPU: what the processor makes of the way that products take.
+
+    Returns:
+        Comparison: Against torch's own.
+    """
+    x, weight, bias = _normal(1568, 384), _normal(1536, 384), _normal(1536)
+
+    def repeat(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        for _ in range(20):
+            y = layer(x, weight, bias)
+        return y
+
+    return Comparison(
+        "20 linear layers, 1568 x 384 to 1536, forward",
+        "torch.nn.functional.linear",
+        lambda: repeat(linear),
+        lambda: repeat(F.linear),
+    )
 
 
 def video_pretraining(device: torch.device, batch_size: int = 1) -> Comparison:
