@@ -7,21 +7,5 @@ if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
     exit 2
 fi
-CONFIG=$1
-CHECKPOINT=$2
-GPUS=$3
-
-if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    MEETING=(--standalone) # at a free port, so that several tests of one machine do not meet
-else
-    MEETING=(
-        --nnodes="${NNODES:-1}"
-        --node_rank="${NODE_RANK:-0}"
-        --master_addr="${MASTER_ADDR:-127.0.0.1}"
-        --master_port="${PORT:-29500}"
-    )
-fi
-
-# exec, so that a signal to this script is one to torchrun
-exec python -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$GPUS" \
-    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+TOOLS=$(dirname "$0")
+exec "$TOOLS/torchrun.sh" "$3" "$TOOLS/test.py" "$1" "$2" --launcher pytorch "${@:4}"
