@@ -1,13 +1,17 @@
 """Training on bad days: where bad files are listed, and what is said when the workers of a dataloader fail."""
 
 import re
+import signal
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mmengine.config import Config
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
 from maskfeat_plugin.datasets.bad_files import LIST_NAME
@@ -100,12 +104,26 @@ def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> s
 
 def _with_signal(error: Exception) -> Exception:
     """An error of the connection to a worker, or what torch raises at the signal of its end, which may come later."""
+    if not isinstance(error, OSError | EOFError) and "exited unexpectedly" not in str(error):
+        return error
     try:
-        if isinstance(error, OSError | EOFError) or "exited unexpectedly" in str(error):
-            time.sleep(_PATIENCE)
+        time.sleep(_PATIENCE)
     except RuntimeError as later:
         return later
+    # What torch raises is lost where the signal comes within a destructor; the process still knows how it ended
+    for worker in _workers_of(error):
+        if worker.exitcode is not None and worker.exitcode < 0:
+            name = signal.strsignal(-worker.exitcode)
+            return RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: {name}")
     return error
+
+
+def _workers_of(error: Exception) -> list[BaseProcess]:
+    """The workers of the dataloader that raised an exception, with and without ``persistent_workers``."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(loading := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
+            return loading._workers
+    return []
 
 
 def _doing(dataset: object, process: int) -> str:

@@ -144,6 +144,32 @@ def test_a_worker_that_is_killed_in_training(folder, train):
     ],
 )
 def test_ends_of_workers(folder, number, message):
+    loader = loader_that_ends(number)
+    told = None
+    try:
+        for _ in loader:
+            pass
+    except Exception as error:
+        told = describe_data_error(error, loader, "train_dataloader")
+    assert message in told and "2.mp4)" in told
+
+
+def test_end_of_a_worker_whose_signal_is_lost(folder):
+    """As where it comes within a destructor, which keeps what the handler raises."""
+    loader = loader_that_ends(signal.SIGKILL)
+    batches = iter(loader)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        with pytest.raises((RuntimeError, OSError, EOFError)) as caught:
+            list(batches)
+        told = describe_data_error(caught.value, loader, "train_dataloader")
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    assert "was killed from outside. Most likely the memory ran out" in told and "2.mp4)" in told
+
+
+def loader_that_ends(number):
+    """A dataloader over the folder's videos whose worker ends at the third."""
     exec(ENDS, {})
     pipeline = [
         dict(type="maskfeat.EndsAt", name="2.mp4", number=number),
@@ -162,14 +188,7 @@ def test_ends_of_workers(folder, number, message):
                 pipeline=pipeline,
             )
         )
-    loader = DataLoader(data, batch_size=1, num_workers=1, collate_fn=pseudo_collate)
-    told = None
-    try:
-        for _ in loader:
-            pass
-    except Exception as error:
-        told = describe_data_error(error, loader, "train_dataloader")
-    assert message in told and "2.mp4)" in told
+    return DataLoader(data, batch_size=1, num_workers=1, collate_fn=pseudo_collate)
 
 
 def test_other_errors_are_not_of_the_data(folder):
