@@ -33,6 +33,7 @@ $(STAMP): $(BIN)/python $(REQUIREMENTS) setup.py pyproject.toml tools/setup/inst
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) -r requirements/build.txt -r requirements/runtime.txt
 	$(UV) -r requirements/openmmlab.txt -r requirements/demo.txt -r requirements/tests.txt
+	$(UV) -r requirements/web.txt -r requirements/export.txt -r requirements/features.txt -r requirements/docs.txt
 	$(UV) --no-deps -r requirements/mim.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/setup/install_mmcv.py
 	$(UV) --quiet --no-deps --no-build-isolation --editable .

@@ -42,9 +42,9 @@ def read_version() -> str:
     return scope["__version__"]
 
 
-extras = {name: read_requirements(name) for name in ("demo", "tests")}
+extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs")}
+extras["all"] = sum(extras.values(), [])
 extras["mim"] = ["mmcv>=2.1.0,<2.2"]
-extras["all"] = extras["demo"] + extras["tests"]
 
 setup(
     name="maskfeat_plugin",
