@@ -129,7 +129,7 @@ class MViT(_MViT):
 
     def _add_tokens(self, x: Tensor, grid: Grid) -> Tensor:
         """Put the class token before patch tokens (N, L, C), add absolute positions; each where the model has them."""
-        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(
                 self.pos_embed,
