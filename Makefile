@@ -8,7 +8,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 # Test processes; each takes up to 6 GB and one core.
 JOBS   ?= 2
 
-.PHONY: help setup demo demo-weights test test-slow bench lint format clean
+.PHONY: help setup demo demo-weights test test-slow bench docs lint format clean
 
 help:
 	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html;"
@@ -16,6 +16,7 @@ help:
 	@echo "make test          lint and run every test but the long ones"
 	@echo "make test-slow     run the long tests: kills, soak, faults over hundreds of trials"
 	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
+	@echo "make docs          the documentation site, in work_dirs/docs/index.html"
 	@echo "make demo-weights  train the demo's shipped weights anew"
 	@echo "make setup         make .venv with everything in it (done by the others)"
 	@echo "make lint          ruff check and ruff format --check"
@@ -54,6 +55,10 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python tools/benchmark.py
+
+# A warning is an error (strict, mkdocs.yml); Python's deprecations are those of torch
+docs: setup
+	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build
 
 lint: setup
 	$(BIN)/ruff check .

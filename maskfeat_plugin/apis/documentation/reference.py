@@ -1,0 +1,153 @@
+"""The config reference: a section for each component registered here, with its keys, defaults and docstring."""
+
+import inspect
+from collections.abc import Callable, Iterator
+
+from mmengine.registry import Registry
+
+from maskfeat_plugin import registry
+
+from ..signatures import parameters
+
+# Registry, subpackage of the component (only models have many) -> name and title of the page
+PAGES = {
+    ("MODELS", "selfsup"): ("algorithms", "Algorithms"),
+    ("MODELS", "target_generators"): ("target_generators", "Target generators"),
+    ("MODELS", "backbones"): ("backbones", "Backbones"),
+    ("MODELS", "necks"): ("necks", "Necks and decoders"),
+    ("MODELS", "heads"): ("heads", "Heads"),
+    ("MODELS", "losses"): ("losses", "Losses"),
+    ("MODELS", "data_preprocessors"): ("data_preprocessors", "Data preprocessors"),
+    ("MODELS", "roi_extractors"): ("roi_extractors", "RoI extractors"),
+    ("MODELS", ""): ("models", "Other models"),
+    ("TRANSFORMS", ""): ("transforms", "Transforms"),
+    ("DATASETS", ""): ("datasets", "Data sets"),
+    ("HOOKS", ""): ("hooks", "Hooks"),
+    ("LOOPS", ""): ("loops", "Loops"),
+    ("OPTIM_WRAPPERS", ""): ("optim_wrappers", "Optimizer wrappers"),
+    ("OPTIM_WRAPPER_CONSTRUCTORS", ""): ("optim_wrapper_constructors", "Optimizer wrapper constructors"),
+    ("STRATEGIES", ""): ("strategies", "Strategies"),
+    ("FUNCTIONS", ""): ("functions", "Functions"),
+    ("METRICS", ""): ("metrics", "Metrics"),
+    ("VISUALIZERS", ""): ("visualizers", "Visualizers"),
+    ("WEIGHT_INITIALIZERS", ""): ("weight_initializers", "Weights"),
+}
+_PACKAGE = "maskfeat_plugin"
+_INDEX = """# Config reference
+
+Every component of scope `maskfeat`, made from the registries and the docstrings when this site is built. Each section
+begins with the component's config: all its keys with their defaults; `...` is a key that has none and has to be given.
+
+| type | kind | what it is |
+| --- | --- | --- |
+"""
+
+
+def reference_pages() -> dict[str, tuple[str, str]]:
+    """Pages of the config reference, made from the registries: nothing that is registered is missing.
+
+    Returns:
+        dict[str, tuple[str, str]]: Title and Markdown, for mkdocstrings, of each page by its name, the index first.
+    """
+    sections: dict[tuple[str, str], list[str]] = {}
+    rows = []
+    for name in registry.__all__:
+        for key, component in _registered(getattr(registry, name)):
+            page = _page_of(name, component)
+            sections.setdefault(page, []).append(_section(key, component))
+            rows.append(f"| [`maskfeat.{key}`]({page[0]}.md#{_anchor(key)}) | {page[1]} | {_summary(component)} |")
+    pages = {"index.md": ("All components", _INDEX + "\n".join(rows) + "\n")}
+    for name, title in PAGES.values():
+        if (name, title) in sections:
+            pages[f"{name}.md"] = title, f"# {title}\n\n" + "\n".join(sections[name, title])
+    return pages
+
+
+def config_text(key: str, component: Callable) -> str:
+    """The config of a component with all its keys.
+
+    Args:
+        key (str): Its name in the registry.
+        component (Callable): Its class.
+
+    Returns:
+        str: Python, each key with its default or ``...``; those that another package's class takes stand last.
+    """
+    own, others = [], {}
+    for name, parameter in parameters(component).items():
+        default = "..." if parameter.default is parameter.empty else _literal(parameter.default)
+        source = _source(name, component)
+        lines = own if source is None else others.setdefault(source, [f"    # keys of {source}"])
+        lines.append(f"    {name}={default},")
+    lines = [f'    type="maskfeat.{key}",', *own, *sum(others.values(), [])]
+    return "dict(\n" + "\n".join(lines) + "\n)"
+
+
+def _registered(entries: Registry) -> Iterator[tuple[str, Callable]]:
+    for key, component in sorted(entries.module_dict.items()):
+        if component.__module__.startswith(f"{_PACKAGE}."):
+            yield key, component
+
+
+def _page_of(name: str, component: Callable) -> tuple[str, str]:
+    subpackage = component.__module__.split(".")[2] if name == "MODELS" else ""
+    return PAGES.get((name, subpackage)) or PAGES.get((name, "")) or (name.lower(), name.replace("_", " ").capitalize())
+
+
+def _section(key: str, component: Callable) -> str:
+    path = f"{component.__module__}.{component.__name__}"
+    lines = [f"## {key} {{ #{_anchor(key)} }}", ""]
+    if inspect.isclass(component):
+        lines += ["```python", config_text(key, component), "```", ""]
+    else:
+        lines += [f'Named in a config as `"maskfeat.{key}"`.', ""]
+    lines += [f"::: {path}", ""]
+    for base in _bases_with_keys(component):
+        lines += [f"Keys of its base `{base.__name__}`:", "", f"::: {base.__module__}.{base.__name__}"]
+        lines += ["    options:", "      show_docstring_description: false", ""]
+    return "\n".join(lines)
+
+
+def _bases_with_keys(component: Callable) -> list[type]:
+    """Classes of this package whose docstrings say what keys mean that the component's own does not."""
+    if not inspect.isclass(component):
+        return []
+    told, bases = _own_doc(component), []
+    missing = {name for name in parameters(component) if f"    {name} (" not in told}
+    for base in component.__mro__[1:]:
+        said = {name for name in missing if f"    {name} (" in _own_doc(base)}
+        if said and base.__module__.startswith(f"{_PACKAGE}."):
+            bases.append(base)
+            missing -= said
+    return bases
+
+
+def _own_doc(component: Callable) -> str:
+    """The docstring of a class itself and of its ``__init__``; not that of a base."""
+    init = vars(component).get("__init__") if inspect.isclass(component) else None
+    return (component.__doc__ or "") + (getattr(init, "__doc__", None) or "")
+
+
+def _source(name: str, component: Callable) -> str | None:
+    """The class of another package that takes a key, as configs name it; None if it is of this one."""
+    for cls in component.__mro__ if inspect.isclass(component) else ():
+        init = vars(cls).get("__init__")
+        if init is not None and name in getattr(inspect.signature(init), "parameters", {}):
+            package = cls.__module__.partition(".")[0]
+            return None if package == _PACKAGE else f"{package}.{cls.__name__}"
+    return None
+
+
+def _literal(value: object) -> str:
+    if inspect.isclass(value) or callable(value):
+        return getattr(value, "__name__", repr(value))
+    text = repr(value)
+    return f'"{value}"' if isinstance(value, str) and '"' not in text else text
+
+
+def _summary(component: Callable) -> str:
+    return (inspect.getdoc(component) or "").partition("\n")[0].replace("|", "\\|")
+
+
+def _anchor(key: str) -> str:
+    return key.lower()
