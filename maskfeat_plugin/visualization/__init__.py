@@ -1,8 +1,10 @@
 """HOG drawings, panels of samples, boxes and HTML reports."""
 
 from .boxes import draw_boxes, pad_to_height
+from .frames import unnormalize
 from .hog_image import assemble_hog, draw_hog, unflatten_hog
 from .panels import compose, make_panel, make_panel_frames
+from .prediction import draw_prediction
 from .report import Curve, Picture, Spread, Table, write_report
 
 __all__ = [
@@ -14,9 +16,11 @@ __all__ = [
     "compose",
     "draw_boxes",
     "draw_hog",
+    "draw_prediction",
     "make_panel",
     "make_panel_frames",
     "pad_to_height",
     "unflatten_hog",
+    "unnormalize",
     "write_report",
 ]

@@ -25,6 +25,7 @@ def draw_hog(
     reduce: Reduction = "mean",
     color: tuple[int, int, int] = (255, 255, 255),
     max_value: float = 1.0,
+    signed: bool = False,
 ) -> np.ndarray:
     """Draw the histograms of all cells as oriented strokes on black.
 
@@ -44,6 +45,7 @@ def draw_hog(
         color (tuple[int, int, int]): RGB of a stroke at ``max_value``. Defaults to white.
         max_value (float): The value drawn at full brightness; 1 is what L2-normalised histograms
             can reach. Defaults to 1.0.
+        signed (bool): Whether the bins are over 360 degrees; opposite ones share a stroke. Defaults to False.
 
     Returns:
         np.ndarray: RGB image, uint8 (rows * cell_pixels, cols * cell_pixels, 3).
@@ -69,26 +71,27 @@ def draw_hog(
     values = np.clip(hog / max_value, 0, 1)
 
     canvas = np.zeros((rows, cell_pixels, cols, cell_pixels), np.float32)
-    for value, stroke in zip(values, stroke_bank(nbins, cell_pixels), strict=True):
+    for value, stroke in zip(values, stroke_bank(nbins, cell_pixels, signed), strict=True):
         # (rows, 1, cols, 1) * (P, 1, P) -> (rows, P, cols, P)
         np.maximum(canvas, value[:, None, :, None] * stroke[:, None, :], out=canvas)
     canvas = canvas.reshape(rows * cell_pixels, cols * cell_pixels, 1)
     return (canvas * np.asarray(color, np.float32) + 0.5).astype(np.uint8)
 
 
-def stroke_bank(nbins: int, cell_pixels: int) -> np.ndarray:
+def stroke_bank(nbins: int, cell_pixels: int, signed: bool = False) -> np.ndarray:
     """Draw one anti-aliased stroke per orientation bin.
 
     Args:
-        nbins (int): Orientation bins over 180 degrees.
+        nbins (int): Orientation bins over 180 degrees, or over 360 if signed.
         cell_pixels (int): Side of a cell in pixels.
+        signed (bool): Whether opposite gradients have bins of their own. Defaults to False.
 
     Returns:
         np.ndarray: float32 (nbins, cell_pixels, cell_pixels) in [0, 1].
     """
     # A HOG bin is atan2(gx, gy) / pi * nbins: the angle is counted from the y axis, so the gradient
     # points to (x, y) = (sin, cos) and the edge, at right angles to it, to (cos, -sin); y is down.
-    angle = (np.arange(nbins)[:, None, None] + 0.5) * np.pi / nbins
+    angle = (np.arange(nbins)[:, None, None] + 0.5) * (2 * np.pi if signed else np.pi) / nbins
     offset = np.arange(cell_pixels) - (cell_pixels - 1) / 2
     x, y = offset[None, None, :], offset[None, :, None]
     across = np.abs(x * np.sin(angle) + y * np.cos(angle))  # (nbins, P, P), distance to the line

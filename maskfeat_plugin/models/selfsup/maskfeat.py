@@ -122,21 +122,25 @@ class MaskFeat(BaseSelfSupervisor):
         data_samples: Sequence[BaseDataElement] | None = None,
         mask: Tensor | None = None,
     ) -> list[DataSample]:
-        """Predicted and true features of the masked tokens, sample by sample.
+        """Predicted and true features of the masked tokens, sample by sample, and true ones of the others.
 
         Args: as in :meth:`forward`.
 
         Returns:
             list[DataSample]: N samples with ``mask`` (T', H', W'), ``pred_features`` and ``target_features``, both
             (M_i, D) with the sample's masked tokens in row-major order (classes are (M_i,), several targets a dict of
-            them), and the metainfo of the given samples.
+            them), ``visible_features``, what the target would be of the other tokens, and the metainfo of the given
+            samples.
         """
         pred, target = self._masked_features(inputs, mask, data_samples)
+        visible = self.target_generator(inputs, ~mask.bool(), data_samples)
         counts = mask.flatten(1).sum(1).tolist()
+        others = [mask[0].numel() - count for count in counts]
         metas = [s.metainfo for s in data_samples] if data_samples else [{}] * len(counts)
+        parts = zip(mask, _split(pred, counts), _split(target, counts), _split(visible, others), metas, strict=True)
         return [
-            DataSample(mask=m, pred_features=p, target_features=t, metainfo=meta)
-            for m, p, t, meta in zip(mask, _split(pred, counts), _split(target, counts), metas, strict=True)
+            DataSample(mask=m, pred_features=p, target_features=t, visible_features=v, metainfo=meta)
+            for m, p, t, v, meta in parts
         ]
 
     def _masked_features(

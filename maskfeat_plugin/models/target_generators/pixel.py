@@ -1,6 +1,7 @@
 """Pixels, the plainest target."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
@@ -28,6 +29,15 @@ class PixelGenerator(BaseTargetGenerator):
     ) -> None:
         super().__init__(patch_size, temporal_stride, init_cfg)
         self.norm = norm
+        self.register_buffer("input_mean", torch.zeros(1, 1, 1), persistent=False)
+        self.register_buffer("input_std", torch.ones(1, 1, 1), persistent=False)
+
+    def connect(self, model: nn.Module) -> None:
+        """Learn how the inputs are normalised, see the parent."""
+        for name in ("mean", "std"):
+            value = getattr(model.data_preprocessor, name, None)
+            if value is not None:
+                setattr(self, f"input_{name}", value.detach().clone().view(-1, 1, 1))
 
     def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Cut out the masked tokens.
@@ -50,3 +60,29 @@ class PixelGenerator(BaseTargetGenerator):
             mean, variance = pixels.mean(-1, keepdim=True), pixels.var(-1, keepdim=True)
             pixels = (pixels - mean) / (variance + 1e-6).sqrt()
         return pixels
+
+    def to_pixels(self, features: Tensor, pixels: Tensor) -> Tensor:
+        """Turn features, predicted ones for example, back into pixels.
+
+        Args:
+            features (Tensor): Features (M, C * h * w) of tokens.
+            pixels (Tensor): Their true pixels (M, C, h, w) on the scale 0 to 255, whose mean and deviation undo
+                ``norm``.
+
+        Returns:
+            Tensor: float32 (M, C, h, w), on the scale 0 to 255 but for what a prediction exceeds it.
+
+        Raises:
+            ValueError: If the features are not those of such pixels.
+        """
+        if features.shape != pixels.flatten(1).shape:
+            raise ValueError(
+                f"The features {tuple(features.shape)} are not those of tokens {tuple(pixels.shape)} (M, C, h, w)."
+            )
+        pixels, mean, std = pixels.float(), self.input_mean.to(pixels.device), self.input_std.to(pixels.device)
+        values = features.float().view(pixels.shape)
+        if self.norm:
+            true = ((pixels - mean) / std).flatten(1)
+            spread = (true.var(-1) + 1e-6).sqrt().view(-1, 1, 1, 1)
+            values = values * spread + true.mean(-1).view(-1, 1, 1, 1)
+        return values * std + mean

@@ -1,0 +1,239 @@
+"""How each kind of target is drawn."""
+
+import colorsys
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from maskfeat_plugin.models.target_generators import HOGGenerator, PixelGenerator, TeacherGenerator
+from maskfeat_plugin.models.target_generators.teacher import FEATURE_NORMS
+
+from .frames import enlarge
+from .hog_image import draw_hog, to_numpy
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where features of tokens are drawn.
+
+    Args:
+        frames (np.ndarray): RGB frames, uint8 (T', H, W, 3), one for each time step of the token grid.
+        mask (np.ndarray): bool (T', H', W'), True where a token is hidden.
+        token (tuple[int, int]): Height and width of a token in pixels of the frames.
+        scale (int): How often a pixel is repeated in each direction.
+    """
+
+    frames: np.ndarray
+    mask: np.ndarray
+    token: tuple[int, int]
+    scale: int
+
+
+class TargetPainter:
+    """Draws the features of tokens of one target.
+
+    :meth:`read` and :meth:`read_prediction` bring what the model gives into rows of one form, :meth:`fit` sees all true
+    rows, and :meth:`paint` draws a grid of them. A subclass is registered for the class of its target generator by
+    ``painter_of.register(Generator, Painter)``.
+
+    Args:
+        target_generator (nn.Module): The target generator.
+        scene (Scene): Where it is drawn.
+    """
+
+    predicted_color = (255, 255, 255)  # what the drawing of a prediction is multiplied with
+
+    def __init__(self, target_generator: nn.Module, scene: Scene) -> None:
+        self.target_generator = target_generator
+        self.scene = scene
+
+    def read(self, features: torch.Tensor) -> np.ndarray:
+        """Rows, float32 (M, D'), of true features (M, D) or classes (M,)."""
+        return to_numpy(features).astype(np.float32)
+
+    def read_prediction(self, features: torch.Tensor) -> np.ndarray:
+        """Rows of predicted features, as :meth:`read`."""
+        return self.read(features)
+
+    def fit(self, rows: np.ndarray) -> None:
+        """Learn from all true rows (N, D') what scale or colours they want."""
+
+    def paint(self, grid: np.ndarray) -> np.ndarray:
+        """Draw rows on the token grid, (T', H', W', D'), as RGB frames, uint8 (T', H * scale, W * scale, 3)."""
+        raise NotImplementedError
+
+    def fill_tokens(self, colors: np.ndarray) -> np.ndarray:
+        """Fill each token with its colour (T', H', W', 3), in [0, 1]."""
+        pixels = (colors.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        return enlarge(pixels, *(side * self.scene.scale for side in self.scene.token))
+
+
+class FeaturePainter(TargetPainter):
+    """Features in colours: red, green and blue are the first three principal components of the true ones.
+
+    The prediction is projected onto the same components and scaled alike, so that equal colours are equal features.
+    """
+
+    def fit(self, rows: np.ndarray) -> None:
+        """Find the components, and the range of each."""
+        self._mean = rows.mean(0)
+        _, _, components = np.linalg.svd(rows - self._mean, full_matrices=False)
+        components = components[:3]
+        # the sign of a component is arbitrary: its largest weight is positive
+        largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
+        self._components = components * np.sign(largest)
+        self._low, self._high = np.percentile(self._project(rows), (2, 98), axis=0)
+
+    def _project(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (..., D) on up to three components, (..., 3)."""
+        projected = (rows - self._mean) @ self._components.T
+        return np.pad(projected, [(0, 0)] * (rows.ndim - 1) + [(0, 3 - projected.shape[-1])])
+
+    def paint(self, grid: np.ndarray) -> np.ndarray:
+        """See the parent."""
+        spread = self._high - self._low
+        flat = spread < 1e-6  # a component in which nothing differs
+        colors = np.where(flat, 0.5, (self._project(grid) - self._low) / np.where(flat, 1, spread))
+        return self.fill_tokens(colors)
+
+
+class TeacherPainter(FeaturePainter):
+    """Those of a teacher; where they have the length 1, predictions are brought to it, as the cosine loss leaves it."""
+
+    def read_prediction(self, features: torch.Tensor) -> np.ndarray:
+        """See the parent."""
+        features = features.float()
+        return self.read(FEATURE_NORMS["l2"](features) if self.target_generator.norm == "l2" else features)
+
+
+class ClassPainter(TargetPainter):
+    """Classes and discrete tokens: a colour and a number each, the paler the less likely the class is."""
+
+    def read(self, features: torch.Tensor) -> np.ndarray:
+        """Rows (class, its probability) of classes (M,) or distributions (M, K); class -1 where there is none."""
+        if features.dim() == 1:
+            return np.stack([to_numpy(features), np.ones(len(features))], axis=1).astype(np.float32)
+        probability, index = features.float().max(1)
+        index = torch.where(probability > 0, index, -1)
+        return to_numpy(torch.stack([index.float(), probability], dim=1))
+
+    def read_prediction(self, features: torch.Tensor) -> np.ndarray:
+        """Rows of logits (M, K)."""
+        return self.read(features.float().softmax(1))
+
+    def paint(self, grid: np.ndarray) -> np.ndarray:
+        """See the parent."""
+        index, probability = grid[..., 0].astype(int), grid[..., 1:]
+        numbers, places = np.unique(index, return_inverse=True)
+        colors = np.array([_class_color(number) for number in numbers])[places.reshape(index.shape)]
+        weight = 0.3 + 0.7 * probability
+        pictures = self.fill_tokens(weight * colors + (1 - weight) * 0.5)
+        return np.stack([self._number(p, row) for p, row in zip(pictures, index, strict=True)])
+
+    def _number(self, picture: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Write the classes (H', W') into the tokens of a picture, where they are large enough."""
+        height, width = (side * self.scene.scale for side in self.scene.token)
+        digits = len(str(max(index.max(), 0)))
+        size = min(height // 2, int(1.5 * width / digits) - 2)
+        if size < 8:
+            return picture
+        page = Image.fromarray(picture)
+        draw, font = ImageDraw.Draw(page), ImageFont.load_default(size)
+        for (row, col), number in np.ndenumerate(index):
+            if number >= 0:
+                center = (col + 0.5) * width, (row + 0.5) * height
+                draw.text(center, str(number), fill="black", font=font, anchor="mm")
+        return np.asarray(page)
+
+
+def _class_color(number: int) -> tuple[float, float, float]:
+    """A light colour that numbers beside each other do not share; grey for none."""
+    if number < 0:
+        return 0.5, 0.5, 0.5
+    turn = number * 0.618034  # by the golden ratio, hues never come close to the ones just before
+    return colorsys.hsv_to_rgb(turn % 1, (0.55, 0.8, 0.65)[number % 3], (1.0, 0.9, 0.8)[number // 3 % 3])
+
+
+@singledispatch
+def painter_of(target_generator: nn.Module, scene: Scene) -> TargetPainter:
+    """The painter of a target, by the class of its target generator.
+
+    Where none is registered for the class, classes are drawn by :class:`ClassPainter`, if the target generator has
+    ``num_classes``, and all else by :class:`FeaturePainter`.
+
+    Args:
+        target_generator (nn.Module): The target generator.
+        scene (Scene): Where it is drawn.
+
+    Returns:
+        TargetPainter: The painter.
+    """
+    painter = ClassPainter if getattr(target_generator, "num_classes", None) else FeaturePainter
+    return painter(target_generator, scene)
+
+
+painter_of.register(TeacherGenerator, TeacherPainter)
+
+
+class HOGPainter(TargetPainter):
+    """HOG as strokes, see :func:`draw_hog`; averaged over colours, and over the blocks that a cell is part of."""
+
+    predicted_color = (255, 196, 64)
+
+    def fit(self, rows: np.ndarray) -> None:
+        """Choose what is drawn at full brightness: the same for prediction and target."""
+        generator = self.target_generator
+        # cells normalised by themselves reach 1; of the others, the largest of this sample is taken
+        fixed = generator.block_size == 1 and generator.norm in ("l2", "l2-hys")
+        self._max_value = 1.0 if fixed else max(float(self._cells(rows).max()), 1e-6)
+
+    def _cells(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (..., D) as histograms (..., nbins, u, v)."""
+        generator, (height, width) = self.target_generator, self.scene.token
+        cells = height // generator.cell_size, width // generator.cell_size
+        channels = 1 if generator.color_space == "gray" else 3
+        shape = (channels, generator.block_size**2, generator.nbins, *cells)
+        if rows.shape[-1] != np.prod(shape):
+            raise ValueError(
+                f"HOG of {rows.shape[-1]} values a token does not fit the target_generator, which makes {shape} "
+                "(colours, blocks, nbins, rows and columns of cells)."
+            )
+        return rows.reshape(*rows.shape[:-1], *shape).mean((-5, -4))
+
+    def paint(self, grid: np.ndarray) -> np.ndarray:
+        """See the parent."""
+        generator = self.target_generator
+        cells = self._cells(grid)  # (T', H', W', nbins, u, v)
+        steps, rows, cols, nbins, u, v = cells.shape
+        frames = cells.transpose(0, 3, 1, 4, 2, 5).reshape(steps, nbins, rows * u, cols * v)
+        pixels = generator.cell_size * self.scene.scale
+        return np.stack([draw_hog(hog, pixels, max_value=self._max_value, signed=generator.signed) for hog in frames])
+
+
+painter_of.register(HOGGenerator, HOGPainter)
+
+
+class PixelPainter(TargetPainter):
+    """Pixels as an image; the normalisation of tokens is undone with mean and deviation of the true ones."""
+
+    def paint(self, grid: np.ndarray) -> np.ndarray:
+        """See the parent."""
+        frames, (height, width) = self.scene.frames, self.scene.token
+        steps, rows, cols = grid.shape[:3]
+        # (T', H, W, 3) -> (T', H', W', 3, h, w) -> (L, 3, h, w)
+        true = (
+            frames.reshape(steps, rows, height, cols, width, 3)
+            .transpose(0, 1, 3, 5, 2, 4)
+            .reshape(-1, 3, height, width)
+        )
+        pixels = self.target_generator.to_pixels(torch.from_numpy(grid).flatten(0, 2), torch.from_numpy(true))
+        pixels = to_numpy(pixels).clip(0, 255).reshape(steps, rows, cols, 3, height, width)
+        pixels = (pixels.transpose(0, 1, 4, 2, 5, 3).reshape(frames.shape) + 0.5).astype(np.uint8)
+        return enlarge(pixels, self.scene.scale)
+
+
+painter_of.register(PixelGenerator, PixelPainter)
