@@ -27,7 +27,7 @@ def max_pool_tokens(x: Tensor, pool: nn.MaxPool3d, grid: Grid, extra_tokens: int
     # (B, T*H*W, C) -> (B*T, C, H, W), channels last in memory
     frames = x.unflatten(1, grid).flatten(0, 1).permute(0, 3, 1, 2)
     pooled = _MaxPool.apply(frames, pool.kernel_size[1:], pool.stride[1:], pool.padding[1:])
-    pooled = pooled.permute(0, 2, 3, 1).unflatten(0, (len(x), -1)).flatten(1, 3)  # (B, T*H'*W', C)
+    pooled = pooled.permute(0, 2, 3, 1).unflatten(0, (-1, grid[0])).flatten(1, 3)  # (B, T*H'*W', C)
     return torch.cat((first, pooled), dim=1)
 
 
