@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
+from torch import nn
 
 from maskfeat_plugin.checkpoints import CheckpointError
 from maskfeat_plugin.errors import ConfigError, describe
@@ -45,23 +46,15 @@ def evaluate_knn(
             "such as configs/classification/..., and the checkpoint of pre-training."
         )
     check_config(cfg, ("train_dataloader", queries_key))
-    cfg.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=checkpoint)
     queries = cfg[queries_key]
     bank = copy.deepcopy(queries)
-    bank.dataset = _once(cfg.train_dataloader.dataset, queries.dataset)
+    bank.dataset = each_once(cfg.train_dataloader.dataset, queries.dataset)
     for loader in (queries, bank):
         loader.sampler = dict(type="DefaultSampler", shuffle=False)
         loader.drop_last = False
     set_random_seed(cfg.get("randomness", {}).get("seed") or 0)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-        try:
-            model = MODELS.build(cfg.model)
-            model.init_weights()
-        except (CheckpointError, OSError) as error:
-            raise ConfigError(str(error)) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
-        model.to(device)
+        model = load_backbone(cfg, checkpoint, device)
         try:
             features, labels = extract_features(model, Runner.build_dataloader(bank), "neighbours")
             found, truth = extract_features(model, Runner.build_dataloader(queries), "queries")
@@ -71,8 +64,42 @@ def evaluate_knn(
             raise ConfigError(f"{Path(cfg.filename).name}: {describe(error)}") from error
 
 
-def _once(train: dict, queries: dict) -> dict:
-    """The training data, each sample once, without what is random in its pipeline."""
+def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
+    """The model of a config with a checkpoint's weights in its backbone, in evaluation mode.
+
+    Args:
+        cfg (Config): Config of pre-training or fine-tuning; the ``init_cfg`` of its backbone is replaced.
+        checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
+        device (str): Where the model is put. Defaults to "cpu".
+
+    Returns:
+        nn.Module: The model; what is behind its backbone is not loaded.
+
+    Raises:
+        ConfigError: If the model cannot be built or the checkpoint does not load.
+    """
+    cfg.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=str(checkpoint))
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        try:
+            model = MODELS.build(cfg.model)
+            model.backbone.init_weights()  # no more: a target of pre-training may need files that features do not
+        except (CheckpointError, OSError) as error:
+            raise ConfigError(str(error)) from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
+    return model.to(device).eval()
+
+
+def each_once(train: dict, queries: dict) -> dict:
+    """Training data without what makes them several or others each time.
+
+    Args:
+        train (dict): Config of the training data set.
+        queries (dict): Config of a data set with the pipeline to read them with, and its ``type``, ``test_mode``.
+
+    Returns:
+        dict: Config of a data set with each sample once.
+    """
     dataset = copy.deepcopy(train)
     if str(dataset.type).endswith("SkipBadFiles"):
         dataset.type = dataset.pop("dataset_type")

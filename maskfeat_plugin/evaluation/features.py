@@ -34,24 +34,46 @@ def extract_features(model: nn.Module, dataloader: DataLoader, title: str = "") 
         ValueError: If the model gives no features, or a sample has not exactly one class.
     """
     model = model.module if is_model_wrapper(model) else model
-    if not hasattr(model, "extract_feat"):
-        raise ValueError(f"{type(model).__name__} has no extract_feat, which k-NN takes the features from.")
     was_training = model.training
     model.eval()
     rows = []
     try:
-        with _preserved_random_state():
+        with preserved_random_state():
             for batch in tqdm(dataloader, title, unit="batch", disable=not title or not is_main_process()):
-                data = model.data_preprocessor(batch, False)
-                labels = _labels(data.get("data_samples"))
-                features = _one_vector_each(model.extract_feat(data["inputs"]), len(labels))
-                rows += zip(features.float().cpu(), labels.cpu(), strict=True)
+                features, samples = batch_features(model, batch)
+                rows += zip(features, _labels(samples).cpu(), strict=True)
     finally:
         model.train(was_training)
     rows = collect_results_gpu(rows, len(dataloader.dataset))
     if rows is None:
         return None
     return torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
+
+
+@torch.no_grad()
+def batch_features(model: nn.Module, batch: dict, tokens: bool = False) -> tuple[Tensor, Sequence | None]:
+    """Features of a batch by a model in evaluation mode.
+
+    Args:
+        model (nn.Module): As in :func:`extract_features`.
+        batch (dict): What a dataloader gives.
+        tokens (bool): Whether to return the features of every token instead of their mean. Defaults to False.
+
+    Returns:
+        tuple[Tensor, Sequence | None]: Features, float32 (N, C) or, of every token, (N, L, C), L tokens row-major over
+        (T', H', W'), of a video of several views those of all views one after another; on the CPU. And the samples of
+        the batch.
+
+    Raises:
+        ValueError: If the model gives no features, or for tokens one vector for all of them.
+    """
+    if not hasattr(model, "extract_feat"):
+        raise ValueError(f"{type(model).__name__} has no extract_feat, which the features are taken from.")
+    data = model.data_preprocessor(batch, False)
+    samples = data.get("data_samples")
+    count = len(samples or batch["inputs"])
+    reduce = _every_token if tokens else one_vector_each
+    return reduce(model.extract_feat(data["inputs"]), count).float().cpu(), samples
 
 
 def _labels(samples: Sequence | None) -> Tensor:
@@ -65,10 +87,18 @@ def _labels(samples: Sequence | None) -> Tensor:
     return torch.cat([label.reshape(1) for label in labels])
 
 
-def _one_vector_each(features: object, batch_size: int) -> Tensor:
-    """From what a model calls its features to (N, C)."""
-    if isinstance(features, tuple) and len(features) == 2 and isinstance(features[1], dict):
-        features = features[0]  # a recognizer of mmaction2, with settings of its head
+def one_vector_each(features: object, batch_size: int) -> Tensor:
+    """From what a model calls its features to one vector a sample.
+
+    Args:
+        features (object): What ``extract_feat`` gave: of several scales the last counts, of a scale with a pooled
+            vector this.
+        batch_size (int): Number N of samples.
+
+    Returns:
+        Tensor: (N, C), averaged over tokens, positions and views.
+    """
+    features = _without_settings(features)
     while isinstance(features, list | tuple):
         features = features[-1]  # the last of several scales
     if features.ndim == 3:
@@ -78,8 +108,28 @@ def _one_vector_each(features: object, batch_size: int) -> Tensor:
     return features.unflatten(0, (batch_size, -1)).mean(1)  # (N * views, C) -> (N, C)
 
 
+def _every_token(features: object, batch_size: int) -> Tensor:
+    """From what a model calls its features to (N, L, C)."""
+    features = _without_settings(features)
+    while isinstance(features, list | tuple):
+        is_pair = len(features) == 2 and all(isinstance(part, Tensor) for part in features)
+        # a scale of MViT is the feature map and a pooled vector
+        features = features[0] if is_pair and features[0].ndim > features[1].ndim == 2 else features[-1]
+    if features.ndim < 3:
+        raise ValueError("the model gives one vector an input; set model.backbone.out_type='featmap' for every token.")
+    if features.ndim > 3:
+        features = features.flatten(2).transpose(1, 2)  # (N, C, ...) -> (N, L, C)
+    return features.unflatten(0, (batch_size, -1)).flatten(1, 2)  # (N * views, L, C) -> (N, views * L, C)
+
+
+def _without_settings(features: object) -> object:
+    if isinstance(features, tuple) and len(features) == 2 and isinstance(features[1], dict):
+        return features[0]  # a recognizer of mmaction2, with settings of its head
+    return features
+
+
 @contextmanager
-def _preserved_random_state() -> Iterator[None]:
+def preserved_random_state() -> Iterator[None]:
     """Whoever goes on afterwards, such as training, draws the numbers it would have drawn."""
     python, array = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
