@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin
-from maskfeat_plugin.visualization import Curve, Picture, Table, make_panel, write_report
+from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, make_panel, write_report
 
 from .pictures import READERS, draw_findings
 from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SEEDS, SHIPPED, TASKS
@@ -17,6 +17,30 @@ from .train import predict
 
 SHOWN = {"image": (0, 1, 2, 3), "video": (0, 5, 11)}
 FOUND = (0, 7, 14)
+
+INTRO = (
+    "Hide a part of a picture and have a model say what is there: not the colours, but the edges, how strong they are "
+    "and which way they run. This is MaskFeat. Nobody has to label anything, for every picture and every clip holds "
+    "its own answer, and a model that gets it right has learned something about shapes and motion.\n\n"
+    "Here small models learn this from pictures and clips of moving digits, made on this machine. Then they are "
+    "trained further on few labelled samples, for the tasks in the table below, and compared with models that begin "
+    "from nothing."
+)
+PREDICTIONS = (
+    "None of these was trained on. A stroke stands for the edges of one direction in a small square of the picture: "
+    "it lies along them and is the brighter the stronger they are (HOG, a histogram of oriented gradients). Amber "
+    "strokes are the model's answer for what was hidden from it; compare them with the true ones next to them. Grey "
+    "strokes are true ones of what it could see."
+)
+# In the order of the story
+LABELS = {
+    "masked input": "1. What the model sees, the rest is grey (masked input)",
+    "predicted HOG": "2. The edges it predicts, in amber (predicted HOG)",
+    "true HOG": "3. The edges that are there (true HOG)",
+    "original": "4. The whole picture (original)",
+}
+STARTS = {SHIPPED: "after long pre-training (shipped weights)", LIVE: "after this run's short pre-training"}
+KINDS = {"image": "Picture", "video": "Clip"}
 
 
 def _spread(values: list[float]) -> str:
@@ -131,25 +155,30 @@ def make_report(results: Mapping[str, dict], work_dir: Path, seconds: float, dat
         )
         for name, r in results.items()
     ]
+    notes = [
+        "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, "
+        "trained for longer by `make demo-weights` and kept in configs/demo/weights.",
+        "Train, validation and test splits hold different digit images.",
+    ]
+    findings = make_findings(results, work_dir, data_root)
+    sections = [
+        Section("What it predicts", make_panels(results, data_root), PREDICTIONS),
+        Section("What it is good for", [table, seeds]),
+        Section("What the detectors find", findings, "Frames of the test split, found on the left, true on the right."),
+        Section("How it learned", curves),
+        Section("Notes", [Notes(notes)]),
+        Section("Versions and machine", [Facts("", environment(seconds))]),
+    ]
     return write_report(
         work_dir / "report.html",
-        title="MaskFeat on MovingDigits",
-        intro="Small vision transformers pre-trained without labels by predicting the HOG of what is hidden, then "
-        "fine-tuned on few labels by mmpretrain, mmaction2 and mmdet, against training from scratch.",
-        tables=[table, seeds],
-        curves=curves,
-        panels=make_panels(results, data_root) + make_findings(results, work_dir, data_root),
-        environment=environment(seconds),
-        notes=[
-            "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, "
-            "trained for longer by `make demo-weights` and kept in configs/demo/weights.",
-            "Train, validation and test splits hold different digit images.",
-        ],
+        title="MaskFeat: predicting the edges of what is hidden",
+        intro=INTRO,
+        sections=[section for section in sections if section.parts],
     )
 
 
 def make_panels(results: Mapping[str, dict], data_root: Path = DATA_ROOT) -> list[Picture]:
-    """Masked input, predicted and true HOG and original for samples of the test split."""
+    """Masked input, predicted and true HOG and original for samples of the test split; the best model first."""
     pictures = []
     for name, result in results.items():
         pretraining = PRETRAININGS[name]
@@ -159,9 +188,8 @@ def make_panels(results: Mapping[str, dict], data_root: Path = DATA_ROOT) -> lis
         for start, checkpoint in models.items():
             for index, found in zip(SHOWN[name], predict(pretraining, checkpoint, SHOWN[name], data_root), strict=True):
                 panel = make_panel(**found, mean=[114.75] * 3, std=[57.375] * 3, cell_size=4)
-                pictures.append(
-                    Picture(f"{name}, test sample {index}, {start}", panel, "What the model has not seen is grey.")
-                )
+                shown = {label: panel[key] for key, label in LABELS.items()}
+                pictures.append(Picture(f"{KINDS[name]} {index} of the test split, {STARTS[start]}", shown))
     return pictures
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskfeat_plugin.apis.demo.report import environment
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.visualization import Spread, Table, write_report
+from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
 
 from .plan import Plan, Run
 from .settings import STUDIES, Setting
@@ -159,10 +159,12 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
         path,
         title="MaskFeat: what matters",
         intro=intro,
-        tables=tables_of(plan),
-        curves=charts_of(plan),
-        environment=environment(seconds),
-        notes=[NOTE, *plan.left_out],
+        sections=[
+            Section("Charts", charts_of(plan)),
+            Section("Results", tables_of(plan), NOTE),
+            *([Section("Left out", [Notes(plan.left_out)])] if plan.left_out else []),
+            Section("Versions and machine", [Facts("", environment(seconds))]),
+        ],
     )
 
 

@@ -1,0 +1,18 @@
+"""Reports: one self-contained HTML page with tables, charts, pictures and texts."""
+
+from .page import write_report
+from .parts import Curve, Facts, Headline, Media, Notes, Picture, Section, Spread, Table, Text
+
+__all__ = [
+    "Curve",
+    "Facts",
+    "Headline",
+    "Media",
+    "Notes",
+    "Picture",
+    "Section",
+    "Spread",
+    "Table",
+    "Text",
+    "write_report",
+]

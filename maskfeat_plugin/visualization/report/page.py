@@ -1,0 +1,124 @@
+"""The page of a report."""
+
+import base64
+import io
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from .charts import PALETTE, draw_curve, draw_spread, legend
+from .parts import Curve, Facts, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
+from .templates import PAGE, PARTS, STYLE
+
+
+def write_report(path: str | Path, *, title: str, intro: str = "", sections: Sequence[Section] = ()) -> Path:
+    """Write a report as one HTML file that needs nothing else, offline and on any screen.
+
+    Pictures are embedded as PNG or as the bytes of their file, charts as SVG; the page makes no request, has no script
+    and follows the reader's light or dark mode. All text is escaped. The file appears at ``path`` when it is complete,
+    or not at all.
+
+    Args:
+        path (str | Path): The file to write; its folder is made if need be.
+        title (str): Title of the page.
+        intro (str): What the page is about; an empty line begins a new paragraph. Defaults to "".
+        sections (Sequence[Section]): What is on it, from top to bottom. Defaults to ().
+
+    Returns:
+        Path: The file written.
+    """
+    html = _ENVIRONMENT.from_string(PAGE).render(
+        title=title,
+        intro=_paragraphs(intro),
+        sections=[
+            dict(title=s.title, id=name, intro=_paragraphs(s.intro), parts=_render_parts(s.parts))
+            for s, name in zip(sections, _names(sections), strict=True)
+        ],
+        style=Markup(STYLE),
+        palette=PALETTE,
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(html, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+
+
+def _names(sections: Sequence[Section]) -> list[str]:
+    """Names to link to, no two the same."""
+    names: list[str] = []
+    for section in sections:
+        name = re.sub(r"\W+", "-", section.title.lower()).strip("-") or "section"
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
+
+
+def _render_parts(parts: Iterable[Part]) -> list[Markup]:
+    """HTML of parts; charts that follow each other are one."""
+    rendered = []
+    for are_charts, group in itertools.groupby(parts, lambda part: isinstance(part, Curve | Spread)):
+        if are_charts:
+            charts = [_chart(chart) for chart in group]
+            rendered.append(Markup(_TEMPLATES["charts"].render(charts=charts)))
+        else:
+            rendered += [Markup(_TEMPLATES[_NAMES[type(part)]].render(part=part)) for part in group]
+    return rendered
+
+
+def _chart(chart: Curve | Spread) -> dict[str, Any]:
+    is_curve = isinstance(chart, Curve)
+    svg = Markup(draw_curve(chart) if is_curve else draw_spread(chart))
+    return dict(title=chart.title, caption=chart.caption, svg=svg, legend=legend(chart) if is_curve else ())
+
+
+def _format_cell(value: Any) -> str:
+    """Text of a table cell."""
+    if isinstance(value, float):  # numpy's float64 is one, too
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a table cell begins like a number, and so is set flush right."""
+    head = str(value).split(" ")[0].rstrip("%")
+    try:
+        return not math.isnan(float(head))
+    except ValueError:
+        return False
+
+
+def _as_media(image: np.ndarray | Media) -> Media:
+    """An image as a file."""
+    if isinstance(image, Media):
+        return image
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return Media(buffer.getvalue(), "image/png", image.shape[1], image.shape[0])
+
+
+def _uri(media: Media) -> str:
+    return f"data:{media.mime};base64,{base64.b64encode(media.data).decode('ascii')}"
+
+
+_ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters.update(cell=_format_cell, media=_as_media, uri=_uri)
+_ENVIRONMENT.tests.update(numeric=_is_number)
+_TEMPLATES = {name: _ENVIRONMENT.from_string(text) for name, text in PARTS.items()}
+_NAMES = {Headline: "headline", Table: "table", Facts: "facts", Picture: "picture", Text: "text", Notes: "notes"}
