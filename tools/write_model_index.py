@@ -1,10 +1,11 @@
-"""Write configs/*/metafile.yml and model-index.yml, which `mim search` and `mim download` read, from the configs."""
+"""Write configs/*/metafile.yml, model-index.yml, which `mim search` and `mim download` read, and docs/model_zoo.md."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from maskfeat_plugin.apis.model_index import model_index_files
+from maskfeat_plugin.apis.model_zoo import PAGE, model_zoo_page
 
 EXAMPLE = """example, after a config was added:
   python tools/write_model_index.py"""
@@ -17,20 +18,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is out of date")
     args = parser.parse_args(arguments)
+    root = Path(__file__).resolve().parents[1]
     try:
-        files = model_index_files(Path(__file__).resolve().parents[1])
+        stale = _write(model_index_files(root), root, args.check)
+        stale += _write({root / PAGE: model_zoo_page(root)}, root, args.check)  # from the metafiles
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return int(args.check and bool(stale))
+
+
+def _write(files: dict[Path, str], root: Path, check: bool) -> list[Path]:
+    """Write those files that are out of date, or only name them."""
     stale = [path for path, content in files.items() if not path.exists() or path.read_text() != content]
     for path in stale:
-        if not args.check:
+        if not check:
             path.write_text(files[path])
-        print(
-            path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}",
-            "out of date" if args.check else "written",
-        )
-    return int(args.check and bool(stale))
+        print(path.relative_to(root), "out of date" if check else "written")
+    return stale
 
 
 if __name__ == "__main__":

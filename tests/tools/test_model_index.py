@@ -1,4 +1,4 @@
-"""model-index.yml and the metafiles: up to date, each config once, read by mim from the built package."""
+"""model-index.yml, the metafiles and the model zoo: up to date, each config once, read by mim from the package."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import modelindex
 import pytest
 import yaml
 
+from maskfeat_plugin.apis import model_zoo
 from maskfeat_plugin.apis.model_index import FOLDERS, describe_config, model_index_files
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,20 @@ def test_files_are_what_the_tool_writes():
     """If this fails: python tools/write_model_index.py"""
     for path, content in model_index_files(ROOT).items():
         assert path.read_text() == content, path
+
+
+def test_model_zoo_is_what_the_tool_writes():
+    """If this fails: python tools/write_model_index.py"""
+    page = (ROOT / model_zoo.PAGE).read_text()
+    assert page == model_zoo.model_zoo_page(ROOT)
+    for config in CONFIGS:
+        assert page.count(f"(../{config.relative_to(ROOT).as_posix()})") == 1
+
+
+def test_a_number_of_the_zoo_is_of_a_config_that_exists(monkeypatch):
+    monkeypatch.setitem(model_zoo.REPORTED, "vit-huge_maskfeat-pre", "99.9, nobody")
+    with pytest.raises(ValueError, match="No config is named vit-huge_maskfeat-pre"):
+        model_zoo.model_zoo_page(ROOT)
 
 
 def test_every_config_is_listed_once():
