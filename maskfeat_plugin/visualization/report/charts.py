@@ -59,7 +59,8 @@ def draw_curve(curve: Curve) -> str:
             axes.set_yscale("log")
         axes.set_xlabel(curve.x_label)
         axes.set_title(curve.y_label, loc="left", fontsize=10)  # rotated beside the axis it would take its place
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        places = np.concatenate([[], *(np.asarray(xs, float) for xs, _ in curve.series.values())])
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=bool((places == places.round()).all())))
         axes.grid(alpha=0.2)
 
     return _draw(_describe_curve(curve), curve.title, (4.8, 3.0), plot)

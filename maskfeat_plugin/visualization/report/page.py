@@ -99,7 +99,7 @@ def _is_number(value: Any) -> bool:
     """Whether a table cell begins like a number, and so is set flush right."""
     head = str(value).split(" ")[0].rstrip("%")
     try:
-        return not math.isnan(float(head))
+        return "_" not in head and not math.isnan(float(head))
     except ValueError:
         return False
 

@@ -171,7 +171,7 @@ class Picture:
     Args:
         title (str): Heading above it.
         image (np.ndarray | Media | Mapping[str, np.ndarray | Media]): uint8 (H, W, 3) in RGB or a file, or several by
-            label, as :func:`make_panel` gives them.
+            label, as :func:`draw_prediction` gives them, each a frame or a :func:`strip`.
         caption (str): What is to be seen. Defaults to "".
 
     Raises:

@@ -20,12 +20,12 @@ nav a { display: block; padding: .25rem .7rem; border: 1px solid var(--line); bo
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem 1rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left;
          vertical-align: top; min-width: 4.5rem; }
-td { max-width: 26rem; }
+td { min-width: 6rem; max-width: 26rem; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 thead th { color: var(--faint); font-weight: 600; font-size: .9rem; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 .headline { display: grid; gap: .75rem; margin: 1rem 0;
-            grid-template-columns: repeat(auto-fit, minmax(min(9.5rem, 100%), 1fr)); }
+            grid-template-columns: repeat(auto-fit, minmax(min(8rem, 100%), 1fr)); }
 .headline div { padding: .7rem .9rem; background: var(--raised); border: 1px solid var(--line);
                 border-radius: .5rem; display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .headline dt { color: var(--faint); font-size: .9rem; }

@@ -1,0 +1,320 @@
+"""The page that shows a training."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.visualization import Curve, Facts, Headline, Notes, Section, Table, Text, write_report
+from maskfeat_plugin.visualization.report.parts import Part
+
+from .history import History, Series, join_runs, trainings_of
+from .records import describe_runs, find_records
+from .runs import Run, read_runs
+from .samples import find_samples, make_pictures
+
+# What is not a loss or a metric of the batch
+_LOGGED = (
+    *("lr", "base_lr", "momentum", "weight_decay", "grad_norm", "mask_ratio", "time", "data_time"),
+    *("samples_per_second", "memory", "host_memory", "seconds_left"),
+)
+_KINDS = (
+    ("MaskFeat", "Pre-training: the model predicts features of what is hidden from it, without labels."),
+    ("ImageClassifier", "Image classification, by mmpretrain."),
+    ("Recognizer3D", "Video recognition, by mmaction2."),
+    ("Recognizer2D", "Video recognition, by mmaction2."),
+    ("FastRCNN", "Action detection: who does what, in boxes that are given, by mmdet and mmaction2."),
+    ("FasterRCNN", "Object detection, by mmdet."),
+    ("MaskRCNN", "Object detection and instance segmentation, by mmdet."),
+)
+HOW_TO_GET_SAMPLES = (
+    "This training has written no pictures. With these two settings in its config it draws what the model sees and "
+    "predicts, and the next report shows that:"
+)
+SAMPLE_SETTINGS = (
+    'visualizer = dict(type="maskfeat.MaskFeatVisualizer", vis_backends=[dict(type="LocalVisBackend")])',
+    'custom_hooks = [dict(type="maskfeat.MaskFeatVisualizationHook", interval=1000)]',
+)
+# Curves that a chart can hold
+_SERIES = 6
+
+
+def write_training_report(work_dir: str | Path, out: str | Path | None = None) -> Path:
+    """Write one page about a training, from what it has written so far; nothing but the page is changed.
+
+    Args:
+        work_dir (str | Path): Its work directory.
+        out (str | Path, optional): The file to write. Defaults to None: ``report.html`` in the work directory.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        ConfigError: If there is no training, or the page cannot be written.
+    """
+    work_dir = Path(work_dir)
+    path = Path(out) if out is not None else work_dir / "report.html"
+    runs = read_runs(work_dir)
+    history = join_runs(runs)
+    last = (trainings_of(runs) or runs)[-1]
+    sections = [
+        Section("State", [Headline(_headline(last, runs, history)), *_metric_tables(history, runs), *_remarks(runs)]),
+        Section("Learning", [*_learning_charts(history), *_loss_tables(history)]),
+        Section("Validation", _metric_charts(history)),
+        _sample_section(work_dir, runs, last),
+        Section("Throughput", [*_throughput_charts(history), *_throughput_tables(last, history)]),
+        Section("Runs and records", [describe_runs(runs, history), *find_records(work_dir, runs)]),
+        Section("Configuration", [Text(f"Config of the run {last.folder.name}", last.config)] if last.config else []),
+        Section("Versions and machine", [Facts("", last.log.facts)] if last.log.facts else []),
+    ]
+    try:
+        return write_report(
+            path,
+            title=f"Training of {_name(work_dir, last)}",
+            intro=_describe_kind(last.settings),
+            sections=[section for section in sections if section.parts],
+        )
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error.strerror or error}.") from error
+
+
+def _name(work_dir: Path, run: Run) -> str:
+    """The config's name, which the copy of the config beside the runs has."""
+    configs = sorted(work_dir.glob("*.py"), key=lambda path: path.stat().st_mtime)
+    return configs[-1].stem if configs else str(run.settings.get("experiment_name") or work_dir.resolve().name)
+
+
+def _describe_kind(settings: dict[str, Any]) -> str:
+    model = str((settings.get("model") or {}).get("type", "")).rpartition(".")[2]
+    return next((text for name, text in _KINDS if name == model), f"A model of type {model}." if model else "")
+
+
+def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]:
+    values = {}
+    if history.is_finished:
+        values["state"] = "finished"
+    elif history.length:
+        values["state"] = f"{history.done / history.length:.0%} done"
+    values["iterations"] = f"{history.done}" + (f" of {history.length}" if history.length else "")
+    if history.epoch_length:
+        values["epochs"] = f"{history.done / history.epoch_length:.4g}"
+    for name in ("loss", "baseline"):
+        if (value := _last(history.train, name)) is not None:
+            values[name] = f"{value:.4g}"
+    if "loss" in values and "baseline" in values and float(values["baseline"]) > 0:
+        share = _last(history.train, "loss") / _last(history.train, "baseline")
+        values["loss / baseline"] = f"{share:.0%}" if np.isfinite(share) else "not finite"
+    speed = history.train.get("samples_per_second")
+    if speed is not None:
+        values[f"{_samples_word(run.settings)} per second"] = f"{np.nanmedian(speed[1]):.4g}"
+    values["time in training"] = _duration(sum(item.log.seconds for item in trainings_of(runs)))
+    left = _last(history.train, "seconds_left")
+    if not history.is_finished and left is not None and np.isfinite(left):
+        values["estimate of the time left"] = _duration(left)
+    return values
+
+
+def _samples_word(settings: dict[str, Any]) -> str:
+    scope = settings.get("default_scope")
+    return {"mmaction": "clips", "mmpretrain": "images", "mmdet": "images"}.get(scope, "samples")
+
+
+def _remarks(runs: Sequence[Run]) -> list[Part]:
+    remarks = []
+    if not trainings_of(runs):
+        remarks.append("Nothing of the training is logged yet: default_hooks.logger.interval says how often it is.")
+    if unreadable := sum(run.unreadable for run in runs):
+        what = "line of the logged numbers is" if unreadable == 1 else "lines of the logged numbers are"
+        remarks.append(f"{unreadable} {what} incomplete and left out, as the last one is where a training is killed.")
+    return [Notes(remarks)] if remarks else []
+
+
+def _learning_charts(history: History) -> list[Part]:
+    marks = dict(marks=history.starts)
+    resumed = "Dotted: the training went on from a checkpoint there." if history.starts else ""
+    charts: list[Part] = []
+
+    def add(title: str, y_label: str, names: Sequence[str], caption: str = "", **settings: Any) -> None:
+        series = {name: history.train[name] for name in names if name in history.train}
+        if series:
+            text = " ".join(filter(None, (caption, resumed)))
+            charts.append(Curve(title, "iteration", y_label, series, caption=text, **settings, **marks))
+
+    has_baseline = {"loss", "baseline"} <= set(history.train)
+    add(
+        "Loss",
+        "loss",
+        ("loss", "baseline"),
+        "Below the dashed baseline, the loss of predicting the mean target everywhere, the model has learned something "
+        "of the input."
+        if has_baseline
+        else "",
+        dashed=("baseline",) if has_baseline else (),
+    )
+    for group in _in_groups(_batch_losses(history)):
+        add("Parts of the loss", "loss", group)
+    for group in _in_groups(_batch_metrics(history)):
+        add("Measured on the training batches", "value", group)
+    norms = [name for name in history.train if name.rpartition(".")[2] == "grad_norm"]
+    values = np.concatenate([history.train[name][1] for name in norms]) if norms else np.zeros(0)
+    values = values[np.isfinite(values)]
+    peaked = len(values) > 0 and values.min() > 0 and values.max() > 20 * np.median(values)
+    caption = "2-norm of all gradients, before clipping."
+    add("Norm of the gradients", "grad_norm" + (" (logarithmic)" if peaked else ""), norms, caption, log_y=peaked)
+    rates = [name for name in history.train if name.rpartition(".")[2] in ("lr", "base_lr")]
+    if "lr" in history.train and _same(history.train["lr"], history.train.get("base_lr")):
+        rates.remove("base_lr")
+    add("Learning rate", "learning rate", rates)
+    add("Mask ratio", "hidden part of the tokens", ("mask_ratio",))
+    return charts
+
+
+def _batch_losses(history: History) -> list[str]:
+    losses = [name for name in history.train if "loss" in name and name != "loss"]
+    total = history.train.get("loss")
+    return [name for name in losses if len(losses) > 1 or not _same(history.train[name], total)]
+
+
+def _batch_metrics(history: History) -> list[str]:
+    return [
+        name
+        for name in history.train
+        if "loss" not in name and name != "baseline" and name.rpartition(".")[2] not in _LOGGED
+    ]
+
+
+def _same(a: Series, b: Series | None) -> bool:
+    return b is not None and len(a[1]) == len(b[1]) and np.allclose(a[1], b[1], equal_nan=True)
+
+
+def _in_groups(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[i : i + _SERIES] for i in range(0, len(names), _SERIES)]
+
+
+def _loss_tables(history: History) -> list[Part]:
+    names = [name for name in history.train if "loss" in name] + _batch_metrics(history)
+    names += [name for name in ("baseline", "grad_norm", "lr", "mask_ratio") if name in history.train]
+    rows = []
+    for name in names:
+        iterations, values = history.train[name]
+        finite = np.isfinite(values)
+        if not finite.any():
+            rows.append([name, float(values[-1]), "", "", "", int(iterations[-1])])
+            continue
+        ends = [float(values[-1]), float(values[0]), float(values[finite].min()), float(values[finite].max())]
+        rows.append([name, *ends, int(iterations[-1])])
+    columns = ["name", "last", "first", "least", "largest", "last iteration"]
+    return [Table("Last values", columns, rows, "As logged: means over the log's window.")] if rows else []
+
+
+def _metric_tables(history: History, runs: Sequence[Run]) -> list[Part]:
+    tables: list[Part] = []
+    rows = []
+    for name, (iterations, values) in history.metrics.items():
+        finite = np.isfinite(values)
+        if finite.any():
+            best = np.flatnonzero(finite)[values[finite].argmax()]
+            rows.append([name, *map(float, (values[-1], values[best])), int(iterations[best]), len(values)])
+        else:
+            rows.append([name, float(values[-1]), "", "", len(values)])
+    if rows:
+        columns = ["measure", "last", "largest", "at iteration", "times measured"]
+        tables.append(Table("Validation", columns, rows))
+    for run in runs:
+        if run.test:
+            rows = [[name, float(value)] for name, value in run.test.items()]
+            tables.append(Table(f"Test {run.folder.name}", ["measure", "value"], rows))
+    return tables
+
+
+def _metric_charts(history: History) -> list[Part]:
+    """A chart of the metrics that share the first part of their name, such as accuracy/top1 and accuracy/top5."""
+    groups: dict[str, list[str]] = {}
+    for name, (_, values) in history.metrics.items():
+        if np.isfinite(values).any():
+            groups.setdefault(name.partition("/")[0], []).append(name)
+    return [
+        Curve(
+            title if len(groups[title]) > 1 else groups[title][0],
+            "iteration",
+            "value",
+            {name: history.metrics[name] for name in names},
+            marks=history.starts,
+        )
+        for title in groups
+        for names in _in_groups(groups[title])
+    ]
+
+
+def _sample_section(work_dir: Path, runs: Sequence[Run], last: Run) -> Section:
+    files = find_samples(work_dir, [run.folder for run in runs])
+    pictures, left_out = make_pictures(files)
+    if pictures:
+        parts: list[Part] = list(pictures)
+        if left_out:
+            parts.append(Notes([f"{left_out} further files are in the work directory."]))
+        return Section("Samples", parts, "Written by the training itself.")
+    is_pretraining = "MaskFeat" in str((last.settings.get("model") or {}).get("type", ""))
+    if is_pretraining and any(
+        re.fullmatch(r"(iter|epoch)_\d+\.(pth|sharded)", path.name) for path in work_dir.iterdir()
+    ):
+        return Section("Samples", [Notes(SAMPLE_SETTINGS)], HOW_TO_GET_SAMPLES)
+    return Section("Samples", [])
+
+
+def _throughput_charts(history: History) -> list[Part]:
+    charts: list[Part] = []
+    for title, y_label, names in (
+        ("Throughput", "samples per second, all processes together", {"samples_per_second": ""}),
+        ("Time of a step", "seconds", {"time": "", "data_time": "data_time is the part of it spent waiting for data."}),
+        (
+            "Memory",
+            "MB",
+            {
+                "memory": "memory: the most that tensors have held on the GPU.",
+                "host_memory": "host_memory: of a process and the workers it started.",
+            },
+        ),
+    ):
+        series = {name: history.train[name] for name in names if name in history.train}
+        if series:
+            caption = " ".join(text for name, text in names.items() if name in series and text)
+            charts.append(Curve(title, "iteration", y_label, series, caption=caption, marks=history.starts))
+    return charts
+
+
+def _throughput_tables(run: Run, history: History) -> list[Part]:
+    loader = run.settings.get("train_dataloader") or {}
+    word = _samples_word(run.settings)
+    values: dict[str, Any] = {}
+    for name, text in (
+        ("samples_per_second", f"{word} per second, median"),
+        ("time", "seconds of a step, median"),
+        ("data_time", "of these waiting for data, median"),
+        ("memory", "MB of tensors on a GPU, largest"),
+        ("host_memory", "MB of a process and its workers, largest"),
+    ):
+        if name in history.train and np.isfinite(history.train[name][1]).any():
+            measure = np.nanmax if "memory" in name else np.nanmedian
+            values[text] = float(measure(history.train[name][1]))
+    if loader.get("batch_size") is not None:
+        values[f"{word} of a batch on each process"] = loader["batch_size"]
+    if loader.get("num_workers") is not None:
+        values["workers that read"] = loader["num_workers"]
+    rows = [[name, value] for name, value in values.items()]
+    return [Table("Throughput in numbers", ["what", "value"], rows)] if rows else []
+
+
+def _last(series: dict[str, Series], name: str) -> float | None:
+    return float(series[name][1][-1]) if name in series else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -1,0 +1,177 @@
+"""The runs of a work directory: a training writes one each time it is started."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from maskfeat_plugin.errors import ConfigError
+
+from .config_text import read_settings
+from .text_log import TextLog, read_text_log
+
+Points = tuple[list[int], list[float]]
+_COUNTERS = ("iter", "step", "epoch")
+
+
+@dataclass
+class Run:
+    """What one start of a training, or a test, has written.
+
+    Args:
+        folder (Path): Its folder, named by the time it was started.
+        train (dict[str, Points]): Iterations and values of what is logged in training, by name.
+        metrics (dict[str, Points]): The same of validation.
+        test (dict[str, Any]): Metrics of a test.
+        log (TextLog): Its text log.
+        config (str): The config as it was trained.
+        unreadable (int): Lines of the numbers that could not be read, such as the last one of a training that was
+            killed.
+    """
+
+    folder: Path
+    train: dict[str, Points]
+    metrics: dict[str, Points]
+    test: dict[str, Any]
+    log: TextLog
+    config: str
+    unreadable: int
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config's settings."""
+        return read_settings(self.config)
+
+    @property
+    def iterations(self) -> tuple[int, int] | None:
+        """The first and the last iteration that it has logged, None if there is none."""
+        ends = [(iterations[0], iterations[-1]) for iterations, _ in self.train.values()]
+        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
+
+    @property
+    def start(self) -> int:
+        """Iterations that were done before it began."""
+        if self.log.resumed is not None:
+            return self.log.resumed
+        # without the text log: it continues another if it does not begin at the beginning, which logs at its interval
+        first = self.iterations[0] if self.iterations else 0
+        hooks = self.settings.get("default_hooks") or {}
+        interval = (hooks.get("logger") or {}).get("interval", 10)
+        return first - interval if first > interval else 0
+
+
+def read_runs(work_dir: Path) -> list[Run]:
+    """Read all that trainings and tests have written to a work directory, in the order of their starts.
+
+    Args:
+        work_dir (Path): As of ``--work-dir``.
+
+    Returns:
+        list[Run]: At least one.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if not work_dir.is_dir():
+        what = "is a file" if work_dir.exists() else "does not exist"
+        raise ConfigError(
+            f"{work_dir} {what}; give the work directory of a training, the --work-dir of tools/train.py."
+        )
+    folders = _run_folders(work_dir)
+    if not folders:
+        raise ConfigError(f"{work_dir} holds no run of a training: {_hint(work_dir)}.")
+    return [_read_run(folder, work_dir) for folder in folders]
+
+
+def _run_folders(work_dir: Path) -> list[Path]:
+    try:
+        children = sorted(path for path in work_dir.iterdir() if path.is_dir())
+    except OSError as error:
+        raise ConfigError(f"{work_dir} cannot be read: {error.strerror}.") from error
+    return [path for path in children if (path / f"{path.name}.log").is_file() or (path / "vis_data").is_dir()]
+
+
+def _hint(work_dir: Path) -> str:
+    """What may have been meant by a folder without runs."""
+    if (work_dir / "vis_data").is_dir() or (work_dir / "scalars.json").is_file():
+        is_run = (work_dir / "vis_data").is_dir()
+        return f"it is a part of a run; give its work directory, {work_dir.parent if is_run else work_dir.parents[1]}"
+    below = sorted(path for path in work_dir.iterdir() if path.is_dir() and _run_folders(path))
+    if below:
+        return f"but its folders {', '.join(path.name for path in below[:5])} do; give one of them"
+    return "a run is a folder named by its time with a .log and vis_data/scalars.json in it"
+
+
+def _read_run(folder: Path, work_dir: Path) -> Run:
+    log = read_text_log(folder / f"{folder.name}.log")
+    data = folder / "vis_data"
+    configs = [path for path in (data / "config.py", *sorted(work_dir.glob("*.py"))) if path.is_file()]
+    config = configs[0].read_text(encoding="utf-8", errors="replace") if configs else ""
+    run = Run(folder, {}, {}, _read_test(folder / f"{folder.name}.json"), log, config, 0)
+    for line in _lines(data / "scalars.json"):
+        values = _parse(line)
+        if values is None:
+            run.unreadable += 1
+        elif "iter" in values:
+            _append(run.train, int(values["iter"]), values)
+        else:
+            _append(run.metrics, _iteration_of_metrics(run, values), values)
+    for name in ("data_time", "time"):
+        run.metrics.pop(name, None)
+    return run
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from lines
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The numbers of a line, None if it is torn."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    is_whole = (
+        isinstance(values, dict) and isinstance(values.get("step"), int) and isinstance(values.get("iter", 0), int)
+    )
+    return values if is_whole else None
+
+
+def _append(series: dict[str, Points], iteration: int, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if name not in _COUNTERS and isinstance(value, int | float):
+            iterations, numbers = series.setdefault(name, ([], []))
+            iterations.append(iteration)
+            numbers.append(float(value))
+
+
+def _iteration_of_metrics(run: Run, values: dict[str, Any]) -> int:
+    """When metrics were measured.
+
+    mmengine numbers validations by the epoch, which is 0 in trainings that count iterations; other hooks number by the
+    iteration.
+    """
+    last = run.iterations[1] if run.iterations else run.start
+    step = values["step"]
+    if "data_time" not in values or step >= max(last, 1):  # not of mmengine's validation, or of one by iterations
+        return step
+    if run.log.epoch_length:
+        return max(step * run.log.epoch_length, last)
+    loop = run.settings.get("train_cfg") or {}
+    interval = loop.get("val_interval", 1)
+    if "max_iters" in loop and isinstance(interval, int) and interval > 0:
+        return -(-last // interval) * interval  # the last step before it may not have been logged
+    return last
+
+
+def _read_test(path: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    numbers = metrics.items() if isinstance(metrics, dict) else ()
+    return {k: v for k, v in numbers if isinstance(v, int | float) and k not in ("data_time", "time")}

@@ -1,0 +1,130 @@
+"""Pictures and clips that a training has written."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from PIL import Image
+
+from maskfeat_plugin.visualization import Media, Picture
+
+_MIME = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
+_STEP = re.compile(r"(.*?)_?(\d+)")
+# What a page can hold: bytes of all and of one, pixels across, of one sample its first steps and its last
+_ALL_BYTES = 4_000_000
+_BYTES = 1_000_000
+_SIDE = 1600
+_STEPS = 3
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    name: str
+    step: int | None
+
+
+def find_samples(work_dir: Path, run_folders: Sequence[Path]) -> list[Path]:
+    """Pictures and videos that the runs of a training have written.
+
+    Args:
+        work_dir (Path): The work directory, in which folders may be whose names begin with "vis".
+        run_folders (Sequence[Path]): The runs, in the order of their starts.
+
+    Returns:
+        list[Path]: The files.
+    """
+    folders = [*sorted(path for path in work_dir.glob("vis*") if path.is_dir()), *run_folders]
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in _MIME]
+
+
+def make_pictures(files: Sequence[Path]) -> tuple[list[Picture], int]:
+    """Choose among the pictures of a training what a page of a few MB can hold.
+
+    Files are told apart by their names, NAME_STEP.png and the like, as mmengine's backends write them. Of each name the
+    last steps come first; then, while there is room, the first and the middle one, to see how it came about.
+
+    Args:
+        files (Sequence[Path]): Of :func:`find_samples`.
+
+    Returns:
+        tuple[list[Picture], int]: The pictures, those of one name together and in the order of the steps, and how many
+        files are left out.
+    """
+    by_name: dict[str, dict[int, _File]] = {}
+    for path in files:
+        found = _STEP.fullmatch(path.stem)
+        name, step = (found[1], int(found[2])) if found else (path.stem, None)
+        of_name = by_name.setdefault(f"{name}{path.suffix.lower()}", {})
+        of_name[-1 if step is None else step] = _File(path, name or path.parent.name, step)  # the later run's
+    ranked: list[list[_File]] = [[] for _ in range(_STEPS)]
+    for steps in by_name.values():
+        ordered = [steps[step] for step in sorted(steps)]
+        for rank, file in enumerate(dict.fromkeys((ordered[-1], ordered[0], ordered[len(ordered) // 2]))):
+            ranked[rank].append(file)
+    shown: dict[str, list[tuple[_File, Media]]] = {}
+    room = _ALL_BYTES
+    for file in (file for rank in ranked for file in rank):
+        media = read_media(file.path)
+        if media is None or len(media.data) > room:
+            continue
+        room -= len(media.data)
+        shown.setdefault(f"{file.name} ({file.path.suffix[1:].lower()})", []).append((file, media))
+    pictures = []
+    for title, items in shown.items():
+        items.sort(key=lambda item: item[0].step or 0)
+        media = {file.path.name if file.step is None else f"step {file.step}": found for file, found in items}
+        pictures.append(Picture(title, media))
+    return pictures, len(files) - sum(map(len, shown.values()))
+
+
+def read_media(path: Path) -> Media | None:
+    """Read a picture or a video, a large picture made smaller.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        Media | None: None for what is too large, or no picture or video (yet: it may be being written).
+    """
+    mime = _MIME[path.suffix.lower()]
+    try:
+        if mime.startswith("video/"):
+            size = _video_size(path)
+        else:
+            with Image.open(path) as image:
+                image.load()
+                size = image.size
+        data = path.read_bytes()
+    except (OSError, ValueError, SyntaxError):  # the last is Pillow's for a PNG that is cut off
+        return None
+    if size is None:
+        return None
+    if mime in ("image/png", "image/jpeg") and (max(size) > _SIDE or len(data) > _BYTES):
+        with Image.open(io.BytesIO(data)) as image:
+            image = image.convert("RGB")
+            image.thumbnail((_SIDE, _SIDE))
+            buffer = io.BytesIO()
+            image.save(buffer, format="WEBP", quality=85)
+            return Media(buffer.getvalue(), "image/webp", *image.size)
+    return Media(data, mime, *size) if len(data) <= _BYTES else None
+
+
+def _video_size(path: Path) -> tuple[int, int] | None:
+    video = cv2.VideoCapture(str(path))
+    try:
+        size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        return size if all(size) else None
+    finally:
+        video.release()

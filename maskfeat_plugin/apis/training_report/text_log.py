@@ -1,0 +1,99 @@
+"""The text log of a run: when, where and how it went, beside the numbers."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+_ENTRY = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - \S+ - (?:\x1b\[\d+m)?([A-Z]+)(?:\x1b\[0m)? - (.*)")
+_FACT = re.compile(r" {4}([^:]+): (.*)")
+_EPOCH = re.compile(r"Epoch\(train\)\s*\[(\d+)\]\[\s*\d+/(\d+)\]")
+_ITERATION = re.compile(r"Iter\(train\)\s*\[\s*\d+/(\d+)\]")
+_SAVED = re.compile(r"Saving checkpoint at (\d+) (epochs|iterations)")
+_RESUMED = re.compile(r"resumed epoch: \d+, iter: (\d+)")
+_TERMINATED = "--resume goes on from there"
+# Of the environment, what is of no use on a page or said elsewhere
+_LEFT_OUT = ("PyTorch compiling details", "MUSA available", "numpy_random_seed")
+_TIME = "%Y/%m/%d %H:%M:%S"
+
+
+@dataclass
+class TextLog:
+    """What a text log tells.
+
+    Args:
+        facts (dict[str, str]): Versions and machine, by name.
+        begin (datetime, optional): Time of the first entry.
+        end (datetime, optional): Time of the last entry.
+        epoch_length (int, optional): Iterations of an epoch, if it counts epochs.
+        length (int, optional): Iterations of the training, if it counts iterations.
+        saved (int): Iterations of the last checkpoint; 0 if there is none.
+        resumed (int, optional): Iterations of the checkpoint that it has gone on from.
+        terminated (str): What it said when a signal ended it.
+        warnings (list[str]): Warnings and errors, each once.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    begin: datetime | None = None
+    end: datetime | None = None
+    epoch_length: int | None = None
+    length: int | None = None
+    saved: int = 0
+    resumed: int | None = None
+    terminated: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """From the first to the last entry."""
+        return (self.end - self.begin).total_seconds() if self.begin and self.end else 0.0
+
+
+def read_text_log(path: Path) -> TextLog:
+    """Read a text log of mmengine.
+
+    Args:
+        path (Path): The file; it may be that of a training that goes on, or not be there.
+
+    Returns:
+        TextLog: What it tells.
+    """
+    log = TextLog()
+    if not path.is_file():
+        return log
+    warnings: dict[str, None] = {}
+    in_environment = False
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            entry = _ENTRY.match(line)
+            if entry is None:
+                in_environment |= line.startswith("System environment:")
+                fact = _FACT.match(line) if in_environment else None
+                if fact and fact[1] not in _LEFT_OUT and not fact[2].startswith("{"):
+                    log.facts[fact[1]] = fact[2].strip()
+                continue
+            in_environment = False
+            log.begin = log.begin or datetime.strptime(entry[1], _TIME)
+            last = entry[1]
+            _read_entry(log, entry[3])
+            if entry[2] in ("WARNING", "ERROR", "CRITICAL"):
+                warnings.setdefault(entry[3])
+    if log.begin is not None:
+        log.end = datetime.strptime(last, _TIME)
+    log.warnings = list(warnings)
+    return log
+
+
+def _read_entry(log: TextLog, text: str) -> None:
+    if "(train)" in text:
+        if found := _EPOCH.search(text):
+            log.epoch_length = int(found[2])
+        elif found := _ITERATION.search(text):
+            log.length = int(found[1])
+    elif found := _SAVED.match(text):
+        unit = 1 if found[2] == "iterations" else log.epoch_length or 0
+        log.saved = int(found[1]) * unit
+    elif found := _RESUMED.match(text):
+        log.resumed = int(found[1])
+    elif _TERMINATED in text:
+        log.terminated = text
