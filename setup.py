@@ -54,10 +54,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     keywords="MaskFeat, self-supervised learning, video recognition, OpenMMLab",
-    packages=find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*"]),
+    packages=find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*", "maskfeat_cli"]),
     python_requires=">=3.11",
     install_requires=read_requirements("runtime") + read_requirements("openmmlab"),
     extras_require=extras,
+    entry_points={"console_scripts": ["maskfeat = maskfeat_cli:main"]},
     cmdclass={"build_py": BuildWithMim},
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -1,0 +1,241 @@
+"""Check the installation, and say for each thing that is wrong what to do.
+
+Exit status 1 if there is an error; a warning is something that works but may surprise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from .findings import ERROR, OK, WARNING, Finding
+from .probes import PROBES, REMEDIES, describe
+
+EXAMPLE = """examples:
+  maskfeat doctor
+  maskfeat doctor --json > doctor.json
+
+Nothing is changed. From a checkout that is not installed: python -m maskfeat_cli doctor."""
+
+PACKAGE = "maskfeat_plugin"
+# An import of everything takes about ten seconds; a disk of the network may take minutes.
+_TIMEOUT = 300
+# Docker gives containers 64 MB, which a few batches of clips fill.
+_LEAST_SHM = 1 << 30
+# A checkpoint of ViT-B with its optimizer has 1 GB, and three are kept.
+_LEAST_DISK = 5 << 30
+# Workers pass tensors on by file handles.
+_LEAST_FILES = 1024
+
+
+def diagnose(tools: Path) -> Iterator[Finding]:
+    """Check everything; each check for itself, so that one that fails does not hide another.
+
+    Args:
+        tools (Path): Folder of the tools, named in the remedies.
+
+    Yields:
+        Finding: In the order of the table.
+    """
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        probes = {name: pool.submit(run_probe, name) for name in PROBES}
+        for name, check in (("python", check_python), ("packages", check_packages)):
+            yield from _guarded(name, check)
+        for name in PROBES:
+            for finding in probes[name].result():
+                yield finding._replace(remedy=finding.remedy.replace("{tools}", str(tools)))
+        for name, check in (("machine", check_machine), ("extras", check_extras)):
+            yield from _guarded(name, check)
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except ImportError as error:  # of packaging, which compares versions
+        yield Finding(
+            ERROR, name, f"not checked: {describe(error)}", f"pip install --force-reinstall {error.name or ''}"
+        )
+    except Exception as error:
+        yield Finding(ERROR, name, f"this check failed: {describe(error)}", "report it, with this output")
+
+
+def run_probe(name: str) -> list[Finding]:
+    """Run a probe in a new process.
+
+    Args:
+        name (str): One of :data:`.probes.PROBES`.
+
+    Returns:
+        list[Finding]: Its findings; an error if the process died or took too long.
+    """
+    file = Path(__file__).with_name("probes.py")
+    command = [sys.executable, "-W", "ignore", str(file), name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return [Finding(ERROR, name, f"no answer in {_TIMEOUT} seconds", REMEDIES[name])]
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["it said nothing"]
+        text = f"the process ended with status {done.returncode}: {said[0].strip()}"
+        return [Finding(ERROR, name, text, REMEDIES[name])]
+    return [Finding(*values) for values in json.loads(done.stdout.splitlines()[-1])]
+
+
+def check_python() -> Iterator[Finding]:
+    """The version of Python against what the package asks for."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        wanted = distribution(PACKAGE).metadata["Requires-Python"] or ""
+    except PackageNotFoundError:
+        wanted = ""
+    if SpecifierSet(wanted).contains(found, prereleases=True):
+        yield Finding(OK, "python", f"{found}, {sys.executable}")
+    else:
+        yield Finding(ERROR, "python", f"{found} is not {wanted}", "make a virtual environment of another Python")
+
+
+def check_packages() -> Iterator[Finding]:
+    """The installed versions against the ranges that were tested, as the package's metadata have them."""
+    from packaging.requirements import Requirement
+
+    try:
+        texts = distribution(PACKAGE).requires or []
+    except PackageNotFoundError:
+        remedy = "pip install --no-deps --no-build-isolation -e . in the checkout, or make setup"
+        yield Finding(ERROR, "packages", f"{PACKAGE} is not installed", remedy)
+        return
+    requirements = [Requirement(text) for text in texts]
+    good = []
+    # mmcv stands in the extra of mim alone: pip finds no wheel of it for a recent torch
+    for requirement in _belonging(requirements, "") + _belonging(requirements, "mim"):
+        finding, found = _compare(requirement, ERROR)
+        if finding is None:
+            good.append(f"{requirement.name} {found}")
+        else:
+            yield finding
+    if good:
+        yield Finding(OK, "packages", ", ".join(good))
+
+
+def check_extras() -> Iterator[Finding]:
+    """What the optional extras need: absent is fine, another version is not."""
+    from packaging.requirements import Requirement
+
+    try:
+        metadata = distribution(PACKAGE)
+    except PackageNotFoundError:
+        return
+    requirements = [Requirement(text) for text in metadata.requires or []]
+    for extra in metadata.metadata.get_all("Provides-Extra") or []:
+        if extra in ("all", "mim", "tests", "docs"):  # of those who develop, or of others above
+            continue
+        compared = [(need, *_compare(need, OK)) for need in _belonging(requirements, extra)]
+        outside = [finding for _, finding, found in compared if finding and found]
+        absent = [need.name for need, _, found in compared if not found]
+        yield from (finding._replace(check=f"extra {extra}") for finding in outside)
+        if absent:
+            text, remedy = f"not there: {', '.join(absent)}", f"if you want it: pip install '{PACKAGE}[{extra}]'"
+            yield Finding(OK, f"extra {extra}", text, remedy)
+        elif not outside:
+            yield Finding(OK, f"extra {extra}", ", ".join(f"{need.name} {found}" for need, _, found in compared))
+
+
+def _belonging(requirements: list, extra: str) -> list:
+    """Those of an extra, or with "" those of the package itself."""
+    return [
+        need
+        for need in requirements
+        if (f'extra == "{extra}"' in str(need.marker).replace("'", '"') if extra else "extra" not in str(need.marker))
+        and (need.marker is None or need.marker.evaluate({"extra": extra}))
+    ]
+
+
+def _compare(requirement, absent: str) -> tuple[Finding | None, str]:
+    """What is wrong with the installed version, if anything is, and the version, "" if there is none."""
+    name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
+    remedy = "build it: python {tools}/setup/install_mmcv.py" if name == "mmcv" else f"pip install '{wanted}'"
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(absent, name, "missing", remedy), ""
+    if requirement.specifier.contains(found, prereleases=True):
+        return None, found
+    return Finding(WARNING, name, f"{found} was not tested, {requirement.specifier} was", remedy), found
+
+
+def check_machine() -> Iterator[Finding]:
+    """Shared memory, disk and file handles."""
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        size = shutil.disk_usage(shm).total
+        remedy = "docker run --shm-size=8g, or --cfg-options train_dataloader.num_workers=0"
+        yield _measure("/dev/shm", size, _LEAST_SHM, f"{_gb(size)}, which data loaders pass batches by", remedy)
+    free = shutil.disk_usage(Path.cwd()).free
+    yield _measure("disk", free, _LEAST_DISK, f"{_gb(free)} free in {Path.cwd()}", "give another --work-dir")
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files = sys.maxsize if files == resource.RLIM_INFINITY else files
+    yield _measure("open files", files, _LEAST_FILES, f"{files} at a time", "ulimit -n 65536")
+    if not os.access(Path.cwd(), os.W_OK):
+        yield Finding(WARNING, "disk", f"{Path.cwd()} is not writable", "give another --work-dir")
+
+
+def _measure(check: str, found: int, least: int, text: str, remedy: str) -> Finding:
+    return Finding(OK, check, text) if found >= least else Finding(WARNING, check, f"{text}: little", remedy)
+
+
+def _gb(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GB"
+
+
+def format_finding(finding: Finding) -> str:
+    """A line of the table, and under it the remedy, as wide as the terminal."""
+    width = min(shutil.get_terminal_size((120, 24)).columns, 120)
+    lines = _wrap(f"{finding.status:<8} {finding.check:<15} ", finding.text, width)
+    if finding.remedy:
+        lines += _wrap(f"{'':<24} -> ", finding.remedy, width)
+    return "\n".join(lines)
+
+
+def _wrap(start: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, 80),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    args = parser.parse_args(arguments)
+    from .commands import tools_folder
+
+    findings = []
+    for finding in diagnose(tools_folder()):
+        findings.append(finding)
+        if not args.json:
+            print(format_finding(finding), flush=True)
+    counts = {status: sum(finding.status == status for finding in findings) for status in (OK, WARNING, ERROR)}
+    if args.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        print(f"\n{counts[ERROR]} errors, {counts[WARNING]} warnings, {counts[OK]} ok")
+    return int(counts[ERROR] > 0)

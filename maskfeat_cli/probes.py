@@ -1,0 +1,286 @@
+"""Checks that import what may be broken. Each runs in a process of its own, so that none takes another with it.
+
+``python probes.py NAME`` prints the findings as JSON, in the last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+if __name__ == "__main__":
+    # modules are found as by any program of this Python, not beside this file; a checkout may not be installed
+    _HERE = Path(__file__).resolve().parent
+    sys.path = [*(path for path in sys.path if Path(path).resolve() != _HERE), str(_HERE.parent)]
+
+from maskfeat_cli.findings import ERROR, OK, WARNING, Finding
+
+REMEDIES = {
+    "torch": "install torch and torchvision together, from one index: "
+    "pip install --force-reinstall torch torchvision (with the versions of requirements/runtime.txt)",
+    "mmcv": "python {tools}/setup/install_mmcv.py builds its ops for the installed torch",
+    "opencv": "pip install --force-reinstall opencv-python (opencv-python-headless where libGL is missing)",
+    "av": "pip install --force-reinstall 'av>=17,<19'",
+    "decord": "pip install --force-reinstall decord; there are wheels for x86-64 Linux alone, elsewhere build it, or "
+    "read clips by maskfeat's decoders or mmaction2's PyAVInit",
+    "plugin": "put right what is above, then reinstall: pip install -r requirements/openmmlab.txt, "
+    "pip install --no-deps --no-build-isolation -e .",
+    "gpu": "see whether nvidia-smi works and its driver is new enough for torch's CUDA",
+}
+"""What to do where a probe fails; ``{tools}`` is the folder of the tools."""
+
+_FRAMES, _SIDE = 8, 64
+
+
+def check_torch() -> Iterator[Finding]:
+    """torch computes, and torchvision's ops are those of this torch."""
+    import torch
+    import torchvision
+
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 9.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+    assert kept.tolist() == [0, 2], "torchvision's NMS is wrong"
+    number = torch.ops.torchvision._cuda_version()  # 13000 for 13.0, -1 for none
+    built, other = torch.version.cuda, None if number < 0 else f"{number // 1000}.{number % 1000 // 10}"
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    if built == other:
+        yield Finding(OK, "torch", f"{versions}: made for each other, NMS runs")
+    else:
+        text = f"{versions}: one is made for {_cuda(built)}, the other for {_cuda(other)}"
+        yield Finding(ERROR, "torch", text, REMEDIES["torch"])
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    text = f"{threads} {'thread' if threads == 1 else 'threads'} on {cores} {'core' if cores == 1 else 'cores'}"
+    limit = os.environ.get("OMP_NUM_THREADS")
+    yield Finding(OK, "threads", f"{text}, as OMP_NUM_THREADS={limit} says" if limit else text)
+
+
+def _cuda(release: str | None) -> str:
+    return f"CUDA {release}" if release else "the CPU alone"
+
+
+def check_mmcv() -> Iterator[Finding]:
+    """mmcv's ops load and compute."""
+    import mmcv
+    import torch
+    from mmcv.ops import nms, roi_align
+
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 9.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert nms(boxes, scores, 0.5)[1].tolist() == [0, 2], "its NMS is wrong"
+    image = torch.full((1, 1, 8, 8), 3.0)
+    crops = roi_align(image, torch.tensor([[0.0, 1.0, 1.0, 6.0, 6.0]]), (2, 2), 1.0, 2, "avg", True)
+    assert torch.allclose(crops, torch.full((1, 1, 2, 2), 3.0)), "its RoIAlign is wrong"
+    yield Finding(OK, "mmcv ops", f"mmcv {mmcv.__version__}: NMS and RoIAlign run")
+    if torch.cuda.is_available():
+        try:
+            nms(boxes.cuda(), scores.cuda(), 0.5)
+        except RuntimeError:
+            remedy = f"set CUDA_HOME to a CUDA {torch.version.cuda} with nvcc, then {REMEDIES['mmcv']} --force"
+            yield Finding(WARNING, "mmcv ops", "none for the GPU: detection does not train there", remedy)
+        else:
+            yield Finding(OK, "mmcv ops", "on the GPU too")
+
+
+def check_opencv() -> Iterator[Finding]:
+    """OpenCV writes and reads a JPEG."""
+    import cv2
+    import numpy as np
+
+    image = np.full((16, 16, 3), 128, np.uint8)
+    written, data = cv2.imencode(".jpg", image)
+    read = cv2.imdecode(data, cv2.IMREAD_COLOR) if written else None
+    assert read is not None and read.shape == image.shape, "it does not read the JPEG that it wrote"
+    yield Finding(OK, "opencv", f"{cv2.__version__}, numpy {np.__version__}: a JPEG is written and read")
+
+
+def check_av() -> Iterator[Finding]:
+    """PyAV writes and reads an H.264 clip."""
+    import av
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        codec = _write_clip(path)
+        with av.open(str(path)) as container:
+            count = sum(1 for _ in container.decode(video=0))
+    assert count == _FRAMES, f"{count} frames of {_FRAMES} were decoded"
+    text = f"{av.__version__}: {_FRAMES} frames of {codec} are written and read"
+    if codec == "H.264":
+        yield Finding(OK, "av", text)
+    else:
+        remedy = (
+            "for the demo's data and videos of pictures install av from its wheel: pip install --force-reinstall av"
+        )
+        yield Finding(WARNING, "av", f"{text}; it has no encoder of H.264", remedy)
+
+
+def check_decord() -> Iterator[Finding]:
+    """decord reads an H.264 clip."""
+    import decord
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        try:
+            codec = _write_clip(path)
+        except ImportError:
+            yield Finding(WARNING, "decord", f"{decord.__version__} imports; without av there is no clip to try it on")
+            return
+        shape = decord.VideoReader(str(path), num_threads=1).get_batch(range(_FRAMES)).asnumpy().shape
+    assert shape == (_FRAMES, _SIDE, _SIDE, 3), f"it reads a clip as {shape}"
+    yield Finding(OK, "decord", f"{decord.__version__}: {_FRAMES} frames of {codec} are read")
+
+
+def _write_clip(path: Path) -> str:
+    """Write a clip, in H.264 where there is an encoder of it, else in MPEG-4; returns the codec."""
+    import av
+    import numpy as np
+
+    with av.open(str(path), mode="w") as container:
+        try:
+            stream, codec = container.add_stream("libx264", rate=8), "H.264"
+        except ValueError:
+            stream, codec = container.add_stream("mpeg4", rate=8), "MPEG-4"
+        stream.width = stream.height = _SIDE
+        stream.pix_fmt = "yuv420p"
+        for i in range(_FRAMES):
+            frame = np.full((_SIDE, _SIDE, 3), 16 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return codec
+
+
+def check_plugin() -> Iterator[Finding]:
+    """The package imports; what its compat module repairs; its registry, and those that it stands in, build."""
+    import maskfeat_plugin
+    from maskfeat_plugin import compat
+
+    folder = Path(maskfeat_plugin.__file__).parent
+    yield Finding(OK, "maskfeat_plugin", f"{maskfeat_plugin.__version__} imports, from {folder}")
+    for entry in compat.ENTRIES:
+        yield Finding(OK, "compat", f"{entry.name} is {_explain(entry)}")
+    yield _check_registry()
+    yield _check_fast_path()
+
+
+def _explain(entry) -> str:
+    from importlib.metadata import version
+
+    from packaging.specifiers import SpecifierSet
+
+    if entry.is_active():
+        return f"active: {', '.join(f'{name} {version(name)}' for name in entry.affected)} ({entry.issue})"
+    for name, versions in entry.affected.items():
+        if not SpecifierSet(versions).contains(version(name), prereleases=True):
+            return f"not needed: {name} {version(name)} is not {versions} ({entry.issue})"
+    return f"not needed: the fault does not show ({entry.issue})"
+
+
+def _check_registry() -> Finding:
+    import torch
+
+    from maskfeat_plugin.registry import MODELS
+
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
+    model = MODELS.build(
+        dict(
+            type="maskfeat.MaskFeat",
+            data_preprocessor=dict(type="maskfeat.MaskFeatDataPreprocessor"),
+            backbone=dict(type="maskfeat.MaskedViT", arch=arch, img_size=32, patch_size=8),
+            target_generator=dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=4),
+            neck=dict(type="maskfeat.RegressionNeck", in_channels=16, out_channels=108),
+            head=dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss", kind="mse")),
+        )
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, mask = torch.rand(2, 3, 32, 32, device=device), torch.ones(2, 1, 4, 4, dtype=torch.bool, device=device)
+    loss = model.to(device)(images, mask=mask, mode="loss")["loss"]
+    loss.backward()
+    assert torch.isfinite(loss), f"the loss of a tiny MaskFeat is {loss.item()}"
+    others = ["mmpretrain.VisionTransformer", "mmaction.MViT", "mmdet.FasterRCNN"]
+    missing = [name for name in others if MODELS.get(name) is None]
+    if missing:
+        return Finding(ERROR, "registry", f"it does not find {', '.join(missing)}", REMEDIES["plugin"])
+    return Finding(
+        OK, "registry", f"a tiny MaskFeat is built and takes a step on {device}; {', '.join(others)} are found"
+    )
+
+
+def _check_fast_path() -> Finding:
+    import torch
+
+    from maskfeat_plugin.models.utils.linear import product, runs_on_onednn
+
+    a, b = torch.randn(8, 16), torch.randn(4, 16)
+    if not runs_on_onednn(a, b):
+        text = "linear layers in float32 run on torch's own path: this torch has no oneDNN, or it is switched off"
+        return Finding(WARNING, "oneDNN", text, "install torch from PyPI; see docs/performance.md")
+    torch.testing.assert_close(product(a, b), a @ b.t())
+    return Finding(OK, "oneDNN", "linear layers in float32 on the CPU use it")
+
+
+def check_gpu() -> Iterator[Finding]:
+    """The GPU, bfloat16 and Triton, which HOG's kernel is written in."""
+    import torch
+
+    if not torch.cuda.is_available():
+        if Path("/dev/nvidiactl").exists():
+            built = torch.version.cuda
+            text = f"there is one, and torch (CUDA {built}) does not reach it" if built else "torch has no CUDA"
+            yield Finding(ERROR, "GPU", text, REMEDIES["gpu"])
+        else:
+            yield Finding(OK, "GPU", "none; everything runs on the CPU")
+        return
+    name, capability = torch.cuda.get_device_name(), ".".join(map(str, torch.cuda.get_device_capability()))
+    ones = torch.ones(64, 64, device="cuda")
+    assert (ones @ ones).sum().item() == 64**3, "a matrix product comes out wrong"
+    yield Finding(
+        OK, "GPU", f"{torch.cuda.device_count()} x {name}, capability {capability}, CUDA {torch.version.cuda}"
+    )
+    if torch.cuda.is_bf16_supported():
+        yield Finding(OK, "bfloat16", "the GPU has it")
+    else:
+        remedy = "train with --cfg-options optim_wrapper.dtype=float16"
+        yield Finding(WARNING, "bfloat16", "the GPU lacks it, and configs of mixed precision may ask for it", remedy)
+    try:
+        import triton
+    except ImportError:
+        remedy = f"pip install the triton of torch {torch.__version__}: pip install --force-reinstall torch"
+        yield Finding(WARNING, "triton", "missing: HOG is computed without its kernel", remedy)
+    else:
+        yield Finding(OK, "triton", triton.__version__)
+
+
+PROBES: dict[str, Callable[[], Iterator[Finding]]] = {
+    "torch": check_torch,
+    "mmcv": check_mmcv,
+    "opencv": check_opencv,
+    "av": check_av,
+    "decord": check_decord,
+    "plugin": check_plugin,
+    "gpu": check_gpu,
+}
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def main() -> None:
+    """Run the probe named on the command line."""
+    name = sys.argv[1]
+    findings: list[Finding] = []
+    try:
+        findings.extend(PROBES[name]())
+    except Exception as error:
+        # what was found before the failure stays
+        findings.append(Finding(ERROR, name, describe(error), REMEDIES[name]))
+    print("\n" + json.dumps(findings))
+
+
+if __name__ == "__main__":
+    main()
