@@ -1,13 +1,16 @@
-"""Videos with labels, from lists that people have edited."""
+"""Videos: with labels from lists that people have edited, without from a folder alone."""
 
 import os
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 
 from mmaction.datasets import VideoDataset as _VideoDataset
 from mmengine.fileio import get
 
 from maskfeat_plugin.registry import DATASETS
+
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 
 
 class ListedFile(NamedTuple):
@@ -25,21 +28,30 @@ class VideoDataset(_VideoDataset):
     mark, blank lines, tabs and spaces around name and label make no difference, and names may hold spaces. Upstream's
     ends a name at its first space, and takes a blank line for a video.
 
+    Without a list it is all videos below ``data_prefix["video"]``, sub-folders too, in the order of their names and
+    without labels: what pre-training needs.
+
     Args:
-        *args: Arguments of ``mmaction.VideoDataset``.
+        ann_file (str): The list. Defaults to "", none.
+        *args: Further arguments of ``mmaction.VideoDataset``.
         **kwargs: Likewise.
 
     Raises:
         ValueError: With the number of the first line that is none of a list; lines with and without labels are not
-            mixed.
+            mixed. Without a list: if the folder is not set or has no videos.
     """
 
+    def __init__(self, ann_file: str = "", *args, **kwargs) -> None:
+        super().__init__(ann_file, *args, **kwargs)
+
     def load_data_list(self) -> list[dict]:
-        """Read the list.
+        """Read the list, or look into the folder.
 
         Returns:
-            list[dict]: ``filename`` and ``label`` of each video; the label is -1 in a list without labels.
+            list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels.
         """
+        if not self.ann_file:
+            return [dict(filename=str(path), label=-1) for path in find_videos(self.data_prefix.get("video") or "")]
         if self.multi_class and self.num_classes is None:
             raise ValueError("VideoDataset: multi_class=True needs num_classes.")
         samples = []
@@ -50,6 +62,26 @@ class VideoDataset(_VideoDataset):
             label = list(file.labels) if self.multi_class else (file.labels or (-1,))[0]
             samples.append(dict(filename=name, label=label))
         return samples
+
+
+def find_videos(folder: str) -> list[Path]:
+    """All videos below a folder, by the endings of their names; links to folders are not followed.
+
+    Args:
+        folder (str): The folder.
+
+    Returns:
+        list[Path]: In the order of their names.
+
+    Raises:
+        ValueError: If it is "" or has none.
+    """
+    if not folder:
+        raise ValueError("VideoDataset: without ann_file, data_prefix.video has to be the folder of the videos.")
+    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
+    if not found:
+        raise ValueError(f"VideoDataset: there is no video ({', '.join(VIDEO_ENDINGS)}) below {folder!r}.")
+    return found
 
 
 def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[ListedFile]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from mmaction.evaluation import read_labelmap
 
 from maskfeat_plugin.datasets.ava import check_annotations
+from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 
-from .files import VIDEO_ENDINGS, Tree
+from .files import Tree
 from .frames import FrameJob, Frames, check_frames, extract_frames, has_frames
 from .report import Report
 from .workspace import CRASHED, DataSettings, Workspace

@@ -12,7 +12,6 @@ from maskfeat_plugin.errors import ConfigError
 # Files that a user had at the place of a list keep their content under this ending.
 ORIGINAL = ".orig"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
-VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 

@@ -7,9 +7,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 
-from .files import ARCHIVE_ENDINGS, VIDEO_ENDINGS, Tree, decode_text
+from .files import ARCHIVE_ENDINGS, Tree, decode_text
 from .readable import check_video
 from .report import Report
 from .workspace import DataSettings, Workspace

@@ -5,10 +5,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 
 from .archives import join_parts
-from .files import VIDEO_ENDINGS, Tree
+from .files import Tree
 from .readable import check_video
 from .report import Report
 from .workspace import DataSettings, Workspace

@@ -1,0 +1,20 @@
+"""A folder of images for pre-training, sub-folders too; crops, flips and masks are those of ImageNet-1k here.
+
+Set the folder with ``train_dataloader.dataset.data_root``. Labels are not needed.
+"""
+
+_base_ = "./imagenet_pretrain.py"
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    drop_last=False,  # a folder may have fewer images than a batch
+    dataset=dict(
+        _delete_=True,
+        type="maskfeat.SkipBadFiles",
+        dataset_type="CustomDataset",
+        data_root="my_images",
+        with_label=False,
+        pipeline=_base_.train_pipeline,
+    ),
+)

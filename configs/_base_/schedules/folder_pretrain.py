@@ -1,0 +1,18 @@
+"""AdamW, warm-up of 5 epochs, then cosine to the last epoch, whatever its number; float32, ``--amp`` for a GPU.
+
+The learning rate is as written, whatever the batch size. The paper's are 2e-4 for every 256 images and 1e-4 for every
+32 clips of a batch.
+"""
+
+optim_wrapper = dict(
+    optimizer=dict(type="AdamW", lr=2e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=0.02),
+)
+# Both end with the training, where they do not say when.
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, begin=5, convert_to_iter_based=True),
+]
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=300)
