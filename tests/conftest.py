@@ -29,3 +29,13 @@ def digits(tmp_path_factory):
     for file in (root / "annotations").glob("*_train_8_seed0.*"):  # the configs name a subset of 1000
         file.with_name(file.name.replace("_8_", "_1000_")).write_text(file.read_text())
     return folder
+
+
+@pytest.fixture(scope="session")
+def open_page():
+    """``open_page(path, width, dark)`` opens an HTML file in Chromium; see ``Browser.open_page`` in browser.py."""
+    from browser import Browser
+
+    browser = Browser()
+    yield browser.open_page
+    browser.close()
