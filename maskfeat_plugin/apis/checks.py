@@ -137,7 +137,7 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
         for name in dataloaders
         for key, dataset in _datasets(cfg.get(name), name)
         for i, transform in enumerate(dataset.get("pipeline") or ())
-        if _mask_grid(transform) is not None
+        if mask_grid(transform) is not None
     ]
     if not generators:
         return
@@ -151,7 +151,7 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
             grid = tuple(backbone.token_grid(size))
         except ValueError as error:
             raise ConfigError(f"{key.rpartition('[')[0]}: {error}") from error
-        name, given = _mask_grid(transform)
+        name, given = mask_grid(transform)
         if len(given) == 2:
             grid = grid[-2:]
         if given != grid:
@@ -173,8 +173,16 @@ def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:
             return None
 
 
-def _mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
-    """The setting of a mask generator that holds its grid, ours or mmpretrain's, and the grid."""
+def mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
+    """The setting of a mask generator that holds its grid.
+
+    Args:
+        transform (dict): Config of a transform.
+
+    Returns:
+        tuple[str, tuple[int, ...]] | None: The setting's name and the grid, of ours or mmpretrain's generators; None of
+        other transforms.
+    """
     kind = str(transform.get("type", ""))
     if not kind.endswith("MaskGenerator") or kind.endswith("SimMIMMaskGenerator"):  # SimMIM's is set in pixels
         return None

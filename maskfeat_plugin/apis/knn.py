@@ -7,15 +7,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
-from torch import nn
 
-from maskfeat_plugin.checkpoints import CheckpointError
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import extract_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
-from maskfeat_plugin.registry import MODELS
 
 from .checks import check_config
+from .models import load_backbone
 
 
 def evaluate_knn(
@@ -62,32 +60,6 @@ def evaluate_knn(
             return knn_accuracy(found, truth, features, labels, num_classes, k, temperature)
         except (ValueError, FileNotFoundError) as error:
             raise ConfigError(f"{Path(cfg.filename).name}: {describe(error)}") from error
-
-
-def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
-    """The model of a config with a checkpoint's weights in its backbone, in evaluation mode.
-
-    Args:
-        cfg (Config): Config of pre-training or fine-tuning; the ``init_cfg`` of its backbone is replaced.
-        checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
-        device (str): Where the model is put. Defaults to "cpu".
-
-    Returns:
-        nn.Module: The model; what is behind its backbone is not loaded.
-
-    Raises:
-        ConfigError: If the model cannot be built or the checkpoint does not load.
-    """
-    cfg.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=str(checkpoint))
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-        try:
-            model = MODELS.build(cfg.model)
-            model.backbone.init_weights()  # no more: a target of pre-training may need files that features do not
-        except (CheckpointError, OSError) as error:
-            raise ConfigError(str(error)) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
-    return model.to(device).eval()
 
 
 def each_once(train: dict, queries: dict) -> dict:

@@ -1,0 +1,276 @@
+"""Our configs by their names, and models made of them."""
+
+import copy
+import fnmatch
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.logging import MMLogger, print_log
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import nn
+
+import maskfeat_plugin
+from maskfeat_plugin.checkpoints import (
+    CheckpointError,
+    load_file,
+    load_into,
+    local_file,
+    newest_whole,
+    read_checkpoint,
+)
+from maskfeat_plugin.checkpoints.names import collapse
+from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.registry import MODELS
+
+from .config import load_config
+from .origins import named_errors
+
+_PACKAGE = Path(maskfeat_plugin.__file__).parent
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One of our configs.
+
+    Attributes:
+        name: Name of the config file, without ``.py``.
+        config: The file.
+        tasks: What a metafile says that the model does, in the words of the frameworks' inferencers: "Self-Supervised
+            Learning", "Image Classification", ...; empty for configs on the demo's data, which no metafile lists.
+        metadata: What it says besides: "Architecture", "Batch Size", "Epochs", "Training Data".
+        weights: The weights that are shipped with the config, None if there are none.
+    """
+
+    name: str
+    config: Path
+    tasks: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    weights: Path | None = None
+
+
+def list_models(pattern: str | None = None, task: str | None = None) -> list[str]:
+    """Names of our configs.
+
+    Args:
+        pattern (str, optional): What a name has to begin with; ``*`` and ``?`` stand for any characters and any one.
+            Defaults to None, any.
+        task (str, optional): A task of :class:`ListedModel`. Defaults to None, any.
+
+    Returns:
+        list[str]: Names, sorted.
+    """
+    models = _listed_models()
+    names = fnmatch.filter(models, f"{pattern}*") if pattern else list(models)
+    return sorted(name for name in names if task is None or task in models[name].tasks)
+
+
+def find_model(name: str) -> ListedModel:
+    """One of our configs by its name.
+
+    Args:
+        name (str): A name of :func:`list_models`.
+
+    Returns:
+        ListedModel: The config and what is known of it.
+
+    Raises:
+        ConfigError: If there is none of that name, with those that are most like it.
+    """
+    models = _listed_models()
+    if name in models:
+        return models[name]
+
+    def likeness(known: str) -> float:  # to a name or, of one that was cut short, to its beginning
+        return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
+
+    near = [known for known in sorted(models, key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    raise ConfigError(f"there is no config of the name {name!r}{hint} list_models() has all names.")
+
+
+def get_model(
+    model: str | Path | Config,
+    pretrained: str | Path | bool | None = False,
+    device: str | torch.device | None = None,
+    **kwargs,
+) -> BaseModel:
+    """Build a model, in evaluation mode.
+
+    Args:
+        model (str | Path | Config): A name of :func:`list_models`, a config file, the work directory of a training, or
+            a config.
+        pretrained (str | Path | bool, optional): Path or URL of a checkpoint of any format of docs/checkpoints.md; True
+            for the newest checkpoint of the work directory or the weights shipped with the config. Defaults to False:
+            the initial weights.
+        device (str | torch.device, optional): Where the model is put. Defaults to None, the CPU.
+        **kwargs: Settings of ``model`` in the config to change, such as ``backbone=dict(drop_path_rate=0.1)``.
+
+    Returns:
+        BaseModel: The model, with its config in ``_config``.
+
+    Raises:
+        ConfigError: If the name or file is not there, the model cannot be built, or its weights cannot be had.
+    """
+    cfg, weights = read_model(model)
+    if pretrained is True and weights is None:
+        raise ConfigError(f"no weights come with {_title(model)}; give pretrained=FILE, a checkpoint of it.")
+    if pretrained is not True:
+        weights = pretrained or None
+    if kwargs:
+        cfg.merge_from_dict(dict(model=kwargs))
+    built, initial = build_model(cfg, weights)
+    if initial:
+        print_log(f"{weights} has no weights of: {', '.join(collapse(initial))}", "current", logging.WARNING)
+    return built.to(device or "cpu").eval()
+
+
+def build_model(cfg: Config, weights: str | Path | None = None) -> tuple[BaseModel, list[str]]:
+    """Build the model of a config with the weights of a checkpoint.
+
+    A checkpoint of the same model is loaded as it is, of another model or format what :func:`.load_into` finds for it.
+
+    Args:
+        cfg (Config): The config.
+        weights (str | Path, optional): Path or URL of a checkpoint. Defaults to None: the initial weights.
+
+    Returns:
+        tuple[BaseModel, list[str]]: The model, with its config in ``_config``, and the names of parameters that the
+        checkpoint has no weights for.
+
+    Raises:
+        ConfigError: If the model cannot be built, or the checkpoint is not there or does not fit.
+    """
+    if weights is not None and isinstance(cfg.model.get("backbone"), dict):
+        cfg.model.backbone.pop("init_cfg", None)  # the checkpoint it would start from need not be there
+    with named_errors(cfg, "cannot be built", ("model",)), _quiet_initialization():
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+    model._config = cfg  # where the inferencers of mmpretrain look for it
+    return model, [] if weights is None else _load_weights(model, weights)
+
+
+def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
+    """The model of a config with a checkpoint's weights in its backbone, in evaluation mode.
+
+    Args:
+        cfg (Config): Config of pre-training or fine-tuning; the ``init_cfg`` of its backbone is replaced.
+        checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
+        device (str): Where the model is put. Defaults to "cpu".
+
+    Returns:
+        nn.Module: The model; what is behind its backbone is not loaded.
+
+    Raises:
+        ConfigError: If the model cannot be built or the checkpoint does not load.
+    """
+    cfg.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=str(checkpoint))
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), _quiet_initialization():
+        try:
+            model = MODELS.build(cfg.model)
+            model.backbone.init_weights()  # no more: a target of pre-training may need files that features do not
+        except (CheckpointError, OSError) as error:
+            raise ConfigError(str(error)) from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
+    return model.to(device).eval()
+
+
+def read_model(model: str | Path | Config) -> tuple[Config, Path | str | None]:
+    """The config of a model and the weights that come with it.
+
+    Args:
+        model (str | Path | Config): As in :func:`get_model`.
+
+    Returns:
+        tuple[Config, Path | str | None]: The caller's own config, and the newest checkpoint of a work directory, the
+        weights shipped with a config, or None.
+
+    Raises:
+        ConfigError: If the name or file is not there.
+    """
+    if isinstance(model, Config):
+        return copy.deepcopy(model), None
+    path = Path(model)
+    if path.is_dir():
+        return _read_work_dir(path)
+    if path.suffix == ".py" or path.is_file():
+        return load_config(path), _shipped_weights(path)
+    listed = find_model(str(model))
+    return load_config(listed.config), listed.weights
+
+
+@contextmanager
+def _quiet_initialization() -> Iterator[None]:
+    """Keep from the log what mmengine says of each parameter that it initializes."""
+    logger = MMLogger.get_current_instance()
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return record.module != "base_module"
+
+    logger.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_ours)
+
+
+def _load_weights(model: BaseModel, weights: str | Path) -> list[str]:
+    """Put a checkpoint's weights into a whole model; returns the parameters that it has none for."""
+    try:
+        content = load_file(local_file(weights))
+        state = content.get("state_dict", content) if isinstance(content, dict) else {}
+        wanted = model.state_dict()
+        if all(name in state and state[name].shape == value.shape for name, value in wanted.items()):
+            model.load_state_dict({name: state[name] for name in wanted})
+            return []
+        return load_into(model, read_checkpoint(weights)).initial
+    except (CheckpointError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _read_work_dir(folder: Path) -> tuple[Config, Path | str | None]:
+    """The config that a training has written out, and its newest checkpoint."""
+    configs = sorted(folder.glob("*.py"))
+    if len(configs) != 1:
+        what = f"{len(configs)} config files" if configs else "no config file"
+        raise ConfigError(f"the folder {folder} holds {what}; give the work directory of one training, or its config.")
+    try:
+        return load_config(configs[0]), newest_whole(folder)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _listed_models() -> dict[str, ListedModel]:
+    """Every config that can be trained, by its name."""
+    root = _PACKAGE / ".mim"
+    configs = (root if root.is_dir() else _PACKAGE.parent) / "configs"
+    described = {}
+    for metafile in sorted(configs.glob("*/metafile.yml")):
+        for entry in yaml.safe_load(metafile.read_text())["Models"]:
+            described[entry["Name"]] = entry
+    models = {}
+    for path in sorted(configs.rglob("*.py")):
+        if "_base_" in path.parts:
+            continue
+        entry = described.get(path.stem, {})
+        tasks = tuple(result["Task"] for result in entry.get("Results", ()))
+        models[path.stem] = ListedModel(path.stem, path, tasks, entry.get("Metadata", {}), _shipped_weights(path))
+    return models
+
+
+def _shipped_weights(config: Path) -> Path | None:
+    path = config.parent / "weights" / f"{config.stem}.pth"
+    return path if path.is_file() else None
+
+
+def _title(model: str | Path | Config) -> str:
+    return "this config" if isinstance(model, Config) else str(model)

@@ -1,0 +1,149 @@
+"""Configs by their names, from a checkout and from an installed package; models with and without weights."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from maskfeat_plugin.apis.models import find_model, get_model, list_models
+from maskfeat_plugin.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "maskfeat_vit-tiny_moving-digits"
+WEIGHTS = ROOT / "configs" / "demo" / "weights" / f"{IMAGE}.pth"
+
+
+def test_every_config_has_a_name_of_its_own():
+    configs = [path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts]
+    assert list_models() == sorted(path.stem for path in configs)
+
+
+def test_patterns_and_tasks():
+    names = list_models("maskfeat_mvit")
+    assert names and all(name.startswith("maskfeat_mvit") for name in names)
+    assert list_models("*ava22") == list_models(task="Action Detection") != []
+    assert list_models("maskfeat", task="Action Detection") == []
+
+
+def test_metafiles_describe_models():
+    entries = yaml.safe_load((ROOT / "configs" / "recognition" / "metafile.yml").read_text())["Models"]
+    model = find_model(entries[0]["Name"])
+    assert model.config == ROOT / entries[0]["Config"]
+    assert model.metadata == entries[0]["Metadata"]
+    assert model.tasks == ("Action Recognition",) and model.weights is None
+    assert find_model(IMAGE).weights == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "name, near", [("maskfeat_vit-tiny_moving-digit", IMAGE), ("maskfeat_vit-bse", "maskfeat_vit-base-p16_8xb256")]
+)
+def test_unknown_name(name, near):
+    with pytest.raises(ConfigError, match=f"no config of the name '{name}'; did you mean .*{near}"):
+        get_model(name)
+
+
+def test_nothing_like_it():
+    with pytest.raises(ConfigError, match="list_models") as error:
+        get_model("qqqq")
+    assert "did you mean" not in str(error.value)
+
+
+def test_weights():
+    saved = torch.load(WEIGHTS, weights_only=True)["state_dict"]
+    for model in (
+        get_model(IMAGE, pretrained=True),
+        get_model(ROOT / "configs" / "demo" / f"{IMAGE}.py", pretrained=WEIGHTS),
+        get_model(Config.fromfile(ROOT / "configs" / "demo" / f"{IMAGE}.py"), pretrained=str(WEIGHTS)),
+    ):
+        assert not model.training
+        torch.testing.assert_close(model.state_dict(), saved, rtol=0, atol=0, check_dtype=False)
+    initial = get_model(IMAGE).state_dict()
+    assert not torch.equal(initial["neck.fc.weight"], saved["neck.fc.weight"])
+
+
+@pytest.fixture
+def logged():
+    """The warnings of the log."""
+    lines, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def test_pretrained_weights_in_a_fine_tuning_model(logged):
+    """The backbone has them, and a warning names what has not."""
+    model = get_model("vit-tiny_moving-digits-class", pretrained=WEIGHTS)
+    saved = torch.load(WEIGHTS, weights_only=True)["state_dict"]
+    assert torch.equal(model.backbone.layers[0].attn.qkv.weight, saved["backbone.layers.0.attn.qkv.weight"].float())
+    assert len(logged) == 1
+    assert "has no weights of: " in logged[0] and "head.fc.weight" in logged[0]
+
+
+def test_settings_of_the_model():
+    assert len(get_model(IMAGE, backbone=dict(arch=dict(num_layers=2))).backbone.layers) == 2
+
+
+def test_work_directory(tmp_path):
+    cfg = Config.fromfile(ROOT / "configs" / "demo" / f"{IMAGE}.py")
+    with pytest.raises(ConfigError, match="no config file"):
+        get_model(tmp_path)
+    cfg.dump(tmp_path / "run.py")
+    with pytest.raises(ConfigError, match="no weights come with"):
+        get_model(tmp_path, pretrained=True)
+    content = torch.load(WEIGHTS, weights_only=True)
+    for step in (2, 10):
+        state = {name: value + step for name, value in content["state_dict"].items()}
+        torch.save(dict(state_dict=state, meta=dict(iter=step)), tmp_path / f"iter_{step}.pth")
+    model = get_model(tmp_path, pretrained=True)
+    torch.testing.assert_close(model.neck.fc.bias.data, content["state_dict"]["neck.fc.bias"] + 10, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [("nowhere.pth", "nowhere.pth does not exist"), (__file__, "test_models.py"), (True, "no weights")],
+)
+def test_bad_weights(weights, message):
+    name = "vit-tiny_moving-digits-class"
+    with pytest.raises(ConfigError, match=message):
+        get_model(name, pretrained=weights)
+
+
+def test_other_family():
+    with pytest.raises(ConfigError, match="no weights of one fit the other"):
+        get_model("mvit-tiny_moving-digits-motion", pretrained=WEIGHTS)
+
+
+def test_installed_package(tmp_path):
+    """As setup.py installs it: configs and weights are in ``.mim``, and there is no checkout around it."""
+    package = tmp_path / "maskfeat_plugin"
+    package.mkdir()
+    for path in (ROOT / "maskfeat_plugin").iterdir():
+        if path.name not in (".mim", "__pycache__"):
+            (package / path.name).symlink_to(path)
+    (package / ".mim").mkdir()
+    (package / ".mim" / "configs").symlink_to(ROOT / "configs")
+    script = (
+        "import maskfeat_plugin\n"
+        "from maskfeat_plugin.apis.models import find_model, list_models\n"
+        f"assert maskfeat_plugin.__file__.startswith({str(tmp_path)!r})\n"
+        f"model = find_model({IMAGE!r})\n"
+        "print(model.config, model.weights, len(list_models()), sep='\\n')\n"
+    )
+    env = dict(os.environ, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    config, weights, count = done.stdout.split()
+    assert config == str(package / ".mim" / "configs" / "demo" / f"{IMAGE}.py")
+    assert weights == str(package / ".mim" / "configs" / "demo" / "weights" / f"{IMAGE}.pth")
+    assert int(count) == len(list_models())
