@@ -1,7 +1,15 @@
 """What drives the training: optimizers, hooks and strategies."""
 
 from .blocks import is_block, wrap_blocks
-from .hooks import CheckpointHook, KNNHook, MaskRatioHook, NonFiniteLossHook, TerminationHook, TrainingStateHook
+from .hooks import (
+    CheckpointHook,
+    KNNHook,
+    MaskFeatVisualizationHook,
+    MaskRatioHook,
+    NonFiniteLossHook,
+    TerminationHook,
+    TrainingStateHook,
+)
 from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from .optim_wrapper_constructors import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .optim_wrappers import BFloat16OptimWrapper
@@ -17,6 +25,7 @@ __all__ = [
     "IterBasedTrainLoop",
     "KNNHook",
     "LayerDecayOptimWrapperConstructor",
+    "MaskFeatVisualizationHook",
     "MaskRatioHook",
     "NonFiniteLossHook",
     "TerminationHook",

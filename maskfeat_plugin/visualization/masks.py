@@ -6,8 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from .frames import enlarge
 from .hog_image import grid_mask
-from .panels import MASK_GREY
+
+MASK_GREY = 128
 
 # Told apart by readers with colour-blindness too, and by their dashes where two lines coincide
 _LINES = (("#555555", "-"), ("#0b6fb8", "-"), ("#c2540a", "--"), ("#00805f", "-."))
@@ -30,7 +32,7 @@ def hide_tokens(frames: ArrayLike, mask: ArrayLike) -> np.ndarray:
     steps, height, width = mask.shape
     if len(frames) != steps or frames.shape[1] % height or frames.shape[2] % width:
         raise ValueError(f"The mask's token grid {mask.shape} does not fit frames of {frames.shape[:3]} (T', H, W).")
-    hidden = mask.repeat(frames.shape[1] // height, axis=1).repeat(frames.shape[2] // width, axis=2)
+    hidden = enlarge(mask, frames.shape[1] // height, frames.shape[2] // width)
     return np.where(hidden[..., None], np.uint8(MASK_GREY), frames)
 
 

@@ -13,7 +13,9 @@ from maskfeat_plugin.models.target_generators import HOGGenerator, PixelGenerato
 from maskfeat_plugin.models.target_generators.teacher import FEATURE_NORMS
 
 from .frames import enlarge
-from .hog_image import draw_hog, to_numpy
+from .hog_image import assemble_hog, draw_hog, to_numpy, unflatten_hog
+
+PREDICTED_COLOR = (255, 196, 64)
 
 
 @dataclass(frozen=True)
@@ -182,36 +184,30 @@ painter_of.register(TeacherGenerator, TeacherPainter)
 class HOGPainter(TargetPainter):
     """HOG as strokes, see :func:`draw_hog`; averaged over colours, and over the blocks that a cell is part of."""
 
-    predicted_color = (255, 196, 64)
+    predicted_color = PREDICTED_COLOR
 
     def fit(self, rows: np.ndarray) -> None:
         """Choose what is drawn at full brightness: the same for prediction and target."""
         generator = self.target_generator
-        # cells normalised by themselves reach 1; of the others, the largest of this sample is taken
+        # Cells normalised by themselves reach 1, predictions, being means of what could be there, seldom 0.8. Of other
+        # cells the largest of this sample is taken.
         fixed = generator.block_size == 1 and generator.norm in ("l2", "l2-hys")
-        self._max_value = 1.0 if fixed else max(float(self._cells(rows).max()), 1e-6)
-
-    def _cells(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (..., D) as histograms (..., nbins, u, v)."""
-        generator, (height, width) = self.target_generator, self.scene.token
-        cells = height // generator.cell_size, width // generator.cell_size
-        channels = 1 if generator.color_space == "gray" else 3
-        shape = (channels, generator.block_size**2, generator.nbins, *cells)
-        if rows.shape[-1] != np.prod(shape):
-            raise ValueError(
-                f"HOG of {rows.shape[-1]} values a token does not fit the target_generator, which makes {shape} "
-                "(colours, blocks, nbins, rows and columns of cells)."
-            )
-        return rows.reshape(*rows.shape[:-1], *shape).mean((-5, -4))
+        self._max_value = 0.8 if fixed else max(float(unflatten_hog(rows, **self._sizes()).mean(1).max()), 1e-6)
 
     def paint(self, grid: np.ndarray) -> np.ndarray:
         """See the parent."""
-        generator = self.target_generator
-        cells = self._cells(grid)  # (T', H', W', nbins, u, v)
-        steps, rows, cols, nbins, u, v = cells.shape
-        frames = cells.transpose(0, 3, 1, 4, 2, 5).reshape(steps, nbins, rows * u, cols * v)
-        pixels = generator.cell_size * self.scene.scale
-        return np.stack([draw_hog(hog, pixels, max_value=self._max_value, signed=generator.signed) for hog in frames])
+        every = np.ones(grid.shape[:3], bool)
+        frames = assemble_hog(grid.reshape(-1, grid.shape[-1]), every, **self._sizes())
+        pixels = self.target_generator.cell_size * self.scene.scale
+        options = dict(max_value=self._max_value, signed=self.target_generator.signed)
+        return np.stack([draw_hog(hog, pixels, **options) for hog in frames])
+
+    def _sizes(self) -> dict:
+        """Sizes of a token's HOG; places in blocks count as channels."""
+        generator, (height, width) = self.target_generator, self.scene.token
+        colors = 1 if generator.color_space == "gray" else 3
+        cells = height // generator.cell_size, width // generator.cell_size
+        return dict(nbins=generator.nbins, cells=cells, channels=colors * generator.block_size**2)
 
 
 painter_of.register(HOGGenerator, HOGPainter)

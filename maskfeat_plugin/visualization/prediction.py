@@ -14,14 +14,13 @@ from maskfeat_plugin.models.target_generators import MultiTargetGenerator
 from .frames import enlarge, frames_of_steps
 from .hog_image import grid_mask
 from .masks import hide_tokens
-from .painters import Scene, TargetPainter, painter_of
+from .painters import PREDICTED_COLOR, Scene, TargetPainter, painter_of
 
 MIN_SIDE = 224
 MIN_CELL = 12
 """Least sides in pixels, of a drawn frame and of a drawn cell of HOG; smaller ones are enlarged by a whole factor."""
 
-OUTLINE_COLOR = (255, 196, 64)
-VISIBLE_BRIGHTNESS = 0.5
+VISIBLE_BRIGHTNESS = 0.6
 
 
 def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator: nn.Module) -> dict[str, np.ndarray]:
@@ -133,4 +132,4 @@ def _outline(picture: np.ndarray, hidden: np.ndarray, scale: int) -> np.ndarray:
         grown[:, :, 1:] |= near[:, :, :-1]
         grown[:, :, :-1] |= near[:, :, 1:]
         near = grown
-    return np.where((near & ~hidden)[..., None], np.asarray(OUTLINE_COLOR, np.uint8), picture)
+    return np.where((near & ~hidden)[..., None], np.asarray(PREDICTED_COLOR, np.uint8), picture)

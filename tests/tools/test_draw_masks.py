@@ -10,8 +10,7 @@ from PIL import Image
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis import mask_pictures
 from maskfeat_plugin.registry import TRANSFORMS
-from maskfeat_plugin.visualization.masks import draw_ratios, hide_tokens
-from maskfeat_plugin.visualization.panels import MASK_GREY
+from maskfeat_plugin.visualization.masks import MASK_GREY, draw_ratios, hide_tokens
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["mask_ratio.png", "masks_image.png", "masks_video.png"]

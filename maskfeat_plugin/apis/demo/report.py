@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin
-from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, make_panel, write_report
+from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, strip, write_report
 
 from .pictures import READERS, draw_findings
 from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SEEDS, SHIPPED, TASKS
-from .train import predict
+from .train import draw_predictions
 
 SHOWN = {"image": (0, 1, 2, 3), "video": (0, 5, 11)}
 FOUND = (0, 7, 14)
@@ -35,8 +35,8 @@ PREDICTIONS = (
 # In the order of the story
 LABELS = {
     "masked input": "1. What the model sees, the rest is grey (masked input)",
-    "predicted HOG": "2. The edges it predicts, in amber (predicted HOG)",
-    "true HOG": "3. The edges that are there (true HOG)",
+    "prediction": "2. The edges it predicts, in amber (predicted HOG)",
+    "target": "3. The edges that are there (true HOG)",
     "original": "4. The whole picture (original)",
 }
 STARTS = {SHIPPED: "after long pre-training (shipped weights)", LIVE: "after this run's short pre-training"}
@@ -186,9 +186,9 @@ def make_panels(results: Mapping[str, dict], data_root: Path = DATA_ROOT) -> lis
         if pretraining.shipped_weights.exists():
             models = {SHIPPED: str(pretraining.shipped_weights), **models}
         for start, checkpoint in models.items():
-            for index, found in zip(SHOWN[name], predict(pretraining, checkpoint, SHOWN[name], data_root), strict=True):
-                panel = make_panel(**found, mean=[114.75] * 3, std=[57.375] * 3, cell_size=4)
-                shown = {label: panel[key] for key, label in LABELS.items()}
+            panels = draw_predictions(pretraining, checkpoint, SHOWN[name], data_root)
+            for index, panel in zip(SHOWN[name], panels, strict=True):
+                shown = {label: strip(panel[key]) for key, label in LABELS.items()}
                 pictures.append(Picture(f"{KINDS[name]} {index} of the test split, {STARTS[start]}", shown))
     return pictures
 

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
+
+from maskfeat_plugin.visualization import draw_prediction, unnormalize
 
 from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SEEDS, SHIPPED, Pretraining, Task
 
@@ -272,6 +275,41 @@ def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> No
     partial = target.with_suffix(".partial")
     torch.save(dict(state_dict=state, meta=dict(source=source, steps=steps)), partial)
     os.replace(partial, target)
+
+
+@torch.no_grad()
+def draw_predictions(
+    pretraining: Pretraining, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT
+) -> list[dict[str, np.ndarray]]:
+    """Let a pre-trained model predict what is hidden of held-out samples, and draw it.
+
+    Args:
+        pretraining (Pretraining): Whose model it is.
+        checkpoint (str): Its weights.
+        indices (Sequence[int]): Samples of the test split.
+        data_root (Path): Root of MovingDigits. Defaults to the demo's.
+
+    Returns:
+        list[dict[str, np.ndarray]]: For each sample what :func:`draw_prediction` gives.
+    """
+    from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+    config = load_config(pretraining.config, Path("predict"), data_root)
+    DefaultScope.get_instance(config.experiment_name, scope_name=config.default_scope)
+    dataset = config.train_dataloader.dataset
+    dataset.ann_file = dataset.ann_file.replace("_train", "_test")
+    if isinstance(dataset.data_prefix, str):
+        dataset.data_prefix = dataset.data_prefix.replace("/train", "/test")
+    else:
+        dataset.data_prefix.video = dataset.data_prefix.video.replace("/train", "/test")
+    dataset.pipeline = config.test_pipeline
+    dataset = DATASETS.build(dataset)
+    model = MODELS.build(config.model).eval()
+    load_checkpoint(model, checkpoint, map_location="cpu", strict=True)
+    batch = model.data_preprocessor(pseudo_collate([dataset[i] for i in indices]))
+    frames = [unnormalize(x, model.data_preprocessor.mean, model.data_preprocessor.std) for x in batch["inputs"]]
+    found = model(**batch, mode="predict")
+    return [draw_prediction(f, sample, model.target_generator) for f, sample in zip(frames, found, strict=True)]
 
 
 @torch.no_grad()

@@ -6,10 +6,12 @@ from .mask_ratio_hook import MaskRatioHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .termination_hook import TerminationHook
 from .training_state_hook import TrainingStateHook
+from .visualization_hook import MaskFeatVisualizationHook
 
 __all__ = [
     "CheckpointHook",
     "KNNHook",
+    "MaskFeatVisualizationHook",
     "MaskRatioHook",
     "NonFiniteLossHook",
     "TerminationHook",

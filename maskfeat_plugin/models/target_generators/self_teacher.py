@@ -77,17 +77,19 @@ class SelfTeacherGenerator(BaseTargetGenerator):
             ValueError: If the mask's grid does not fit the backbone's, or the last blocks differ in channels.
         """
         average = self.teacher.network
-        if self.training or average.steps == 0:
+        if self.training:
             average.update_parameters(self.student)
+        # before the first step it has nothing of its own
+        network = average.module if average.steps else self.student
         visible = torch.zeros_like(mask)
         outputs: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
             outputs.append(output if isinstance(output, Tensor) else output[0])  # an MViT's gives its grid too
 
-        hooks = [block.register_forward_hook(keep) for block in _blocks(average.module)[-self.num_layers :]]
+        hooks = [block.register_forward_hook(keep) for block in _blocks(network)[-self.num_layers :]]
         try:
-            average.module(inputs, visible)
+            network(inputs, visible)
         finally:
             for hook in hooks:
                 hook.remove()

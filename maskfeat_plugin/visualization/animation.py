@@ -1,0 +1,83 @@
+"""Pictures and moving pictures as files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskfeat_plugin.errors import ConfigError
+
+STILL = (".png", ".jpg", ".jpeg", ".webp")
+MOVING = (".gif", ".mp4")
+
+
+def check_ending(path: str | Path) -> str:
+    """Refuse a file whose ending no picture is written for.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        str: Its ending, in small letters.
+
+    Raises:
+        ConfigError: If it is none of :data:`STILL` and :data:`MOVING`.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in STILL + MOVING:
+        raise ConfigError(
+            f"{str(path)!r}: no picture can be written to a file that ends in {ending!r}; name one of "
+            f"{', '.join(STILL)} for a picture, of {' or '.join(MOVING)} for a moving one."
+        )
+    return ending
+
+
+def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path:
+    """Write a picture, or a moving picture, as the file's ending says; the file is whole or is not there.
+
+    Args:
+        path (str | Path): The file; its folder is made if it is missing. Animated GIFs repeat for ever, mp4 is H.264.
+        frames (np.ndarray): RGB, uint8 (T, H, W, 3); a still picture has one frame.
+        fps (float): Frames per second. Defaults to 4.0.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        ConfigError: If the ending is unknown, or mp4 is asked for without PyAV.
+        ValueError: If several frames are to go into a still picture.
+    """
+    path, ending = Path(path), check_ending(path)
+    if ending in STILL and len(frames) != 1:
+        raise ValueError(f"{path.name} is a still picture, got {len(frames)} frames.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{ending}")  # the writers go by the ending
+    try:
+        if ending == ".mp4":
+            _write_mp4(partial, frames, fps)
+        else:
+            pages = [Image.fromarray(frame) for frame in frames]
+            moving = dict(save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
+            pages[0].save(partial, **(moving if ending == ".gif" else {}))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+    try:
+        import av  # among the requirements of the demo only
+    except ImportError as error:
+        raise ConfigError(f"{path.suffix} needs PyAV: pip install av, or choose a file that ends in .gif.") from error
+    height, width = frames.shape[1:3]
+    # H.264 with 4:2:0 colour takes even sizes
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
+    with av.open(str(path), mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,209 @@
+"""Where a vision transformer looks: attention roll-out on the token grid."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.utils.attention import MultiheadAttention
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from maskfeat_plugin.models.backbones.attention import FusedMultiScaleAttention
+
+from .frames import enlarge, frames_of_steps
+from .hog_image import to_numpy
+
+Grid = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one attention does to rows over tokens, (N, [1+] L).
+
+    Args:
+        weights (Tensor): Mean over the heads (N, [1+] L', [1+] L''), each row of sum 1, over pooled keys.
+        extra (int): Class tokens, which come first and are not pooled.
+        grid (Grid): Grid of the tokens that go in.
+        query_grid (Grid): Grid of those that come out.
+        pool_keys (Callable, optional): Pools a map (N, C, *grid) as the keys are. None if they are not.
+        pool_skip (Callable, optional): The same for what the attention's result is added to.
+    """
+
+    weights: Tensor
+    extra: int
+    grid: Grid
+    query_grid: Grid
+    pool_keys: Callable[[Tensor], Tensor] | None = None
+    pool_skip: Callable[[Tensor], Tensor] | None = None
+
+    def back(self, rows: Tensor) -> Tensor:
+        """From weights of the tokens that come out to those that go in: half by attention, half by the skip."""
+        attended = torch.einsum("nq,nqk->nk", rows, self.weights)
+        return (self._unpool(attended, self.pool_keys) + self._unpool(rows, self.pool_skip)) / 2
+
+    def _unpool(self, rows: Tensor, pool: Callable[[Tensor], Tensor] | None) -> Tensor:
+        if pool is None:
+            return rows
+        whole = rows.new_zeros(len(rows), 1, *self.grid)
+        pooled, transpose = torch.func.vjp(pool, whole)
+        spread = transpose(rows[:, self.extra :].view(pooled.shape))[0].flatten(1)
+        return torch.cat([rows[:, : self.extra], spread], dim=1)
+
+
+@torch.no_grad()
+def attention_rollout(
+    backbone: nn.Module, inputs: Tensor, mask: Tensor | None = None, query: Tensor | None = None
+) -> Tensor:
+    """Follow attention through all layers, back to the patches (Abnar and Zuidema, ACL 2020).
+
+    The weights of a layer are the mean over its heads, mixed with the identity, for the skip connection: A = (W + I) /
+    2. The roll-out is the product of all A. MViT pools: a pooled key stands for the mean of the tokens that its
+    convolution sees, and so does a pooled token of the skip connection. Attention is computed from the queries and keys
+    of each layer beside the ordinary, fused, forward pass.
+
+    Args:
+        backbone (nn.Module): ``mmpretrain.VisionTransformer``, ``maskfeat.MaskedViT``, ``maskfeat.MViT`` or
+            ``maskfeat.MaskedMViT``.
+        inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+        mask (Tensor, optional): bool (N, T', H', W') for a backbone that hides tokens. Defaults to None.
+        query (Tensor, optional): bool (N, T', H', W'), the tokens whose view it is, the mean of them. Defaults to None:
+            the class token, or if there is none the mean over all tokens.
+
+    Returns:
+        Tensor: float32 (N, T', H', W') on the token grid of the last layer, T' = 1 for images: how much the query draws
+        from each token. It sums to 1 less what is the class token's own.
+
+    Raises:
+        ValueError: If the backbone has no attention of these kinds, or ``query`` is not on the token grid or is empty.
+    """
+    layers: list[_Layer] = []
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with _recording(backbone, layers):
+            backbone(inputs) if mask is None else backbone(inputs, mask)
+    finally:
+        backbone.train(was_training)
+    if not layers:
+        raise ValueError(
+            f"{type(backbone).__name__} has no attention that can be followed; it takes mmpretrain.VisionTransformer, "
+            "maskfeat.MaskedViT, maskfeat.MViT or maskfeat.MaskedMViT."
+        )
+    last = layers[-1]
+    rows = _first_rows(last, query, len(inputs))
+    for layer in reversed(layers):
+        rows = layer.back(rows)
+    heat = rows[:, layers[0].extra :].unflatten(1, layers[0].grid)
+    # patches to tokens of the last layer, which are larger where the skip connections pool
+    for axis, (fine, coarse) in enumerate(zip(layers[0].grid, last.query_grid, strict=True), start=1):
+        if fine != coarse:
+            heat = heat.unflatten(axis, (coarse, fine // coarse)).sum(axis + 1)
+    return heat if heat.dim() == 4 else heat.unsqueeze(1)
+
+
+def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np.ndarray:
+    """Lay a heat map over frames: dark where it is 0, as bright as the frame where it is largest.
+
+    Args:
+        frames (ArrayLike): RGB, uint8 (T, H, W, 3); of each time step of the grid the first frame is shown.
+        heat (ArrayLike | Tensor): (T', H', W'), not negative.
+        scale (int): How often a pixel is repeated in each direction. Defaults to 1.
+
+    Returns:
+        np.ndarray: RGB, uint8 (T', H * scale, W * scale, 3).
+
+    Raises:
+        ValueError: If the grid does not divide the frames.
+    """
+    from matplotlib import colormaps
+
+    heat = to_numpy(heat).astype(np.float32)
+    frames = frames_of_steps(frames, heat.shape)
+    side = [scale * frames.shape[axis] // heat.shape[axis] for axis in (1, 2)]
+    heat = heat / max(float(heat.max()), 1e-12)
+    colors = enlarge(colormaps["inferno"](heat)[..., :3], *side)
+    grey = enlarge(frames, scale).mean(-1, keepdims=True) / 255
+    return ((0.3 * grey + 0.7 * colors).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _first_rows(last: _Layer, query: Tensor | None, batch: int) -> Tensor:
+    """Weights (N, [1+] L) of the tokens after the last layer."""
+    weights = last.weights
+    rows = weights.new_zeros(batch, weights.shape[1])
+    if query is None and last.extra:
+        rows[:, 0] = 1
+        return rows
+    grid = last.query_grid if len(last.query_grid) == 3 else (1, *last.query_grid)
+    if query is None:
+        query = torch.ones(batch, *grid, dtype=torch.bool, device=rows.device)
+    if tuple(query.shape) != (batch, *grid) or not query.flatten(1).any(1).all():
+        raise ValueError(
+            f"query must be (N, T', H', W') = {(batch, *grid)} with a token of each sample, got {tuple(query.shape)}."
+        )
+    wanted = query.flatten(1).to(rows)
+    rows[:, last.extra :] = wanted / wanted.sum(1, keepdim=True)
+    return rows
+
+
+@contextmanager
+def _recording(backbone: nn.Module, layers: list[_Layer]) -> Iterator[None]:
+    """Add a layer to the list whenever an attention of the backbone has run."""
+    handles, grids = [], []
+    if hasattr(backbone, "patch_embed"):
+        handles.append(backbone.patch_embed.register_forward_hook(lambda m, args, out: grids.append(tuple(out[1]))))
+    # the block knows how the skip connection is pooled
+    skips = {block.attn: block.pool_skip for block in backbone.modules() if hasattr(block, "pool_skip")}
+
+    def keep_plain(attn: MultiheadAttention, args: tuple, output: Tensor) -> None:
+        layers.append(_plain_layer(attn, args[0], grids[-1]))
+
+    def keep_pooling(attn: FusedMultiScaleAttention, args: tuple, output: tuple) -> None:
+        layers.append(_pooling_layer(attn, *args, skips.get(attn)))
+
+    try:
+        for module in backbone.modules():
+            if isinstance(module, FusedMultiScaleAttention):
+                handles.append(module.register_forward_hook(keep_pooling))
+            elif isinstance(module, MultiheadAttention):
+                handles.append(module.register_forward_hook(keep_plain))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _plain_layer(attn: MultiheadAttention, x: Tensor, grid: Grid) -> _Layer:
+    """That of a ViT's attention on tokens (N, [1+] L, C)."""
+    q, k, _ = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (N, num_heads, L, C) each
+    # with qk_scale, mmpretrain has a partial function that divides by its scale
+    divisor = getattr(attn.scaled_dot_product_attention, "keywords", {}).get("scale", attn.head_dims**0.5)
+    weights = (q.float() @ k.float().mT / divisor).softmax(-1).mean(1)
+    return _Layer(weights, x.shape[1] - int(np.prod(grid)), grid, grid)
+
+
+def _pooling_layer(
+    attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, norm: nn.Module, pool_skip: nn.Module | None
+) -> _Layer:
+    """That of an MViT's attention on tokens (N, [1+] T*H*W, C)."""
+    q, k, _, q_grid, k_grid = attn.pool(x, grid, norm)
+    logits = q.float() @ k.float().mT * attn.scale  # (N, num_heads, [1+] L', [1+] L'')
+    by_position, positions = attn.positions(q, q_grid, k, k_grid)
+    if by_position is not None:
+        logits = logits + by_position.float() @ positions.float().mT
+    return _Layer(
+        logits.softmax(-1).mean(1),
+        int(attn.with_cls_token),
+        tuple(grid),
+        tuple(q_grid),
+        _mean_pooling(attn.pool_k),
+        None if pool_skip is None else _mean_pooling(pool_skip),
+    )
+
+
+def _mean_pooling(pool: nn.Conv3d | nn.MaxPool3d) -> Callable[[Tensor], Tensor]:
+    """The mean over the window of a pooling layer, which does not reach beyond the border."""
+    sizes = [(s,) * 3 if isinstance(s, int) else tuple(s) for s in (pool.kernel_size, pool.stride, pool.padding)]
+    return lambda x: F.avg_pool3d(x, *sizes, count_include_pad=False)

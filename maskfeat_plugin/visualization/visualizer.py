@@ -1,0 +1,88 @@
+"""MaskFeat's visualizer."""
+
+from pathlib import Path
+
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
+from numpy.typing import ArrayLike
+from torch import nn
+
+from maskfeat_plugin.registry import VISUALIZERS
+
+from .animation import STILL, check_ending, write_frames
+from .attention import draw_heat
+from .panels import compose, strip
+from .prediction import draw_prediction
+
+
+@VISUALIZERS.register_module()
+class MaskFeatVisualizer(Visualizer):
+    """Draws predictions of :class:`MaskFeat`: masked input, prediction, target, original.
+
+    Args:
+        name (str): Name of the instance. Defaults to "visualizer".
+        max_frames (int): At most so many time steps of a clip, evenly spaced, are side by side in a picture. Defaults
+            to 4.
+        fps (float): Time steps per second in animated GIFs and mp4 files. Defaults to 4.0.
+        **kwargs: Those of ``mmengine.Visualizer``, ``vis_backends`` and ``save_dir`` among them.
+    """
+
+    def __init__(self, name: str = "visualizer", max_frames: int = 4, fps: float = 4.0, **kwargs) -> None:
+        super().__init__(name, **kwargs)
+        self.max_frames = max_frames
+        self.fps = fps
+
+    @master_only
+    def add_datasample(
+        self,
+        name: str,
+        image: ArrayLike,
+        data_sample: BaseDataElement,
+        target_generator: nn.Module,
+        show: bool = False,
+        wait_time: float = 0.0,
+        out_file: str | Path | None = None,
+        step: int = 0,
+    ) -> np.ndarray:
+        """Draw a prediction and give it to all backends.
+
+        Args:
+            name (str): Name of the picture for the backends.
+            image (ArrayLike): RGB frames as the model saw them, before normalisation, uint8 (T, H, W, 3), or an image
+                (H, W, 3), see :func:`unnormalize`.
+            data_sample (BaseDataElement): What :meth:`MaskFeat.predict` returns. ``attention``, a heat map (T', H',
+                W') as of :func:`attention_rollout`, is drawn too.
+            target_generator (nn.Module): That of the model.
+            show (bool): Whether to open a window with the picture. Defaults to False.
+            wait_time (float): Seconds to show it, 0 for as long as the window is open. Defaults to 0.0.
+            out_file (str | Path, optional): File to write beside: a picture (.png, .jpg, .jpeg, .webp), or the time
+                steps of a clip one after another (.gif, .mp4). Defaults to None.
+            step (int): Training step for the backends. Defaults to 0.
+
+        Returns:
+            np.ndarray: The picture, RGB, uint8 (height, width, 3); None on all processes but the first.
+
+        Raises:
+            ConfigError: If the ending of ``out_file`` is unknown.
+            ValueError: If the image, the sample and the target generator do not fit each other.
+        """
+        ending = None if out_file is None else check_ending(out_file)
+        pictures = draw_prediction(image, data_sample, target_generator)
+        if "attention" in data_sample:
+            original = pictures.pop("original")
+            heat = draw_heat(image, data_sample.attention, original.shape[2] // np.shape(image)[-2])
+            pictures |= {"attention": heat, "original": original}
+        page = compose({title: strip(frames, self.max_frames) for title, frames in pictures.items()})
+        self.set_image(page)
+        if show:
+            self.show(page, win_name=name, wait_time=wait_time)
+        if ending in STILL:
+            write_frames(out_file, page[None])
+        elif ending is not None:
+            steps = range(len(pictures["original"]))
+            pages = [compose({title: frames[i] for title, frames in pictures.items()}) for i in steps]
+            write_frames(out_file, np.stack(pages), self.fps)
+        self.add_image(name, page, step)
+        return page
