@@ -1,5 +1,6 @@
 """What `make docs` adds to the pages in docs/ (hooks of mkdocs): the config reference, and files that pages link to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -11,13 +12,21 @@ from maskfeat_plugin.apis.documentation import reference_pages, repository_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "Config reference"
+# Section of the navigation -> folder below docs/ whose pages belong there where nothing else is said
+FOLDERS = {"Tutorials": "tutorials", "Guides": ""}
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put the pages of the config reference into the navigation."""
+    """Put the pages of the config reference into the navigation, and pages of docs/ that it does not name."""
+    docs = Path(config.docs_dir)
+    named = set(_pages(config.nav))
+    others = [path.relative_to(docs).as_posix() for path in sorted(docs.rglob("*.md"))]
     for entry in config.nav:
-        if isinstance(entry, dict) and REFERENCE in entry:
+        if REFERENCE in entry:
             entry[REFERENCE] = [{title: f"reference/{name}"} for name, (title, _) in reference_pages().items()]
+        for section, folder in FOLDERS.items():
+            if section in entry:
+                entry[section] += [p for p in others if p not in named and p.rpartition("/")[0] == folder]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -30,3 +39,11 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links out of docs/ lead to the pages that stand for what they name."""
     return rewrite_links(markdown, page.file.src_uri, ROOT)
+
+
+def _pages(nav: list | dict | str) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for part in nav.values() if isinstance(nav, dict) else nav:
+            yield from _pages(part)

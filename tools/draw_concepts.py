@@ -1,0 +1,34 @@
+"""Draw the pictures of docs/concepts.md: tokens, a mask, HOG, and what the shipped models of the demo predict."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import maskfeat_plugin  # noqa: F401 (registers the models)
+from maskfeat_plugin.apis.command_line import run_tool
+from maskfeat_plugin.apis.concept_pictures import write_concept_pictures
+
+EXAMPLE = """example, after the drawing of HOG or the shipped weights were changed:
+  python tools/draw_concepts.py --out docs
+
+Writes concepts_steps.png, concepts_token.png, concepts_frames.png and concepts_clip.png."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER", help="where to (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mask (%(default)s)")
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        for path in write_concept_pictures(args.out, args.seed):
+            print(path)
+
+    return run_tool(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
