@@ -8,6 +8,37 @@ from torch import Tensor
 
 
 @torch.no_grad()
+def nearest_neighbours(queries: Tensor, features: Tensor, k: int, chunk_size: int = 1024) -> tuple[Tensor, Tensor]:
+    """Find the features of the largest cosine similarity.
+
+    Args:
+        queries (Tensor): Whose neighbours are looked for (Q, C).
+        features (Tensor): Among what (N, C).
+        k (int): Neighbours; all of them if there are fewer.
+        chunk_size (int): Queries at a time, which bounds the memory. Defaults to 1024.
+
+    Returns:
+        tuple[Tensor, Tensor]: Similarities, float32 (Q, k), the largest first, and numbers of the neighbours, int64
+        (Q, k).
+
+    Raises:
+        ValueError: If shapes do not fit, there is no feature or ``k`` is not positive.
+    """
+    if queries.ndim != 2 or features.ndim != 2 or queries.shape[1] != features.shape[1]:
+        raise ValueError(
+            f"k-NN: queries {tuple(queries.shape)} and features {tuple(features.shape)} must be (Q, C), (N, C)."
+        )
+    if len(features) == 0 or k < 1:
+        raise ValueError(f"k-NN: k={k} has to be positive, and {len(features)} features at least one.")
+    k = min(k, len(features))
+    features = F.normalize(features.float(), dim=1)
+    found = [(chunk @ features.T).topk(k) for chunk in F.normalize(queries.float(), dim=1).split(chunk_size)]
+    if not found:
+        return features.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64)
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+
+
+@torch.no_grad()
 def knn_scores(
     queries: Tensor,
     features: Tensor,
@@ -38,10 +69,6 @@ def knn_scores(
         ValueError: If shapes do not fit, there is no labelled feature, a label is not a class, or ``k`` or
             ``temperature`` is not positive.
     """
-    if queries.ndim != 2 or features.ndim != 2 or queries.shape[1] != features.shape[1]:
-        raise ValueError(
-            f"k-NN: queries {tuple(queries.shape)} and features {tuple(features.shape)} must be (Q, C), (N, C)."
-        )
     if len(features) == 0 or labels.shape != (len(features),):
         raise ValueError(
             f"k-NN: {len(features)} features need as many labels, at least one; got {tuple(labels.shape)}."
@@ -50,16 +77,11 @@ def knn_scores(
         raise ValueError(f"k-NN: labels reach from {labels.min()} to {labels.max()}, num_classes={num_classes}.")
     if k < 1 or temperature <= 0:
         raise ValueError(f"k-NN: k={k} and temperature={temperature} have to be positive.")
-    k = min(k, len(features))
-    features = F.normalize(features.float(), dim=1)
-    scores = []
-    for chunk in F.normalize(queries.float(), dim=1).split(chunk_size):
-        similarity, nearest = (chunk @ features.T).topk(k)  # (q, k)
-        # relative to the nearest, so that no exponential overflows
-        votes = ((similarity - similarity[:, :1]) / temperature).exp()
-        score = votes.new_zeros(len(chunk), num_classes).scatter_add_(1, labels[nearest], votes)
-        scores.append(score / score.sum(1, keepdim=True))
-    return torch.cat(scores) if scores else features.new_zeros(0, num_classes)
+    similarity, nearest = nearest_neighbours(queries, features, k, chunk_size)  # (Q, k)
+    # relative to the nearest, so that no exponential overflows
+    votes = ((similarity - similarity[:, :1]) / temperature).exp()
+    scores = votes.new_zeros(len(queries), num_classes).scatter_add_(1, labels[nearest], votes)
+    return scores / scores.sum(1, keepdim=True)
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, topk: tuple[int, ...] = (1, 5)) -> dict[str, float]:

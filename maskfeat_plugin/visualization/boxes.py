@@ -1,4 +1,4 @@
-"""Boxes with labels, drawn on a picture."""
+"""Boxes with labels and classes with scores, drawn on a picture."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 FOUND_COLOR = (255, 196, 64)
 TRUE_COLOR = (255, 255, 255)
+DIM_COLOR = (160, 160, 160)
+BAR_COLOR = (112, 82, 20)
+
+_LINE_HEIGHT = 18
 
 
 def draw_boxes(
@@ -38,8 +42,9 @@ def draw_boxes(
     boxes = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
         raise ValueError(f"boxes must be (K, 4) for {len(labels)} labels, got {boxes.shape}.")
-    scale = max(1, -(-min_side // min(image.shape[:2])))
-    picture = Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1))
+    enlarged = enlarge_to(image, min_side)
+    scale = len(enlarged) // len(image)
+    picture = Image.fromarray(enlarged)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
     lines = []
@@ -50,7 +55,57 @@ def draw_boxes(
         if name:
             draw.text((x1 + 5, y1 + 3), str(number), fill=color, font=font, stroke_width=2, stroke_fill="black")
         lines += (name + label).split("\n")
-    return np.concatenate([np.asarray(picture), _text_band(lines or ["nothing"], picture.width, font)])
+    return add_caption(np.asarray(picture), lines or ["nothing"])
+
+
+def add_caption(picture: np.ndarray, lines: Sequence[str], dim: bool = False) -> np.ndarray:
+    """Write lines into a black band below a picture; what does not fit into one ends in dots.
+
+    Args:
+        picture (np.ndarray): RGB, uint8 (H, W, 3).
+        lines (Sequence[str]): The lines.
+        dim (bool): Whether they are grey and not white. Defaults to False.
+
+    Returns:
+        np.ndarray: RGB, uint8 (height, W, 3).
+    """
+    band, draw = _band(picture, len(lines))
+    for row, line in enumerate(lines):
+        _write(draw, row, line, DIM_COLOR if dim else TRUE_COLOR)
+    return np.concatenate([picture, np.asarray(band)])
+
+
+def add_scores(picture: np.ndarray, scores: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Write classes into a band below a picture, each on a bar as long as its score.
+
+    Args:
+        picture (np.ndarray): RGB, uint8 (H, W, 3).
+        scores (Sequence[tuple[str, float]]): Classes and their scores, 0 to 1: 1 is the width of the picture.
+
+    Returns:
+        np.ndarray: RGB, uint8 (height, W, 3).
+    """
+    band, draw = _band(picture, len(scores))
+    for row, (name, score) in enumerate(scores):
+        top = 3 + row * _LINE_HEIGHT
+        length = round(min(max(score, 0.0), 1.0) * (band.width - 1))
+        draw.rectangle((0, top, length, top + _LINE_HEIGHT - 3), fill=BAR_COLOR)
+        _write(draw, row, f"{score:.2f}  {name}", TRUE_COLOR)
+    return np.concatenate([picture, np.asarray(band)])
+
+
+def enlarge_to(image: np.ndarray, min_side: int = 224) -> np.ndarray:
+    """Enlarge a small image by a whole factor, pixel by pixel.
+
+    Args:
+        image (np.ndarray): uint8 (H, W, 3).
+        min_side (int): Its shorter side becomes at least so long. Defaults to 224.
+
+    Returns:
+        np.ndarray: uint8 (H * factor, W * factor, 3).
+    """
+    scale = max(1, -(-min_side // min(image.shape[:2])))
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def pad_to_height(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -66,9 +121,29 @@ def pad_to_height(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0))) for picture in pictures]
 
 
-def _text_band(lines: Sequence[str], width: int, font: ImageFont.ImageFont, line_height: int = 18) -> np.ndarray:
-    band = Image.new("RGB", (width, line_height * len(lines) + 6), "black")
-    draw = ImageDraw.Draw(band)
-    for row, line in enumerate(lines):
-        draw.text((6, 3 + row * line_height), line, fill="white", font=font)
-    return np.asarray(band)
+def shorten(text: str, width: int, font: ImageFont.ImageFont) -> str:
+    """Cut a text to what fits into a width, with dots at its end.
+
+    Args:
+        text (str): The text.
+        width (int): Pixels.
+        font (ImageFont.ImageFont): What it is written in.
+
+    Returns:
+        str: The text or its beginning.
+    """
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}...") > width:
+        text = text[:-1]
+    return f"{text}..."
+
+
+def _band(picture: np.ndarray, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    band = Image.new("RGB", (picture.shape[1], _LINE_HEIGHT * lines + 6), "black")
+    return band, ImageDraw.Draw(band)
+
+
+def _write(draw: ImageDraw.ImageDraw, row: int, line: str, color: tuple[int, int, int]) -> None:
+    font = ImageFont.load_default(14)
+    draw.text((6, 3 + row * _LINE_HEIGHT), shorten(line, draw.im.size[0] - 12, font), fill=color, font=font)
