@@ -44,7 +44,8 @@ _LOOK = """() => {
     const style = getComputedStyle(e);
     if (!text || style.visibility === 'hidden' || !e.getClientRects().length) continue;
     const color = e instanceof SVGElement ? style.fill : style.color;
-    texts.push({text, size: parseFloat(style.fontSize), contrast: contrast(numbers(color), below(e))});
+    const scale = e instanceof SVGGraphicsElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1;
+    texts.push({text, size: parseFloat(style.fontSize) * scale, contrast: contrast(numbers(color), below(e))});
   }
   const figures = [...document.querySelectorAll('img, video, svg[role=img]')].map(e => {
     const box = e.getBoundingClientRect();
@@ -75,7 +76,8 @@ class PageFacts:
         headings: (level, text) of each, from top to bottom.
         figures: ``kind`` ("img", "svg", "video"), ``name`` for those who do not see it, ``width`` and ``height`` on the
             page, and whether it is ``loaded``.
-        texts: ``text``, ``size`` in pixels and ``contrast`` against what is below it, of each element with text.
+        texts: of each element with text that ``text``, its ``size`` in pixels of the screen, and its ``contrast``
+            against what is below it.
         background: Colour of the page.
         widths: Of all that can be scrolled to, and of the window.
         errors: Messages of errors and warnings on the console, and exceptions.

@@ -69,7 +69,7 @@ def test_the_page_of_an_interrupted_training(interrupted_training, tmp_path):
     for expected in (
         *("Training of maskfeat_vit-tiny_moving-digits", "Pre-training:", "20 of 20", "Norm of the gradients"),
         *("iteration 5 6 to 14", "told to end (SIGTERM), checkpoint saved", "iteration 14 15 to 20", "finished"),
-        *("PyTorch", "MMEngine 0.", "grad_norm", "Mask ratio", "Throughput", "host_memory", "Dotted:"),
+        *("PyTorch", "MMEngine 0.", "grad_norm", "Mask ratio", "Throughput", "host_memory", "Dotted lines"),
         *("type=&#39;maskfeat.MaskFeat&#39;", "max_iters=20", "images per second"),
     ):
         assert expected in text, expected

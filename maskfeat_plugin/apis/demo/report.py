@@ -21,16 +21,16 @@ FOUND = (0, 7, 14)
 INTRO = (
     "Hide a part of a picture and have a model say what is there: not the colours, but the edges, how strong they are "
     "and which way they run. This is MaskFeat. Nobody has to label anything, for every picture and every clip holds "
-    "its own answer, and a model that gets it right has learned something about shapes and motion.\n\n"
-    "Here small models learn this from pictures and clips of moving digits, made on this machine. Then they are "
-    "trained further on few labelled samples, for the tasks in the table below, and compared with models that begin "
-    "from nothing."
+    "its own answer, and a model that gets it right has learned something about shapes and motion."
 )
 PREDICTIONS = (
-    "None of these was trained on. A stroke stands for the edges of one direction in a small square of the picture: "
-    "it lies along them and is the brighter the stronger they are (HOG, a histogram of oriented gradients). Amber "
-    "strokes are the model's answer for what was hidden from it; compare them with the true ones next to them. Grey "
-    "strokes are true ones of what it could see."
+    "Digits that no model here was trained on. A stroke lies along the edges of a small square of the picture, the "
+    "brighter the stronger they are (HOG, a histogram of oriented gradients). Amber is what the model predicts where "
+    "it saw nothing; compare it with the true strokes."
+)
+TASKS_INTRO = (
+    "Small models have learned this from pictures and clips of moving digits, made on this machine. Then they were "
+    "trained further on few labelled samples, for the tasks in the table, beside models that began from nothing."
 )
 # In the order of the story
 LABELS = {
@@ -163,8 +163,8 @@ def make_report(results: Mapping[str, dict], work_dir: Path, seconds: float, dat
     findings = make_findings(results, work_dir, data_root)
     sections = [
         Section("What it predicts", make_panels(results, data_root), PREDICTIONS),
-        Section("What it is good for", [table, seeds]),
-        Section("What the detectors find", findings, "Frames of the test split, found on the left, true on the right."),
+        Section("What it is good for", [table, seeds], TASKS_INTRO),
+        Section("What the detectors find", findings, "Frames of the test split: what is found, and what is there."),
         Section("How it learned", curves),
         Section("Notes", [Notes(notes)]),
         Section("Versions and machine", [Facts("", environment(seconds))]),

@@ -60,12 +60,13 @@ def write_training_report(work_dir: str | Path, out: str | Path | None = None) -
     runs = read_runs(work_dir)
     history = join_runs(runs)
     last = (trainings_of(runs) or runs)[-1]
+    resumed = "Dotted lines: there the training went on from a checkpoint." if history.starts else ""
     sections = [
         Section("State", [Headline(_headline(last, runs, history)), *_metric_tables(history, runs), *_remarks(runs)]),
-        Section("Learning", [*_learning_charts(history), *_loss_tables(history)]),
-        Section("Validation", _metric_charts(history)),
+        Section("Learning", [*_learning_charts(history), *_loss_tables(history)], resumed),
+        Section("Validation", _metric_charts(history), resumed),
         _sample_section(work_dir, runs, last),
-        Section("Throughput", [*_throughput_charts(history), *_throughput_tables(last, history)]),
+        Section("Throughput", [*_throughput_charts(history), *_throughput_tables(last, history)], resumed),
         Section("Runs and records", [describe_runs(runs, history), *find_records(work_dir, runs)]),
         Section("Configuration", [Text(f"Config of the run {last.folder.name}", last.config)] if last.config else []),
         Section("Versions and machine", [Facts("", last.log.facts)] if last.log.facts else []),
@@ -134,14 +135,12 @@ def _remarks(runs: Sequence[Run]) -> list[Part]:
 
 def _learning_charts(history: History) -> list[Part]:
     marks = dict(marks=history.starts)
-    resumed = "Dotted: the training went on from a checkpoint there." if history.starts else ""
     charts: list[Part] = []
 
     def add(title: str, y_label: str, names: Sequence[str], caption: str = "", **settings: Any) -> None:
         series = {name: history.train[name] for name in names if name in history.train}
         if series:
-            text = " ".join(filter(None, (caption, resumed)))
-            charts.append(Curve(title, "iteration", y_label, series, caption=text, **settings, **marks))
+            charts.append(Curve(title, "iteration", y_label, series, caption=caption, **settings, **marks))
 
     has_baseline = {"loss", "baseline"} <= set(history.train)
     add(

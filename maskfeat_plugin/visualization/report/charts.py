@@ -102,7 +102,7 @@ def draw_spread(spread: Spread) -> str:
 
     means = ", ".join(f"{name} {np.mean(values):.4g}" for name, values in spread.groups.items())
     summary = f"{spread.title}. Mean {spread.x_label}: {means}"
-    return _draw(summary, spread.title, (5.6, 1.0 + 0.36 * len(spread.groups)), plot)
+    return _draw(summary, spread.title, (4.8, 0.8 + 0.32 * len(spread.groups)), plot)
 
 
 def thin(xs: ArrayLike, ys: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
 body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--paper); color: var(--ink);
        font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { line-height: 1.2; margin: .5rem 0; font-size: 1.9rem; }
+h1 { line-height: 1.2; margin: .5rem 0; font-size: clamp(1.5rem, 6vw, 1.9rem); }
 h2 { margin: 2.75rem 0 .5rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); font-size: 1.4rem; }
 h3 { margin: 1.75rem 0 .5rem; font-size: 1.05rem; line-height: 1.35; }
 p { max-width: 46rem; margin: .6rem 0; }
@@ -45,6 +45,7 @@ figcaption, .caption { color: var(--faint); font-size: .9rem; }
          grid-template-columns: repeat(auto-fit, minmax(min(9rem, 100%), 1fr)); }
 .panel .wide { grid-column: 1 / -1; }
 .panel img, .panel video { display: block; max-width: 100%; height: auto; border-radius: .25rem; }
+.panel .detailed { max-width: none; width: max(36rem, 100%); }
 details { margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem; background: var(--raised); }
 summary { padding: .6rem .9rem; cursor: pointer; font-weight: 600; }
 pre { margin: 0; padding: .2rem .9rem .9rem; font: .85rem/1.5 ui-monospace, monospace; }
@@ -193,7 +194,8 @@ PARTS = {
 <video src="{{ media | uri }}" width="{{ media.width }}" height="{{ media.height }}" aria-label="{{ name }}"
        controls loop muted playsinline></video>
 {% else %}
-<img src="{{ media | uri }}" width="{{ media.width }}" height="{{ media.height }}" alt="{{ name }}">
+<div class="scroll"><img src="{{ media | uri }}" width="{{ media.width }}" height="{{ media.height }}" alt="{{ name }}"
+{%- if image.mime and media.width > 600 %} class="detailed"{% endif %}></div>
 {% endif %}
 {% if label %}
 <figcaption>{{ label }}</figcaption>

@@ -1,0 +1,111 @@
+"""The demo's page, a training's and a study's, opened in Chromium: on a phone and a desktop, light and dark."""
+
+import json
+
+import pytest
+
+from maskfeat_plugin.apis.demo import PRETRAININGS, pretrain
+from maskfeat_plugin.apis.demo import report as demo_report
+from maskfeat_plugin.apis.demo.tasks import LIVE, SCRATCH
+from maskfeat_plugin.apis.study import STUDIES, demo_base, plan_runs, write_page
+from maskfeat_plugin.apis.training_report import write_training_report
+
+SHORT = {
+    "max_iters": 3,
+    "train_cfg.max_iters": 3,
+    "default_hooks.checkpoint.interval": 3,
+    "train_dataloader.batch_size": 8,
+    "param_scheduler": [dict(type="ConstantLR", factor=1.0, by_epoch=False)],
+}
+SCREENS = [(width, dark) for width in (360, 1280) for dark in (False, True)]
+
+
+@pytest.fixture(scope="module")
+def demo_page(digits, tmp_path_factory):
+    """The demo's page of real short pre-trainings and made-up scores."""
+    folder, root = tmp_path_factory.mktemp("demo"), digits / "data" / "moving_digits"
+    results = {}
+    for name, task in (("image", "digit"), ("video", "motion")):
+        done = pretrain(PRETRAININGS[name].config, folder / name, lambda line: None, root, SHORT)
+        scores = {task: {SCRATCH: [40.0, 42.0, 44.0], LIVE: [50.0, 51.0, 52.0]}}
+        results[name] = dict(pretraining=done, scores=scores, seconds=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_report, "SHOWN", {"image": (0, 1), "video": (2,)})
+        return demo_report.make_report(results, folder, 60.0, root)
+
+
+@pytest.fixture(scope="module")
+def study_page(digits, tmp_path_factory):
+    """The page of a study whose runs have made-up results."""
+    folder = tmp_path_factory.mktemp("study")
+    bases = [demo_base(kind, 2, 2, None, digits / "data" / "moving_digits") for kind in ("image", "video")]
+    plan = plan_runs([STUDIES["targets"], STUDIES["masks"]], bases, (0, 1), folder)
+    for number, run in enumerate(plan.runs):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        result = dict(metric="accuracy/top1", score=20.0 + number % 7, knn=10.0, seconds=60.0, steps=2)
+        (run.folder / "result.json").write_text(json.dumps(result | dict(loss=0.25, baseline=0.5, step_seconds=0.1)))
+    return write_page(plan, folder / "study.html", "How the runs were made.", 60.0)
+
+
+@pytest.fixture(scope="module")
+def training_page(interrupted_training, tmp_path_factory):
+    return write_training_report(interrupted_training, tmp_path_factory.mktemp("training") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def finetuning_page(finetuning, tmp_path_factory):
+    return write_training_report(finetuning, tmp_path_factory.mktemp("finetuning") / "report.html")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["demo", "study", "training", "finetuning"])
+def test_a_page_is_readable_on_every_screen(name, open_page, request):
+    page = request.getfixturevalue(f"{name}_page")
+    backgrounds = {}
+    for width, dark in SCREENS:
+        facts = open_page(page, width, dark)
+        facts.check()
+        backgrounds.setdefault(dark, facts.background)
+        assert facts.figures and all(figure["width"] >= 50 for figure in facts.figures)
+        assert min(text["size"] for text in facts.texts) >= 9
+    assert backgrounds[False] == "rgb(255, 255, 255)" and backgrounds[True] != backgrounds[False]
+
+
+def test_the_demo_begins_with_what_is_predicted(demo_page, open_page):
+    facts = open_page(demo_page)
+    assert [text for level, text in facts.headings if level < 3][:3] == [
+        "MaskFeat: predicting the edges of what is hidden",
+        "What it predicts",
+        "What it is good for",
+    ]
+    pictures = [figure["name"] for figure in facts.figures if figure["kind"] == "img"]
+    # two pictures and a clip, each by the shipped weights and by those of the run, in four steps
+    assert len(pictures) == 4 * 2 * 3
+    for number, part in enumerate(("masked input", "predicted HOG", "true HOG", "original")):
+        assert all(part in name for name in pictures[number::4])
+    assert sum(figure["kind"] == "svg" for figure in facts.figures) == 2
+
+
+def test_the_training_has_its_charts_and_samples(training_page, finetuning_page, open_page):
+    facts = open_page(training_page)
+    assert [figure["kind"] for figure in facts.figures].count("img") == 2 * 3  # steps 0, 10 and 20
+    charts = [figure["name"].partition(".")[0] for figure in facts.figures if figure["kind"] == "svg"]
+    expected = [
+        "Loss",
+        "Norm of the gradients",
+        "Learning rate",
+        "Mask ratio",
+        "Throughput",
+        "Time of a step",
+        "Memory",
+    ]
+    assert charts == expected
+    charts = [figure["name"].partition(".")[0] for figure in open_page(finetuning_page).figures]
+    assert charts[0] == "Loss" and "accuracy/top1" in charts
+
+
+def test_the_study_has_a_chart_for_each_table(study_page, open_page):
+    facts = open_page(study_page)
+    charts = {figure["name"].partition(".")[0] for figure in facts.figures}
+    titles = {f"{STUDIES[name].title}: {kind}" for name in ("targets", "masks") for kind in ("images", "clips")}
+    assert charts == titles <= {text for level, text in facts.headings if level == 3}
