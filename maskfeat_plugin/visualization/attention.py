@@ -28,7 +28,7 @@ class _Layer:
         extra (int): Class tokens, which come first and are not pooled.
         grid (Grid): Grid of the tokens that go in.
         query_grid (Grid): Grid of those that come out.
-        pool_keys (Callable, optional): Pools a map (N, C, *grid) as the keys are. None if they are not.
+        pool_keys (Callable, optional): Pools a map (N, 1, *grid) as the keys are. None if they are not.
         pool_skip (Callable, optional): The same for what the attention's result is added to.
     """
 
@@ -126,7 +126,7 @@ def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np
     heat = heat / max(float(heat.max()), 1e-12)
     colors = enlarge(colormaps["inferno"](heat)[..., :3], *side)
     grey = enlarge(frames, scale).mean(-1, keepdims=True) / 255
-    return ((0.3 * grey + 0.7 * colors).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return ((0.4 * grey + 0.6 * colors).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _first_rows(last: _Layer, query: Tensor | None, batch: int) -> Tensor:
@@ -205,5 +205,13 @@ def _pooling_layer(
 
 def _mean_pooling(pool: nn.Conv3d | nn.MaxPool3d) -> Callable[[Tensor], Tensor]:
     """The mean over the window of a pooling layer, which does not reach beyond the border."""
-    sizes = [(s,) * 3 if isinstance(s, int) else tuple(s) for s in (pool.kernel_size, pool.stride, pool.padding)]
-    return lambda x: F.avg_pool3d(x, *sizes, count_include_pad=False)
+    size, stride, padding = (
+        (s,) * 3 if isinstance(s, int) else tuple(s) for s in (pool.kernel_size, pool.stride, pool.padding)
+    )
+
+    def pooled(x: Tensor) -> Tensor:
+        window = x.new_ones(1, 1, *size)
+        count = F.conv3d(torch.ones_like(x), window, stride=stride, padding=padding)
+        return F.conv3d(x, window, stride=stride, padding=padding) / count
+
+    return pooled
