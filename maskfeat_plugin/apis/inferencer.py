@@ -1,0 +1,302 @@
+"""What a pre-trained model predicts of hidden parts of images and clips, and its features of the whole."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmpretrain.apis import BaseInferencer
+from mmpretrain.structures import DataSample
+from tqdm import tqdm
+
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.evaluation.features import one_vector_each
+from maskfeat_plugin.models.selfsup.maskfeat import MaskFeat
+from maskfeat_plugin.visualization import MaskFeatVisualizer
+
+from .checks import mask_grid
+from .input_pipeline import (
+    Input,
+    InputDataset,
+    InputPipeline,
+    list_inputs,
+    takes_clips,
+    title_of,
+    training_pipeline,
+    without_randomness,
+)
+from .models import build_model, list_models, read_model
+from .origins import named_errors
+
+# What predictions are made of besides the backbone
+_PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
+
+
+class MaskFeatInferencer(BaseInferencer):
+    """Hides parts of images or clips and predicts the features of what is hidden.
+
+    In the style of mmpretrain's inferencers::
+
+        inferencer = MaskFeatInferencer("maskfeat_vit-tiny_moving-digits")
+        result = inferencer("frame.png", mask_ratio=0.6)[0]
+
+    Inputs go through the training pipeline of the config without what is random in it, so that resizing, clip length
+    and masks are those of the pre-training.
+
+    Args:
+        model (str | Path | Config): A name of :meth:`list_models`, a config file of pre-training, the work directory of
+            a training, or a config.
+        weights (str | Path, optional): Checkpoint of any format of docs/checkpoints.md that has the prediction layer: a
+            path or a URL. Defaults to None: the newest checkpoint of the work directory, or the weights shipped with
+            the config.
+        device (str | torch.device, optional): Defaults to None: the GPU, if there is one.
+        show_progress (bool): Whether to show a progress bar. Defaults to True.
+
+    Raises:
+        ConfigError: If the config is not there or is none of MaskFeat, or no weights fit.
+    """
+
+    preprocess_kwargs = {"mask_ratio", "mask", "seed", "batch_size"}
+    forward_kwargs = {"return_features"}
+    visualize_kwargs = {"show", "out_dir"}
+    postprocess_kwargs = {"return_datasamples"}
+
+    def __init__(
+        self,
+        model: str | Path | Config,
+        weights: str | Path | None = None,
+        device: str | torch.device | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        cfg, found = read_model(model)
+        weights = found if weights is None else weights
+        title = title_of(cfg)
+        if weights is None:
+            raise ConfigError(f"no weights come with {title}; give weights=FILE, a checkpoint of its pre-training.")
+        built, initial = build_model(cfg, weights)
+        if not isinstance(built, MaskFeat):
+            raise ConfigError(
+                f"the model of {title} is a {type(built).__name__}; give a config of pre-training with MaskFeat, such "
+                "as those of configs/pretrain."
+            )
+        lacking = [name for name in initial if name.startswith(_PREDICTING)]
+        if lacking:
+            raise ConfigError(
+                f"{weights} has no {lacking[0]}, which predicts: it is no checkpoint of this pre-training; features "
+                "alone are had from it by tools/extract_features.py."
+            )
+        self.title = title
+        self.show_progress = show_progress
+        super().__init__(built, None, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def __call__(
+        self,
+        inputs: str | Path | np.ndarray | Sequence,
+        return_datasamples: bool = False,
+        batch_size: int = 8,
+        mask_ratio: float | None = None,
+        mask: np.ndarray | Sequence[np.ndarray] | None = None,
+        seed: int = 0,
+        return_features: bool = False,
+        show: bool = False,
+        out_dir: str | Path | None = None,
+    ) -> list[dict] | list[DataSample]:
+        """Predict.
+
+        Args:
+            inputs (str | Path | np.ndarray | Sequence): Path of an image or a video, as the config was trained on, or
+                of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H, W, 3); or a list of
+                any of these. Of a video, or an array of more frames than a clip has, the clip in the middle is taken.
+            return_datasamples (bool): Whether to return data samples with tensors instead of dicts with arrays.
+                Defaults to False.
+            batch_size (int): How many inputs the model sees at once. Defaults to 8.
+            mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the config.
+            mask (np.ndarray | Sequence[np.ndarray], optional): What to hide instead of random tokens, bool on the token
+                grid, (H', W') or (T', H', W'): one mask for all inputs, or one each. Defaults to None.
+            seed (int): Seed of the masks: that of an input depends on the seed and its number alone. Defaults to 0.
+            return_features (bool): Whether to return the features of the unmasked inputs too. Defaults to False.
+            show (bool): Whether to show pictures of the predictions in a window. Defaults to False.
+            out_dir (str | Path, optional): Folder to write these pictures to: PNG of images, GIF of clips. Defaults to
+                None.
+
+        Returns:
+            list[dict] | list[DataSample]: One an input, in their order, with
+
+            - ``name`` (str): the path, or "array 3";
+            - ``mask``: bool (T', H', W'), T' = 1 for an image, True where hidden;
+            - ``pred_features``, ``target_features``: float32 (M, D) of the M hidden tokens, row-major; as the target
+              generator has it classes, or a dict of several targets;
+            - ``loss`` (float): the training loss of this input, a dict of several targets;
+            - ``features``, if asked for: float32 (C,), the vector of :func:`.extract_features`;
+            - ``picture`` (str), with ``out_dir``: the file.
+
+        Raises:
+            ConfigError: If an input is not there, of the wrong kind or broken, if it can be seen before any work; or an
+                argument does not fit.
+        """
+        items = self._inputs_to_list(inputs)
+        batches = self.preprocess(items, batch_size, mask_ratio, mask, seed)
+        drawing = self._start_drawing(items, out_dir) if show or out_dir is not None else None
+        results = []
+        with tqdm(total=len(items), desc="Inference", unit="input", disable=not self.show_progress) as bar:
+            for batch in batches:
+                samples = self.forward(batch, return_features)
+                for sample in samples:
+                    sample.set_field(items[len(results)].name, "name", field_type="metainfo")
+                    if drawing is not None:
+                        self.visualize(sample, drawing[len(results)], show)
+                    sample.pop("frames")
+                    results.append(sample if return_datasamples else self.postprocess(sample))
+                bar.update(len(samples))
+        return results
+
+    def preprocess(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 8,
+        mask_ratio: float | None = None,
+        mask: np.ndarray | Sequence[np.ndarray] | None = None,
+        seed: int = 0,
+    ) -> Iterator[dict]:
+        """Batches for :meth:`forward`; arguments as in :meth:`__call__`, which are checked at once."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size!r} has to be a whole number of at least 1.")
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ConfigError(f"seed={seed!r} has to be a whole number from 0 to 2**32 - 1.")
+        if mask is not None and mask_ratio is not None:
+            raise ConfigError("mask and mask_ratio are both given; a mask says itself how much is hidden.")
+        masks = None if mask is None else self._one_each(mask, len(inputs))
+        pipeline = InputPipeline(self.config, self.pipeline, seed, mask_ratio, masks, needs_masks=True)
+        dataset = InputDataset(inputs, pipeline)
+        samples = (dataset[index] for index in range(len(dataset)))
+        return map(pseudo_collate, self._get_chunk_data(samples, batch_size))
+
+    @torch.no_grad()
+    def forward(self, inputs: dict, return_features: bool = False) -> list[DataSample]:
+        """Predict for a batch.
+
+        Args:
+            inputs (dict): A batch of :meth:`preprocess`.
+            return_features (bool): As in :meth:`__call__`. Defaults to False.
+
+        Returns:
+            list[DataSample]: What :meth:`.MaskFeat.predict` gives, on the CPU, and ``loss``, ``features``, ``frames``.
+        """
+        with named_errors(self.config, "fails on these inputs", ("model", "train_dataloader.dataset")):
+            data = self.model.data_preprocessor(inputs, False)
+            samples = self.model(**data, mode="predict")
+            for sample, frames in zip(samples, self._frames(inputs["inputs"]), strict=True):
+                sample.set_field(self.model.head.loss(sample.pred_features, sample.target_features), "loss")
+                sample.set_field(frames, "frames")
+            if return_features:
+                vectors = one_vector_each(self.model.extract_feat(data["inputs"]), len(samples))
+                for sample, vector in zip(samples, vectors, strict=True):
+                    sample.set_field(vector.float(), "features")
+        return [_to_cpu(sample) for sample in samples]
+
+    def visualize(self, sample: DataSample, out_file: Path | None = None, show: bool = False) -> None:
+        """Draw a sample of :meth:`forward`; it gets ``picture``, the file."""
+        if self.visualizer is None:
+            self.visualizer = MaskFeatVisualizer()
+        with named_errors(self.config, "cannot be drawn", ("model.target_generator",)):
+            self.visualizer.add_datasample(
+                sample.name, sample.frames, sample, self.model.target_generator, show=show, out_file=out_file
+            )
+        if out_file is not None:
+            sample.set_field(str(out_file), "picture", field_type="metainfo")
+
+    def postprocess(self, sample: DataSample) -> dict:
+        """A result as a dict of arrays and numbers, from a sample of :meth:`forward`."""
+        result = dict(name=sample.name)
+        for key in ("mask", "pred_features", "target_features", "loss", "features", "picture"):
+            if key in sample:
+                result[key] = _to_numpy(sample.get(key))
+        return result
+
+    @staticmethod
+    def list_models(pattern: str | None = None) -> list[str]:
+        """Names of our configs of pre-training.
+
+        Args:
+            pattern (str, optional): What a name has to begin with, with ``*`` for anything. Defaults to None.
+
+        Returns:
+            list[str]: Names.
+        """
+        return [name for name in list_models(pattern) if name.startswith("maskfeat")]
+
+    def _init_pipeline(self, cfg: Config) -> list[dict]:
+        """Configs of the transforms, see :func:`without_randomness`."""
+        pipeline = without_randomness(training_pipeline(cfg))
+        self.takes_clips = takes_clips(pipeline, title_of(cfg))
+        InputPipeline(cfg, pipeline, needs_masks=True)  # an error of the config shows here
+        return pipeline
+
+    def _start_drawing(self, items: Sequence[Input], out_dir: str | Path | None) -> list[Path | None]:
+        """Files of the pictures, None where they are only shown."""
+        if out_dir is None:
+            return [None] * len(items)
+        folder = Path(out_dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)  # before any work
+        except OSError as error:
+            raise ConfigError(f"out_dir={str(out_dir)!r}: cannot write there ({error.strerror}).") from error
+        stems = [Path(item.name).stem.replace(" ", "_") for item in items]
+        counts = Counter(stems)
+        ending = ".gif" if self.takes_clips else ".png"
+        unique = [stem if counts[stem] == 1 else f"{stem}_{i:06d}" for i, stem in enumerate(stems)]
+        return [folder / f"{name}{ending}" for name in unique]
+
+    def _inputs_to_list(self, inputs: object) -> list[Input]:
+        return list_inputs(inputs, self.takes_clips, self.title)
+
+    def _one_each(self, mask: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+        """Masks of the inputs, bool on the token grid each."""
+        grids = [found[1] for found in map(mask_grid, self.pipeline) if found is not None]
+        try:
+            masks = np.stack([np.asarray(m) for m in mask]) if isinstance(mask, list | tuple) else np.asarray(mask)
+        except ValueError as error:
+            raise ConfigError(f"the masks are of several shapes: {error}.") from error
+        grid = grids[0]
+        fits = masks.size and masks.size % prod(grid) == 0 and masks.shape[-len(grid) :] == grid
+        masks = masks.astype(bool).reshape(-1, *grid) if fits else []
+        if len(masks) not in (1, count):
+            raise ConfigError(
+                f"mask is of the shape {np.shape(mask)}; the token grid is {grid}: give one mask of this shape for all "
+                f"inputs, or one for each of the {count}."
+            )
+        empty = [i for i, m in enumerate(masks) if not m.any()]
+        if empty:
+            raise ConfigError(f"mask number {empty[0]} hides nothing, so that there is nothing to predict.")
+        return list(masks) * (count if len(masks) == 1 else 1)
+
+    def _frames(self, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        """RGB frames of a batch before it is normalised, uint8 (T, H, W, 3) each."""
+        to_rgb = getattr(self.model.data_preprocessor, "to_rgb", False)
+        frames = []
+        for tensor in inputs:
+            clip = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor[0]  # (3, T, H, W)
+            clip = (clip.flip(0) if to_rgb else clip).permute(1, 2, 3, 0)  # (T, H, W, 3)
+            frames.append(clip.contiguous().numpy())
+        return frames
+
+
+def _to_cpu(sample: DataSample) -> DataSample:
+    """A sample whose tensors, those in dicts too, are on the CPU."""
+    for key, value in sample.items():
+        if isinstance(value, dict):
+            sample.set_field({name: tensor.cpu() for name, tensor in value.items()}, key)
+    return sample.cpu()
+
+
+def _to_numpy(value: object) -> object:
+    """Arrays of tensors and of dicts of them, numbers of tensors that hold one."""
+    if isinstance(value, dict):
+        return {name: _to_numpy(part) for name, part in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.item() if value.ndim == 0 else value.numpy()

@@ -1,0 +1,402 @@
+"""From files and arrays to what a model takes, by the pipeline of its config without what is random in it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import TRANSFORMS, DefaultScope
+from torch.utils.data import Dataset
+
+from maskfeat_plugin.datasets.transforms.masking.base import count_masked
+from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
+from maskfeat_plugin.datasets.video_reader import VideoReader
+from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.evaluation.features import preserved_random_state
+
+from .checks import mask_grid
+from .origins import named_errors
+from .preparation.files import IMAGE_ENDINGS
+
+_IMAGE_ENDINGS = (*IMAGE_ENDINGS, ".tiff", ".webp")
+# What reads an image; what opens a video; what decodes the chosen frames of it
+_READ_IMAGE = ("LoadImageFromFile", "LoadWholeImage")
+_OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
+_DECODE_VIDEO = ("DecordDecode", "DecodeClip", "PyAVDecode", "OpenCVDecode", "PIMSDecode")
+_SAMPLE_FRAMES = ("SampleFrames", "DenseSampleFrames", "UniformSample")
+# Changes of a sample that are for training alone
+_AUGMENTATIONS = (
+    "AutoAugment",
+    "ColorJitter",
+    "Flip",
+    "GaussianBlur",
+    "Lighting",
+    "RandAugment",
+    "RandomApply",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGrayscale",
+    "Solarize",
+    "TransformBroadcaster",
+)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file or an array.
+
+    Args:
+        name (str): What to call it: the path as it was given, or "array 3".
+        array (np.ndarray, optional): RGB, uint8 (H, W, 3) or (T, H, W, 3); None of a file.
+    """
+
+    name: str
+    array: np.ndarray | None = None
+
+
+def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
+    """Whether a pipeline reads videos and not images.
+
+    Args:
+        pipeline (Sequence[dict]): Configs of its transforms.
+        title (str): The config, for the message.
+
+    Returns:
+        bool: True for videos, False for images.
+
+    Raises:
+        ConfigError: If it reads neither from a file, but for example folders of frames.
+    """
+    kinds = [_kind(transform) for transform in _expand(pipeline)]
+    for known, is_clip in ((_OPEN_VIDEO, True), (_READ_IMAGE, False)):
+        if any(kind in known for kind in kinds):
+            return is_clip
+    known = ", ".join((*_READ_IMAGE, *_OPEN_VIDEO))
+    raise ConfigError(f"the pipeline of {title} reads no files of images or videos: it has none of {known}.")
+
+
+def without_randomness(pipeline: Sequence[dict]) -> list[dict]:
+    """A training pipeline, each random transform left out or with a setting that leaves no choice.
+
+    What is read from memory is read anew (``maskfeat.Cached``). Of a video the frames in its middle are taken. Random
+    crops become central ones: as large as the image and the ratio of the sides allow if they are resized afterwards.
+
+    Args:
+        pipeline (Sequence[dict]): Configs of the transforms.
+
+    Returns:
+        list[dict]: Configs of the same transforms and of those in their place. Mask generators stay as they are.
+    """
+    return [_settled(transform) for transform in _expand(pipeline) if _kind(transform) not in _AUGMENTATIONS]
+
+
+def inference_pipeline(cfg: Config) -> list[dict]:
+    """The pipeline that the inputs of a config's model go through where nothing is trained.
+
+    Args:
+        cfg (Config): Config of pre-training, fine-tuning or testing.
+
+    Returns:
+        list[dict]: That of validation or testing, or the training pipeline :func:`without_randomness`.
+
+    Raises:
+        ConfigError: If the config has no data.
+    """
+    for key in ("val_dataloader", "test_dataloader"):
+        pipeline = _pipeline_of(cfg, key)
+        if pipeline is not None:
+            return _expand(pipeline)
+    return without_randomness(training_pipeline(cfg))
+
+
+def training_pipeline(cfg: Config) -> Sequence[dict]:
+    """The pipeline of a config's training data.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        Sequence[dict]: Configs of the transforms.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    pipeline = _pipeline_of(cfg, "train_dataloader")
+    if pipeline is None:
+        raise ConfigError(f"{title_of(cfg)} has no train_dataloader.dataset.pipeline, which inputs would go through.")
+    return pipeline
+
+
+def title_of(cfg: Config) -> str:
+    """What to call a config in a message."""
+    return cfg.filename or "the config"
+
+
+class InputPipeline:
+    """Turns an input into what the data preprocessor takes, the same for the same number and seed.
+
+    Args:
+        cfg (Config): The config that the pipeline is of.
+        pipeline (Sequence[dict]): Configs of the transforms, see :func:`inference_pipeline`.
+        seed (int): Seed of the masks, and of whatever else draws numbers. Defaults to 0.
+        mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the pipeline.
+        masks (Sequence[np.ndarray], optional): Masks to take instead, bool (H', W') or (T', H', W'), one an input.
+            Defaults to None.
+        needs_masks (bool): Whether a pipeline without a mask generator is an error. Defaults to False.
+
+    Raises:
+        ConfigError: If a transform cannot be built, or the pipeline lacks a mask generator that it needs.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        pipeline: Sequence[dict],
+        seed: int = 0,
+        mask_ratio: float | None = None,
+        masks: Sequence[np.ndarray] | None = None,
+        needs_masks: bool = False,
+    ) -> None:
+        self.title = title_of(cfg)
+        self.takes_clips = takes_clips(pipeline, self.title)
+        self._seed = seed
+        self._masks = masks
+        files, arrays = [self._reseed], [self._reseed]
+        with named_errors(cfg, "cannot be built"), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            for config in pipeline:
+                kind = _kind(config)
+                if _is_mask_generator(config):
+                    needs_masks = False
+                    steps = [self._take_mask] if masks is not None else [self._reseed, _build_masks(config, mask_ratio)]
+                else:
+                    steps = [TRANSFORMS.build(config)]
+                files += steps
+                if kind in _DECODE_VIDEO:
+                    arrays.append(_take_frames)
+                elif kind not in (*_READ_IMAGE, *_OPEN_VIDEO):
+                    arrays += steps
+        if needs_masks:
+            raise ConfigError(f"the pipeline of {self.title} has no mask generator; give the config of a pre-training.")
+        self._from_file, self._from_array = Compose(files), Compose(arrays)
+
+    def __call__(self, item: Input, index: int) -> dict:
+        """Read and transform an input.
+
+        Args:
+            item (Input): The input.
+            index (int): Its number, which together with the seed decides on its mask.
+
+        Returns:
+            dict: What the packing transform makes: ``inputs`` and ``data_samples``. No random state is changed.
+
+        Raises:
+            ConfigError: If it cannot be read or transformed.
+        """
+        compose = self._from_file if item.array is None else self._from_array
+        with preserved_random_state():
+            try:
+                packed = compose(dict(self._start(item), sample_idx=index))
+            except Exception as error:  # decoders and transforms are anybody's
+                raise ConfigError(f"{item.name} cannot be read: {describe(error)}") from error
+        if packed is None:
+            raise ConfigError(f"{item.name} cannot be read.")
+        return packed
+
+    def _start(self, item: Input) -> dict:
+        """A sample as a data set gives it."""
+        if self.takes_clips:
+            sample = dict(start_index=0, modality="RGB")
+            if item.array is None:
+                return dict(sample, filename=item.name)
+            return dict(sample, frames=item.array, total_frames=len(item.array))
+        if item.array is None:
+            return dict(img_path=item.name)
+        image = np.ascontiguousarray(item.array[..., ::-1])  # files are read to BGR
+        return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+
+    def _reseed(self, sample: dict) -> dict:
+        index = sample["sample_idx"]
+        random.seed(f"{self._seed} {index}")
+        np.random.seed([self._seed, index])
+        torch.manual_seed(np.random.randint(2**31))
+        return sample
+
+    def _take_mask(self, sample: dict) -> dict:
+        return dict(sample, mask=self._masks[sample["sample_idx"]])
+
+
+class InputDataset(Dataset):
+    """Inputs through a pipeline, by their numbers.
+
+    Args:
+        items (Sequence[Input]): The inputs.
+        pipeline (InputPipeline): The pipeline.
+    """
+
+    def __init__(self, items: Sequence[Input], pipeline: InputPipeline) -> None:
+        self.items = items
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.pipeline(self.items[index], index)
+
+
+def list_inputs(inputs: object, clips: bool, title: str) -> list[Input]:
+    """Files and arrays, each checked as far as it can be without decoding it.
+
+    Args:
+        inputs (object): Path of a file or of a folder with files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H,
+            W, 3); a list of any of these.
+        clips (bool): Whether videos are wanted, or images.
+        title (str): The config that wants them, for messages.
+
+    Returns:
+        list[Input]: In the order of the list; the files of a folder in the order of their paths.
+
+    Raises:
+        ConfigError: With the first input that is not there, of the other kind, or broken.
+    """
+    several = isinstance(inputs, list | tuple)
+    items = []
+    for number, given in enumerate(inputs if several else [inputs]):
+        if isinstance(given, str | Path):
+            items += [Input(str(path)) for path in _files(Path(given), clips, title)]
+        elif isinstance(given, np.ndarray):
+            items.append(Input(f"array {number}", given))
+        else:
+            raise ConfigError(
+                f"input {number} is of the type {type(given).__name__}; give paths, numpy arrays or a list of them."
+            )
+    if not items:
+        raise ConfigError("there is no input: the list is empty.")
+    for item in items:
+        if item.array is None:
+            _check_file(Path(item.name), clips, title)
+        else:
+            _check_array(item, clips, title)
+    return items
+
+
+def _files(path: Path, clips: bool, title: str) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ConfigError(f"the input {path} does not exist.")
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    found = [file for file in files if file.suffix.lower() in (VIDEO_ENDINGS if clips else _IMAGE_ENDINGS)]
+    if not found:
+        others = [file for file in files if file.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS)]
+        if others:
+            raise _other_kind(others[0], clips, title)
+        endings = ", ".join(VIDEO_ENDINGS if clips else _IMAGE_ENDINGS)
+        raise ConfigError(f"the folder {path} has no files that end in {endings}.")
+    return found
+
+
+def _check_file(path: Path, clips: bool, title: str) -> None:
+    if path.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
+        raise _other_kind(path, clips, title)
+    if not path.stat().st_size:
+        raise ConfigError(f"{path} is empty.")
+    if clips:
+        try:
+            VideoReader(str(path), str(path))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    elif not cv2.haveImageReader(str(path)):
+        raise ConfigError(f"{path} is no image that OpenCV reads.")
+
+
+def _check_array(item: Input, clips: bool, title: str) -> None:
+    array = item.array
+    wanted = "(T, H, W, 3)" if clips else "(H, W, 3)"
+    if array.ndim == (3 if clips else 4) and array.shape[-1] == 3:
+        raise _other_kind(f"{item.name} of the shape {array.shape}", clips, title)
+    if array.dtype != np.uint8 or array.ndim != (4 if clips else 3) or array.shape[-1] != 3 or not array.size:
+        raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be RGB, uint8 {wanted}.")
+
+
+def _other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
+    found, wanted = ("an image", "videos") if clips else ("a video", "images")
+    return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
+
+
+def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
+    """The pipeline of a dataloader, also of a data set in one of mmengine's wrappers; None if there is none."""
+    dataset = (cfg.get(key) or {}).get("dataset") or {}
+    while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):
+        dataset = dataset["dataset"]
+    return dataset.get("pipeline")
+
+
+def _expand(pipeline: Sequence[dict]) -> list[dict]:
+    """Transforms with those in ``maskfeat.Cached`` in its place."""
+    steps = []
+    for transform in pipeline:
+        steps += _expand(transform["transforms"]) if _kind(transform) == "Cached" else [transform]
+    return steps
+
+
+def _kind(transform: dict) -> str:
+    """Name of a transform's class, without scope."""
+    kind = transform["type"]
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
+def _settled(transform: dict) -> dict:
+    """A transform without a choice."""
+    kind = _kind(transform)
+    settled = dict(transform)
+    if kind in _SAMPLE_FRAMES:
+        settled.update(test_mode=True, num_clips=1)
+        settled.pop("temporal_jitter", None)
+        settled.pop("twice_sample", None)
+    elif kind == "RandomCrop":
+        scope = transform["type"].rpartition(".")[0]
+        size = transform["crop_size"] if "crop_size" in transform else transform["size"]
+        return dict(type=f"{scope}.CenterCrop".lstrip("."), crop_size=size)
+    elif kind == "RandomResizedCrop" and "scale" in transform:  # mmpretrain's, which resizes too
+        scale = transform["scale"]
+        height, width = (scale, scale) if isinstance(scale, int) else scale
+        settled.pop("crop_ratio_range", None)
+        # after no attempt at random it takes the largest central crop of this ratio
+        settled.update(max_attempts=0, aspect_ratio_range=(width / height, width / height))
+    elif kind in ("RandomResizedCrop", "RandomResizedCropFlip"):  # mmaction2's, likewise, but for one of one pixel
+        settled.update(area_range=(1.0, 1.0), aspect_ratio_range=(1.0, 1.0))
+        if kind == "RandomResizedCropFlip":
+            settled["flip_ratio"] = 0.0
+    return settled
+
+
+def _is_mask_generator(transform: dict) -> bool:
+    return _kind(transform).endswith("MaskGenerator")
+
+
+def _build_masks(config: dict, ratio: float | None) -> object:
+    """A mask generator that draws from the global state, with another ratio."""
+    config = {key: value for key, value in config.items() if key != "seed"}
+    if ratio is not None:
+        if not isinstance(ratio, int | float) or not 0 < ratio < 1:
+            raise ConfigError(f"mask_ratio={ratio!r} has to be a number between 0 and 1.")
+        if "num_masking_patches" in config:  # mmpretrain's BEiTMaskGenerator
+            _, grid = mask_grid(config)
+            config["num_masking_patches"] = count_masked(ratio, prod(grid))
+        else:
+            config["mask_ratio"] = ratio
+    return TRANSFORMS.build(config)
+
+
+def _take_frames(sample: dict) -> dict:
+    """What decoding does, of frames that are there."""
+    frames = sample.pop("frames")
+    images = [frames[index] for index in sample["frame_inds"].reshape(-1)]
+    return dict(sample, imgs=images, original_shape=images[0].shape[:2], img_shape=images[0].shape[:2])
