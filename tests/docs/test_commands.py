@@ -1,0 +1,161 @@
+"""The commands in README.md, docs/ and the help of the tools: each option is one that the tool has, each config is
+there and takes the settings. Those on MovingDigits are run for two steps, in the order of their page.
+"""
+
+import argparse
+import importlib.util
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from doc_blocks import ROOT, code_blocks, commands, link_checkout
+from mmengine.config import Config
+
+from maskfeat_plugin.apis import load_config
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOOLS = sorted(path for path in (ROOT / "tools").rglob("*.py") if "EXAMPLE" in path.read_text())
+# Arguments of the launchers that are not the tool's: how many come before the config, and the place of the processes
+LAUNCHERS = {"dist_train.sh": (0, 1), "dist_test.sh": (0, 2), "slurm_train.sh": (2, None), "slurm_test.sh": (2, None)}
+SHELL = ("shell", "bash")
+SHORT = ["train_cfg.max_iters=2", "default_hooks.checkpoint.interval=2", "train_dataloader.batch_size=4"]
+SHORT += ["param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
+# What the commands of a page need that the page has others make: parsed, not run
+NOT_RUN = {"knn.md", "export.md", "scaling.md", "tutorials"}
+
+
+class Command(NamedTuple):
+    """A command of a page: the tool's file, its arguments, and where it stands."""
+
+    page: str
+    tool: Path
+    arguments: tuple[str, ...]
+
+    def __str__(self):
+        return f"{self.page}: {self.tool.relative_to(ROOT)} {' '.join(self.arguments)}"
+
+
+def read_command(page, line):
+    """The tool's call in a line, None if there is none."""
+    line = re.sub(r"\[(-[^]]*)\]", r"\1", line)  # of a synopsis: what may be left out, and what is chosen from
+    line = re.sub(r"\{(\w+),[^}]*\}", r"\1", line)
+    words = shlex.split(line, comments=True)
+    for i, word in enumerate(words):
+        name = word.removeprefix("./")
+        if not re.fullmatch(r"tools/[\w/]+\.(py|sh)", name) or name.startswith("tools/setup/"):
+            continue
+        rest = words[i + 1 :]
+        stop = next((k for k, text in enumerate(rest) if text in ("|", "&&", ";", ">", "||")), len(rest))
+        return None if "..." in rest else launched(page, name, rest[:stop])
+    return None
+
+
+def launched(page, name, arguments):
+    """A launcher's call is one of the tool that it starts."""
+    path = ROOT / name
+    if path.name in LAUNCHERS:
+        before, processes = LAUNCHERS[path.name]
+        arguments = [text for k, text in enumerate(arguments) if k >= before and k != processes]
+        path = path.with_name(re.sub(r".*_(\w+)\.sh", r"\1.py", path.name))
+    return Command(page, path, tuple(arguments))
+
+
+def documented():
+    """Every call of a tool on a page, in a block or in the text, and in the help of the tools."""
+    found = []
+    for page in PAGES:
+        name = str(page.relative_to(ROOT))
+        for block in code_blocks(page):
+            if block.language in SHELL:
+                found += [read_command(name, line) for line in commands(block)]
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        found += [read_command(name, line) for line in re.findall(r"`(python tools/[^`\n]+)`", text)]
+    for tool in TOOLS:
+        lines = re.sub(r"\\\\\n\s*", "", tool.read_text())
+        # two spaces before what a line says of its command
+        examples = re.findall(r"^  (python tools/.+?)(?:\"\"\"|  .*)?$", lines, re.MULTILINE)
+        found += [read_command(tool.name, line) for line in examples]
+    return list(dict.fromkeys(command for command in found if command))
+
+
+COMMANDS = documented()
+TO_RUN = {}
+for command in COMMANDS:
+    on_digits = any("moving-digits" in text for text in command.arguments)
+    if command.tool.name in ("train.py", "test.py") and on_digits and command.page.endswith(".md"):
+        if not NOT_RUN & set(Path(command.page).parts):
+            TO_RUN.setdefault(command.page, []).append(command)
+
+
+class Parsed(Exception):
+    """Thrown by a tool's parser in the place of its work."""
+
+
+def load_main(tool):
+    """``main`` of a tool."""
+    spec = importlib.util.spec_from_file_location(f"documented_{tool.stem}", tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def parse(command, monkeypatch):
+    """What the tool's own parser makes of the arguments."""
+    read = argparse.ArgumentParser.parse_args
+
+    def read_and_stop(self, *args, **kwargs):
+        raise Parsed(read(self, *args, **kwargs))
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", read_and_stop)
+    with pytest.raises(Parsed) as found:
+        load_main(command.tool)(list(command.arguments))
+    return found.value.args[0]
+
+
+def saved_by_the_page(command):
+    """Files that the reader of a page is told to write."""
+    page = ROOT / command.page
+    return set(re.findall(r"`([\w/]+\.py)`|^# (\w+\.py)$", page.read_text(), re.MULTILINE)) if page.is_file() else set()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_options_and_configs_are_there(command, monkeypatch):
+    args = parse(command, monkeypatch)
+    saved = {name for names in saved_by_the_page(command) for name in names}
+    for path in (text for text in command.arguments if re.match(r"configs/.*\.py$", text)):
+        assert any(ROOT.glob(path)) or path in saved, path
+    config = getattr(args, "config", None)
+    if config and (ROOT / config).is_file():
+        load_config(ROOT / config, options=getattr(args, "cfg_options", None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TO_RUN)
+def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
+    project = link_checkout(tmp_path / "project")
+    (project / "data").symlink_to(digits / "data")
+    monkeypatch.chdir(project)
+    for command in TO_RUN[page]:
+        arguments = list(command.arguments)
+        if command.tool.name == "train.py":
+            arguments += SHORT if "--cfg-options" in arguments else ["--cfg-options", *SHORT]
+        assert load_main(command.tool)(arguments) == 0, command
+        if command.tool.name == "train.py":
+            keep_as_trained(arguments)
+
+
+def keep_as_trained(arguments):
+    """Give the checkpoint of two steps the name that the one of the whole training has."""
+    config = Path(arguments[0])
+    given = arguments[arguments.index("--work-dir") + 1] if "--work-dir" in arguments else f"work_dirs/{config.stem}"
+    steps = Config.fromfile(config).train_cfg.max_iters
+    shutil.copy(Path(given, "iter_2.pth"), Path(given, f"iter_{steps}.pth"))
+
+
+def test_what_is_run():
+    """Every page whose commands can be run in seconds is among those run."""
+    assert {"README.md", "docs/quick_start.md", "docs/targets.md", "docs/mixing.md", "docs/masks.md"} <= set(TO_RUN)
+    assert len(COMMANDS) > 60
