@@ -13,6 +13,7 @@ from .checks import check_config
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size
+from .versions import describe_cpu, describe_versions
 
 
 def build_trainer(cfg: Config) -> Runner:
@@ -113,7 +114,10 @@ def build_tester(cfg: Config) -> Runner:
 
 def _build_runner(cfg: Config) -> Runner:
     with named_errors(cfg, "cannot be built"), limited_size():
-        return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.logger.info(describe_versions())
+    runner.logger.info(describe_cpu())
+    return runner
 
 
 def _count_accumulation(runner: Runner, cfg: Config) -> None:

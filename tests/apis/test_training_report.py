@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import maskfeat_plugin
 from maskfeat_plugin.apis.training_report import read_runs, write_training_report
 from maskfeat_plugin.apis.training_report.config_text import read_settings
 from maskfeat_plugin.apis.training_report.history import join_runs
@@ -59,6 +61,7 @@ def test_runs_are_joined_by_iteration_and_the_later_one_counts(interrupted_train
 
 
 def test_the_page_of_an_interrupted_training(interrupted_training, tmp_path):
+    cores = len(os.sched_getaffinity(0))
     before = {path: path.stat().st_mtime_ns for path in interrupted_training.rglob("*")}
     page = write_training_report(interrupted_training, tmp_path / "new" / "page.html")
     assert page == tmp_path / "new" / "page.html" and page.stat().st_size < 2_000_000
@@ -69,7 +72,8 @@ def test_the_page_of_an_interrupted_training(interrupted_training, tmp_path):
     for expected in (
         *("Training of maskfeat_vit-tiny_moving-digits", "Pre-training:", "20 of 20", "Norm of the gradients"),
         *("iteration 5 6 to 14", "told to end (SIGTERM), checkpoint saved", "iteration 14 15 to 20", "finished"),
-        *("PyTorch", "MMEngine 0.", "grad_norm", "Mask ratio", "Throughput", "host_memory", "Dotted lines"),
+        *("PyTorch", "MMEngine 0.", f"maskfeat_plugin {maskfeat_plugin.__version__}", "mmaction2 1.", f"{cores} cores"),
+        *("grad_norm", "Mask ratio", "Throughput", "host_memory", "Dotted lines"),
         *("type=&#39;maskfeat.MaskFeat&#39;", "max_iters=20", "images per second"),
     ):
         assert expected in text, expected

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import mmengine
 import mmpretrain
 import torch
 
+from maskfeat_plugin.apis.versions import processor_name
 from maskfeat_plugin.errors import ConfigError
 
 from .costs import Cost
@@ -136,20 +136,10 @@ def describe_machine(device: torch.device) -> str:
     if device.type == "cuda":
         name, precision = torch.cuda.get_device_name(device), "models in bfloat16"
     else:
-        name, precision = f"{_processor()}, {torch.get_num_threads()} threads", "float32"
+        name, precision = f"{processor_name()}, {torch.get_num_threads()} threads", "float32"
     packages = (torch, mmengine, mmpretrain, mmaction)
     versions = ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
     return f"{name}, {precision}, {versions}"
-
-
-def _processor() -> str:
-    """What Linux calls the processor, elsewhere its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({platform.machine()})" if names else f"{platform.machine()} CPU"
 
 
 def _megabytes(value: float | None) -> str:

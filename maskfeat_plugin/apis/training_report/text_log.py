@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from maskfeat_plugin.apis.versions import MACHINE, VERSIONS, parse_versions
+
 _ENTRY = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - \S+ - (?:\x1b\[\d+m)?([A-Z]+)(?:\x1b\[0m)? - (.*)")
 _FACT = re.compile(r" {4}([^:]+): (.*)")
 _EPOCH = re.compile(r"Epoch\(train\)\s*\[(\d+)\]\[\s*\d+/(\d+)\]")
@@ -95,5 +97,9 @@ def _read_entry(log: TextLog, text: str) -> None:
         log.saved = int(found[1]) * unit
     elif found := _RESUMED.match(text):
         log.resumed = int(found[1])
+    elif text.startswith(VERSIONS):
+        log.facts |= parse_versions(text)
+    elif text.startswith(MACHINE):
+        log.facts["machine"] = text.removeprefix(MACHINE)
     elif _TERMINATED in text:
         log.terminated = text

@@ -1,0 +1,40 @@
+"""What a training ran with, for its log."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("maskfeat_plugin", "torch", "mmengine", "mmcv", "mmpretrain", "mmaction2", "mmdet", "numpy")
+VERSIONS, MACHINE = "Versions: ", "Machine: "
+
+
+def describe_versions() -> str:
+    """The installed versions of what trains, in one line for :func:`parse_versions`."""
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return VERSIONS + ", ".join(found)
+
+
+def parse_versions(line: str) -> dict[str, str]:
+    """The versions by package, of a line of :func:`describe_versions`."""
+    return dict(item.split(" ", 1) for item in line.removeprefix(VERSIONS).split(", ") if " " in item)
+
+
+def describe_cpu() -> str:
+    """The processor and how many of its cores this process may use, in one line that begins with ``MACHINE``."""
+    return f"{MACHINE}{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def processor_name() -> str:
+    """What Linux calls the processor, elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({platform.machine()})" if names else f"{platform.machine()} CPU"
