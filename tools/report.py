@@ -13,7 +13,7 @@ from maskfeat_plugin.apis.training_report import write_training_report
 EXAMPLE = """example:
   python tools/report.py work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k
 
-Any training of a config here: pre-training, classification, recognition, detection. See docs/report.md."""
+Any training of a config here: pre-training, classification, recognition, detection. See docs/logs.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
