@@ -109,8 +109,10 @@ def test_a_component_has_one_section_with_all_its_keys():
     # its own key, those of the class that it inherits from, and where they are from
     assert 'type="maskfeat.MaskedViT"' in section and 'arch="base"' in section
     assert "# keys of mmpretrain.VisionTransformer" in section and "patch_size=16" in section
-    # a key without default
-    assert "token_grid=...," in text.partition("## CubeMaskGenerator {")[2].partition("\n## ")[0]
+    section = text.partition("## CubeMaskGenerator {")[2].partition("\n## ")[0]
+    assert "token_grid=...," in section  # a key without default
+    # what keys mean is said where it is written, by the class or a base of ours; "See ..." is not it
+    assert "masking.base.BaseMaskGenerator\n    options:" in section
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identify)

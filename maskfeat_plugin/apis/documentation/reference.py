@@ -1,6 +1,7 @@
 """The config reference: a section for each component registered here, with its keys, defaults and docstring."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 
 from mmengine.registry import Registry
@@ -103,7 +104,7 @@ def _section(key: str, component: Callable) -> str:
         lines += [f'Named in a config as `"maskfeat.{key}"`.', ""]
     lines += [f"::: {path}", ""]
     for base in _bases_with_keys(component):
-        lines += [f"Keys of its base `{base.__name__}`:", "", f"::: {base.__module__}.{base.__name__}"]
+        lines += [f"Keys that it has from `{base.__name__}`:", "", f"::: {base.__module__}.{base.__name__}"]
         lines += ["    options:", "      show_docstring_description: false", ""]
     return "\n".join(lines)
 
@@ -112,14 +113,18 @@ def _bases_with_keys(component: Callable) -> list[type]:
     """Classes of this package whose docstrings say what keys mean that the component's own does not."""
     if not inspect.isclass(component):
         return []
-    told, bases = _own_doc(component), []
-    missing = {name for name in parameters(component) if f"    {name} (" not in told}
+    bases, missing = [], set(parameters(component)) - _told(component)
     for base in component.__mro__[1:]:
-        said = {name for name in missing if f"    {name} (" in _own_doc(base)}
+        said = missing & _told(base)
         if said and base.__module__.startswith(f"{_PACKAGE}."):
             bases.append(base)
             missing -= said
     return bases
+
+
+def _told(component: Callable) -> set[str]:
+    """Keys that a docstring says the meaning of; "See ..." is no meaning."""
+    return set(re.findall(r"^ +(\w+) \([^\n]+\): (?!See )", _own_doc(component), re.MULTILINE))
 
 
 def _own_doc(component: Callable) -> str:
