@@ -147,6 +147,7 @@ class Browser:
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("request", lambda r: requests.append(r.url) if not r.url.startswith((uri, "data:")) else None)
             page.goto(uri, wait_until="load")
+            page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState || v.error)")
             facts = PageFacts(**page.evaluate(_LOOK), errors=errors, requests=requests)
             if screenshot:
                 page.screenshot(path=str(screenshot), full_page=True)

@@ -9,6 +9,8 @@ from maskfeat_plugin.apis.demo import report as demo_report
 from maskfeat_plugin.apis.demo.tasks import LIVE, SCRATCH
 from maskfeat_plugin.apis.study import STUDIES, demo_base, plan_runs, write_page
 from maskfeat_plugin.apis.training_report import write_training_report
+from maskfeat_plugin.apis.training_report.samples import make_pictures
+from maskfeat_plugin.visualization import Section, write_report
 
 SHORT = {
     "max_iters": 3,
@@ -109,3 +111,13 @@ def test_the_study_has_a_chart_for_each_table(study_page, open_page):
     charts = {figure["name"].partition(".")[0] for figure in facts.figures}
     titles = {f"{STUDIES[name].title}: {kind}" for name in ("targets", "masks") for kind in ("images", "clips")}
     assert charts == titles <= {text for level, text in facts.headings if level == 3}
+
+
+def test_videos_play(digits, open_page, tmp_path):
+    files = sorted((digits / "data" / "moving_digits" / "videos" / "test").glob("*.mp4"))[:2]
+    pictures, left_out = make_pictures(files)
+    assert left_out == 0
+    page = write_report(tmp_path / "page.html", title="Videos", sections=[Section("Clips", pictures)])
+    facts = open_page(page)
+    facts.check()
+    assert {figure["kind"] for figure in facts.figures} == {"video"}

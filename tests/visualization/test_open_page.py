@@ -1,6 +1,7 @@
 """The fixture that opens pages finds what is wrong with them."""
 
 import pytest
+from browser import Browser
 
 PAGE = """<!DOCTYPE html><html lang="en"><head><title>t</title><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
@@ -62,3 +63,11 @@ def test_the_window_is_as_wide_as_asked_for(look, tmp_path):
     facts = look('<div style="width: 500px">wide</div>', width=800, screenshot=tmp_path / "page.png")
     facts.check()
     assert facts.widths == [800, 800] and (tmp_path / "page.png").stat().st_size > 1000
+
+
+def test_a_missing_browser_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    browser = Browser()
+    with pytest.raises(AssertionError, match="apt install chromium"):
+        browser.open_page(tmp_path / "page.html")
+    browser.close()
