@@ -1,0 +1,113 @@
+"""Names of the classes of a fine-tuned model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmaction.evaluation.functional.ava_utils import read_labelmap
+from mmengine.config import Config
+from torch import nn
+
+from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
+from maskfeat_plugin.errors import ConfigError
+
+from ..input_pipeline import title_of
+
+_LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
+
+
+class ClassNames:
+    """Names by number; a class without one is called "class 3".
+
+    Args:
+        names (Mapping[int, str] | Sequence[str]): The names. Defaults to none.
+    """
+
+    def __init__(self, names: Mapping[int, str] | Sequence[str] = ()) -> None:
+        self._names = dict(names if isinstance(names, Mapping) else enumerate(names))
+
+    def __getitem__(self, number: int) -> str:
+        """Name of a class."""
+        return self._names.get(int(number), f"class {int(number)}")
+
+    def __len__(self) -> int:
+        """How many names are known."""
+        return len(self._names)
+
+
+def read_class_names(cfg: Config, checkpoint: str | Path | None = None, file: str | Path | None = None) -> ClassNames:
+    """Find the names of a model's classes.
+
+    They are taken from the first of: the file, the label file of AVA-style data in the config, the metadata that
+    mmengine writes into a checkpoint (``meta.dataset_meta``), ``metainfo`` of a data set of the config.
+
+    Args:
+        cfg (Config): The config of the model.
+        checkpoint (str | Path, optional): Its checkpoint. Defaults to None.
+        file (str | Path, optional): A text file with a name a line, that of class 0 first. Defaults to None.
+
+    Returns:
+        ClassNames: The names, perhaps none.
+
+    Raises:
+        ConfigError: If the file is not there or empty.
+    """
+    if file is not None:
+        return ClassNames(_read_lines(Path(file)))
+    datasets = [(cfg.get(key) or {}).get("dataset") or {} for key in _LOADERS]
+    for dataset in datasets:
+        if dataset.get("label_file") and Path(dataset["label_file"]).is_file():
+            return ClassNames(_read_label_map(Path(dataset["label_file"]), dataset.get("custom_classes")))
+    metas = [_meta_of(checkpoint)] if checkpoint is not None else []
+    for meta in [*metas, *(dataset.get("metainfo") or {} for dataset in datasets)]:
+        names = meta.get("classes") or meta.get("CLASSES")
+        if isinstance(names, list | tuple):
+            return ClassNames([str(name) for name in names])
+    return ClassNames()
+
+
+def check_number(names: ClassNames, model: nn.Module, cfg: Config) -> None:
+    """Refuse names of a file that are of other classes than the model's.
+
+    Args:
+        names (ClassNames): The names of the file.
+        model (nn.Module): The model.
+        cfg (Config): Its config, for the message.
+
+    Raises:
+        ConfigError: If they are more or fewer.
+    """
+    numbers = {getattr(module, "num_classes", None) for module in model.modules()}
+    numbers = sorted(number for number in numbers if isinstance(number, int))
+    if numbers and len(names) not in numbers:
+        raise ConfigError(
+            f"--class-names: the file has {len(names)} lines, the model of {title_of(cfg)} has "
+            f"{' or '.join(map(str, numbers))} classes."
+        )
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ConfigError(f"--class-names: the file {path} does not exist; it has a name a line.")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError(f"--class-names: the file {path} is empty; it has a name a line.")
+    return lines
+
+
+def _read_label_map(path: Path, custom_classes: Sequence[int] | None) -> dict[int, str]:
+    with open(path, encoding="utf-8") as file:
+        categories, _ = read_labelmap(file)
+    names = {category["id"]: category["name"] for category in categories}
+    if custom_classes:  # the model counts them from 1
+        return {number: names[id_] for number, id_ in enumerate(custom_classes, start=1)}
+    return names
+
+
+def _meta_of(checkpoint: str | Path) -> Mapping:
+    try:
+        content = load_file(local_file(checkpoint))
+    except (CheckpointError, OSError) as error:
+        raise ConfigError(str(error)) from error
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

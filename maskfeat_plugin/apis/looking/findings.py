@@ -1,0 +1,149 @@
+"""What fine-tuned models say of a sample: classes, boxes of objects, boxes of persons with their actions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from maskfeat_plugin.errors import ConfigError
+
+from .class_names import ClassNames
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes of an image or a clip.
+
+    Args:
+        best (list[tuple[str, float]]): The most likely ones and their probabilities.
+        true (list[str]): Those that are annotated, none of a sample without.
+    """
+
+    best: list[tuple[str, float]]
+    true: list[str]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one image.
+
+    Args:
+        boxes (np.ndarray): (K, 4) x1, y1, x2, y2 in pixels.
+        labels (list[str]): What each is.
+    """
+
+    boxes: np.ndarray
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Boxes found and, of an annotated sample, those that are there.
+
+    Args:
+        found (Boxes): What the model finds.
+        true (Boxes, optional): What is annotated; None of a sample without annotations.
+        key_frame (int, optional): Number of the frame of a clip that the boxes are of; None of an image.
+    """
+
+    found: Boxes
+    true: Boxes | None
+    key_frame: int | None = None
+
+
+def read_result(
+    result: BaseDataElement, frames: np.ndarray, names: ClassNames, top: int = 3, least_score: float = 0.3
+) -> Classes | Located:
+    """Read what ``test_step`` of a model of mmpretrain, mmaction2 or mmdet gives for a sample.
+
+    Args:
+        result (BaseDataElement): The sample.
+        frames (np.ndarray): What the model saw of it, uint8 (T, H, W, 3), T = 1 for an image.
+        names (ClassNames): Names of the classes.
+        top (int): How many classes, or actions of a person, are told. Defaults to 3.
+        least_score (float): Boxes of objects of a smaller score are left out. Defaults to 0.3.
+
+    Returns:
+        Classes | Located: What the model says.
+
+    Raises:
+        ConfigError: If it is a result of another kind.
+    """
+    if "pred_score" in result:
+        return _read_classes(result, names, top)
+    if "pred_instances" not in result or "bboxes" not in result.pred_instances:
+        raise ConfigError(
+            f"the model gives {', '.join(result.keys()) or 'nothing'}; classes (pred_score) and boxes "
+            "(pred_instances.bboxes) can be drawn."
+        )
+    size = frames.shape[1:3]
+    if result.pred_instances.scores.ndim == 2:
+        return _read_actions(result, size, names, top, len(frames) // 2)
+    return _read_objects(result, size, names, least_score)
+
+
+def _read_classes(result: BaseDataElement, names: ClassNames, top: int) -> Classes:
+    scores = result.pred_score.cpu()
+    values, numbers = scores.topk(min(top, len(scores)))
+    true = result.gt_label.flatten().tolist() if "gt_label" in result else []
+    return Classes(
+        [(names[number], float(value)) for number, value in zip(numbers, values, strict=True)],
+        [names[number] for number in true if 0 <= number < len(scores)],  # -1 where it is not known
+    )
+
+
+def _read_objects(result: BaseDataElement, size: tuple[int, int], names: ClassNames, least_score: float) -> Located:
+    found = result.pred_instances
+    found = found[found.scores >= least_score]
+    labels = [f"{names[label]}, score {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+    # both are in pixels of the file
+    width, height = result.get("scale_factor") or (size[1] / result.ori_shape[1], size[0] / result.ori_shape[0])
+    scale = np.array([width, height] * 2)
+    true = None
+    if "gt_instances" in result and "bboxes" in result.gt_instances:
+        there = result.gt_instances
+        true = Boxes(_boxes(there.bboxes) * scale, [names[label] for label in there.labels])
+    return Located(Boxes(_boxes(found.bboxes) * scale, labels), true)
+
+
+def _read_actions(
+    result: BaseDataElement, size: tuple[int, int], names: ClassNames, top: int, key_frame: int
+) -> Located:
+    pixels = np.array([size[1], size[0]] * 2)
+    labels = []
+    for scores in result.pred_instances.scores.cpu():
+        best = scores[1:].argsort(descending=True)[:top] + 1  # mmaction2's class 0 is none of them
+        labels.append("\n".join(f"{names[number]}, score {scores[number]:.2f}" for number in best))
+    true = None
+    if "gt_instances" in result and "labels" in result.gt_instances:
+        there = result.gt_instances
+        rows = ["\n".join(names[number] for number in row.nonzero()[:, 0]) for row in there.labels.cpu()]
+        true = Boxes(_boxes(there.bboxes), rows)
+    return Located(Boxes(_boxes(result.pred_instances.bboxes) * pixels, labels), true, key_frame)
+
+
+def frames_of(inputs: Tensor, bgr: bool) -> np.ndarray:
+    """What a model sees of a packed sample.
+
+    Args:
+        inputs (Tensor): An image (3, H, W), a clip (3, T, H, W) or several clips (V, 3, T, H, W), not yet normalised;
+            of several the one in the middle is taken.
+        bgr (bool): Whether the channels are blue, green, red, as files of images are read.
+
+    Returns:
+        np.ndarray: RGB, uint8 (T, H, W, 3), T = 1 for an image.
+    """
+    if inputs.ndim == 5:
+        inputs = inputs[len(inputs) // 2]
+    clip = inputs[:, None] if inputs.ndim == 3 else inputs
+    clip = (clip.flip(0) if bgr else clip).permute(1, 2, 3, 0)
+    if clip.dtype != torch.uint8:
+        clip = clip.round().clamp(0, 255).to(torch.uint8)
+    return clip.contiguous().numpy()
+
+
+def _boxes(boxes: object) -> np.ndarray:
+    """(K, 4) of a tensor or of mmdet's boxes."""
+    return getattr(boxes, "tensor", boxes).cpu().numpy()

@@ -1,0 +1,230 @@
+"""What a fine-tuned model says, drawn on the frames it has seen."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from torch import nn
+from tqdm import tqdm
+
+from maskfeat_plugin.checkpoints.names import collapse
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.visualization import compose, draw_boxes, pad_to_height
+from maskfeat_plugin.visualization.animation import write_frames
+from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR, add_caption, add_scores, enlarge_to
+from maskfeat_plugin.visualization.panels import strip
+
+from ..input_pipeline import InputPipeline, inference_pipeline, list_inputs, title_of
+from ..models import build_model
+from ..origins import named_errors
+from .class_names import ClassNames
+from .findings import Classes, Located, frames_of, read_result
+from .subjects import Choice, build_split, unique_stems
+
+OTHER_FRAME_COLOR = (150, 150, 150)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample to look at.
+
+    Args:
+        stem (str): What files about it are called, without their ending.
+        title (str): What it is called in a picture.
+        read (Callable[[], dict]): Reads it: packed ``inputs`` and ``data_samples``.
+    """
+
+    stem: str
+    title: str
+    read: Callable[[], dict]
+
+
+class Samples:
+    """Files, or samples of a config's data set, through the pipeline of its test data.
+
+    Args:
+        cfg (Config): Config of fine-tuning.
+        inputs (Sequence[str]): Files and folders.
+        choice (Choice, optional): Samples of the config's data set, instead. Defaults to None.
+
+    Raises:
+        ConfigError: If they are not there, of another kind than the config takes, or broken as far as can be seen
+            without decoding them.
+    """
+
+    def __init__(self, cfg: Config, inputs: Sequence[str], choice: Choice | None = None) -> None:
+        title = title_of(cfg)
+        pipeline = inference_pipeline(cfg)
+        kinds = [str(transform["type"]).rpartition(".")[2] for transform in pipeline]
+        if choice is not None:
+            dataset = build_split(cfg, choice.split, pipeline)
+            self.takes_clips = "FormatShape" in kinds  # mmaction2's
+            self._samples = [
+                Sample(choice.stem(i), f"{choice.split} {i}", lambda i=i: _read(dataset, i, choice, cfg))
+                for i in choice.of(dataset)
+            ]
+            return
+        if "SampleAVAFrames" in kinds:
+            raise ConfigError(
+                f"{title} finds the actions of persons in given boxes, which a video alone does not have; give samples "
+                "of its data set: --dataset test."
+            )
+        # a file has no annotations
+        reader = InputPipeline(cfg, [t for t, kind in zip(pipeline, kinds, strict=True) if kind != "LoadAnnotations"])
+        self.takes_clips = reader.takes_clips
+        items = list_inputs(list(inputs), reader.takes_clips, title)
+        self._samples = [
+            Sample(stem, Path(item.name).name, lambda item=item, i=i: reader(item, i))
+            for i, (item, stem) in enumerate(zip(items, unique_stems(items), strict=True))
+        ]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._samples)
+
+
+def _read(dataset: torch.utils.data.Dataset, index: int, choice: Choice, cfg: Config) -> dict:
+    with named_errors(cfg, f"fails on sample {index}", (f"{choice.split}_dataloader.dataset",)):
+        return dataset[index]
+
+
+def build_fine_tuned(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
+    """The model of a config of fine-tuning with all of its weights, in evaluation mode.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint (str | Path): Its checkpoint.
+        device (str): Where the model is put. Defaults to "cpu".
+
+    Returns:
+        nn.Module: The model.
+
+    Raises:
+        ConfigError: If it cannot be built, or the checkpoint does not load or lacks a part of it.
+    """
+    model, lacking = build_model(cfg, checkpoint)
+    if lacking:
+        raise ConfigError(
+            f"{checkpoint} has no {', '.join(collapse(lacking))}: it is no checkpoint of {title_of(cfg)}; give one "
+            "that training by this config has written."
+        )
+    return model.to(device).eval()
+
+
+@torch.no_grad()
+def find(
+    model: nn.Module, sample: dict, names: ClassNames, bgr: bool, top: int = 3, least_score: float = 0.3
+) -> tuple[np.ndarray, Classes | Located]:
+    """Let a fine-tuned model look at a sample.
+
+    Args:
+        model (nn.Module): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
+        sample (dict): Packed ``inputs`` and ``data_samples``.
+        names (ClassNames): Names of the classes.
+        bgr (bool): Whether the inputs' channels are blue, green, red.
+        top, least_score: as in :func:`.read_result`.
+
+    Returns:
+        tuple[np.ndarray, Classes | Located]: Frames as the model sees them, RGB, uint8 (T, H, W, 3), and what it says.
+
+    Raises:
+        ConfigError: If the model does not take the sample or says something that cannot be drawn.
+    """
+    frames = frames_of(sample["inputs"], bgr)
+    cfg = model._config
+    with named_errors(cfg, "fails on these inputs", ("model",)):
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            result = model.test_step(pseudo_collate([sample]))[0]
+    return frames, read_result(result.cpu(), frames, names, top, least_score)
+
+
+def write_findings(
+    model: nn.Module,
+    samples: Samples,
+    names: ClassNames,
+    out: Path,
+    top: int = 3,
+    least_score: float = 0.3,
+    clips: str = "gif",
+) -> list[Path]:
+    """Write a picture of what a fine-tuned model says of each sample, and of a clip a moving one.
+
+    Args:
+        model (nn.Module): As in :func:`find`.
+        samples (Samples): The samples.
+        names (ClassNames): Names of the classes.
+        out (Path): Folder to write to.
+        top, least_score: as in :func:`.read_result`.
+        clips (str): "gif" or "mp4". Defaults to "gif".
+
+    Returns:
+        list[Path]: The files.
+
+    Raises:
+        ConfigError: As :func:`find`, or if a sample cannot be read.
+    """
+    written = []
+    for sample in tqdm(samples, "Looking", unit="sample"):
+        frames, finding = find(model, sample.read(), names, not samples.takes_clips, top, least_score)
+        written.append(write_frames(out / f"{sample.stem}.png", draw_still(frames, finding, sample.title)[None]))
+        if len(frames) > 1:
+            written.append(write_frames(out / f"{sample.stem}.{clips}", draw_moving(frames, finding, sample.title)))
+    return written
+
+
+def draw_still(frames: np.ndarray, finding: Classes | Located, title: str) -> np.ndarray:
+    """One picture of a sample.
+
+    Args:
+        frames (np.ndarray): RGB, uint8 (T, H, W, 3), T = 1 for an image.
+        finding (Classes | Located): What is said of it.
+        title (str): What it is called.
+
+    Returns:
+        np.ndarray: RGB, uint8 (height, width, 3): frames with the classes below, or the frame that boxes are of.
+    """
+    if isinstance(finding, Classes):
+        return _with_classes(strip(np.stack([enlarge_to(frame) for frame in frames])), finding, title)
+    key_frame = finding.key_frame or 0
+    return _boxes_page(frames[key_frame], finding, title, FOUND_COLOR, TRUE_COLOR)
+
+
+def draw_moving(frames: np.ndarray, finding: Classes | Located, title: str) -> np.ndarray:
+    """A moving picture of a clip: each frame with the classes, or with the boxes, grey where they are of another frame.
+
+    Args:
+        frames, finding, title: as in :func:`draw_still`.
+
+    Returns:
+        np.ndarray: RGB, uint8 (T, height, width, 3).
+    """
+    if isinstance(finding, Classes):
+        return np.stack([_with_classes(enlarge_to(frame), finding, title) for frame in frames])
+    pages = []
+    for number, frame in enumerate(frames):
+        key = number == finding.key_frame
+        colors = (FOUND_COLOR, TRUE_COLOR) if key else (OTHER_FRAME_COLOR,) * 2
+        pages.append(_boxes_page(frame, finding, title, *colors))
+    return np.stack(pages)
+
+
+def _with_classes(picture: np.ndarray, finding: Classes, title: str) -> np.ndarray:
+    picture = add_scores(picture, finding.best)
+    lines = [f"true: {', '.join(finding.true)}"] if finding.true else []
+    return add_caption(picture, [*lines, title], dim=True)
+
+
+def _boxes_page(
+    frame: np.ndarray, finding: Located, title: str, found: tuple[int, int, int], true: tuple[int, int, int]
+) -> np.ndarray:
+    pictures = {f"{title}: found": draw_boxes(frame, finding.found.boxes, finding.found.labels, found)}
+    if finding.true is not None:
+        pictures["true"] = draw_boxes(frame, finding.true.boxes, finding.true.labels, true)
+    return compose(dict(zip(pictures, pad_to_height(list(pictures.values())), strict=True)))

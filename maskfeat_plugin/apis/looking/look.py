@@ -1,0 +1,169 @@
+"""From a command line to pictures: what there is to look at in a model, its kind decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from maskfeat_plugin.errors import ConfigError
+
+from ..inferencer import MaskFeatInferencer
+from ..input_pipeline import (
+    inference_pipeline,
+    list_inputs,
+    takes_clips,
+    title_of,
+    training_pipeline,
+    without_randomness,
+)
+from ..knn import load_backbone
+from .class_names import check_number, read_class_names
+from .fine_tuned import Samples, build_fine_tuned, write_findings
+from .neighbours import write_neighbours
+from .predictions import write_predictions
+from .subjects import Choice, build_split, collect, files_of
+
+CLIPS = ("gif", "mp4")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be looked at, and how. What is None has the default that :func:`look` tells.
+
+    Args:
+        inputs (Sequence[str]): Files and folders.
+        choice (Choice, optional): Samples of the config's data set, instead.
+        mask_ratio (float, optional): Share of the tokens to hide.
+        seed (int, optional): Seed of the masks.
+        attention (bool): Whether attention is drawn.
+        neighbours (int, optional): How many nearest neighbours are looked for, instead of predictions.
+        among (str, optional): Folder that these are looked for in.
+        top (int, optional): How many classes are told.
+        least_score (float, optional): Boxes of objects of a smaller score are left out.
+        class_names (str, optional): File of the names of the classes.
+        clips (str, optional): "gif" or "mp4".
+        batch_size (int): How many inputs the model sees at once.
+        device (str): Where the model runs.
+    """
+
+    inputs: Sequence[str] = ()
+    choice: Choice | None = None
+    mask_ratio: float | None = None
+    seed: int | None = None
+    attention: bool = False
+    neighbours: int | None = None
+    among: str | None = None
+    top: int | None = None
+    least_score: float | None = None
+    class_names: str | None = None
+    clips: str | None = None
+    batch_size: int = 8
+    device: str = "cpu"
+
+
+def look(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
+    """Write pictures of what a model makes of files or of samples of its data set.
+
+    Pre-trained models: masked input, prediction, target, original; masks of the config's ratio and seed 0. Fine-tuned
+    ones: the 3 most likely classes, or actions of each person, or the boxes of a score of at least 0.3. Of either the
+    nearest neighbours, in the features of the backbone, among the training data. Of clips a GIF too.
+
+    Args:
+        cfg (Config): Config of pre-training or fine-tuning.
+        checkpoint (str): Its weights: a path or a URL.
+        out (Path): Folder to write to, made if it is missing.
+        wishes (Wishes): What else is said.
+
+    Returns:
+        list[Path]: The files, each of them whole.
+
+    Raises:
+        ConfigError: If the wishes do not fit each other or the config, or an input or the checkpoint is not there,
+            broken or of another kind. What can be seen before any work is.
+    """
+    if "model" not in cfg:
+        raise ConfigError(f"{title_of(cfg)} has no model.")
+    pretraining = "target_generator" in cfg.model
+    _check(cfg, wishes, pretraining)
+    _check_out(out)
+    clips = wishes.clips or CLIPS[0]
+    if wishes.neighbours is not None:
+        pipeline = without_randomness(training_pipeline(cfg)) if pretraining else inference_pipeline(cfg)
+        return _look_at_neighbours(cfg, checkpoint, out, wishes, pipeline, clips)
+    if pretraining:
+        clip_config = takes_clips(without_randomness(training_pipeline(cfg)), title_of(cfg))
+        _check_clips(cfg, wishes, clip_config)
+        items, _, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+        inferencer = MaskFeatInferencer(cfg, checkpoint, wishes.device, show_progress=False)
+        return write_predictions(
+            inferencer,
+            items,
+            stems,
+            out,
+            wishes.mask_ratio,
+            wishes.seed or 0,
+            wishes.batch_size,
+            wishes.attention,
+            clips,
+        )
+    samples = Samples(cfg, wishes.inputs, wishes.choice)
+    _check_clips(cfg, wishes, samples.takes_clips)
+    names = read_class_names(cfg, checkpoint, wishes.class_names)
+    model = build_fine_tuned(cfg, checkpoint, wishes.device)
+    if wishes.class_names is not None:
+        check_number(names, model, cfg)
+    top = 3 if wishes.top is None else wishes.top
+    least_score = 0.3 if wishes.least_score is None else wishes.least_score
+    return write_findings(model, samples, names, out, top, least_score, clips)
+
+
+def _look_at_neighbours(
+    cfg: Config, checkpoint: str, out: Path, wishes: Wishes, pipeline: list[dict], clips: str
+) -> list[Path]:
+    title = title_of(cfg)
+    pipeline = [t for t in pipeline if not str(t["type"]).endswith(("LoadAnnotations", "MaskGenerator"))]
+    clip_config = takes_clips(pipeline, title)
+    _check_clips(cfg, wishes, clip_config)
+    items, _, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+    if wishes.among is not None:
+        bank = list_inputs(wishes.among, clip_config, title)
+    else:
+        dataset = build_split(cfg, "train", [])
+        bank = files_of(dataset, range(len(dataset)), title)
+    model = load_backbone(cfg, checkpoint, wishes.device)
+    return write_neighbours(cfg, model, pipeline, items, stems, bank, wishes.neighbours, out, wishes.batch_size, clips)
+
+
+def _check(cfg: Config, wishes: Wishes, pretraining: bool) -> None:
+    """Refuse wishes that do not fit each other or the kind of the config."""
+    if bool(wishes.inputs) == (wishes.choice is not None):
+        raise ConfigError("give either files and folders, or --dataset train, val or test, and not both.")
+    looked_up = wishes.neighbours is not None
+    if wishes.among is not None and not looked_up:
+        raise ConfigError("--among is the folder that --neighbours are looked for in; give --neighbours K too.")
+    of_predictions = dict(mask_ratio=wishes.mask_ratio, seed=wishes.seed, attention=wishes.attention or None)
+    of_findings = dict(top=wishes.top, least_score=wishes.least_score, class_names=wishes.class_names)
+    for given, fits, what in (
+        (of_predictions, pretraining, "a config of pre-training"),
+        (of_findings, not pretraining, "a config of fine-tuning"),
+    ):
+        for name, value in given.items():
+            option = f"--{name.replace('_', '-')}"
+            if value is not None and not fits:
+                raise ConfigError(f"{option} needs {what}; the model of {title_of(cfg)} is {cfg.model.get('type')}.")
+            if value is not None and looked_up:
+                raise ConfigError(f"{option} has no meaning with --neighbours, which compares whole inputs.")
+
+
+def _check_clips(cfg: Config, wishes: Wishes, clip_config: bool) -> None:
+    if wishes.clips is not None and not clip_config:
+        raise ConfigError(f"--clips {wishes.clips} needs a config of clips; {title_of(cfg)} takes images.")
+
+
+def _check_out(out: Path) -> None:
+    """Make the folder, before any work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out={str(out)!r}: cannot write there ({error.strerror}); name another folder.") from error

@@ -1,0 +1,149 @@
+"""What is looked at: files, folders of them, or samples of a config's data set."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, DefaultScope
+from torch.utils.data import Dataset
+
+from maskfeat_plugin.errors import ConfigError
+
+from ..checks import check_dataset_files
+from ..input_pipeline import Input, list_inputs, title_of
+from ..knn import each_once
+from ..origins import named_errors
+
+SPLITS = ("train", "val", "test")
+# Where a sample says which file it is of
+_PATHS = ("img_path", "filename")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Samples of a config's data set.
+
+    Args:
+        split (str): One of :data:`SPLITS`.
+        indices (tuple[int, ...], optional): Their numbers. Defaults to None: ``count`` of them, evenly spread.
+        count (int): How many. Defaults to 8.
+    """
+
+    split: str
+    indices: tuple[int, ...] | None = None
+    count: int = 8
+
+    def of(self, dataset: Dataset) -> list[int]:
+        """Numbers of the chosen samples.
+
+        Args:
+            dataset (Dataset): The data set of the split.
+
+        Returns:
+            list[int]: The numbers.
+
+        Raises:
+            ConfigError: If the data set does not have one of them.
+        """
+        if self.indices is None:
+            count = min(self.count, len(dataset))
+            return np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+        for index in self.indices:
+            if not 0 <= index < len(dataset):
+                raise ConfigError(f"the {self.split} data set has samples 0 to {len(dataset) - 1}, not {index}.")
+        return list(self.indices)
+
+    def stem(self, index: int) -> str:
+        """What files about a sample are called, without their ending."""
+        return f"{self.split}_{index:06d}"
+
+
+def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
+    """A data set of a config, each sample once, with another pipeline.
+
+    Args:
+        cfg (Config): The config.
+        split (str): One of :data:`SPLITS`.
+        pipeline (Sequence[dict]): Configs of the transforms.
+
+    Returns:
+        Dataset: The data set.
+
+    Raises:
+        ConfigError: If the config has none of this split, or its files are not there.
+    """
+    key = f"{split}_dataloader"
+    if cfg.get(key) is None:
+        has = [name for name in SPLITS if cfg.get(f"{name}_dataloader") is not None]
+        hint = f"it has {' and '.join(has)}" if has else "it has no data"
+        raise ConfigError(f"{title_of(cfg)} has no {key}; {hint}.")
+    dataset, place = cfg[key].dataset, f"{key}.dataset"
+    while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):  # one of mmengine's wrappers
+        dataset, place = dataset.dataset, f"{place}.dataset"
+    check_dataset_files(dataset, place)
+    kind = str(dataset.get("dataset_type", dataset.type)).replace("RepeatAugDataset", "VideoDataset")
+    dataset = each_once(dataset, ConfigDict(type=kind, pipeline=list(pipeline), test_mode=True))
+    with named_errors(cfg, "cannot be built", (f"{key}.dataset",)):
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            return DATASETS.build(dataset)
+
+
+def files_of(dataset: Dataset, indices: Sequence[int], title: str) -> list[Input]:
+    """The files that samples of a data set are read from.
+
+    Args:
+        dataset (Dataset): The data set.
+        indices (Sequence[int]): Numbers of the samples.
+        title (str): The config, for the message.
+
+    Returns:
+        list[Input]: Their files.
+
+    Raises:
+        ConfigError: If they are no files, but for example folders of frames.
+    """
+    files = []
+    for index in indices:
+        info = dataset.get_data_info(index)
+        path = next((info[key] for key in _PATHS if info.get(key)), None)
+        if path is None:
+            raise ConfigError(f"the samples of {title} are not read from files of images or videos: they have no path.")
+        files.append(Input(str(path)))
+    return files
+
+
+def collect(
+    cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bool
+) -> tuple[list[Input], list[str], list[str]]:
+    """Files to look at.
+
+    Args:
+        cfg (Config): The config that they are for.
+        inputs (Sequence[str]): Files and folders.
+        choice (Choice, optional): Samples of the config's data set, instead.
+        clips (bool): Whether they are videos, or images.
+
+    Returns:
+        tuple[list[Input], list[str], list[str]]: The files, titles to show and stems of the files to write.
+
+    Raises:
+        ConfigError: With the first that is not there, of the other kind, or broken.
+    """
+    title = title_of(cfg)
+    if choice is None:
+        items = list_inputs(list(inputs), clips, title)
+        return items, [Path(item.name).name for item in items], unique_stems(items)
+    dataset = build_split(cfg, choice.split, [])
+    indices = choice.of(dataset)
+    items = list_inputs([item.name for item in files_of(dataset, indices, title)], clips, title)
+    return items, [f"{choice.split} {index}" for index in indices], [choice.stem(index) for index in indices]
+
+
+def unique_stems(items: Sequence[Input]) -> list[str]:
+    """Names for files about inputs, without endings, each once: those of the inputs, numbered where two share one."""
+    stems = [Path(item.name).stem.replace(" ", "_") for item in items]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else f"{stem}_{number:06d}" for number, stem in enumerate(stems)]

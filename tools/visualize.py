@@ -1,0 +1,113 @@
+"""Look at what a model makes of images and clips: a picture of each, and of clips a moving one.
+
+Pre-trained models predict what is hidden: masked input, prediction, target, original. Fine-tuned ones name classes, or
+draw boxes of objects or of persons with their actions. --neighbours shows what else is like an input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import ConfigError, load_config, run_tool
+from maskfeat_plugin.apis.looking import CLIPS, SPLITS, Choice, Wishes, look
+
+EXAMPLE = """examples:
+  python tools/visualize.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
+      configs/demo/weights/maskfeat_vit-tiny_moving-digits.pth some.jpg --out out
+  python tools/visualize.py CONFIG CHECKPOINT folder --out out --mask-ratio 0.6 --attention
+  python tools/visualize.py CONFIG CHECKPOINT --dataset test --count 4 --out out
+  python tools/visualize.py CONFIG CHECKPOINT some.jpg --neighbours 5 --among folder --out out
+
+See docs/visualize_tool.md."""
+
+
+def positive(text: str) -> int:
+    """A number of things."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("has to be from 0 to 1")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", metavar="CONFIG", help="config file of pre-training or fine-tuning")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="its weights: a path or a URL")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="images or videos, or folders of them at any depth")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+    parser.add_argument("--dataset", choices=SPLITS, help="samples of the config's data set instead of INPUT")
+    parser.add_argument("--indices", type=int, nargs="+", metavar="N", help="which of them (8, evenly spread)")
+    parser.add_argument("--count", type=positive, metavar="N", help="how many of them, evenly spread (8)")
+    parser.add_argument("--clips", choices=CLIPS, help="moving pictures of clips (gif)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="inputs that the model sees at once (8)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings to change in the config"
+    )
+    parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
+    pretrained = parser.add_argument_group("of pre-trained models")
+    pretrained.add_argument("--mask-ratio", type=float, help="share of the tokens to hide (the config's)")
+    pretrained.add_argument("--seed", type=int, help="of the masks (0)")
+    pretrained.add_argument("--attention", action="store_true", help="where the hidden tokens look: attention roll-out")
+    fine_tuned = parser.add_argument_group("of fine-tuned models")
+    fine_tuned.add_argument("--top", type=positive, metavar="K", help="most likely classes to tell (3)")
+    fine_tuned.add_argument("--least-score", type=share, help="of the boxes that are drawn (0.3)")
+    fine_tuned.add_argument(
+        "--class-names", metavar="FILE", help="text file, a name a line, class 0 first (those of checkpoint and config)"
+    )
+    either = parser.add_argument_group("of either, instead")
+    either.add_argument("--neighbours", type=positive, metavar="K", help="the K files that are most like each input")
+    either.add_argument("--among", metavar="FOLDER", help="where to look for them (the training data)")
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        cfg = load_config(args.config, options=args.cfg_options)
+        wishes = Wishes(
+            inputs=args.inputs,
+            choice=_choice(args),
+            mask_ratio=args.mask_ratio,
+            seed=args.seed,
+            attention=args.attention,
+            neighbours=args.neighbours,
+            among=args.among,
+            top=args.top,
+            least_score=args.least_score,
+            class_names=args.class_names,
+            clips=args.clips,
+            batch_size=args.batch_size,
+            device=args.device,
+        )
+        for path in look(cfg, args.checkpoint, args.out, wishes):
+            print(path)
+
+    return run_tool(work, args.traceback)
+
+
+def _choice(args: argparse.Namespace) -> Choice | None:
+    if args.dataset is None:
+        for option, value in (("--indices", args.indices), ("--count", args.count)):
+            if value is not None:
+                raise ConfigError(f"{option} chooses samples of a data set; give --dataset train, val or test too.")
+        return None
+    if args.indices is not None and args.count is not None:
+        raise ConfigError("--indices and --count are both given; give one of them.")
+    return Choice(args.dataset, None if args.indices is None else tuple(args.indices), args.count or Choice.count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
