@@ -14,6 +14,7 @@ import pytest
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
 from mmengine.config import Config
 
+from maskfeat_cli import COMMANDS
 from maskfeat_plugin.apis import load_config
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,6 +44,9 @@ def read_command(page, line):
     line = re.sub(r"\[(-[^]]*)\]", r"\1", line)  # of a synopsis: what may be left out, and what is chosen from
     line = re.sub(r"\{(\w+),[^}]*\}", r"\1", line)
     words = shlex.split(line, comments=True)
+    if words[:1] == ["maskfeat"] and words[1:] and not words[1].startswith("-"):
+        tool = COMMANDS[words[1]].tool
+        words = [f"tools/{tool}", *words[2:]] if tool else []
     for i, word in enumerate(words):
         name = word.removeprefix("./")
         if not re.fullmatch(r"tools/[\w/]+\.(py|sh)", name) or name.startswith("tools/setup/"):
@@ -72,7 +76,7 @@ def documented():
             if block.language in SHELL:
                 found += [read_command(name, line) for line in commands(block)]
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-        found += [read_command(name, line) for line in re.findall(r"`(python tools/[^`\n]+)`", text)]
+        found += [read_command(name, line) for line in re.findall(r"`((?:python tools/|maskfeat )[^`\n]+)`", text)]
     for tool in TOOLS:
         lines = re.sub(r"\\\\\n\s*", "", tool.read_text())
         # two spaces before what a line says of its command
@@ -81,9 +85,9 @@ def documented():
     return list(dict.fromkeys(command for command in found if command))
 
 
-COMMANDS = documented()
+CALLS = documented()
 TO_RUN = {}
-for command in COMMANDS:
+for command in CALLS:
     on_digits = any("moving-digits" in text for text in command.arguments)
     if command.tool.name in ("train.py", "test.py") and on_digits and command.page.endswith(".md"):
         if not NOT_RUN & set(Path(command.page).parts):
@@ -121,7 +125,7 @@ def saved_by_the_page(command):
     return set(re.findall(r"`([\w/]+\.py)`|^# (\w+\.py)$", page.read_text(), re.MULTILINE)) if page.is_file() else set()
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
+@pytest.mark.parametrize("command", CALLS, ids=str)
 def test_options_and_configs_are_there(command, monkeypatch):
     args = parse(command, monkeypatch)
     saved = {name for names in saved_by_the_page(command) for name in names}
@@ -158,4 +162,4 @@ def keep_as_trained(arguments):
 def test_what_is_run():
     """Every page whose commands can be run in seconds is among those run."""
     assert {"README.md", "docs/quick_start.md", "docs/targets.md", "docs/mixing.md", "docs/masks.md"} <= set(TO_RUN)
-    assert len(COMMANDS) > 60
+    assert len(CALLS) > 60
