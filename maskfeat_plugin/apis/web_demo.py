@@ -1,0 +1,236 @@
+"""A page on this machine alone: drop an image or a clip, move the mask ratio, see what a pre-trained model predicts."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, strip
+
+from .inferencer import MaskFeatInferencer
+from .input_pipeline import list_inputs
+from .looking import predict
+
+if TYPE_CHECKING:
+    import gradio
+
+SHIPPED = ("maskfeat_vit-tiny_moving-digits", "maskfeat_mvit-tiny_moving-digits")
+"""The demo's models, whose weights come with their configs."""
+
+HOST = "127.0.0.1"
+
+# In the order of the story: its title on the page, and its name in draw_prediction
+_PICTURES = {
+    "What the model sees": "masked input",
+    "What it predicts": "prediction",
+    "What is there": "target",
+    "The whole": "original",
+}
+_ABOUT = """# MaskFeat: predict what is hidden
+
+The grey parts are hidden from the model, and it predicts features of them: of the demo's models, the edges. A stroke
+lies along the edges of a small square and is the brighter the stronger they are (HOG). Amber strokes are predicted,
+white ones are there."""
+# What gradio copies of inputs and pictures is deleted after an hour, looked at every ten minutes
+_DELETE_CACHE = (600, 3600)
+# A browser refuses whatever a widget may ask of another machine: gradio's video editor, for one, is there
+_POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
+# Not "share", which uploads a picture
+_BUTTONS = ["download", "fullscreen"]
+
+
+def import_gradio() -> ModuleType:
+    """Gradio without what it sends home.
+
+    Returns:
+        ModuleType: The package.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise ConfigError(
+            "the web demo needs the package gradio: pip install 'maskfeat_plugin[web]', or pip install -r "
+            "requirements/web.txt."
+        ) from error
+    return gradio
+
+
+def build_page(inferencers: Sequence[MaskFeatInferencer]) -> "gradio.Blocks":
+    """The page, with a tab a model.
+
+    Args:
+        inferencers (Sequence[MaskFeatInferencer]): The models, of images or of clips.
+
+    Returns:
+        gradio.Blocks: The page. Its functions are ``/image`` and ``/clip`` for gradio's clients, of several models of a
+        kind numbered.
+
+    Raises:
+        ConfigError: If gradio is not installed.
+    """
+    gr = import_gradio()
+    with gr.Blocks(title="MaskFeat", analytics_enabled=False, delete_cache=_DELETE_CACHE) as page:
+        gr.Markdown(_ABOUT)
+        for inferencer in inferencers:
+            with gr.Tab("Clip" if inferencer.takes_clips else "Image"):
+                _add_model(gr, inferencer)
+    return page
+
+
+def serve(
+    inferencers: Sequence[MaskFeatInferencer], port: int | None = None, open_browser: bool = False, block: bool = True
+) -> str:
+    """Serve the page on the loopback interface, until interrupted.
+
+    Args:
+        inferencers (Sequence[MaskFeatInferencer]): The models.
+        port (int, optional): The port. Defaults to None: the first free one from 7860.
+        open_browser (bool): Whether to open it in a browser. Defaults to False.
+        block (bool): Whether to wait here. Defaults to True.
+
+    Returns:
+        str: The address.
+
+    Raises:
+        ConfigError: If gradio is not installed or the port is taken.
+    """
+    page = build_page(inferencers)
+    gr = import_gradio()
+    from starlette.middleware import Middleware  # comes with gradio
+
+    try:
+        _, address, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=True,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            footer_links=[],
+            app_kwargs=dict(middleware=[Middleware(_KeptHere)]),
+            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        )
+    except OSError as error:
+        raise ConfigError(f"--port {port}: {error}") from error
+    print(f"MaskFeat's web demo is at {address} (Ctrl-C ends it)", flush=True)
+    if block:
+        page.block_thread()
+    return address
+
+
+def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
+    """The inputs and pictures of a model."""
+    with gr.Row():
+        with gr.Column(scale=1):
+            if inferencer.takes_clips:
+                given = gr.Video(label="Clip", sources=["upload"], height=280)
+            else:
+                given = gr.Image(label="Image", type="numpy", sources=["upload", "clipboard"], height=280)
+            ratio = gr.Slider(0.05, 0.95, _mask_ratio(inferencer), step=0.05, label="Mask ratio")
+            seed = gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed of the mask")
+        with gr.Column(scale=3):
+            titles = list(_PICTURES)
+            rows = [titles[:2], titles[2:]] if not inferencer.takes_clips else [[title] for title in titles]
+            found = []
+            for row in rows:
+                with gr.Row():
+                    found += [_add_picture(gr, title) for title in row]
+            if inferencer.takes_clips:
+                found.append(_add_picture(gr, "All of it, moving", type="filepath"))
+            found.append(gr.Textbox(label="Loss of this prediction (0 if it were right)", interactive=False))
+    gr.on(
+        [given.change, ratio.release, seed.change],
+        _predictor(gr, inferencer),
+        [given, ratio, seed],
+        found,
+        api_name="clip" if inferencer.takes_clips else "image",
+        show_progress="minimal",
+    )
+
+
+def _add_picture(gr: ModuleType, title: str, **settings) -> "gradio.Image":
+    """A picture with its title above, where it hides nothing."""
+    with gr.Column(min_width=240):
+        gr.Markdown(f"**{title}**")
+        return gr.Image(
+            label=title, show_label=False, format="png", interactive=False, buttons=_BUTTONS, height=260, **settings
+        )
+
+
+def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
+    """What the page calls: from an input, a mask ratio and a seed to the pictures."""
+    visualizer = MaskFeatVisualizer()
+    generator = inferencer.model.target_generator
+    count = len(_PICTURES) + 1 + inferencer.takes_clips
+
+    def predict_pictures(given: np.ndarray | str | None, ratio: float, seed: float) -> Iterator[list]:
+        if given is None:
+            yield [None] * count
+            return
+        try:
+            items = list_inputs(given, inferencer.takes_clips, inferencer.title)
+            (sample,) = predict(inferencer, items, float(ratio), int(seed or 0))
+        except ConfigError as error:
+            raise gr.Error(str(error)) from error
+        pictures = draw_prediction(sample.frames, sample, generator)
+        found = _strips(pictures)
+        loss = _loss_text(sample.loss)
+        if not inferencer.takes_clips:
+            yield [*found, loss]
+            return
+        with tempfile.TemporaryDirectory() as folder:  # gradio takes a copy
+            path = Path(folder, "moving.gif")
+            visualizer.add_datasample("clip", sample.frames, sample, generator, out_file=path)
+            yield [*found, str(path), loss]
+
+    return predict_pictures
+
+
+class _KeptHere:
+    """Middleware of the server: tells the browser to ask nothing of other machines."""
+
+    def __init__(self, app: Callable) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        async def send_with_policy(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", _POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)
+
+
+def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """One picture each of :data:`_PICTURES`; of several targets theirs one below the other."""
+    found = []
+    for name in _PICTURES.values():
+        parts = [strip(frames) for title, frames in pictures.items() if title == name or title.endswith(f" {name}")]
+        found.append(np.concatenate(parts))
+    return found
+
+
+def _loss_text(loss: object) -> str:
+    if isinstance(loss, dict):
+        return ", ".join(f"{name} {float(value):.4f}" for name, value in loss.items())
+    return f"{float(loss):.4f}"
+
+
+def _mask_ratio(inferencer: MaskFeatInferencer) -> float:
+    """That of the config, rounded to what the slider has."""
+    ratios = [step.get("mask_ratio") for step in inferencer.pipeline if str(step["type"]).endswith("MaskGenerator")]
+    return round(20 * next((ratio for ratio in ratios if ratio), 0.4)) / 20

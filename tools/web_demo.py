@@ -1,0 +1,48 @@
+"""A page on this machine: drop an image or a clip, move the mask ratio, see what a pre-trained model predicts.
+
+It is served on the loopback interface, 127.0.0.1, to this machine alone, and asks nothing of any other.
+"""
+
+import argparse
+import sys
+
+import torch
+
+import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, run_tool
+from maskfeat_plugin.apis.web_demo import SHIPPED, import_gradio, serve
+
+EXAMPLE = """examples:
+  python tools/web_demo.py
+  python tools/web_demo.py configs/pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py epoch_300.pth
+
+Without CONFIG and CHECKPOINT the models of the demo, one of images and one of clips. See docs/web_demo.md."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="config file of pre-training")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="its weights: a path or a URL")
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (the first free one from 7860)")
+    parser.add_argument("--open", action="store_true", help="open it in a browser")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        import_gradio()  # before any work
+        models = [(args.config, args.checkpoint)]
+        if args.config is None:
+            models = [(name, None) for name in SHIPPED]
+        elif args.checkpoint is None:
+            raise ConfigError(f"CHECKPOINT is missing: give the weights of {args.config} too.")
+        inferencers = [MaskFeatInferencer(*model, args.device, show_progress=False) for model in models]
+        serve(inferencers, args.port, args.open)
+
+    return run_tool(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
