@@ -8,4 +8,9 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=200),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=200, T_max=max_iters - 200, eta_min_ratio=0.01),
 ]
-default_hooks = dict(checkpoint=dict(interval=1000))
+# Pictures of what it predicts of four samples, see docs/visualization.md
+visualizer = dict(type="maskfeat.MaskFeatVisualizer")
+default_hooks = dict(
+    checkpoint=dict(interval=1000),
+    visualization=dict(type="maskfeat.MaskFeatVisualizationHook", interval=1000),
+)
