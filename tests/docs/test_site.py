@@ -59,7 +59,13 @@ def address(site):
 
 
 @pytest.mark.slow
-def test_every_page_is_there_with_what_the_registries_hold(site):
+def test_site(site, address):
+    """One test, so that the site is built once, however many processes run the tests."""
+    every_page_is_there_with_what_the_registries_hold(site)
+    pages_ask_nothing_of_others_and_the_search_finds(address)
+
+
+def every_page_is_there_with_what_the_registries_hold(site):
     for page in (ROOT / "docs").rglob("*.md"):
         assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").exists(), page
     for page in ("index", "CONTRIBUTING", "CHANGELOG", "configs/demo"):
@@ -76,8 +82,7 @@ def test_every_page_is_there_with_what_the_registries_hold(site):
     assert ":class:" not in hog
 
 
-@pytest.mark.slow
-def test_pages_ask_nothing_of_others_and_the_search_finds(address):
+def pages_ask_nothing_of_others_and_the_search_finds(address):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
         page = browser.new_context(viewport=dict(width=400, height=800), color_scheme="dark").new_page()
