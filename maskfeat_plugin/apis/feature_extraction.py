@@ -80,7 +80,8 @@ def extract_to_file(
         _ask_for_tokens(cfg)
     if inputs is not None:
         dataset, names = _dataset_of_files(cfg, inputs)
-        data = inference_pipeline(cfg)
+        arrays = [item.array for item in dataset.items if item.array is not None]
+        data = inference_pipeline(cfg), [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
     else:
         dataset, names = _dataset_of_config(cfg, split)
         data = cfg[f"{split}_dataloader"]
@@ -152,7 +153,7 @@ def _label(sample: object) -> int:
     return UNKNOWN if label is None or label.numel() != 1 else int(label)
 
 
-def _dataset_of_files(cfg: Config, inputs: object) -> tuple[Dataset, list[str]]:
+def _dataset_of_files(cfg: Config, inputs: object) -> tuple[InputDataset, list[str]]:
     pipeline = inference_pipeline(cfg)
     items = list_inputs(inputs, takes_clips(pipeline, title_of(cfg)), title_of(cfg))
     return InputDataset(items, InputPipeline(cfg, pipeline)), [item.name for item in items]

@@ -16,8 +16,10 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from maskfeat_plugin.apis import MaskFeatInferencer
+from maskfeat_plugin.apis.feature_extraction import extract_to_file
 from maskfeat_plugin.apis.feature_files import UNKNOWN, read_features
 from maskfeat_plugin.apis.models import load_backbone
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.evaluation.features import extract_features
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +183,21 @@ def test_parts_of_other_settings(extract, tmp_path, capsys):
     assert "with another batch_size" in capsys.readouterr().err
     extract(IMAGE, *arguments, "--batch-size", "2", "--tokens", status=1)
     assert "with another model, tokens" in capsys.readouterr().err
+
+
+def test_arrays(tmp_path):
+    """From Python; frames of one size, so that the names alone do not tell the arrays from others."""
+    image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
+    cfg = Config.fromfile(DEMO / f"{IMAGE}.py")
+    out, weights = tmp_path / "f.npz", DEMO / "weights" / f"{IMAGE}.pth"
+    assert extract_to_file(cfg, weights, out, [image, 255 - image]) == 2
+    table = read_features(out)
+    assert table.names == ["array 0", "array 1"] and not np.allclose(*table.features)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    for arrays, message in (([image], "cannot be read"), ([255 - image], "with another data")):
+        with pytest.raises(ConfigError, match=message):
+            extract_to_file(cfg, weights, tmp_path / "g.npz", [*arrays, broken])
 
 
 def test_finished_is_not_overwritten(extract, tmp_path, capsys):
