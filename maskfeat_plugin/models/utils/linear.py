@@ -45,19 +45,21 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and type(tensor) in (Tensor, nn.Parameter)
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
     """The product of rows with rows, ``a @ b.T + bias``, without gradient.
 
     Args:
         a (Tensor): float32 (*, C), of any strides.
         b (Tensor): float32 (D, C), of any strides.
         bias (Tensor, optional): (D,). Defaults to None.
+        activation (str): "gelu" to apply it, the exact one, while the result is in the cache. Defaults to "none".
 
     Returns:
         Tensor: (*, D), contiguous.
     """
     rows = _dense(a.reshape(-1, a.shape[-1]))
-    result = torch.ops.mkldnn._linear_pointwise(rows, _dense(b), bias, "none", [], "")
+    # the last argument is GELU's approximation
+    result = torch.ops.mkldnn._linear_pointwise(rows, _dense(b), bias, activation, [], "none")
     return result.view(*a.shape[:-1], len(b))
 
 
