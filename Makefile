@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-UV     := $(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt
+# Exact versions, of Python 3.11 and later; several of them do not exist for 3.10
+PINS   := $(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c 'import sys; sys.version_info < (3, 11) or print("--constraint requirements/constraints.txt")' 2>/dev/null)
+UV     := $(BIN)/uv pip install --python $(BIN)/python $(PINS)
 STAMP  := $(VENV)/.setup-done
 REQUIREMENTS := $(wildcard requirements/*.txt)
 # Test processes; each takes up to 6 GB and one core.
@@ -24,8 +26,8 @@ help:
 setup: $(STAMP)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "make: Python 3.11 or later is needed, '$(PYTHON)' is not; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "make: Python 3.10 or later is needed, '$(PYTHON)' is not; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -195,6 +195,15 @@ def _join(files: list[Path], folder: Path, name: str) -> Path:
     return unit
 
 
+def leave_standard_to_torch(setup: Path) -> None:
+    """Take the C++ standard out of mmcv's ``setup.py``: torch adds its own, from 2.14 or 2.15 on C++20.
+
+    Args:
+        setup: The file; it is changed.
+    """
+    setup.write_text(setup.read_text().replace("['-std=c++17']", "[]"))
+
+
 def default_jobs() -> int:
     """Compilations at a time: as many as there are cores, fewer where memory is short."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -286,6 +295,7 @@ def build(target: Target, compiler: str, jobs: int, log: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="mmcv-build-") as temporary:
         source = download(Path(temporary))
         units = join_sources(source / "mmcv" / "ops" / "csrc" / "pytorch")
+        leave_standard_to_torch(source / "setup.py")
         size = "" if target.gpu else " (about a minute on 2 cores)"
         say(f"compiling the ops in {len(units)} joined units, {jobs} at a time{size}")
         with Progress() as progress, log.open("w") as file:
