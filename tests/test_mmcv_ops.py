@@ -133,3 +133,11 @@ def test_joined_units_hold_every_source_once(tool, tmp_path):
     assert all((unit.parent / i).is_file() for unit in units for i in [unit.read_text().split('"')[1]])
     # pybind stays where it is, and what clashes stays a unit of its own
     assert (tmp_path / "pybind.cpp").is_file() and (kernels / "psamask.cpp").is_file()
+
+
+def test_the_standard_is_left_to_torch(tool, tmp_path):
+    """torch 2.15 does not compile in C++17, which mmcv asks for."""
+    setup = tmp_path / "setup.py"
+    setup.write_text("if new:\n    extra_compile_args['cxx'] = ['-std=c++17']\n")
+    tool.leave_standard_to_torch(setup)
+    assert setup.read_text() == "if new:\n    extra_compile_args['cxx'] = []\n"
