@@ -282,6 +282,14 @@ def test_weights_of_a_fine_tuned_model_predict_nothing(tmp_path):
         MaskFeatInferencer(IMAGE, tmp_path / "tuned.pth", "cpu")
 
 
+def test_work_directory_of_a_training(images, tmp_path):
+    Config.fromfile(demo(IMAGE)).dump(tmp_path / "run.py")
+    content = torch.load(weights(IMAGE), weights_only=True)
+    torch.save(dict(state_dict=content["state_dict"], meta=dict(iter=10)), tmp_path / "iter_10.pth")
+    result = MaskFeatInferencer(tmp_path, device="cpu", show_progress=False)(image(0))[0]
+    assert result["loss"] == images(image(0))[0]["loss"]
+
+
 def test_list_models():
     assert IMAGE in MaskFeatInferencer.list_models() and MaskFeatInferencer.list_models("maskfeat_mvit-tiny")[0] == CLIP
     assert not any("faster" in name for name in MaskFeatInferencer.list_models())

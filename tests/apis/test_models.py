@@ -122,6 +122,7 @@ def test_other_family():
         get_model("mvit-tiny_moving-digits-motion", pretrained=WEIGHTS)
 
 
+@pytest.mark.slow
 def test_installed_package(tmp_path):
     """As setup.py installs it: configs and weights are in ``.mim``, and there is no checkout around it."""
     package = tmp_path / "maskfeat_plugin"
