@@ -59,8 +59,11 @@ def address(site):
 
 
 @pytest.mark.slow
-def test_site(site, address):
+def test_site(site, address, open_page):
     """One test, so that the site is built once, however many processes run the tests."""
+    from_disk = open_page(site / "concepts.html", width=1200)
+    assert from_disk.errors == [] and all(url.startswith(site.as_uri()) for url in from_disk.requests)
+    assert len(from_disk.figures) == 4 and all(figure["loaded"] for figure in from_disk.figures)
     every_page_is_there_with_what_the_registries_hold(site)
     pages_ask_nothing_of_others_and_the_search_finds(address)
 

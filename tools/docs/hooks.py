@@ -41,6 +41,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return rewrite_links(markdown, page.file.src_uri, ROOT)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let pages open from the disk without an error: the theme then reads the index of its search as a script."""
+    index = Path(config.site_dir, "search", "search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text()}")
+
+
 def _pages(nav: list | dict | str) -> Iterator[str]:
     if isinstance(nav, str):
         yield nav
