@@ -43,7 +43,9 @@ def evaluate_knn(
             f"{cfg.filename} has no labelled data to evaluate on; give the config of fine-tuning the same backbone, "
             "such as configs/classification/..., and the checkpoint of pre-training."
         )
-    check_config(cfg, ("train_dataloader", queries_key))
+    # of the data alone: nothing is trained, in whatever precision and from whatever weights
+    keys = ("train_dataloader", queries_key)
+    check_config(Config({key: cfg[key] for key in keys}), keys)
     queries = cfg[queries_key]
     bank = copy.deepcopy(queries)
     bank.dataset = each_once(cfg.train_dataloader.dataset, queries.dataset)

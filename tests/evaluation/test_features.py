@@ -177,6 +177,9 @@ def test_tool(pretrain, finetune, digits, tmp_path, monkeypatch, capsys):
     model = MMENGINE_MODELS.build(dict(cfg.model, _scope_="maskfeat"))
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     options = ["--k", "1", "5", "--device", "cpu", "--out", str(tmp_path / "knn.json"), "--cfg-options"]
+    # what only training needs is not asked for: a GPU, weights to begin with
+    options += ["optim_wrapper.type=AmpOptimWrapper", "model.backbone.init_cfg.type=maskfeat.Pretrained"]
+    options += ["model.backbone.init_cfg.checkpoint=not_there.pth"]
     # the voters are asked: each is its own nearest neighbour
     if "mvit" in finetune:
         options += ["val_dataloader.dataset.ann_file=data/moving_digits/annotations/motion_train_1000_seed0.txt"]
