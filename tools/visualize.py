@@ -22,7 +22,7 @@ EXAMPLE = """examples:
   python tools/visualize.py CONFIG CHECKPOINT --dataset test --count 4 --out out
   python tools/visualize.py CONFIG CHECKPOINT some.jpg --neighbours 5 --among folder --out out
 
-See docs/visualize_tool.md."""
+See docs/visualization.md."""
 
 
 def positive(text: str) -> int:
