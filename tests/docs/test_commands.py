@@ -144,19 +144,20 @@ def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     for command in TO_RUN[page]:
         arguments = list(command.arguments)
-        if command.tool.name == "train.py":
+        steps = Config.fromfile(arguments[0]).get("train_cfg", {}).get("max_iters")
+        shortened = command.tool.name == "train.py" and steps is not None  # epochs of so few samples are short
+        if shortened:
             arguments += SHORT if "--cfg-options" in arguments else ["--cfg-options", *SHORT]
         assert load_main(command.tool)(arguments) == 0, command
-        if command.tool.name == "train.py":
-            keep_as_trained(arguments)
+        if shortened:
+            keep_as_trained(arguments, steps)
 
 
-def keep_as_trained(arguments):
+def keep_as_trained(arguments, steps):
     """Give the checkpoint of two steps the name that the one of the whole training has."""
-    config = Path(arguments[0])
-    given = arguments[arguments.index("--work-dir") + 1] if "--work-dir" in arguments else f"work_dirs/{config.stem}"
-    steps = Config.fromfile(config).train_cfg.max_iters
-    shutil.copy(Path(given, "iter_2.pth"), Path(given, f"iter_{steps}.pth"))
+    given = arguments[arguments.index("--work-dir") + 1] if "--work-dir" in arguments else None
+    folder = Path(given or f"work_dirs/{Path(arguments[0]).stem}")
+    shutil.copy(folder / "iter_2.pth", folder / f"iter_{steps}.pth")
 
 
 def test_what_is_run():
