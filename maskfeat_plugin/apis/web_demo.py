@@ -38,7 +38,7 @@ lies along the edges of a small square and is the brighter the stronger they are
 white ones are there."""
 # What gradio copies of inputs and pictures is deleted after an hour, looked at every ten minutes
 _DELETE_CACHE = (600, 3600)
-# A browser refuses whatever a widget may ask of another machine: gradio's video editor, for one, is there
+# By this the browser refuses whatever a widget may ask of another machine
 _POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 # Not "share", which uploads a picture
 _BUTTONS = ["download", "fullscreen"]
@@ -148,7 +148,7 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
             found = []
             for row in rows:
                 with gr.Row():
-                    found += [_add_picture(gr, title) for title in row]
+                    found += [_add_picture(gr, title, height=None if inferencer.takes_clips else 260) for title in row]
             if inferencer.takes_clips:
                 found.append(_add_picture(gr, "All of it, moving", type="filepath"))
             found.append(gr.Textbox(label="Loss of this prediction (0 if it were right)", interactive=False))
@@ -166,9 +166,7 @@ def _add_picture(gr: ModuleType, title: str, **settings) -> "gradio.Image":
     """A picture with its title above, where it hides nothing."""
     with gr.Column(min_width=240):
         gr.Markdown(f"**{title}**")
-        return gr.Image(
-            label=title, show_label=False, format="png", interactive=False, buttons=_BUTTONS, height=260, **settings
-        )
+        return gr.Image(label=title, show_label=False, format="png", interactive=False, buttons=_BUTTONS, **settings)
 
 
 def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
