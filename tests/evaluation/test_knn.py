@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from maskfeat_plugin.evaluation.knn import knn_scores, top_k_accuracy
+from maskfeat_plugin.evaluation.knn import knn_scores, nearest_neighbours, top_k_accuracy
 
 
 def data(seed, n=60, q=25, c=8, num_classes=5):
@@ -67,3 +67,17 @@ def test_bad_arguments_are_named(change, message):
     labels[0] = 4
     with pytest.raises(ValueError, match=message):
         knn_scores(**{**dict(queries=queries, features=features, labels=labels, num_classes=5), **change})
+
+
+@pytest.mark.parametrize("chunk_size", [4, 1024])
+def test_the_neighbours_are_scikit_learns(chunk_size):
+    queries, features, _ = data(3)
+    similarity, nearest = nearest_neighbours(queries, features, 7, chunk_size)
+    distance, expected = NearestNeighbors(n_neighbors=7, metric="cosine").fit(features).kneighbors(queries)
+    np.testing.assert_array_equal(nearest, expected)
+    np.testing.assert_allclose(similarity, 1 - distance, atol=1e-6)
+    assert nearest_neighbours(queries, features, 99)[0].shape == (25, 60)  # there are no more
+    assert nearest_neighbours(queries[:0], features, 7)[1].shape == (0, 7)
+    for wrong in ((queries[:, :4], features, 7), (queries, features[:0], 7), (queries, features, 0)):
+        with pytest.raises(ValueError, match="k-NN"):
+            nearest_neighbours(*wrong)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 from maskfeat_plugin.visualization import draw_boxes, pad_to_height
+from maskfeat_plugin.visualization.boxes import BAR_COLOR, add_caption, add_scores, shorten
 
 
 def test_lines_are_on_the_border_of_the_box():
@@ -39,3 +41,24 @@ def test_padding_to_one_height():
     padded = pad_to_height([low, high])
     assert [p.shape for p in padded] == [(5, 3, 3)] * 2
     assert padded[0][:2].all() and not padded[0][2:].any()
+
+
+def test_a_score_is_a_bar_of_its_length_below_the_picture():
+    image = np.full((60, 201, 3), 90, np.uint8)
+    picture = add_scores(image, [("seven", 0.5), ("one", 0.0)])
+    np.testing.assert_array_equal(picture[:60], image)
+    bar = (picture[60:] == BAR_COLOR).all(-1)
+    assert picture.shape[1] == 201 and np.nonzero(bar[:20].any(0))[0].max() == 100
+    assert np.nonzero(bar[24:].any(0))[0].tolist() == [0]
+    assert picture[60:].max() == 255  # the text
+
+
+def test_a_caption_that_is_too_long_ends_in_dots():
+    image = np.zeros((20, 120, 3), np.uint8)
+    font = ImageFont.load_default(14)
+    long = "a name that is far longer than the picture"
+    cut = shorten(long, 108, font)
+    assert cut.endswith("...") and long.startswith(cut[:-3]) and font.getlength(cut) <= 108
+    assert shorten("short", 108, font) == "short"
+    np.testing.assert_array_equal(add_caption(image, [long]), add_caption(image, [cut]))
+    assert add_caption(image, ["text"], dim=True).max() < add_caption(image, ["text"]).max()
