@@ -94,7 +94,7 @@ def look(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
     if pretraining:
         clip_config = takes_clips(without_randomness(training_pipeline(cfg)), title_of(cfg))
         _check_clips(cfg, wishes, clip_config)
-        items, _, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+        items, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
         inferencer = MaskFeatInferencer(cfg, checkpoint, wishes.device, show_progress=False)
         return write_predictions(
             inferencer,
@@ -125,7 +125,7 @@ def _look_at_neighbours(
     pipeline = [t for t in pipeline if not str(t["type"]).endswith(("LoadAnnotations", "MaskGenerator"))]
     clip_config = takes_clips(pipeline, title)
     _check_clips(cfg, wishes, clip_config)
-    items, _, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+    items, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
     if wishes.among is not None:
         bank = list_inputs(wishes.among, clip_config, title)
     else:

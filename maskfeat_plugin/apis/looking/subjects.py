@@ -115,9 +115,7 @@ def files_of(dataset: Dataset, indices: Sequence[int], title: str) -> list[Input
     return files
 
 
-def collect(
-    cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bool
-) -> tuple[list[Input], list[str], list[str]]:
+def collect(cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bool) -> tuple[list[Input], list[str]]:
     """Files to look at.
 
     Args:
@@ -127,7 +125,7 @@ def collect(
         clips (bool): Whether they are videos, or images.
 
     Returns:
-        tuple[list[Input], list[str], list[str]]: The files, titles to show and stems of the files to write.
+        tuple[list[Input], list[str]]: The files, and what files about each are called, without their ending.
 
     Raises:
         ConfigError: With the first that is not there, of the other kind, or broken.
@@ -135,11 +133,11 @@ def collect(
     title = title_of(cfg)
     if choice is None:
         items = list_inputs(list(inputs), clips, title)
-        return items, [Path(item.name).name for item in items], unique_stems(items)
+        return items, unique_stems(items)
     dataset = build_split(cfg, choice.split, [])
     indices = choice.of(dataset)
     items = list_inputs([item.name for item in files_of(dataset, indices, title)], clips, title)
-    return items, [f"{choice.split} {index}" for index in indices], [choice.stem(index) for index in indices]
+    return items, [choice.stem(index) for index in indices]
 
 
 def unique_stems(items: Sequence[Input]) -> list[str]:
