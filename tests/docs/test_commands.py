@@ -24,8 +24,9 @@ LAUNCHERS = {"dist_train.sh": (0, 1), "dist_test.sh": (0, 2), "slurm_train.sh": 
 SHELL = ("shell", "bash")
 SHORT = ["train_cfg.max_iters=2", "default_hooks.checkpoint.interval=2", "train_dataloader.batch_size=4"]
 SHORT += ["param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
+RUNNABLE = ("train.py", "test.py", "knn.py", "export_model.py")
 # What the commands of a page need that the page has others make: parsed, not run
-NOT_RUN = {"knn.md", "export.md", "scaling.md", "tutorials"}
+NOT_RUN = {"scaling.md", "tutorials"}
 
 
 class Command(NamedTuple):
@@ -89,7 +90,7 @@ CALLS = documented()
 TO_RUN = {}
 for command in CALLS:
     on_digits = any("moving-digits" in text for text in command.arguments)
-    if command.tool.name in ("train.py", "test.py") and on_digits and command.page.endswith(".md"):
+    if command.tool.name in RUNNABLE and on_digits and command.page.endswith(".md"):
         if not NOT_RUN & set(Path(command.page).parts):
             TO_RUN.setdefault(command.page, []).append(command)
 
@@ -151,6 +152,12 @@ def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
         assert load_main(command.tool)(arguments) == 0, command
         if shortened:
             keep_as_trained(arguments, steps)
+    if page == "docs/export.md":
+        for block in code_blocks(ROOT / page):
+            if block.language == "python":
+                scope = {}
+                exec(compile(block.text, page, "exec"), scope)
+                assert abs(scope["scores"].sum(1) - 1).max() < 1e-4
 
 
 def keep_as_trained(arguments, steps):
@@ -162,5 +169,6 @@ def keep_as_trained(arguments, steps):
 
 def test_what_is_run():
     """Every page whose commands can be run in seconds is among those run."""
+    assert {"docs/knn.md", "docs/export.md"} <= set(TO_RUN)
     assert {"README.md", "docs/quick_start.md", "docs/targets.md", "docs/mixing.md", "docs/masks.md"} <= set(TO_RUN)
     assert len(CALLS) > 60
