@@ -43,10 +43,10 @@ def predict(digits):
     def predict(path, **options):
         config = Config.fromfile(CONFIGS / path)
         config.merge_from_dict(options)
-        DefaultScope.get_instance(f"{path}{options}", scope_name=config.default_scope)
         dataset = config.train_dataloader.dataset
         dataset.pipeline = config.test_pipeline
-        with pytest.MonkeyPatch.context() as patch:
+        scope = DefaultScope.overwrite_default_scope(config.default_scope)
+        with scope, pytest.MonkeyPatch.context() as patch:
             patch.chdir(digits)  # the paths of data are relative
             dataset = DATASETS.build(dataset)
             samples = [dataset[i] for i in range(3)]
