@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from mmaction.models import Recognizer3D
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from mmpretrain.models import ImageClassifier, MultiLabelClsHead
 from torch import Tensor, nn
 
-from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file
-from maskfeat_plugin.errors import ConfigError, describe
-from maskfeat_plugin.registry import MODELS
+from maskfeat_plugin.errors import ConfigError
 
 from .checks import input_size
+from .looking.class_names import read_class_names
+from .looking.fine_tuned import build_fine_tuned
 
 INPUTS, SCORES = "inputs", "scores"
 # Batches that the exported model is compared on; it was traced with two samples
@@ -149,25 +147,15 @@ def export_model(cfg: Config, checkpoint: str, out: Path) -> Export:
 
 
 def _build(cfg: Config, checkpoint: str) -> tuple[nn.Module, list[str] | None]:
-    """A config's model with fine-tuned weights, and the names of its classes where the checkpoint has them."""
+    """A config's model with fine-tuned weights, and the names of its classes where they are known."""
     if "model" not in cfg:
         raise ConfigError(f"{cfg.filename} has no model.")
-    if "backbone" in cfg.model:
-        cfg.model.backbone.pop("init_cfg", None)  # what the checkpoint was fine-tuned from
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-        try:
-            model = MODELS.build(cfg.model)
-        except Exception as error:
-            raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
-        try:
-            path = local_file(checkpoint)
-            check_whole(path)
-            loaded = load_checkpoint(model, str(path), map_location="cpu", strict=True, logger="silent")
-        except (CheckpointError, OSError, RuntimeError) as error:
-            raise ConfigError(f"{checkpoint} does not fit {cfg.filename}: {describe(error)}") from error
-    meta = loaded.get("meta", {}) if isinstance(loaded, Mapping) else {}
-    classes = (meta.get("dataset_meta") or {}).get("classes")
-    return model, list(classes) if classes else None
+    try:
+        model = build_fine_tuned(cfg, checkpoint)
+    except ConfigError as error:
+        raise ConfigError(f"{checkpoint} does not fit {cfg.filename}: {error}") from error
+    names = read_class_names(cfg, checkpoint)
+    return model, [names[i] for i in range(len(names))] or None
 
 
 def _size_of_samples(cfg: Config, ndim: int) -> tuple[int, ...]:
