@@ -151,7 +151,8 @@ def test_the_page_in_chromium(address, files, tmp_path):
         loss = page.get_by_label("Loss of this prediction").first
         expect(loss).to_have_value(NUMBER, timeout=60_000)
         first = loss.input_value()
-        assert page.locator("img:visible").count() == 5  # the image, and the four pictures of it
+        # The image, and the four pictures of it: visible once loaded, which may be after the loss is written
+        expect(page.locator("img:visible")).to_have_count(5, timeout=60_000)
         slider.focus()
         slider.press("End")
         slider.dispatch_event("pointerup")
