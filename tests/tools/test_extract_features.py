@@ -127,8 +127,8 @@ def test_random_pipeline_gives_the_same_features(extract):
 @pytest.mark.slow
 def test_killed_and_started_again(extract, digits, tmp_path):
     """SIGKILL after some parts; the file is that of a run without it, and the parts were used."""
-    files = sorted(map(str, Path(FRAMES).rglob("*.png"))) * 10
-    arguments = [*files, "--batch-size", "2", "--part-size", "10"]
+    files = sorted(map(str, Path(FRAMES).rglob("*.png"))) * 40
+    arguments = [*files, "--batch-size", "2", "--part-size", "10"]  # 96 parts
     whole = extract(IMAGE, *arguments, out="whole.npz")
     out = tmp_path / "killed.npz"
     parts = tmp_path / ".killed.npz.parts"
@@ -142,16 +142,16 @@ def test_killed_and_started_again(extract, digits, tmp_path):
     process.wait()
     process.stderr.close()
     done = sorted(parts.glob("0*.npz"))
-    assert not out.exists() and 3 <= len(done) < 24
+    assert not out.exists() and 3 <= len(done) < 96
     copy = tmp_path / ".copy.npz.parts"
     shutil.copytree(parts, copy)
     marked = dict(np.load(copy / done[1].name))
     marked["labels"][0] = 7
     np.savez(copy / done[1].name, **marked)
-    assert extract(IMAGE, *arguments, out="copy.npz").labels.tolist() == [UNKNOWN] * 10 + [7] + [UNKNOWN] * 229
+    assert extract(IMAGE, *arguments, out="copy.npz").labels.tolist() == [UNKNOWN] * 10 + [7] + [UNKNOWN] * 949
     extract(IMAGE, *arguments, out=out.name)
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert not parts.exists() and len(whole.names) == 240
+    assert not parts.exists() and len(whole.names) == 960
 
 
 def test_stopped_by_a_broken_file_and_started_again(extract, tmp_path, capsys):
