@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.registry import DefaultScope
 
 # Without a GPU, Triton's kernels run in its interpreter; it has to be told before it is imported.
 if not torch.cuda.is_available():
@@ -14,6 +15,15 @@ if not torch.cuda.is_available():
 # The same examples on every machine and in every run: a failure in CI is one that can be seen again.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(autouse=True)
+def scopes_as_they_were():
+    """What default scope a runner leaves is not for the next test, which with several workers may be any other."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """mmcv's compiled ops, as tools/setup/install_mmcv.py builds them, against torchvision's."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.ops import RoIAlign, batched_nms, nms
+from tool_modules import load_tool
 
 TOOL = Path(__file__).parents[1] / "tools" / "setup" / "install_mmcv.py"
 
@@ -86,12 +86,7 @@ def test_help_has_an_example():
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("install_mmcv", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_tool("setup/install_mmcv")
 
 
 def test_a_broken_wheel_in_the_cache_is_deleted(tool, tmp_path, capsys):

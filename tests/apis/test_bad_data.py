@@ -1,6 +1,5 @@
 """What a user is told when data stop a training: by tools/train.py, with real files and real ends of workers."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
+from tool_modules import load_tool
 from torch.utils.data import DataLoader
 
 from maskfeat_plugin.apis.bad_data import describe_data_error
@@ -65,9 +65,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def train(folder):
     """Trains the demo's tiny MViT on the listed videos, as tools/train.py does."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "tools" / "train.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("train")
     cfg = Config.fromfile(CONFIG)
     dataset = cfg.train_dataloader.dataset
     dataset.update(

@@ -1,6 +1,5 @@
 """The training report says what the logs of real trainings say, however they ended."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tool_modules import load_tool
 
 import maskfeat_plugin
 from maskfeat_plugin.apis.training_report import read_runs, write_training_report
@@ -29,10 +29,7 @@ def copy(interrupted_training, tmp_path):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("tool_report", ROOT / "tools" / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("report").main
 
 
 def scalars(run):

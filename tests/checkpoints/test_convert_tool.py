@@ -1,6 +1,5 @@
 """The command line of the converter."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import build, pretraining_state
+from tool_modules import load_tool
 
 from maskfeat_plugin.checkpoints import convert, format_rows, from_state_dict
 
@@ -21,9 +21,7 @@ SCRIPT = ROOT / "tools" / "convert_checkpoint.py"
 @pytest.fixture
 def tool(capsys):
     """Runs the tool in this process: exit status, output and errors."""
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("convert_checkpoint")
 
     def run(*arguments):
         status = module.main([str(argument) for argument in arguments])

@@ -1,6 +1,5 @@
 """MovingDigits: same bytes for the same seed, no leak, labels that the frameworks' own classes read."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401  (repairs mmaction2 before its models are imported)
 from maskfeat_plugin.datasets.moving_digits import (
@@ -35,7 +35,6 @@ from maskfeat_plugin.datasets.moving_digits.plan import draw_subset, plan_clips,
 from maskfeat_plugin.datasets.moving_digits.video import check_video, write_video
 
 SMALL = MovingDigitsConfig(num_train=60, num_val=20, num_test=20, labelled=(20,))
-TOOL = Path(__file__).parents[2] / "tools" / "data" / "moving_digits.py"
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +53,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def lines(path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()]
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location("moving_digits_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestBuild:
@@ -654,7 +646,9 @@ class TestVideo:
 class TestTool:
     def test_builds(self, tmp_path, capsys):
         arguments = "--num-train 10 --num-val 2 --num-test 2 --size 96 --num-frames 8 --background photo --labelled"
-        status = load_tool().main([str(tmp_path / "data"), *arguments.split(), "--workers", "1", "--quiet"])
+        status = load_tool("data/moving_digits").main(
+            [str(tmp_path / "data"), *arguments.split(), "--workers", "1", "--quiet"]
+        )
         assert status == 0
         assert "10 training, 2 validation and 2 test clips" in capsys.readouterr().out
         config = read_metadata(tmp_path / "data")["config"]
@@ -662,11 +656,11 @@ class TestTool:
         check_video(tmp_path / "data" / "videos" / "val" / "000001.mp4", 8, 96)
 
     def test_says_what_is_wrong(self, tmp_path, capsys):
-        assert load_tool().main([str(tmp_path / "data"), "--size", "33"]) == 1
+        assert load_tool("data/moving_digits").main([str(tmp_path / "data"), "--size", "33"]) == 1
         assert "error: MovingDigits: size must be even and at least 32, got 33" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())
 
     def test_help_has_an_example(self, capsys):
         with pytest.raises(SystemExit, match="0"):
-            load_tool().main(["--help"])
+            load_tool("data/moving_digits").main(["--help"])
         assert "example:\n  python tools/data/moving_digits.py" in capsys.readouterr().out

@@ -3,7 +3,6 @@ there and takes the settings. Those on MovingDigits are run for two steps, in th
 """
 
 import argparse
-import importlib.util
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
 from mmengine.config import Config
+from tool_modules import load_tool
 
 from maskfeat_cli import COMMANDS
 from maskfeat_plugin.apis import load_config
@@ -100,11 +100,8 @@ class Parsed(Exception):
 
 
 def load_main(tool):
-    """``main`` of a tool."""
-    spec = importlib.util.spec_from_file_location(f"documented_{tool.stem}", tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    """``main`` of a tool, of its path."""
+    return load_tool(str(tool.relative_to(ROOT / "tools").with_suffix(""))).main
 
 
 def parse(command, monkeypatch):

@@ -1,11 +1,12 @@
 """docs/inference.md is run, block by block."""
 
-import importlib.util
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
+from tool_modules import load_tool
 
 PAGE = ROOT / "docs" / "inference.md"
 
@@ -23,10 +24,7 @@ def test_page(digits, tmp_path, monkeypatch):
             continue
         for command in commands(block):
             _, tool, *arguments = shlex.split(command)
-            spec = importlib.util.spec_from_file_location("documented_extraction", project / tool)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            assert module.main(arguments) == 0, command
+            assert load_tool(Path(tool).stem, project / "tools").main(arguments) == 0, command
     assert len(scope["results"]) == len(list((project / "work_dirs" / "pictures").glob("*.png"))) == 24
     assert scope["result"]["mask"].sum() == 9
     assert scope["motions"].features.shape == (8, 64) and (np.asarray(scope["motions"].labels) >= 0).all()

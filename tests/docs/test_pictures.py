@@ -1,6 +1,5 @@
 """The commands of docs/visualization.md that draw are run, with fine-tuned models of any weights."""
 
-import importlib.util
 import shlex
 
 import cv2
@@ -10,6 +9,7 @@ import torch
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from tool_modules import load_tool
 
 from maskfeat_plugin.registry import MODELS
 
@@ -26,9 +26,7 @@ def test_pictures_from_the_command_line(digits, tmp_path, monkeypatch):
     cv2.imwrite("some.jpg", np.random.default_rng(0).integers(0, 256, (120, 90, 3), dtype=np.uint8))
     given = [command for block in code_blocks(PAGE) for command in commands(block) if "tools/visualize.py" in command]
     assert len(given) == 6
-    spec = importlib.util.spec_from_file_location("documented_visualize", project / "tools" / "visualize.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("visualize", project / "tools")
     done = set()
     for command in given:
         _, _, *arguments = shlex.split(command)

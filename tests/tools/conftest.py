@@ -1,13 +1,9 @@
 """The command lines as functions, and a tiny config with its data."""
 
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
-
-TOOLS = Path(__file__).parents[2] / "tools"
+from tool_modules import load_tool
 
 PRETRAIN = """
 custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
@@ -101,22 +97,14 @@ train_cfg = dict(max_epochs=1)
 """
 
 
-def load_main(name):
-    """``main`` of a tool."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.fixture(scope="session")
 def train():
-    return load_main("train")
+    return load_tool("train").main
 
 
 @pytest.fixture(scope="session")
 def test():
-    return load_main("test")
+    return load_tool("test").main
 
 
 @pytest.fixture

@@ -1,21 +1,14 @@
 """The command line of the studies."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from tool_modules import load_tool
 
 from maskfeat_plugin.apis.study import STUDIES
-
-TOOL = Path(__file__).parents[2] / "tools" / "ablate.py"
 
 
 @pytest.fixture(scope="module")
 def ablate():
-    spec = importlib.util.spec_from_file_location("tool_ablate", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("ablate").main
 
 
 def test_help_and_list_name_every_study(ablate, capsys):

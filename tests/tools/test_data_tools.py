@@ -17,6 +17,7 @@ import pytest
 import scipy.io
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.datasets.moving_digits.video import write_video
@@ -27,21 +28,13 @@ TOOLS = ("imagenet", "kinetics", "sthv2", "ava", "coco")
 WNIDS = ("n01440764", "n01443537", "n02084071")
 
 
-def load_tool(name):
-    """A tool of ``tools/data`` as a module."""
-    spec = importlib.util.spec_from_file_location(f"data_{name}", ROOT / "tools" / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def run(tmp_path, capsys):
     """Runs a tool on ``downloads`` and returns its status, its lines and its report."""
 
     def run_tool(name, *options, sources=("downloads",), root="root", dataset=None):
         arguments = [*(str(tmp_path / source) for source in sources), "--root", str(tmp_path / root), "--quiet"]
-        status = load_tool(name).main([*arguments, "--workers", "2", *options])
+        status = load_tool(f"data/{name}").main([*arguments, "--workers", "2", *options])
         captured = capsys.readouterr()
         path = tmp_path / root / f"{dataset or name}_report.json"
         errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
@@ -730,7 +723,7 @@ def test_dry_run_writes_nothing(name, request, tmp_path, run):
 @pytest.mark.parametrize("name", TOOLS)
 def test_help_has_an_example(name, capsys):
     with pytest.raises(SystemExit) as stopped:
-        load_tool(name).main(["--help"])
+        load_tool(f"data/{name}").main(["--help"])
     assert stopped.value.code == 0
     assert f"python tools/data/{name}.py downloads/" in capsys.readouterr().out
 
@@ -750,7 +743,7 @@ def test_every_data_set_has_its_command_on_the_page():
 @pytest.mark.parametrize("command", page_commands())
 def test_commands_of_the_page_parse(command):
     name, *arguments = shlex.split(command)
-    args = load_tool(name.removesuffix(".py")).parse_args(arguments)
+    args = load_tool(f"data/{name.removesuffix('.py')}").parse_args(arguments)
     assert str(args.root).startswith("data/")
 
 

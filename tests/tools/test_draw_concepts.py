@@ -1,11 +1,11 @@
 """The pictures of docs/concepts.md are those of the code, and what they show is what the models and masks give."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis import concept_pictures
@@ -18,10 +18,7 @@ NAMES = [f"concepts_{name}.png" for name in ("steps", "token", "frames", "clip")
 
 @pytest.fixture(scope="module")
 def draw():
-    spec = importlib.util.spec_from_file_location("tool_draw_concepts", ROOT / "tools" / "draw_concepts.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("draw_concepts").main
 
 
 @pytest.fixture(scope="module")

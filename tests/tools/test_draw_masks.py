@@ -1,11 +1,11 @@
 """The pictures of the masks show what the generators hide, the same at every run."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis import mask_pictures
@@ -27,10 +27,7 @@ def digits_read_once():
 
 @pytest.fixture(scope="module")
 def draw():
-    spec = importlib.util.spec_from_file_location("tool_draw_masks", ROOT / "tools" / "draw_masks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("draw_masks").main
 
 
 @pytest.fixture(scope="module")

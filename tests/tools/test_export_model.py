@@ -1,6 +1,5 @@
 """Export of fine-tuned models, compared with the frameworks' own test step; by onnxruntime and torch.export."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
+from tool_modules import load_tool
 
 from maskfeat_plugin.registry import MODELS
 
@@ -27,10 +27,7 @@ PRETRAINING = ROOT / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("export_model", ROOT / "tools" / "export_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("export_model").main
 
 
 def fine_tuned(config, folder):

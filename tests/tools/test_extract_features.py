@@ -1,6 +1,5 @@
 """tools/extract_features.py: the features of k-NN, in each format, and the same after an interruption."""
 
-import importlib.util
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from tool_modules import load_tool
 
 from maskfeat_plugin.apis import MaskFeatInferencer
 from maskfeat_plugin.apis.feature_extraction import extract_to_file
@@ -31,10 +31,7 @@ FRAMES, VIDEOS = "data/moving_digits/frames/val", "data/moving_digits/videos/val
 
 @pytest.fixture(scope="module")
 def main():
-    spec = importlib.util.spec_from_file_location("tool_extract_features", ROOT / "tools" / "extract_features.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("extract_features").main
 
 
 @pytest.fixture

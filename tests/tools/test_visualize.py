@@ -1,6 +1,5 @@
 """Pictures of what models make of files and data sets: shipped weights, and fine-tuned models of any weights."""
 
-import importlib.util
 from pathlib import Path
 
 import av
@@ -12,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from PIL import Image
+from tool_modules import load_tool
 
 from maskfeat_plugin.apis.looking import Choice, build_fine_tuned, find, read_class_names
 from maskfeat_plugin.apis.looking.fine_tuned import Samples
@@ -32,10 +32,7 @@ def shipped(config):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("visualize", ROOT / "tools" / "visualize.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("visualize").main
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The web demo as its users have it: the tool in a process, asked by gradio's client and by Chromium."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from tool_modules import load_tool
 
 from maskfeat_plugin.apis import MaskFeatInferencer
 from maskfeat_plugin.visualization.masks import MASK_GREY
@@ -31,10 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("web_demo", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_tool("web_demo").main
 
 
 @pytest.fixture(scope="module")
