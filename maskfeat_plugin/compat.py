@@ -10,14 +10,17 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import multiprocessing
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from packaging.specifiers import SpecifierSet
 
@@ -29,7 +32,7 @@ class Entry(ABC):
 
     Attributes:
         name: Short name, as :func:`active` lists it.
-        issue: The upstream issue, ``owner/repository#number``.
+        issue: The upstream issue or, where none is known, Python's: ``owner/repository#number``.
         affected: Distribution name -> affected versions. All of them have to match.
     """
 
@@ -236,4 +239,44 @@ class WeightsOnlyDownloads(Entry):
         checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
 
 
-ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints(), WeightsOnlyDownloads())
+class AVAPool(Entry):
+    """mmaction2 <= 1.2.0 leaves the 32 processes of AVA's metric to the garbage collector.
+
+    ``ava_eval`` neither closes nor ends its pool. Python then ends it in the thread that was the last to hold it; where
+    that is one of the pool's own, it waits for itself for ever, and the processes stay until training ends, with the
+    memory and open pipes that they inherited (python/cpython#82682 says not to rely on it). What ``ava_eval``
+    knows as ``multiprocessing`` is given a ``Pool`` whose processes end with ``map``, not more of them than processors.
+    """
+
+    name = "mmaction2-ava-pool"
+    issue = "python/cpython#82682"
+    affected = {"mmaction2": "<=1.2.0"}
+
+    def shows(self) -> bool:
+        from mmaction.evaluation.functional import ava_utils
+
+        return ava_utils.multiprocessing is multiprocessing
+
+    def is_active(self) -> bool:
+        ava_utils = sys.modules.get("mmaction.evaluation.functional.ava_utils")
+        return ava_utils is not None and ava_utils.multiprocessing.Pool is _OneMapPool
+
+    def apply(self) -> None:
+        from mmaction.evaluation.functional import ava_utils
+
+        ava_utils.multiprocessing = SimpleNamespace(Pool=_OneMapPool)
+
+
+class _OneMapPool:
+    """What ``ava_eval`` uses of ``multiprocessing.Pool``."""
+
+    def __init__(self, processes: int) -> None:
+        self._processes = min(processes, os.cpu_count() or 1)
+
+    def map(self, function: Callable, items: Sequence) -> list:
+        chunksize = max(len(items) // (4 * self._processes), 1)
+        with ProcessPoolExecutor(self._processes, multiprocessing.get_context("fork")) as executor:
+            return list(executor.map(function, items, chunksize=chunksize))
+
+
+ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints(), WeightsOnlyDownloads(), AVAPool())

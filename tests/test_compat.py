@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from mmengine.runner import save_checkpoint
 
 from maskfeat_plugin import compat
 
-DRN, WEIGHTS_ONLY, DOWNLOADS = compat.ENTRIES
+DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL = compat.ENTRIES
 
 
 def run_python(code):
@@ -27,7 +28,7 @@ def run_python(code):
 def test_each_entry_names_its_issue_and_versions():
     assert {e.name for e in compat.ENTRIES} == set(compat.active())
     for entry in compat.ENTRIES:
-        assert entry.issue.startswith("open-mmlab/") and "#" in entry.issue
+        assert re.fullmatch(r"(open-mmlab|python)/\w+#\d+", entry.issue)
         assert entry.affected and entry.__doc__.count("#") >= 1
 
 
@@ -56,7 +57,9 @@ def test_drn_is_left_alone_where_the_module_exists(tmp_path, monkeypatch):
     assert not DRN.is_needed()
 
 
-@pytest.mark.parametrize("entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine"), (DOWNLOADS, "mmengine")])
+@pytest.mark.parametrize(
+    "entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine"), (DOWNLOADS, "mmengine"), (AVA_POOL, "mmaction2")]
+)
 def test_other_versions_are_left_alone(entry, other, monkeypatch):
     real = compat.version
     monkeypatch.setattr(compat, "version", lambda name: "99.0" if name == other else real(name))

@@ -8,6 +8,7 @@ import random
 import re
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -207,11 +208,11 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
 
 
 class _Reader:
-    """Reads samples in a thread beside, which is left behind when it takes too long."""
+    """Reads samples in a thread beside, which ends with it, and is left behind when it takes too long."""
 
     def __init__(self) -> None:
         self._owner: int | None = None
-        self._tasks: queue.SimpleQueue[tuple[Callable, int, queue.SimpleQueue]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Callable, int, queue.SimpleQueue] | None] = queue.SimpleQueue()
 
     def __getstate__(self) -> dict:
         return {}
@@ -238,22 +239,25 @@ class _Reader:
             return answer.get(timeout=timeout)
         except queue.Empty:
             self._owner = None
+            self._end()
             return None, TimeoutError(f"it was not read in {timeout:g} s")
 
     def _start(self) -> None:
         self._owner = os.getpid()
         self._tasks = queue.SimpleQueue()
         threading.Thread(target=_serve, args=(self._tasks,), name="maskfeat-reader", daemon=True).start()
+        self._end = weakref.finalize(self, self._tasks.put, None)
 
 
 def _serve(tasks: queue.SimpleQueue) -> None:
-    while True:
-        read, index, answer = tasks.get()
+    """Read what is asked for, until it is None."""
+    while task := tasks.get():
+        read, index, answer = task
         try:
             answer.put((read(index), None))
         except Exception as error:  # a decoder fails in any way
             answer.put((None, error))
-        del read, answer
+        del task, read, answer  # the data set may go
 
 
 def _random_state() -> tuple:

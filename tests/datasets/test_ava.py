@@ -1,11 +1,13 @@
 """AVA-like data of one's own: the page's config on MovingDigits, and timestamps that do not fit."""
 
+import multiprocessing
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmaction.evaluation.functional import ava_utils
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, DefaultScope
@@ -70,6 +72,37 @@ def test_metric_of_the_page_is_1_for_the_truth(page_config):
         true = dict(bboxes=info.gt_instances.bboxes / size, scores=info.gt_instances.labels)
         evaluator.process([dict(pred_instances=true, video_id=info.video_id, timestamp=info.timestamp)])
     assert evaluator.evaluate(len(dataset))["mAP/overall"] == 1.0
+
+
+def test_processes_of_the_metric_end_with_their_work(page_config, monkeypatch):
+    """Upstream's are there while the measures are computed, and sometimes for ever after."""
+    cfg = Config.fromfile(page_config)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        evaluator = Evaluator(cfg.test_evaluator)
+    torch.manual_seed(0)
+    predictions = []
+    for sample in dataset:
+        info = sample["data_samples"]
+        boxes = info.gt_instances.bboxes / torch.tensor(info.img_shape[::-1] * 2)
+        guess = dict(bboxes=boxes + 0.05 * torch.randn_like(boxes), scores=torch.rand(info.gt_instances.labels.shape))
+        predictions.append(dict(pred_instances=guess, video_id=info.video_id, timestamp=info.timestamp))
+    compute, running = ava_utils.metrics.compute_precision_recall, []
+
+    def look(*args):
+        running.append(len(multiprocessing.active_children()))
+        return compute(*args)
+
+    monkeypatch.setattr(ava_utils.metrics, "compute_precision_recall", look)
+    before, found = len(multiprocessing.active_children()), []
+    for module in (ava_utils.multiprocessing, multiprocessing):
+        monkeypatch.setattr(ava_utils, "multiprocessing", module)
+        evaluator.process(predictions)
+        found.append(evaluator.evaluate(len(dataset)))
+    count = len(running) // 2
+    assert running == [before] * count + [before + 32] * count and count > 0
+    np.testing.assert_equal(found[0], found[1])  # groups without an action of these data are nan
+    assert 0 < found[0]["mAP/overall"] < 1
 
 
 def test_boxes_of_the_page_are_drawn(page_config, tmp_path, monkeypatch):

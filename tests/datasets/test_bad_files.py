@@ -1,12 +1,14 @@
 """Real files that cannot be read, among others that can: left out, listed, replaced, and too many of them an error."""
 
 import copy
+import gc
 import multiprocessing
 import os
 import pickle
 import random
 import shutil
 import struct
+import threading
 
 import av
 import cv2
@@ -367,6 +369,34 @@ def test_a_decoder_that_hangs(videos, workers, pipeline):
     assert listed(videos) == {str(videos.folder / "pipe.mp4"): "TimeoutError: it was not read in 5 s"}
     # lets go of the threads that still wait
     os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
+
+
+def readers():
+    return {thread for thread in threading.enumerate() if thread.name == "maskfeat-reader"}
+
+
+def test_its_thread_ends_with_it(videos):
+    before = readers()
+    data = videos(NAMES)
+    assert data[0] and data[1]
+    (reader,) = readers() - before
+    del data
+    gc.collect()
+    reader.join(60)
+    assert not reader.is_alive()
+
+
+def test_a_thread_that_was_left_behind_ends_when_it_has_read(videos):
+    os.mkfifo(videos.folder / "pipe.mp4")
+    before = readers()
+    data = videos([*NAMES, "pipe.mp4"])
+    try:
+        assert data._reader.read(data.dataset, GOOD, 0.5)[0] is None
+        (reader,) = readers() - before
+    finally:
+        os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
+    reader.join(60)
+    assert not reader.is_alive() and data[0]
 
 
 def test_without_a_time_limit(videos):
