@@ -26,7 +26,7 @@ def listening():
 
 
 def test_processes_of_a_pool_end(listening):
-    """AVA's metric computes in a pool, which sends SIGTERM to its processes and waits for them."""
+    """A pool, as some metrics compute in, sends SIGTERM to its processes and waits for them."""
     children = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(3)]
     for child in children:
         child.start()
