@@ -2,9 +2,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Exact versions, of Python 3.11 and later; several of them do not exist for 3.10
-PINS   := $(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c 'import sys; sys.version_info < (3, 11) or print("--constraint requirements/constraints.txt")' 2>/dev/null)
-UV     := $(BIN)/uv pip install --python $(BIN)/python $(PINS)
 STAMP  := $(VENV)/.setup-done
 REQUIREMENTS := $(wildcard requirements/*.txt)
 # Test processes; each takes up to 6 GB and one core.
@@ -25,22 +22,8 @@ help:
 
 setup: $(STAMP)
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
-	  { echo "make: Python 3.10 or later is needed, '$(PYTHON)' is not; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-	  { echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-
-$(STAMP): $(BIN)/python $(REQUIREMENTS) setup.py pyproject.toml tools/setup/install_mmcv.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) -r requirements/build.txt -r requirements/runtime.txt
-	$(UV) -r requirements/openmmlab.txt -r requirements/demo.txt -r requirements/tests.txt
-	$(UV) -r requirements/web.txt -r requirements/export.txt -r requirements/features.txt -r requirements/docs.txt
-	$(UV) --no-deps -r requirements/mim.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/setup/install_mmcv.py
-	$(UV) --quiet --no-deps --no-build-isolation --editable .
-	@touch $(STAMP)
+$(STAMP): $(REQUIREMENTS) setup.py pyproject.toml $(wildcard tools/setup/*) projects/mmcv_ops/pyproject.toml maskfeat_plugin/ops/mmcv_ops.py
+	@sh tools/setup/make_venv.sh $(VENV) $(PYTHON)
 
 demo: setup
 	$(BIN)/python tools/demo.py $(if $(TASKS),--tasks $(TASKS))

@@ -44,6 +44,8 @@ def read_version() -> str:
 
 extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs")}
 extras["all"] = sum(extras.values(), [])
+# not among "all": it would overwrite a compiled mmcv
+extras["mmcv-lite"] = read_requirements("mmcv")
 extras["mim"] = ["mmcv>=2.1.0,<2.2"]
 
 setup(
@@ -68,6 +70,7 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     zip_safe=False,

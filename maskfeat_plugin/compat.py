@@ -57,8 +57,24 @@ class Entry(ABC):
         """Put the repair in force. Called at most once, and only where :meth:`is_needed`."""
 
 
+_HOW_TO_INSTALL = {
+    "mmcv": "Run pip install mmcv-lite==2.1.0 (nothing is compiled), or build an mmcv with compiled operators",
+    "mmaction": "Run pip install --no-deps 'mmaction2>=1.2.0,<1.3'",
+}
+"""Packages that pip does not install by itself: there are two of mmcv, and mmaction2 asks for decord everywhere."""
+
+
 def apply() -> None:
-    """Apply every entry that the installed releases need. Calling it again changes nothing."""
+    """Apply every entry that the installed releases need. Calling it again changes nothing.
+
+    Raises:
+        ModuleNotFoundError: mmcv or mmaction2 is not installed; the text says how to install it.
+    """
+    for package, advice in _HOW_TO_INSTALL.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:  # a folder without an __init__.py has no origin
+            text = f"maskfeat_plugin: the package {package} is not installed. {advice}; see docs/installation.md."
+            raise ModuleNotFoundError(text, name=package)
     for entry in ENTRIES:
         if not entry.is_active() and entry.is_needed():
             entry.apply()
@@ -279,4 +295,83 @@ class _OneMapPool:
             return list(executor.map(function, items, chunksize=chunksize))
 
 
-ENTRIES: tuple[Entry, ...] = (MissingDRN(), WeightsOnlyCheckpoints(), WeightsOnlyDownloads(), AVAPool())
+class MissingOperators(Entry):
+    """mmcv-lite has ``mmcv.ops`` but not the compiled module that it calls (open-mmlab/mmcv#204).
+
+    :mod:`maskfeat_plugin.ops.mmcv_ops` takes the place of ``mmcv._ext``. It is not needed where the distribution
+    in ``projects/mmcv_ops`` is installed, which puts that module into mmcv's folder.
+    """
+
+    name = "mmcv-operators"
+    issue = "open-mmlab/mmcv#204"
+    affected = {"mmcv-lite": ">=2.1.0,<2.2"}
+
+    def shows(self) -> bool:
+        return importlib.util.find_spec("mmcv._ext") is None
+
+    def is_active(self) -> bool:
+        return any(isinstance(finder, _OperatorsFinder) for finder in sys.meta_path)
+
+    def apply(self) -> None:
+        sys.meta_path.append(_OperatorsFinder())
+
+
+class _OperatorsFinder(MetaPathFinder):
+    """Finds the module that :class:`MissingOperators` supplies."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "mmcv._ext":
+            return None
+        return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name("ops") / "mmcv_ops.py")
+
+
+class OperatorsOfCPU(Entry):
+    """An mmcv 2.1 that was compiled without CUDA fails on the GPU at the first NMS (open-mmlab/mmdetection#11530).
+
+    Tensors on a CPU go to the compiled operators as before. Tensors elsewhere go to
+    :mod:`maskfeat_plugin.ops.mmcv_ops`, which runs on any device that torchvision supports.
+    """
+
+    name = "mmcv-operators-of-cpu"
+    issue = "open-mmlab/mmdetection#11530"
+    affected = {"mmcv": ">=2.1.0,<2.2"}
+
+    def shows(self) -> bool:
+        import torch
+
+        if not torch.cuda.is_available():
+            return False
+        try:
+            from mmcv import _ext
+        except ImportError:  # broken, which the doctor tells
+            return False
+        return _ext.get_compiling_cuda_version() == "not available"
+
+    def is_active(self) -> bool:
+        nms = getattr(sys.modules.get("mmcv._ext"), "nms", None)
+        return isinstance(nms, functools.partial) and nms.func is _choose_by_device
+
+    def apply(self) -> None:
+        from mmcv import _ext
+
+        from .ops import mmcv_ops
+
+        for name in mmcv_ops.OPERATORS:
+            setattr(_ext, name, functools.partial(_choose_by_device, getattr(_ext, name), getattr(mmcv_ops, name)))
+
+
+def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: object, **kwargs: object) -> object:
+    """Call one of two operators, by the device of the first argument, a tensor."""
+    return (on_cpu if args[0].device.type == "cpu" else elsewhere)(*args, **kwargs)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    MissingOperators(),
+    OperatorsOfCPU(),
+    MissingDRN(),
+    WeightsOnlyCheckpoints(),
+    WeightsOnlyDownloads(),
+    AVAPool(),
+)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import types
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -18,7 +19,7 @@ from mmengine.runner import save_checkpoint
 
 from maskfeat_plugin import compat
 
-DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL = compat.ENTRIES
+OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL = compat.ENTRIES
 
 
 def run_python(code):
@@ -26,10 +27,36 @@ def run_python(code):
 
 
 def test_each_entry_names_its_issue_and_versions():
-    assert {e.name for e in compat.ENTRIES} == set(compat.active())
+    # make setup installs mmcv's operators as a distribution, which serves the GPU as well
+    assert {e.name for e in compat.ENTRIES} - set(compat.active()) == {OPERATORS.name, OPERATORS_OF_CPU.name}
     for entry in compat.ENTRIES:
         assert re.fullmatch(r"(open-mmlab|python)/\w+#\d+", entry.issue)
         assert entry.affected and entry.__doc__.count("#") >= 1
+
+
+def test_operators_are_chosen_by_the_device(monkeypatch):
+    """A compiled mmcv without CUDA keeps its operators on the CPU; elsewhere, here on "meta", torchvision's run."""
+    from mmcv.ops import roi_align
+
+    from maskfeat_plugin.ops import mmcv_ops
+
+    called = []
+    compiled = types.ModuleType("mmcv._ext")
+    for name in mmcv_ops.OPERATORS:
+        monkeypatch.setattr(compiled, name, lambda *args, name=name, **kwargs: called.append(name), raising=False)
+    monkeypatch.setitem(sys.modules, "mmcv._ext", compiled)
+    monkeypatch.setattr(sys.modules["mmcv"], "_ext", compiled, raising=False)
+    monkeypatch.setattr(sys.modules["mmcv.ops.roi_align"], "ext_module", compiled)
+    assert not OPERATORS_OF_CPU.is_active()
+    OPERATORS_OF_CPU.apply()
+    assert OPERATORS_OF_CPU.is_active()
+    rois = torch.tensor([[0.0, 1.0, 1.0, 6.0, 6.0]])
+    for device, expected in (("cpu", ["roi_align_forward", "roi_align_backward"]), ("meta", [])):
+        called.clear()
+        features = torch.ones(1, 2, 8, 8, device=device, requires_grad=True)
+        out = roi_align(features, rois.to(device), 3)
+        out.sum().backward()
+        assert called == expected and out.shape == (1, 2, 3, 3) and features.grad.device.type == device
 
 
 @pytest.mark.slow

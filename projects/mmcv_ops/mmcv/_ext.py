@@ -1,0 +1,1 @@
+../../../maskfeat_plugin/ops/mmcv_ops.py
