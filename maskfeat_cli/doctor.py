@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 from .findings import ERROR, OK, WARNING, Finding
-from .probes import PROBES, REMEDIES, describe
+from .probes import PROBES, REMEDIES, describe, is_installed
 
 EXAMPLE = """examples:
   maskfeat doctor
@@ -118,9 +117,10 @@ def check_packages() -> Iterator[Finding]:
         return
     requirements = [Requirement(text) for text in texts]
     good = []
-    # mmcv stands in the extra of mim alone: pip finds no wheel of it for a recent torch
-    for requirement in _belonging(requirements, "") + _belonging(requirements, "mim"):
-        finding, found = _compare(requirement, ERROR)
+    # there are two distributions of mmcv, compiled and not, each in an extra of its own
+    mmcv = _belonging(requirements, "mim" if is_installed("mmcv") else "mmcv-lite")
+    for requirement in _belonging(requirements, "") + mmcv:
+        finding, found = _compare(requirement, WARNING if requirement.name == "decord" else ERROR)
         if finding is None:
             good.append(f"{requirement.name} {found}")
         else:
@@ -139,7 +139,7 @@ def check_extras() -> Iterator[Finding]:
         return
     requirements = [Requirement(text) for text in metadata.requires or []]
     for extra in metadata.metadata.get_all("Provides-Extra") or []:
-        if extra in ("all", "mim", "tests", "docs"):  # of those who develop, or of others above
+        if extra in ("all", "mim", "mmcv-lite", "tests", "docs"):  # of those who develop, or of others above
             continue
         compared = [(need, *_compare(need, OK)) for need in _belonging(requirements, extra)]
         outside = [finding for _, finding, found in compared if finding and found]
@@ -165,7 +165,8 @@ def _belonging(requirements: list, extra: str) -> list:
 def _compare(requirement, absent: str) -> tuple[Finding | None, str]:
     """What is wrong with the installed version, if anything is, and the version, "" if there is none."""
     name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
-    remedy = "build it: python {tools}/setup/install_mmcv.py" if name == "mmcv" else f"pip install '{wanted}'"
+    # pip installs mmaction2 with decord, which has no wheels for some machines
+    remedy = f"pip install {'--no-deps ' if name == 'mmaction2' else ''}'{wanted}'"
     try:
         found = version(name)
     except PackageNotFoundError:
@@ -176,7 +177,7 @@ def _compare(requirement, absent: str) -> tuple[Finding | None, str]:
 
 
 def check_machine() -> Iterator[Finding]:
-    """Shared memory, disk and file handles."""
+    """Shared memory, disk, file handles, and what ``make setup`` and ``make test`` leave to the machine."""
     shm = Path("/dev/shm")
     if shm.is_dir():
         size = shutil.disk_usage(shm).total
@@ -184,11 +185,19 @@ def check_machine() -> Iterator[Finding]:
         yield _measure("/dev/shm", size, _LEAST_SHM, f"{_gb(size)}, which data loaders pass batches by", remedy)
     free = shutil.disk_usage(Path.cwd()).free
     yield _measure("disk", free, _LEAST_DISK, f"{_gb(free)} free in {Path.cwd()}", "give another --work-dir")
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    files = sys.maxsize if files == resource.RLIM_INFINITY else files
-    yield _measure("open files", files, _LEAST_FILES, f"{files} at a time", "ulimit -n 65536")
+    if sys.platform != "win32":
+        import resource
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        files = sys.maxsize if files == resource.RLIM_INFINITY else files
+        yield _measure("open files", files, _LEAST_FILES, f"{files} at a time", "ulimit -n 65536")
     if not os.access(Path.cwd(), os.W_OK):
         yield Finding(WARNING, "disk", f"{Path.cwd()} is not writable", "give another --work-dir")
+    if Path(f"{sys.prefix}.unfinished").exists():
+        yield Finding(WARNING, "set-up", f"the last make setup of {sys.prefix} was interrupted", "make setup")
+    if is_installed("playwright") and shutil.which("chromium") is None:
+        text = "not there: make test leaves out the tests that open pages"
+        yield Finding(OK, "chromium", text, "if you want them: apt install chromium (Debian, Ubuntu)")
 
 
 def _measure(check: str, found: int, least: int, text: str, remedy: str) -> Finding:

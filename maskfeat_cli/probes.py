@@ -10,6 +10,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -22,11 +24,11 @@ from maskfeat_cli.findings import ERROR, OK, WARNING, Finding
 REMEDIES = {
     "torch": "install torch and torchvision together, from one index: "
     "pip install --force-reinstall torch torchvision (with the versions of requirements/runtime.txt)",
-    "mmcv": "python {tools}/setup/install_mmcv.py builds its ops for the installed torch",
+    "mmcv": "pip install --force-reinstall --no-deps mmcv-lite==2.1.0, which compiles nothing (pip uninstall mmcv first, "
+    "if a compiled one is there that does not fit this torch); from a checkout also pip install ./projects/mmcv_ops",
     "opencv": "pip install --force-reinstall opencv-python (opencv-python-headless where libGL is missing)",
     "av": "pip install --force-reinstall 'av>=17,<19'",
-    "decord": "pip install --force-reinstall decord; there are wheels for x86-64 Linux alone, elsewhere build it, or "
-    "read clips by maskfeat's decoders or mmaction2's PyAVInit",
+    "decord": "pip install --force-reinstall decord, or pip uninstall decord: clips are then read with av",
     "plugin": "put right what is above, then reinstall: pip install -r requirements/openmmlab.txt, "
     "pip install --no-deps --no-build-isolation -e .",
     "gpu": "see whether nvidia-smi works and its driver is new enough for torch's CUDA",
@@ -52,10 +54,15 @@ def check_torch() -> Iterator[Finding]:
     else:
         text = f"{versions}: one is made for {_cuda(built)}, the other for {_cuda(other)}"
         yield Finding(ERROR, "torch", text, REMEDIES["torch"])
-    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    threads, cores = torch.get_num_threads(), count_cores()
     text = f"{threads} {'thread' if threads == 1 else 'threads'} on {cores} {'core' if cores == 1 else 'cores'}"
     limit = os.environ.get("OMP_NUM_THREADS")
     yield Finding(OK, "threads", f"{text}, as OMP_NUM_THREADS={limit} says" if limit else text)
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use, or of the machine where that is not told."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _cuda(release: str | None) -> str:
@@ -63,9 +70,21 @@ def _cuda(release: str | None) -> str:
 
 
 def check_mmcv() -> Iterator[Finding]:
-    """mmcv's ops load and compute."""
+    """mmcv's operators load and compute, from the compiled module or on top of torchvision's."""
     import mmcv
+
+    both = [name for name in ("mmcv", "mmcv-lite") if is_installed(name)]
+    if len(both) > 1:
+        text = "mmcv and mmcv-lite are both installed, in one folder: which files are there is left to chance"
+        yield Finding(WARNING, "mmcv", text, "pip uninstall mmcv mmcv-lite, then install one of them")
+    if find_spec("mmcv._ext") is None:
+        import maskfeat_plugin  # noqa: F401, supplies the operators
+
+        text = "mmcv has none of its own. maskfeat_plugin supplies them when it is imported before mmcv.ops, which the "
+        remedy = "pip install ./projects/mmcv_ops in a checkout puts them into mmcv's folder"
+        yield Finding(WARNING, "mmcv ops", f"{text}frameworks' own tools do not do", remedy)
     import torch
+    from mmcv import _ext
     from mmcv.ops import nms, roi_align
 
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 9.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
@@ -74,15 +93,22 @@ def check_mmcv() -> Iterator[Finding]:
     image = torch.full((1, 1, 8, 8), 3.0)
     crops = roi_align(image, torch.tensor([[0.0, 1.0, 1.0, 6.0, 6.0]]), (2, 2), 1.0, 2, "avg", True)
     assert torch.allclose(crops, torch.full((1, 1, 2, 2), 3.0)), "its RoIAlign is wrong"
-    yield Finding(OK, "mmcv ops", f"mmcv {mmcv.__version__}: NMS and RoIAlign run")
+    origin = "on top of torchvision's" if _ext.__file__.endswith(".py") else "compiled"
+    yield Finding(OK, "mmcv ops", f"mmcv {mmcv.__version__}, {origin}: NMS and RoIAlign run")
     if torch.cuda.is_available():
-        try:
-            nms(boxes.cuda(), scores.cuda(), 0.5)
-        except RuntimeError:
-            remedy = f"set CUDA_HOME to a CUDA {torch.version.cuda} with nvcc, then {REMEDIES['mmcv']} --force"
-            yield Finding(WARNING, "mmcv ops", "none for the GPU: detection does not train there", remedy)
-        else:
-            yield Finding(OK, "mmcv ops", "on the GPU too")
+        import maskfeat_plugin  # noqa: F401, its compat module serves the GPU where mmcv was compiled without CUDA
+
+        nms(boxes.cuda(), scores.cuda(), 0.5)
+        yield Finding(OK, "mmcv ops", "on the GPU too")
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a distribution is installed."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def check_opencv() -> Iterator[Finding]:
@@ -118,7 +144,10 @@ def check_av() -> Iterator[Finding]:
 
 
 def check_decord() -> Iterator[Finding]:
-    """decord reads an H.264 clip."""
+    """decord, where it is there, reads an H.264 clip."""
+    if find_spec("decord") is None:
+        yield Finding(OK, "decord", "not there: clips are read with av")
+        return
     import decord
 
     with tempfile.TemporaryDirectory() as folder:
@@ -166,13 +195,13 @@ def check_plugin() -> Iterator[Finding]:
 
 
 def _explain(entry) -> str:
-    from importlib.metadata import version
-
     from packaging.specifiers import SpecifierSet
 
     if entry.is_active():
         return f"active: {', '.join(f'{name} {version(name)}' for name in entry.affected)} ({entry.issue})"
     for name, versions in entry.affected.items():
+        if not is_installed(name):
+            return f"not needed: {name} is not installed ({entry.issue})"
         if not SpecifierSet(versions).contains(version(name), prereleases=True):
             return f"not needed: {name} {version(name)} is not {versions} ({entry.issue})"
     return f"not needed: the fault does not show ({entry.issue})"

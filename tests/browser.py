@@ -1,6 +1,5 @@
 """HTML pages as headless Chromium sees them."""
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +109,8 @@ class PageFacts:
 class Browser:
     """Headless Chromium, started when it is first needed, in a thread of its own, as playwright runs an event loop."""
 
-    def __init__(self):
+    def __init__(self, executable):
+        self._executable = executable
         self._thread = ThreadPoolExecutor(1)
         self._playwright = self._chromium = None
 
@@ -158,7 +158,5 @@ class Browser:
     def _start(self):
         from playwright.sync_api import sync_playwright
 
-        chromium = shutil.which("chromium")
-        assert chromium, "These tests open HTML pages in Chromium, which is not there: apt install chromium"
         self._playwright = sync_playwright().start()
-        self._chromium = self._playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        self._chromium = self._playwright.chromium.launch(executable_path=self._executable, args=list(ARGUMENTS))

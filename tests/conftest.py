@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ if not torch.cuda.is_available():
 # The same examples on every machine and in every run: a failure in CI is one that can be seen again.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+
+NO_BROWSER = "Chromium, in which they open pages, is not installed (Debian, Ubuntu: apt install chromium)"
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +46,26 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def open_page():
+def chromium():
+    """The path of Chromium. Tests that need it are skipped where it is not installed, unless REQUIRE_BROWSER is set."""
+    path = shutil.which("chromium")
+    if path is None:
+        (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(NO_BROWSER)
+    return path
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line that tests were skipped for want of a browser."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if NO_BROWSER in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests skipped: {NO_BROWSER}")
+
+
+@pytest.fixture(scope="session")
+def open_page(chromium):
     """``open_page(path, width, dark)`` opens an HTML file in Chromium; see ``Browser.open_page`` in browser.py."""
     from browser import Browser
 
-    browser = Browser()
+    browser = Browser(chromium)
     yield browser.open_page
     browser.close()

@@ -1,7 +1,6 @@
 """The documentation site: complete, without warnings, asking nothing of the network; links, files at the root."""
 
 import re
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -59,13 +58,14 @@ def address(site):
 
 
 @pytest.mark.slow
-def test_site(site, address, open_page):
+def test_site(site, address, request):
     """One test, so that the site is built once, however many processes run the tests."""
+    every_page_is_there_with_what_the_registries_hold(site)
+    open_page, chromium = request.getfixturevalue("open_page"), request.getfixturevalue("chromium")
     from_disk = open_page(site / "concepts.html", width=1200)
     assert from_disk.errors == [] and all(url.startswith(site.as_uri()) for url in from_disk.requests)
     assert len(from_disk.figures) == 4 and all(figure["loaded"] for figure in from_disk.figures)
-    every_page_is_there_with_what_the_registries_hold(site)
-    pages_ask_nothing_of_others_and_the_search_finds(address)
+    pages_ask_nothing_of_others_and_the_search_finds(address, chromium)
 
 
 def every_page_is_there_with_what_the_registries_hold(site):
@@ -85,9 +85,9 @@ def every_page_is_there_with_what_the_registries_hold(site):
     assert ":class:" not in hog
 
 
-def pages_ask_nothing_of_others_and_the_search_finds(address):
+def pages_ask_nothing_of_others_and_the_search_finds(address, chromium):
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         page = browser.new_context(viewport=dict(width=400, height=800), color_scheme="dark").new_page()
         requests, errors = [], []
         page.on("request", lambda request: requests.append(request.url))

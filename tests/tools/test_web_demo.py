@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -126,12 +125,10 @@ def test_it_listens_to_this_machine_alone(address):
     assert found == ["0100007F"]
 
 
-def test_the_page_in_chromium(address, files, tmp_path):
+def test_the_page_in_chromium(chromium, address, files, tmp_path):
     """It renders, predicts for a dropped image and a moved slider, and asks nothing of another machine."""
     with urllib.request.urlopen(address) as response:
         assert response.headers["content-security-policy"].startswith("default-src 'self'")
-    chromium = shutil.which("chromium")
-    assert chromium, "This test opens the page in Chromium, which is not there: apt install chromium"
     requests, errors = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))

@@ -1,7 +1,10 @@
 """The fixture that opens pages finds what is wrong with them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
-from browser import Browser
 
 PAGE = """<!DOCTYPE html><html lang="en"><head><title>t</title><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
@@ -65,9 +68,13 @@ def test_the_window_is_as_wide_as_asked_for(look, tmp_path):
     assert facts.widths == [800, 800] and (tmp_path / "page.png").stat().st_size > 1000
 
 
-def test_a_missing_browser_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    browser = Browser()
-    with pytest.raises(AssertionError, match="apt install chromium"):
-        browser.open_page(tmp_path / "page.html")
-    browser.close()
+@pytest.mark.parametrize("required", ["", "1"])
+def test_without_a_browser_one_line_says_so(tmp_path, required):
+    """The tests that need one are skipped, or fail where it is required."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", __file__]
+    command += ["-k", "test_a_page_without_faults or test_the_window_is"]
+    env = {**os.environ, "PATH": str(tmp_path), "REQUIRE_BROWSER": required}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("2 tests skipped: ")]
+    assert len(lines) == (0 if required else 1) and done.returncode == (1 if required else 0), done.stdout
+    assert "apt install chromium" in done.stdout and ("2 errors" in done.stdout) == bool(required)
