@@ -24,8 +24,8 @@ from maskfeat_cli.findings import ERROR, OK, WARNING, Finding
 REMEDIES = {
     "torch": "install torch and torchvision together, from one index: "
     "pip install --force-reinstall torch torchvision (with the versions of requirements/runtime.txt)",
-    "mmcv": "pip install --force-reinstall --no-deps mmcv-lite==2.1.0, which compiles nothing (where a compiled mmcv is "
-    "installed that does not fit this torch, pip uninstall mmcv first); from a checkout also pip install ./projects/mmcv_ops",
+    "mmcv": "pip install --force-reinstall --no-deps mmcv-lite==2.1.0, which compiles nothing; before it pip uninstall "
+    "mmcv, if a compiled one is installed; from a checkout also pip install ./projects/mmcv_ops",
     "opencv": "pip install --force-reinstall opencv-python (opencv-python-headless where libGL is missing)",
     "av": "pip install --force-reinstall 'av>=17,<19'",
     "decord": "pip install --force-reinstall decord, or pip uninstall decord: clips are then read with av",
