@@ -42,6 +42,15 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def installed_wheel(tmp_path_factory):
+    """The folder that the package's wheel is installed into, for PYTHONPATH; no checkout is around it."""
+    from builds import build, copy_sources, install
+
+    folder = tmp_path_factory.mktemp("wheel")
+    return install(build(copy_sources(folder / "source"), "wheel", folder / "dist"), folder / "site")
+
+
+@pytest.fixture(scope="session")
 def open_page():
     """``open_page(path, width, dark)`` opens an HTML file in Chromium; see ``Browser.open_page`` in browser.py."""
     from browser import Browser
