@@ -41,5 +41,6 @@ def refuse_without_checkout() -> int:
 def no_checkout() -> str:
     """Return the message of a program that an installed wheel cannot run."""
     return (
-        f"it belongs to a checkout of the repository, but {_PACKAGES} holds an installed wheel. Run it in a checkout."
+        f"it belongs to a checkout of the repository, but {_PACKAGES} holds an installed wheel. "
+        "Run it in a checkout, after pip install -e . there."
     )

@@ -53,7 +53,7 @@ def unknown_config(config: str | Path) -> ConfigError:
         return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
 
     near = [known for known in sorted(named_configs(), key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
-    wrong = f"the config file {config} does not exist" if is_path else f"there is no config of the name {config!r}"
+    wrong = f"the config file {config} does not exist" if is_path else f"there is no config of the name {str(config)!r}"
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return ConfigError(f"{wrong}{hint} list_models() has all names, those of the files in {configs_folder()}.")
 
