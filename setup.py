@@ -1,5 +1,7 @@
 """Packaging; configs and tools travel inside the package under ``.mim``, where OpenMMLab's tools look for them."""
 
+import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -7,7 +9,11 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+PACKAGES = find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*", "maskfeat_cli"])
 MIM = ("configs", "tools", "model-index.yml")
+# A link of the README that cannot be followed from elsewhere, and the scheme that marks it
+RELATIVE = "relative"
+RELATIVE_LINK = re.compile(rf"!?\[([^][]*)\]\({RELATIVE}:[^)]*\)")
 
 
 class BuildWithMim(build_py):
@@ -15,18 +21,19 @@ class BuildWithMim(build_py):
 
     def run(self) -> None:
         """Build the package, then add ``maskfeat_plugin/.mim``."""
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        for package in PACKAGES:  # files of an earlier build that the sources have no longer
+            shutil.rmtree(Path(self.build_lib, *package.split(".")), ignore_errors=True)
+        super().run()
         target = Path(self.build_lib, "maskfeat_plugin", ".mim")
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
+        target.mkdir()
         for name in MIM:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, target / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, target / name)
 
 
 def read_requirements(name: str) -> list[str]:
@@ -42,6 +49,47 @@ def read_version() -> str:
     return scope["__version__"]
 
 
+def read_citation(key: str) -> str | None:
+    """Read a value of ``CITATION.cff``, None if it has none; the build has no parser of YAML."""
+    found = re.search(rf"^(?:  - )?{key}: *(\S.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    return found and found[1].strip("'\"")
+
+
+def project_pages(repository: str | None) -> dict[str, str]:
+    """Return the addresses that the package index shows beside the description."""
+    paper = {"Paper": "https://arxiv.org/abs/2112.09133"}
+    if repository is None:
+        return paper
+    return paper | {
+        "Source": repository,
+        "Documentation": f"{repository}/blob/HEAD/docs/index.md",
+        "Changelog": f"{repository}/blob/HEAD/CHANGELOG.md",
+        "Issues": f"{repository}/issues",
+    }
+
+
+def describe(repository: str | None) -> str:
+    """Read the README for the package index, where relative links lead nowhere.
+
+    Args:
+        repository (str, optional): Address of the repository, which the links are put under. Links become plain text
+            without it.
+
+    Returns:
+        str: Markdown with absolute links alone.
+    """
+    map_links = runpy.run_path(str(ROOT / "maskfeat_plugin" / "apis" / "documentation" / "links.py"))["map_links"]
+
+    def change(target: str, anchor: str) -> str:
+        if repository is None:
+            return f"{RELATIVE}:"
+        kind = "raw" if target.endswith(".png") else "blob"
+        return f"{repository}/{kind}/HEAD/{target}{anchor}"
+
+    return RELATIVE_LINK.sub(r"\1", map_links((ROOT / "README.md").read_text(encoding="utf-8"), change))
+
+
+repository = read_citation("repository-code")
 extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs")}
 extras["all"] = sum(extras.values(), [])
 # not among "all": it would overwrite a compiled mmcv
@@ -52,11 +100,14 @@ setup(
     name="maskfeat_plugin",
     version=read_version(),
     description="MaskFeat pre-training for mmpretrain, mmaction2 and mmdet",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=describe(repository),
     long_description_content_type="text/markdown",
+    author=read_citation("name"),
+    url=repository,
+    project_urls=project_pages(repository),
     license="Apache-2.0",
     keywords="MaskFeat, self-supervised learning, video recognition, OpenMMLab",
-    packages=find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*", "maskfeat_cli"]),
+    packages=PACKAGES,
     python_requires=">=3.10",
     install_requires=read_requirements("runtime") + read_requirements("openmmlab"),
     extras_require=extras,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import doctor
+from .folders import configs_folder, tools_folder
 
 
 class Command(NamedTuple):
@@ -31,13 +32,15 @@ COMMANDS = {
     "export": Command("export_model.py", "export a fine-tuned model to ONNX or torch.export"),
     "web": Command("web_demo.py", "a page on this machine: drop an image or a clip, move the mask ratio"),
     "estimate": Command("estimate.py", "parameters, FLOPs, memory and days of a training, before it"),
-    "bench": Command("benchmark.py", "time the plugin against the packages that do the same job"),
+    "bench": Command("benchmark.py", "time the plugin against the packages that do the same job, in a checkout"),
     "doctor": Command(None, "check the installation and say what to do"),
 }
 
 _EXAMPLE = """example:
-  maskfeat train configs/demo/maskfeat_vit-tiny_moving-digits.py --work-dir work_dirs/mine
+  maskfeat train maskfeat_vit-tiny_moving-digits --work-dir work_dirs/mine
 
+Give a config as a file, or by its name: the name of a file of {configs} without .py.
+Make the example's data before: python {tools}/data/moving_digits.py; the other files of that folder make other data.
 maskfeat COMMAND --help says more; each is a file of tools/: maskfeat train is python {tools}/train.py."""
 
 
@@ -75,14 +78,8 @@ def format_help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
     usage = "usage: maskfeat COMMAND [arguments]\n       maskfeat --version"
-    return "\n".join([usage, "", "commands:", *lines, "", _EXAMPLE.format(tools=tools_folder())])
-
-
-def tools_folder() -> Path:
-    """The folder of the tools: in an installed package ``maskfeat_plugin/.mim/tools``, else that of the checkout."""
-    root = Path(__file__).resolve().parents[1]
-    installed = root / "maskfeat_plugin" / ".mim" / "tools"
-    return installed if installed.is_dir() else root / "tools"
+    example = _EXAMPLE.format(configs=configs_folder(), tools=tools_folder())
+    return "\n".join([usage, "", "commands:", *lines, "", example])
 
 
 def load_main(tool: Path) -> Callable[[], int]:

@@ -46,6 +46,15 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def installed_wheel(tmp_path_factory):
+    """The folder that the package's wheel is installed into, for PYTHONPATH; no checkout is around it."""
+    from builds import build, copy_sources, install
+
+    folder = tmp_path_factory.mktemp("wheel")
+    return install(build(copy_sources(folder / "source"), "wheel", folder / "dist"), folder / "site")
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """The path of Chromium. Tests that need it are skipped where it is not installed, unless REQUIRE_BROWSER is set."""
     path = shutil.which("chromium")

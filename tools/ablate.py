@@ -9,6 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from maskfeat_cli.folders import checkout, refuse_without_checkout
+
+if checkout() is None:  # before the imports that take seconds
+    sys.exit(refuse_without_checkout())
+
 import torch
 from mmengine.config import DictAction
 

@@ -6,11 +6,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from maskfeat_cli.folders import checkout, refuse_without_checkout
+
+if checkout() is None:  # before the imports that take seconds
+    sys.exit(refuse_without_checkout())
+
 import torch
-from mmengine.config import Config
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, run_tool
+from maskfeat_plugin.apis import ConfigError, load_config, run_tool
 from maskfeat_plugin.apis.benchmark import (
     Comparison,
     compare_steps,
@@ -97,7 +101,7 @@ def _jobs(args: argparse.Namespace, device: torch.device) -> Iterator[Comparison
         with tempfile.TemporaryDirectory() as folder:
             yield from comparisons(device, Path(folder))
         return
-    ours, theirs = map(Config.fromfile, args.steps)
+    ours, theirs = map(load_config, args.steps)
     for ratio in args.mask_ratio:
         yield compare_steps(ours, theirs, ratio, args.batch_size, device)
 

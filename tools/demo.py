@@ -4,6 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from maskfeat_cli.folders import checkout, refuse_without_checkout
+
+if checkout() is None:  # before the imports that take seconds
+    sys.exit(refuse_without_checkout())
+
 import maskfeat_plugin.apis.demo.orchestrate as demo
 from maskfeat_plugin.apis.demo.tasks import PRETRAININGS, TASKS, WORK_DIR
 from maskfeat_plugin.apis.demo.train import run_part

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import ConfigError, load_config, run_tool
+from maskfeat_plugin.apis.command_line import CONFIG_HELP
 from maskfeat_plugin.apis.estimate import WAYS, format_plans, measure_peaks, model_costs, plan_training
 
 EXAMPLE = """examples:
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", metavar="CONFIG", nargs="+", help="config files, a row each")
+    parser.add_argument("configs", metavar="CONFIG", nargs="+", help=f"a row each: {CONFIG_HELP}")
     parser.add_argument("--gpus", type=positive, help="how many (default: what the config's name says)")
     parser.add_argument("--batch-size", type=positive, help="samples of a step on each (default: the config's)")
     parser.add_argument(

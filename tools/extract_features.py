@@ -9,7 +9,6 @@ import torch
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import build_parser, load_config, run_tool
 from maskfeat_plugin.apis.feature_extraction import SPLITS, extract_to_file
-from maskfeat_plugin.apis.models import find_model
 
 EXAMPLE = """example:
   python tools/extract_features.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -52,9 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     def work() -> None:
-        config = args.config if args.config.endswith(".py") else find_model(args.config).config
         count = extract_to_file(
-            load_config(config, args.work_dir, args.cfg_options),
+            load_config(args.config, args.work_dir, args.cfg_options),
             args.checkpoint,
             args.out,
             args.inputs or None,

@@ -13,6 +13,7 @@ from mmengine.config import DictAction
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import ConfigError, load_config, run_tool
+from maskfeat_plugin.apis.command_line import CONFIG_HELP
 from maskfeat_plugin.apis.looking import CLIPS, SPLITS, Choice, Wishes, look
 
 EXAMPLE = """examples:
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", metavar="CONFIG", help="config file of pre-training or fine-tuning")
+    parser.add_argument("config", metavar="CONFIG", help=f"of pre-training or fine-tuning: {CONFIG_HELP}")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="its weights: a path or a URL")
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="images or videos, or folders of them at any depth")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")

@@ -10,6 +10,7 @@ import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, run_tool
+from maskfeat_plugin.apis.command_line import CONFIG_HELP
 from maskfeat_plugin.apis.web_demo import SHIPPED, import_gradio, serve
 
 EXAMPLE = """examples:
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="config file of pre-training")
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help=f"of pre-training: {CONFIG_HELP}")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="its weights: a path or a URL")
     parser.add_argument("--port", type=int, help="port on 127.0.0.1 (the first free one from 7860)")
     parser.add_argument("--open", action="store_true", help="open it in a browser")

@@ -4,6 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from maskfeat_cli.folders import checkout, refuse_without_checkout
+
+if checkout() is None:  # before the imports that take seconds
+    sys.exit(refuse_without_checkout())
+
 from maskfeat_plugin.apis.model_index import model_index_files
 from maskfeat_plugin.apis.model_zoo import PAGE, model_zoo_page
 
@@ -18,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is out of date")
     args = parser.parse_args(arguments)
-    root = Path(__file__).resolve().parents[1]
+    root = checkout()
     try:
         stale = _write(model_index_files(root), root, args.check)
         stale += _write({root / PAGE: model_zoo_page(root)}, root, args.check)  # from the metafiles

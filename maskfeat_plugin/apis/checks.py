@@ -12,6 +12,7 @@ from mmengine.device import is_cuda_available, is_mlu_available, is_musa_availab
 from mmengine.registry import DefaultScope
 from packaging.version import Version
 
+from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
@@ -74,8 +75,8 @@ def check_dataset_files(dataset: dict, key: str) -> None:
     root = dataset.get("data_root") or ""
     if not _is_remote(root) and root and not Path(root).is_dir():
         raise ConfigError(
-            f"{key}.data_root={root!r} is not there; link the data to it or set another folder with "
-            f"--cfg-options {key}.data_root=FOLDER."
+            f"{key}.data_root={root!r} is not there; {_say_how_to_make(root)}link the data to it or set another folder "
+            f"with --cfg-options {key}.data_root=FOLDER."
         )
     ann_file = dataset.get("ann_file") or ""
     if ann_file and not _is_remote(root, ann_file):
@@ -96,6 +97,13 @@ def check_dataset_files(dataset: dict, key: str) -> None:
         if prefix and not _is_remote(root, prefix) and not Path(root, prefix).exists():
             full = ".".join(part for part in (key, "data_prefix", name) if part)
             raise ConfigError(f"{full}={prefix!r}: the folder {Path(root, prefix)} is not there.")
+
+
+def _say_how_to_make(root: str) -> str:
+    """Name the tool that makes the data of a root such as ``data/kinetics400``, if there is one."""
+    tools = sorted((tools_folder() / "data").glob("*.py"))
+    tool = next((tool for tool in tools if Path(root).name.startswith(tool.stem)), None)
+    return f"make it, as python {tool} --help says, " if tool else ""
 
 
 def input_size(pipeline: Sequence[dict]) -> tuple[int, ...] | None:
@@ -247,7 +255,7 @@ def _check_strategy(cfg: Config) -> None:
     if (shards or strategy.endswith("DeepSpeedStrategy")) and cfg.get("launcher", "none") == "none":
         raise ConfigError(
             f"strategy.type={strategy!r} shards the model over processes, and this is a single one; start several with "
-            "tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh."
+            f"tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh, which are in {tools_folder()}."
         )
     name = (cfg.get("default_hooks", {}).get("checkpoint") or {}).get("filename_tmpl") or ""
     if is_sharded(name) and not shards:

@@ -12,6 +12,7 @@ from maskfeat_plugin.errors import ConfigError
 
 from .processes import describe_lost_contact, launched_rank
 
+CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds
 _PATIENCE = 15.0
 
@@ -29,7 +30,7 @@ def build_parser(description: str, example: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", metavar="CONFIG", help="config file")
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/ and the config's name)")
     parser.add_argument(
         "--cfg-options",

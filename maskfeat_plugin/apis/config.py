@@ -1,10 +1,61 @@
-"""From a config file and a command line to one config."""
+"""From a config file, or its name, and a command line to one config."""
 
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from mmengine.config import Config
 
+from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.errors import ConfigError
+
+
+def named_configs() -> dict[str, Path]:
+    """Return every config of this package that can be trained, by its name: that of its file, without ``.py``."""
+    return {path.stem: path for path in sorted(configs_folder().rglob("*.py")) if "_base_" not in path.parts}
+
+
+def find_config(config: str | Path) -> Path:
+    """Find a config file by its path, or a config of this package by its name. A file that exists wins over a name.
+
+    Args:
+        config (str | Path): A config file, or a name of :func:`named_configs`.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    known = named_configs()
+    if str(config) in known:
+        return known[str(config)]
+    if Path(config).is_dir():
+        raise ConfigError(f"the config {config} is a folder. Give a config file, or the name of a config.")
+    raise unknown_config(config)
+
+
+def unknown_config(config: str | Path) -> ConfigError:
+    """Build the error of a config that does not exist.
+
+    Args:
+        config (str | Path): The path or the name that was given.
+
+    Returns:
+        ConfigError: With the names that are most like it.
+    """
+    path = Path(config)
+    is_path = path.suffix == ".py" or len(path.parts) > 1
+    name = path.stem if is_path else str(config)
+
+    def likeness(known: str) -> float:  # to a name or, of one that was cut short, to its beginning
+        return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
+
+    near = [known for known in sorted(named_configs(), key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
+    wrong = f"the config file {config} does not exist" if is_path else f"there is no config of the name {str(config)!r}"
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return ConfigError(f"{wrong}{hint} list_models() has all names, those of the files in {configs_folder()}.")
 
 
 def load_config(
@@ -18,7 +69,7 @@ def load_config(
     """Read a config file and merge into it what the command line says.
 
     Args:
-        path (str | Path): The config file.
+        path (str | Path): The config file, or the name of a config of this package: see :func:`find_config`.
         work_dir (str, optional): Where logs and checkpoints go. Defaults to None: the config's ``work_dir``, or
             ``work_dirs/`` and the name of the config file.
         options (dict, optional): Keys such as ``model.backbone.arch`` and the values to put in their place, as
@@ -32,11 +83,9 @@ def load_config(
         Config: The config for :func:`train` or :func:`test`.
 
     Raises:
-        ConfigError: If the file is missing or is no config, or an option does not fit.
+        ConfigError: If there is no such file or name, the file is no config, or an option does not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"the config file {path} does not exist.")
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is code and fails in any way

@@ -87,7 +87,7 @@ class MaskFeatInferencer(BaseInferencer):
         if lacking:
             raise ConfigError(
                 f"{weights} has no {lacking[0]}, which predicts: it is no checkpoint of this pre-training; features "
-                "alone are had from it by tools/extract_features.py."
+                "alone are had from it by maskfeat extract."
             )
         self.title = title
         self.show_progress = show_progress

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
 
-import maskfeat_plugin
+from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.checkpoints import (
     CheckpointError,
     load_file,
@@ -30,10 +29,8 @@ from maskfeat_plugin.checkpoints.names import collapse
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS
 
-from .config import load_config
+from .config import find_config, load_config, named_configs, unknown_config
 from .origins import named_errors
-
-_PACKAGE = Path(maskfeat_plugin.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,9 @@ def find_model(name: str) -> ListedModel:
         ConfigError: If there is none of that name, with those that are most like it.
     """
     models = _listed_models()
-    if name in models:
-        return models[name]
-
-    def likeness(known: str) -> float:  # to a name or, of one that was cut short, to its beginning
-        return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
-
-    near = [known for known in sorted(models, key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    raise ConfigError(f"there is no config of the name {name!r}{hint} list_models() has all names.")
+    if name not in models:
+        raise unknown_config(name)
+    return models[name]
 
 
 def get_model(
@@ -199,13 +190,10 @@ def read_model(model: str | Path | Config) -> tuple[Config, Path | str | None]:
     """
     if isinstance(model, Config):
         return copy.deepcopy(model), None
-    path = Path(model)
-    if path.is_dir():
-        return _read_work_dir(path)
-    if path.suffix == ".py" or path.is_file():
-        return load_config(path), _shipped_weights(path)
-    listed = find_model(str(model))
-    return load_config(listed.config), listed.weights
+    if Path(model).is_dir():
+        return _read_work_dir(Path(model))
+    path = find_config(model)
+    return load_config(path), _shipped_weights(path)
 
 
 @contextmanager
@@ -251,19 +239,15 @@ def _read_work_dir(folder: Path) -> tuple[Config, Path | str | None]:
 
 def _listed_models() -> dict[str, ListedModel]:
     """Every config that can be trained, by its name."""
-    root = _PACKAGE / ".mim"
-    configs = (root if root.is_dir() else _PACKAGE.parent) / "configs"
     described = {}
-    for metafile in sorted(configs.glob("*/metafile.yml")):
+    for metafile in sorted(configs_folder().glob("*/metafile.yml")):
         for entry in yaml.safe_load(metafile.read_text())["Models"]:
             described[entry["Name"]] = entry
     models = {}
-    for path in sorted(configs.rglob("*.py")):
-        if "_base_" in path.parts:
-            continue
-        entry = described.get(path.stem, {})
+    for name, path in named_configs().items():
+        entry = described.get(name, {})
         tasks = tuple(result["Task"] for result in entry.get("Results", ()))
-        models[path.stem] = ListedModel(path.stem, path, tasks, entry.get("Metadata", {}), _shipped_weights(path))
+        models[name] = ListedModel(name, path, tasks, entry.get("Metadata", {}), _shipped_weights(path))
     return models
 
 

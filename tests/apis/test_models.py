@@ -1,9 +1,6 @@
-"""Configs by their names, from a checkout and from an installed package; models with and without weights."""
+"""Configs by their names, files that go before names; models with and without weights."""
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from maskfeat_plugin.apis import load_config
+from maskfeat_plugin.apis.config import find_config
 from maskfeat_plugin.apis.models import find_model, get_model, list_models
 from maskfeat_plugin.errors import ConfigError
 
@@ -122,29 +121,34 @@ def test_other_family():
         get_model("mvit-tiny_moving-digits-motion", pretrained=WEIGHTS)
 
 
-@pytest.mark.slow
-def test_installed_package(tmp_path):
-    """As setup.py installs it: configs and weights are in ``.mim``, and there is no checkout around it."""
-    package = tmp_path / "maskfeat_plugin"
-    package.mkdir()
-    for path in (ROOT / "maskfeat_plugin").iterdir():
-        if path.name not in (".mim", "__pycache__"):
-            (package / path.name).symlink_to(path)
-    (package / ".mim").mkdir()
-    (package / ".mim" / "configs").symlink_to(ROOT / "configs")
-    script = (
-        "import maskfeat_plugin\n"
-        "from maskfeat_plugin.apis.models import find_model, list_models\n"
-        f"assert maskfeat_plugin.__file__.startswith({str(tmp_path)!r})\n"
-        f"model = find_model({IMAGE!r})\n"
-        "print(model.config, model.weights, len(list_models()), sep='\\n')\n"
-    )
-    env = dict(os.environ, PYTHONPATH=str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=env, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    config, weights, count = done.stdout.split()
-    assert config == str(package / ".mim" / "configs" / "demo" / f"{IMAGE}.py")
-    assert weights == str(package / ".mim" / "configs" / "demo" / "weights" / f"{IMAGE}.pth")
-    assert int(count) == len(list_models())
+def test_a_name_is_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(IMAGE)
+    assert cfg.filename == str(ROOT / "configs" / "demo" / f"{IMAGE}.py")
+    assert cfg.work_dir == f"work_dirs/{IMAGE}"
+    assert cfg.train_dataloader.dataset.data_root == "data/moving_digits/"
+
+
+def test_a_file_wins_over_a_name_and_a_folder_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(IMAGE).mkdir()  # as --work-dir may have made it
+    assert find_config(IMAGE) == ROOT / "configs" / "demo" / f"{IMAGE}.py"
+    Path(IMAGE).rmdir()
+    Path(IMAGE).write_text("")
+    assert find_config(IMAGE) == Path(IMAGE)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ("maskfeat_vit-tiny_moving-digit", f"no config of the name .*did you mean .*{IMAGE}.* list_models"),
+        (f"configs/demo/{IMAGE}.py", f"configs/demo/{IMAGE}.py does not exist; did you mean {IMAGE}"),
+        ("nowhere.py", "nowhere.py does not exist. list_models"),
+        ("folder", "the config folder is a folder"),
+    ],
+)
+def test_neither_file_nor_name(config, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        load_config(config)

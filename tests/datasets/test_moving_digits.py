@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tool_modules import load_tool
+from tool_modules import TOOLS, load_tool
 
 import maskfeat_plugin  # noqa: F401  (repairs mmaction2 before its models are imported)
 from maskfeat_plugin.datasets.moving_digits import (
@@ -128,7 +128,7 @@ class TestBuild:
             build_moving_digits(tmp_path / "data", SMALL, workers=0)
 
     def test_metadata_of_nothing(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="python tools/data/moving_digits.py"):
+        with pytest.raises(FileNotFoundError, match=f"python {TOOLS}/data/moving_digits.py {tmp_path}"):
             read_metadata(tmp_path)
 
 

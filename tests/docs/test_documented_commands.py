@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
-from mmengine.config import Config
 from tool_modules import load_tool
 
 from maskfeat_cli import COMMANDS
@@ -130,8 +129,9 @@ def test_options_and_configs_are_there(command, monkeypatch):
     for path in (text for text in command.arguments if re.match(r"configs/.*\.py$", text)):
         assert any(ROOT.glob(path)) or path in saved, path
     config = getattr(args, "config", None)
-    if config and (ROOT / config).is_file():
-        load_config(ROOT / config, options=getattr(args, "cfg_options", None))
+    if config and ((ROOT / config).is_file() or re.fullmatch(r"[a-z][\w-]+", config)):  # a file, or a name
+        monkeypatch.chdir(ROOT)
+        load_config(config, options=getattr(args, "cfg_options", None))
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     for command in TO_RUN[page]:
         arguments = list(command.arguments)
-        steps = Config.fromfile(arguments[0]).get("train_cfg", {}).get("max_iters")
+        steps = load_config(arguments[0]).get("train_cfg", {}).get("max_iters")
         shortened = command.tool.name == "train.py" and steps is not None  # epochs of so few samples are short
         if shortened:
             arguments += SHORT if "--cfg-options" in arguments else ["--cfg-options", *SHORT]

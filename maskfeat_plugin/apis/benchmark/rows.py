@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.models.utils import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
@@ -17,7 +18,7 @@ from .measuring import Comparison
 from .peers import PeerVideoMaskFeat, image_maskfeat, optimizer
 from .plain_masks import cubes_by_loops
 
-BASE_MODELS = Path(__file__).resolve().parents[3] / "configs" / "_base_" / "models"
+BASE_MODELS = configs_folder() / "_base_" / "models"
 IMAGE_TOKENS, CLIP_TOKENS = (14, 14), (8, 14, 14)
 
 

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
 
 from .report import describe_starts, format_table, make_report, verdict
-from .tasks import DATA_ROOT, PRETRAININGS, ROOT, TASKS, WORK_DIR, Pretraining, Task
+from .tasks import DATA_ROOT, PRETRAININGS, TASKS, WORK_DIR, Pretraining, Task
 from .train import export_weights, pretrain
 
 DATA = MovingDigitsConfig(
@@ -130,7 +131,7 @@ def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // len(arguments)))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "demo.py"), "--work-dir", str(work_dir)]
+    command = [sys.executable, "-W", "ignore", str(tools_folder() / "demo.py"), "--work-dir", str(work_dir)]
     processes = [
         subprocess.Popen(
             [*command, *extra], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from maskfeat_cli.folders import checkout, no_checkout
+
+ROOT = checkout()
+if ROOT is None:  # data and results would go into the folder of the installed packages
+    raise RuntimeError(f"{__package__}: {no_checkout()}")
 CONFIGS = ROOT / "configs" / "demo"
 DATA_ROOT = ROOT / "data" / "moving_digits"
 WORK_DIR = ROOT / "work_dirs" / "demo"

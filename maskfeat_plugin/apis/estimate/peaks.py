@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
@@ -21,6 +20,7 @@ from maskfeat_plugin.registry import STRATEGIES
 
 from ..benchmark.measuring import MEGABYTE, peak_memory
 from ..benchmark.steps import quiet
+from ..config import load_config
 
 WAYS = ("data-parallel", "sharded", "sharded-recomputed")
 
@@ -31,7 +31,7 @@ def measure_peaks(
     """Train a pre-training config for some steps on random inputs, on the CPU, and take the memory of each process.
 
     Args:
-        config (str | Path): The config; its model and optimizer are used, in float32.
+        config (str | Path): The config, a file or a name; its model and optimizer are used, in float32.
         way (str): One of :data:`WAYS`.
         processes (int): How many.
         batch (int): Samples of a step of each.
@@ -66,7 +66,7 @@ def _train(job: dict) -> list[float]:
     """The steps in one of the processes; the memory of all."""
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-    cfg = Config.fromfile(job["config"])
+    cfg = load_config(job["config"])
     before = resident_memory()
     sharded = job["way"] != "data-parallel"
     strategy = dict(type="maskfeat.FSDPStrategy" if sharded else "DDPStrategy")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.apis.benchmark.steps import mask_generator
-from maskfeat_plugin.apis.demo.tasks import ROOT
 from maskfeat_plugin.errors import ConfigError
 
-CONFIGS = ROOT / "configs"
+CONFIGS = configs_folder()
 IMAGE, VIDEO = "image", "video"
 # Raised whenever the same settings give other results; results of another version are not taken for these.
 VERSION = 1

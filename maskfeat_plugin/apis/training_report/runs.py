@@ -77,7 +77,7 @@ def read_runs(work_dir: Path) -> list[Run]:
     if not work_dir.is_dir():
         what = "is a file" if work_dir.exists() else "does not exist"
         raise ConfigError(
-            f"{work_dir} {what}; give the work directory of a training, the --work-dir of tools/train.py."
+            f"{work_dir} {what}; give the work directory of a training, the --work-dir of maskfeat train."
         )
     folders = _run_folders(work_dir)
     if not folders:

@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from maskfeat_cli.folders import tools_folder
+
 from .backgrounds import photo_part
 from .config import SPLITS, MovingDigitsConfig
 from .labels import ClipLabels, LabelledFrame, image_name, write_class_names, write_labels
@@ -110,7 +112,7 @@ def read_metadata(root: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("name") != _NAME:
         raise FileNotFoundError(
             f"{root} holds no {_NAME} data set ({METADATA} is missing or of something else); "
-            f"build it with: python tools/data/moving_digits.py {root}"
+            f"build it with: python {tools_folder()}/data/moving_digits.py {root}"
         )
     return metadata
 

@@ -1,0 +1,266 @@
+"""The wheel is a complete installation: its files, its metadata, and every command of it, run from an empty folder."""
+
+import email
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import pytest
+from builds import ROOT, build, copy_sources
+
+IMAGE, CLASSES = "maskfeat_vit-tiny_moving-digits", "vit-tiny_moving-digits-class"
+TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks.checkpoint.interval=2"]
+TWO_STEPS += ["train_dataloader.batch_size=4", "param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
+CHECKOUT_TOOLS = ("ablate", "benchmark", "demo", "draw_concepts", "draw_masks", "write_model_index")
+REPOSITORY = "https://example.org/owner/maskfeat_plugin"
+
+# Commands one after the other in one process, which imports torch once; the data are there from the second on
+COMMANDS = """
+import json, os, sys
+import maskfeat_cli, maskfeat_plugin
+from maskfeat_plugin.apis.models import find_model, list_models
+commands, data, name = sys.argv[1:]
+print(maskfeat_plugin.__file__, find_model(name).config, find_model(name).weights, len(list_models()), sep="\\n")
+for arguments in json.loads(commands):
+    print("exit status of", arguments[0], maskfeat_cli.main(arguments), flush=True)
+    if not os.path.exists("data"):
+        os.symlink(data, "data")
+try:
+    import maskfeat_plugin.apis.demo
+except RuntimeError as error:
+    print(error)
+"""
+# A program, its exit status, and the large packages that it has imported
+PROGRAM = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    print(end.code, sorted({"torch", "mmengine", "numpy", "maskfeat_plugin"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A checkout as people have it: Python and an earlier build have left files."""
+    folder = copy_sources(tmp_path_factory.mktemp("package") / "source")
+    for left in ("configs/demo/__pycache__/a.pyc", "tools/__pycache__/a.pyc", "build/lib/maskfeat_plugin/removed.py"):
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheels(sources, tmp_path_factory):
+    """The wheel of the checkout, and the wheel of its source distribution."""
+    folder = tmp_path_factory.mktemp("wheels")
+    sdist = build(sources, "sdist", folder / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    return build(sources, "wheel", folder / "first"), build(unpacked, "wheel", folder / "second")
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder, the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(installed_wheel, empty):
+    """Runs Python in the empty folder with the packages of the wheel."""
+
+    def run_python(*arguments):
+        command = [sys.executable, "-W", "ignore", *map(str, arguments)]
+        env = dict(os.environ, PYTHONPATH=str(installed_wheel), OMP_NUM_THREADS="1")
+        return subprocess.run(command, capture_output=True, text=True, cwd=empty, env=env)
+
+    return run_python
+
+
+@pytest.fixture
+def mim_folder(installed_wheel):
+    return installed_wheel / "maskfeat_plugin" / ".mim"
+
+
+@pytest.fixture
+def maskfeat(installed_wheel, run):
+    """Runs the installed command."""
+    return lambda *arguments: run(installed_wheel / "bin" / "maskfeat", *arguments)
+
+
+def files_below(root, *names):
+    paths = [path for name in names for path in (root / name).rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix() for path in paths if not {"__pycache__", ".mim"} & set(path.parts)}
+
+
+def content_of(wheel):
+    """Files of a wheel with their permissions."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {info.filename: info.external_attr >> 16 & 0o777 for info in archive.infolist()}
+
+
+def metadata_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return email.message_from_bytes(archive.read(name))
+
+
+def links_of(description):
+    """Targets of the links and pictures of a page, outside code."""
+    text = re.sub(r"^```.*?^```", "", description, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def test_wheels_of_checkout_and_sdist_have_every_file(wheels):
+    first, second = map(content_of, wheels)
+    assert first == second
+    mim = files_below(ROOT, "configs", "tools") | {"model-index.yml"}
+    assert len([name for name in mim if name.endswith(".pth")]) == 2
+    expected = files_below(ROOT, "maskfeat_plugin", "maskfeat_cli") | {f"maskfeat_plugin/.mim/{name}" for name in mim}
+    assert {name for name in first if ".dist-info/" not in name} == expected
+    assert any(".dist-info/" in name and name.endswith("/LICENSE") for name in first)
+    launchers = [mode for name, mode in first.items() if name.endswith(".sh")]
+    assert len(launchers) == 5 and all(mode & 0o111 == 0o111 for mode in launchers)
+
+
+def test_metadata_have_no_link_that_leads_nowhere(wheels):
+    metadata = metadata_of(wheels[1])
+    assert metadata["Author"] == "The contributors of maskfeat_plugin"
+    description = metadata.get_payload()
+    assert all(link.startswith("https://") for link in links_of(description)) and "relative:" not in description
+    # the code of the README is as it was
+    assert 'dict(type="maskfeat.Pretrained", checkpoint="k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth")' in description
+
+
+def test_metadata_lead_into_the_repository(sources, tmp_path):
+    source = shutil.copytree(sources, tmp_path / "source", ignore=shutil.ignore_patterns("build"))
+    citation = source / "CITATION.cff"
+    lines = [line for line in citation.read_text().splitlines() if not line.startswith("repository-code:")]
+    citation.write_text("\n".join([*lines, f"repository-code: {REPOSITORY}", ""]))
+    metadata = metadata_of(build(source, "wheel", tmp_path / "dist"))
+    links = links_of(metadata.get_payload())
+    relative = links_of((ROOT / "README.md").read_text())
+    assert len(links) == len(relative) > 50
+    for link, written in zip(links, relative, strict=True):
+        kind = "raw" if written.endswith(".png") else "blob"
+        assert link == (written if written.startswith("https://") else f"{REPOSITORY}/{kind}/HEAD/{written}")
+    pages = dict(text.split(", ") for text in metadata.get_all("Project-URL"))
+    assert metadata["Home-page"] == pages["Source"] == REPOSITORY
+    assert {name for name in pages} == {"Source", "Documentation", "Changelog", "Issues"}
+    for page in pages.values():
+        path = page.removeprefix(f"{REPOSITORY}/blob/HEAD/")
+        assert path == page or (ROOT / path).is_file()
+
+
+@pytest.mark.slow
+def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
+    frame = sorted((digits / "data" / "moving_digits" / "frames" / "test").glob("*.png"))[0]
+    demo = mim_folder / "configs" / "demo"
+    weights = demo / "weights" / f"{IMAGE}.pth"
+    commands = [
+        ["train", IMAGE],
+        ["train", CLASSES, "--cfg-options", *TWO_STEPS],
+        ["test", CLASSES, f"work_dirs/{CLASSES}/iter_2.pth", "--work-dir", "tested"],
+        ["visualize", IMAGE, weights, frame, "--out", "pictures"],
+        ["extract", IMAGE, weights, frame, "--out", "features.npz"],
+        ["knn", CLASSES, weights, "--k", "1", "--out", "knn.json"],
+        ["export", CLASSES, f"work_dirs/{CLASSES}/iter_2.pth", "model.onnx"],
+        ["convert", weights, "converted.pth", "--to", "mmpretrain"],
+        ["report", f"work_dirs/{CLASSES}"],
+        ["estimate", IMAGE],
+        ["train", "maskfeat_vit-tiny_moving-digit"],
+    ]
+    done = run("-c", COMMANDS, json.dumps(commands, default=str), digits / "data", IMAGE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    known = [path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts]
+    expected = [f"{mim_folder.parent}/__init__.py", f"{demo / IMAGE}.py", str(weights), str(len(known))]
+    assert done.stdout.splitlines()[:4] == expected
+    statuses = re.findall(r"^exit status of (\w+) (\d)$", done.stdout, re.MULTILINE)
+    failing = [commands[0], commands[-1]]
+    assert statuses == [(words[0], str(int(words in failing))) for words in commands], done.stderr[-3000:]
+    [no_data, no_config] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "data_root='data/moving_digits/' is not there; make it" in no_data
+    assert f"python {mim_folder}/tools/data/moving_digits.py --help" in no_data
+    assert f"did you mean {IMAGE}" in no_config and f"{mim_folder}/configs" in no_config
+    [metrics] = (empty / "tested").glob("*/*.json")
+    assert "accuracy/top1" in json.loads(metrics.read_text())
+    for file in ("features.npz", "knn.json", "model.onnx", "converted.pth", f"work_dirs/{CLASSES}/report.html"):
+        assert (empty / file).stat().st_size
+    assert list((empty / "pictures").iterdir())
+    assert f"| {IMAGE} |" in done.stdout
+    # which would write its data and results beside the installed packages
+    assert done.stdout.splitlines()[-1].startswith("maskfeat_plugin.apis.demo: it belongs to a checkout")
+
+
+@pytest.mark.slow
+def test_mim_trains_and_tests_from_an_empty_folder(digits, run, mim_folder, empty):
+    """By mmpretrain, and by this package, where mim finds the config by the name of its file."""
+    (empty / "data").symlink_to(digits / "data")
+    config = mim_folder / "configs" / "demo" / f"{CLASSES}.py"
+    options = ["--work-dir", "out", "--cfg-options", *TWO_STEPS]
+    done = run("-m", "mim", "train", "mmpretrain", config, *options)
+    assert done.returncode == 0 and "Training finished successfully" in done.stdout, done.stderr[-3000:]
+    options = ["--checkpoint", "out/iter_2.pth", "--work-dir", "tested"]
+    done = run("-m", "mim", "test", "maskfeat_plugin", config.name, *options)
+    assert done.returncode == 0 and "Testing finished successfully" in done.stdout, done.stderr[-3000:]
+    assert f"{mim_folder}/tools/test.py {config} " in done.stdout
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_no_fault(maskfeat, installed_wheel):
+    done = maskfeat("doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [plugin] = [finding for finding in json.loads(done.stdout) if finding["check"] == "maskfeat_plugin"]
+    assert plugin["status"] == "ok" and plugin["text"].endswith(f"from {installed_wheel}/maskfeat_plugin")
+
+
+@pytest.mark.slow
+def test_the_web_demo_serves_the_shipped_models(installed_wheel, empty):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-u", "-W", "ignore", str(installed_wheel / "bin" / "maskfeat"), "web"]
+    env = dict(os.environ, PYTHONPATH=str(installed_wheel), OMP_NUM_THREADS="1", GRADIO_TEMP_DIR=str(empty / "gradio"))
+    with open(empty / "log", "w") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--device", "cpu"], stdout=log, stderr=log, env=env, cwd=empty
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while f"is at http://127.0.0.1:{port}/" not in (empty / "log").read_text():
+            assert process.poll() is None and time.monotonic() < deadline, (empty / "log").read_text()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("tool", CHECKOUT_TOOLS)
+def test_tools_of_a_checkout_say_so_before_they_import_anything(tool, run, mim_folder, empty):
+    done = run("-c", PROGRAM, mim_folder / "tools" / f"{tool}.py")
+    assert done.stdout == "2 []\n"
+    assert done.stderr == (
+        f"error: {tool}.py: it belongs to a checkout of the repository, but {mim_folder.parents[1]} holds an installed "
+        "wheel. Run it in a checkout, after pip install -e . there.\n"
+    )
+    assert list(empty.iterdir()) == []
+
+
+def test_the_benchmark_is_a_command_of_a_checkout(maskfeat):
+    done = maskfeat("bench", "--repeats", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: maskfeat bench: it belongs to a checkout") and done.stderr.count("\n") == 1
