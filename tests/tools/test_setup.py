@@ -47,6 +47,22 @@ def test_every_requirement_has_one_version_for_every_python(python, machine):
     assert ("decord" in pins) == (machine == "x86_64")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin", "windows"]
+)
+def test_requirements_resolve_for_other_platforms(platform):
+    """By uv, from the package index; without the documentation's tools, which run where the site is built."""
+    files = [file for file in REQUIREMENTS.glob("*.txt") if file.stem not in ("constraints", "no_deps", "docs")]
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "pip", "compile", "-q", "--python-platform", platform, "--python-version", "3.12", *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {line.split("==")[0] for line in done.stdout.splitlines() if "==" in line}
+    assert {"torch", "mmdet", "mmcv-lite", "av"} <= found
+    assert ({"mmaction2", "decord"} <= found) == (platform in ("x86_64-manylinux_2_28", "windows"))
+
+
 @pytest.fixture
 def check_files():
     return load_tool("setup/check_files")
