@@ -20,6 +20,11 @@ from pathlib import Path
 from .findings import ERROR, OK, WARNING, Finding
 from .probes import PROBES, REMEDIES, describe, is_installed
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 EXAMPLE = """examples:
   maskfeat doctor
   maskfeat doctor --json > doctor.json
@@ -120,7 +125,7 @@ def check_packages() -> Iterator[Finding]:
     # there are two distributions of mmcv, compiled and not, each in an extra of its own
     mmcv = _belonging(requirements, "mim" if is_installed("mmcv") else "mmcv-lite")
     for requirement in _belonging(requirements, "") + mmcv:
-        finding, found = _compare(requirement, WARNING if requirement.name == "decord" else ERROR)
+        finding, found = _compare(requirement, OK if requirement.name == "decord" else ERROR)
         if finding is None:
             good.append(f"{requirement.name} {found}")
         else:
@@ -185,9 +190,7 @@ def check_machine() -> Iterator[Finding]:
         yield _measure("/dev/shm", size, _LEAST_SHM, f"{_gb(size)}, which data loaders pass batches by", remedy)
     free = shutil.disk_usage(Path.cwd()).free
     yield _measure("disk", free, _LEAST_DISK, f"{_gb(free)} free in {Path.cwd()}", "give another --work-dir")
-    if sys.platform != "win32":
-        import resource
-
+    if resource is not None:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         files = sys.maxsize if files == resource.RLIM_INFINITY else files
         yield _measure("open files", files, _LEAST_FILES, f"{files} at a time", "ulimit -n 65536")

@@ -62,7 +62,7 @@ def check_torch() -> Iterator[Finding]:
 
 def count_cores() -> int:
     """Return the number of cores that this process may use, or of the machine where that is not told."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cuda(release: str | None) -> str:

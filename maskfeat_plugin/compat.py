@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import logging
 import multiprocessing
 import os
 import sys
@@ -291,7 +292,8 @@ class _OneMapPool:
 
     def map(self, function: Callable, items: Sequence) -> list:
         chunksize = max(len(items) // (4 * self._processes), 1)
-        with ProcessPoolExecutor(self._processes, multiprocessing.get_context("fork")) as executor:
+        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+        with ProcessPoolExecutor(self._processes, multiprocessing.get_context(method)) as executor:
             return list(executor.map(function, items, chunksize=chunksize))
 
 
@@ -367,6 +369,76 @@ def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: object, **kw
     return (on_cpu if args[0].device.type == "cpu" else elsewhere)(*args, **kwargs)
 
 
+class MissingDecord(Entry):
+    """mmaction2 <= 1.2.0 reads videos with decord, which has no wheel for aarch64 and Apple silicon (dmlc/decord#297).
+
+    Where decord is not installed, ``DecordInit`` opens a video with :class:`~maskfeat_plugin.datasets.VideoReader`,
+    ``DecordDecode`` takes the frames from it, in both of its modes the ones that are asked for, and
+    ``ActionVisualizer`` reads a file by it. ``DecordInit`` says so, once in the log of a training.
+    """
+
+    name = "mmaction2-decord"
+    issue = "dmlc/decord#297"
+    affected = {"mmaction2": "<=1.2.0"}
+
+    def shows(self) -> bool:
+        return importlib.util.find_spec("decord") is None
+
+    def is_active(self) -> bool:
+        loading = sys.modules.get("mmaction.datasets.transforms.loading")
+        return loading is not None and loading.DecordInit._get_video_reader is _open_video
+
+    def apply(self) -> None:
+        from mmaction.datasets.transforms import DecordDecode, DecordInit
+        from mmaction.visualization import ActionVisualizer
+
+        DecordInit.__init__ = _naming_its_reader(DecordInit.__init__)
+        DecordInit._get_video_reader = _open_video
+        DecordDecode._decord_load_frames = _read_frames
+        ActionVisualizer._load_video = _reading_files(ActionVisualizer._load_video)
+
+
+def _naming_its_reader(init: Callable) -> Callable:
+    @functools.wraps(init)
+    def wrapper(self: object, *args: object, **kwargs: object) -> None:
+        from mmengine.logging import print_log
+
+        from .datasets.transforms import OpenVideo
+
+        init(self, *args, **kwargs)
+        if isinstance(self, OpenVideo):
+            return
+        # It is pickled with the transform: a worker that is spawned imports this package to read it.
+        self.opener = OpenVideo
+        if multiprocessing.parent_process() is None:
+            # mmengine shows a warning once in each log
+            text = "decord is not installed: maskfeat_plugin reads the videos with PyAV."
+            print_log(text, "current", logging.WARNING)
+
+    return wrapper
+
+
+def _open_video(self: object, filename: str) -> object:
+    return self.opener._get_video_reader(self, filename)
+
+
+def _read_frames(self: object, container: object, frame_inds: Sequence[int]) -> list:
+    return container.read(frame_inds)
+
+
+def _reading_files(load: Callable) -> Callable:
+    @functools.wraps(load)
+    def wrapper(self: object, video: object, *args: object, **kwargs: object) -> list:
+        from .datasets import VideoReader
+
+        if isinstance(video, str) and os.path.isfile(video):
+            reader = VideoReader(video, video)
+            video = [frame[..., ::-1] for frame in reader.stream(range(len(reader)))]
+        return load(self, video, *args, **kwargs)
+
+    return wrapper
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -374,4 +446,5 @@ ENTRIES: tuple[Entry, ...] = (
     WeightsOnlyCheckpoints(),
     WeightsOnlyDownloads(),
     AVAPool(),
+    MissingDecord(),
 )

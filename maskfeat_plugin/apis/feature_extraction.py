@@ -19,6 +19,7 @@ from tqdm import tqdm
 from maskfeat_plugin.checkpoints import CheckpointError, local_file, publish, unfinished_path
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
+from maskfeat_plugin.files import sha256
 from maskfeat_plugin.registry import MODELS
 
 from .checks import check_dataset_files
@@ -293,10 +294,8 @@ def _ask_for_tokens(cfg: Config) -> None:
 
 def _digest(path: Path) -> str:
     """Digest of a checkpoint, a file or the files of a folder."""
-    digests = []
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        with open(file, "rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digests = [sha256([file]) for file in files]
     return digests[0] if len(digests) == 1 else _text_digest(digests)
 
 

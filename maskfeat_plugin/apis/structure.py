@@ -1,6 +1,5 @@
 """The outline of a config: its sections are there, they are of the right kind, and no size is absurd."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from torch.nn.modules.module import (
 )
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.machine import physical_memory
 
 from .origins import flatten, walk
 from .signatures import mismatches, parameters, short, suggest, written_for
@@ -75,7 +75,7 @@ def limited_size() -> Iterator[None]:
 
     A parameter counts when its module is given it, before it is filled with numbers: its memory is not yet taken.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = physical_memory()
     tensors = size = 0
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:

@@ -1,9 +1,10 @@
 """What a training ran with, for its log."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from maskfeat_plugin.machine import usable_cores
 
 _PACKAGES = ("maskfeat_plugin", "torch", "mmengine", "mmcv", "mmpretrain", "mmaction2", "mmdet", "numpy")
 VERSIONS, MACHINE = "Versions: ", "Machine: "
@@ -27,7 +28,7 @@ def parse_versions(line: str) -> dict[str, str]:
 
 def describe_cpu() -> str:
     """The processor and how many of its cores this process may use, in one line that begins with ``MACHINE``."""
-    return f"{MACHINE}{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    return f"{MACHINE}{processor_name()}, {usable_cores()} cores"
 
 
 def processor_name() -> str:

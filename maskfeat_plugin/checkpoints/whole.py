@@ -160,7 +160,10 @@ def _begins_as_zip(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
     except OSError:  # some file systems of networks cannot, and need not

@@ -1,6 +1,5 @@
 """Writing checkpoints for this package, for the upstream backbones and for PySlowFast."""
 
-import hashlib
 import os
 import tempfile
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from maskfeat_plugin.files import sha256
 from maskfeat_plugin.version import __version__
 
 from . import names
@@ -181,7 +181,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
     block = dict(
         version=__version__,
         source=Path(checkpoint.source).name,
-        sha256=_sha256(source) if source else None,
+        sha256=sha256(shard_files(source) if source.is_dir() else [source]) if source else None,
         source_format=checkpoint.format.name,
         task=checkpoint.task,
         target=to,
@@ -203,15 +203,6 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
         Path(temporary).unlink(missing_ok=True)
         raise
     return conversion
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for part in shard_files(path) if path.is_dir() else [path]:
-        with open(part, "rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _umask() -> int:

@@ -1,6 +1,5 @@
 """Files that cannot be read: left out of training, listed, and too many of them an error."""
 
-import fcntl
 import logging
 import os
 import queue
@@ -18,6 +17,11 @@ from mmengine.logging import MMLogger, print_log
 from torch.utils.data import Dataset, get_worker_info
 
 from maskfeat_plugin.registry import DATASETS
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may then list a file twice, which does no harm
+    fcntl = None
 
 LIST_NAME = "bad_files.txt"
 # Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
@@ -199,7 +203,8 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a+", encoding="utf-8", errors="surrogateescape") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
         stream.seek(0)
         listed = dict(line.rstrip("\n").split("\t", 1) for line in stream if "\t" in line)
         new = [path for path in found if path not in listed]

@@ -1,6 +1,7 @@
 """Chosen frames of a video file, for as little decoding as they need."""
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from itertools import chain, dropwhile, islice
 from typing import NamedTuple
@@ -24,6 +25,7 @@ class _Packet(NamedTuple):
     """What is known of a frame before it is decoded."""
 
     pts: int | None
+    duration: int | None
     is_keyframe: bool
     is_discard: bool
 
@@ -59,7 +61,7 @@ class VideoReader:
             is_corrupt = False
             self._packets = []
             for packet in packets if self._kept is None else self._kept:
-                self._packets.append(_Packet(packet.pts, packet.is_keyframe, packet.is_discard))
+                self._packets.append(_Packet(packet.pts, packet.duration, packet.is_keyframe, packet.is_discard))
                 is_corrupt = packet.is_corrupt
         except av.FFmpegError as error:
             raise ValueError(f"{name} is no video file, or a broken one: {error}") from error
@@ -83,6 +85,25 @@ class VideoReader:
         rate = self._stream.average_rate
         return None if rate is None else float(rate)
 
+    def get_frame_times(self) -> np.ndarray:
+        """Return when each frame is shown, counted from the first.
+
+        Returns:
+            np.ndarray: float64 (N, 2), seconds at which each frame begins and ends.
+
+        Raises:
+            ValueError: If the file tells neither times nor a rate.
+        """
+        if len(self._times) < self._length:
+            rate = self.get_avg_fps()
+            if not rate:
+                raise ValueError(f"{self._name} does not say when its frames are shown.")
+            begins = np.arange(self._length) / rate
+            return np.stack([begins, begins + 1 / rate], axis=1)
+        durations = [self._packets[self._positions[time]].duration or 0 for time in self._times]
+        begins = np.array(self._times, np.float64) - self._times[0]
+        return np.stack([begins, begins + durations], axis=1) * float(self._stream.time_base)
+
     def read(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Decode frames.
 
@@ -96,20 +117,41 @@ class VideoReader:
             ValueError: If there is no such frame, or it does not decode.
         """
         indices = [int(index) for index in indices]
-        wrong = [index for index in indices if not 0 <= index < self._length]
-        if wrong:
-            raise ValueError(f"{self._name} has {self._length} frames, there is no frame {wrong[0]}.")
-        try:
-            frames = self._decode(set(indices)) if self._timed else None
-            if frames is None:
-                frames = self._decode_all(set(indices))
-        except av.FFmpegError as error:
-            raise ValueError(f"{self._name} does not decode: {error}") from error
+        wanted = sorted(set(indices))
+        frames = dict(zip(wanted, self.stream(wanted), strict=True))
         images, given = [], set()
         for index in indices:
             images.append(frames[index].copy() if index in given else frames[index])
             given.add(index)
         return images
+
+    def stream(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Decode frames one after the other, so that no more than one is in memory.
+
+        Args:
+            indices (Sequence[int]): Numbers of frames, each greater than the one before.
+
+        Yields:
+            np.ndarray: uint8 (H, W, 3) RGB, turned as the file's rotation says.
+
+        Raises:
+            ValueError: If there is no such frame, or it does not decode.
+        """
+        left = [int(index) for index in indices]
+        wrong = [index for index in left if not 0 <= index < self._length]
+        if wrong:
+            raise ValueError(f"{self._name} has {self._length} frames, there is no frame {wrong[0]}.")
+        done = 0
+        try:
+            for index, image in self._decode(left) if self._timed else ():
+                if index != left[done]:  # the times are wrong
+                    break
+                yield image
+                done += 1
+            if done < len(left):
+                yield from self._decode_all(left[done:])
+        except av.FFmpegError as error:
+            raise ValueError(f"{self._name} does not decode: {error}") from error
 
     def _open(
         self, options: dict[str, str] | None = None
@@ -129,31 +171,28 @@ class VideoReader:
         stream.codec_context.thread_count = 1
         return container, stream
 
-    def _decode(self, indices: set[int]) -> dict[int, np.ndarray] | None:
-        """Decode what is needed; None if the frames do not come out as the packets announce them."""
+    def _decode(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode what is needed: numbers and frames, in the order in which they come out."""
         wanted = {self._times[index]: index for index in indices}
+        segments = self._segments(wanted)
         context = self._stream.codec_context
         can_skip = context.name == "h264"
         convert = _Converter(self._name)
-        images: dict[int, np.ndarray] = {}
-        for start, stop in self._segments(wanted):
-            last, skips = -1, None
-            # None makes the decoder give what it holds back
-            for packet in chain(self._read_packets(start, stop), [None]):
-                skip = can_skip and packet is not None and packet.pts not in wanted
-                if skip != skips:
-                    context.skip_frame = "NONREF" if skip else "DEFAULT"
-                    skips = skip
-                for frame in context.decode(packet):
-                    index = wanted.get(frame.pts)
-                    if index is None or index in images:
-                        continue
-                    if index < last:  # the times are wrong
-                        return None
-                    last = index
-                    images[index] = convert(frame)
-            context.flush_buffers()
-        return images if len(images) == len(indices) else None
+        for start, stop in segments:
+            skips = None
+            try:
+                # None makes the decoder give what it holds back
+                for packet in chain(self._read_packets(start, stop), [None]):
+                    skip = can_skip and packet is not None and packet.pts not in wanted
+                    if skip != skips:
+                        context.skip_frame = "NONREF" if skip else "DEFAULT"
+                        skips = skip
+                    for frame in context.decode(packet):
+                        index = wanted.pop(frame.pts, None)
+                        if index is not None:
+                            yield index, convert(frame)
+            finally:
+                context.flush_buffers()
 
     def _read_packets(self, start: int, stop: int) -> Iterable[av.Packet]:
         """Packets [start, stop), the first a key frame."""
@@ -181,18 +220,19 @@ class VideoReader:
                 merged.append([start, stop])
         return merged
 
-    def _decode_all(self, indices: set[int]) -> dict[int, np.ndarray]:
+    def _decode_all(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Decode every frame from the first on and count them, as decord does."""
         convert = _Converter(self._name)
-        images: dict[int, np.ndarray] = {}
+        left = deque(indices)
         container, stream = self._open()
         with container:
             for index, frame in enumerate(container.decode(stream)):
-                if index in indices:
-                    images[index] = convert(frame)
-                    if len(images) == len(indices):
-                        return images
-        raise ValueError(f"{self._name} does not decode: frame {min(indices - set(images))} does not come out.")
+                if index == left[0]:
+                    left.popleft()
+                    yield convert(frame)
+                    if not left:
+                        return
+        raise ValueError(f"{self._name} does not decode: frame {left[0]} does not come out.")
 
 
 class _Converter:

@@ -1,9 +1,8 @@
 """What the operating system says of a process: memory, child processes, open files (Linux, from ``/proc``)."""
 
+import mmap
 import os
 from pathlib import Path
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_memory(pid: int | None = None) -> int:
@@ -13,16 +12,18 @@ def resident_memory(pid: int | None = None) -> int:
         pid (int, optional): The process. Defaults to None: this one.
 
     Returns:
-        int: 0 for a process that is gone.
+        int: 0 for a process that is gone, and where there is no ``/proc``.
     """
     try:
-        return int(_folder(pid).joinpath("statm").read_text().split()[1]) * _PAGE
+        return int(_folder(pid).joinpath("statm").read_text().split()[1]) * mmap.PAGESIZE
     except OSError:
         return 0
 
 
 def child_processes(pid: int | None = None) -> list[int]:
     """Ids of the processes that a process started and that are still there, workers of dataloaders among them.
+
+    The list is empty where there is no ``/proc``.
 
     Args:
         pid (int, optional): The process. Defaults to None: this one.

@@ -115,7 +115,7 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float | None
         before = _resident("VmRSS")
         run()
         return max(0.0, _resident("VmHWM") - before)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # the last is Windows' for CDLL(None)
         return None
 
 

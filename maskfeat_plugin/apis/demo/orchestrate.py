@@ -11,6 +11,7 @@ from pathlib import Path
 
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
+from maskfeat_plugin.machine import usable_cores
 
 from .report import describe_starts, format_table, make_report, verdict
 from .tasks import DATA_ROOT, PRETRAININGS, TASKS, WORK_DIR, Pretraining, Task
@@ -128,8 +129,7 @@ def make_weights_of(pretraining: Pretraining, work_dir: Path, data_root: Path = 
 
 def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:
     """Run ``tools/demo.py`` with each list of arguments at a time, in a process each, and pass on what they print."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // len(arguments)))
+    threads = str(max(1, usable_cores() // len(arguments)))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-W", "ignore", str(tools_folder() / "demo.py"), "--work-dir", str(work_dir)]
     processes = [

@@ -1,6 +1,5 @@
 """The demo's table and page."""
 
-import os
 import platform
 import statistics
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin
+from maskfeat_plugin.machine import usable_cores
 from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, strip, write_report
 
 from .pictures import READERS, draw_findings
@@ -212,7 +212,7 @@ def environment(seconds: float) -> dict[str, str]:
 
     return {
         "time": f"{seconds / 60:.1f} minutes",
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(usable_cores()),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,12 +1,12 @@
 """What the command lines of the data sets share."""
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from maskfeat_plugin.apis.command_line import run_tool
 from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.machine import usable_cores
 
 from .readable import LEVELS
 from .report import Report
@@ -53,7 +53,7 @@ def build_data_parser(description: str, example: str, root: str) -> argparse.Arg
     parser.add_argument(
         "--workers",
         type=positive,
-        default=len(os.sched_getaffinity(0)),
+        default=usable_cores(),
         help="processes that read files (as many as there are cores)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")

@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from maskfeat_plugin.datasets import VideoReader
+
 from .files import list_names, partial_name
-from .readable import check_image, describe_decoding
+from .readable import check_image
 
 NAME = "img_{:05d}.jpg"
-_BATCH = 16  # decoded frames that are in memory at a time
 _QUALITY = 95
 # Matroska rounds times to milliseconds. Small and odd, so that no common rate begins a frame just there.
 _TOLERANCE = 0.002  # seconds
@@ -84,7 +85,7 @@ def check_frames(job: FrameJob, level: str) -> str | None:
 
 
 def extract_frames(job: FrameJob) -> Frames:
-    """Extract frames with decord. The folder is there only when it is complete; one that lacks frames is replaced.
+    """Extract frames. The folder is there only when it is complete; one that lacks frames is replaced.
 
     Frame ``n``, counted from 0, is the one that the video shows at ``start + n / fps`` seconds. The first frame of the
     video is that of second 0.
@@ -95,23 +96,21 @@ def extract_frames(job: FrameJob) -> Frames:
     Returns:
         Frames: What became of it.
     """
-    import decord  # an import at the top would start its threads before the processes are forked
-
     folder = Path(job.folder)
     partial = partial_name(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        reader = decord.VideoReader(job.video, num_threads=1)
-        times = reader.get_frame_timestamp(np.arange(len(reader))).astype(np.float64)  # (N, 2): begins, ends
+        reader = VideoReader(job.video, os.path.basename(job.video))
+        times = reader.get_frame_times()
         shown = frames_shown(times, job)
         if len(shown) <= (job.last_key - job.start) * job.fps:
             return Frames(f"it ends at {times[-1, 1]:.1f} s, before its last annotated second {job.last_key}")
         repeated = max(0, job.needed - len(shown))
         partial.mkdir(parents=True)
         _write_frames(reader, np.append(shown, np.repeat(shown[-1:], repeated)), partial, job.short_side)
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
+    except (ValueError, FileNotFoundError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        return Frames(describe_decoding(error))
+        return Frames(str(error))
     if folder.is_dir():
         shutil.rmtree(folder)
     os.replace(partial, folder)
@@ -135,18 +134,15 @@ def frames_shown(times: np.ndarray, job: FrameJob) -> np.ndarray:
     return np.maximum(np.searchsorted(times[:, 0], slots + _TOLERANCE) - 1, 0)
 
 
-def _write_frames(reader: object, shown: np.ndarray, folder: Path, short_side: int | None) -> None:
+def _write_frames(reader: VideoReader, shown: np.ndarray, folder: Path, short_side: int | None) -> None:
     """Write a file for each number, in order; a frame that is shown several times is decoded once."""
     numbers, counts = np.unique(shown, return_counts=True)
     written = 0
-    for start in range(0, len(numbers), _BATCH):
-        batch = slice(start, start + _BATCH)
-        images = reader.get_batch(numbers[batch].tolist()).asnumpy()  # (B, H, W, 3), uint8 RGB
-        for image, count in zip(images, counts[batch], strict=True):
-            encoded = _encode(image, short_side)
-            for _ in range(count):
-                written += 1
-                (folder / NAME.format(written)).write_bytes(encoded)
+    for image, count in zip(reader.stream(numbers), counts, strict=True):
+        encoded = _encode(image, short_side)
+        for _ in range(count):
+            written += 1
+            (folder / NAME.format(written)).write_bytes(encoded)
 
 
 def _encode(image: np.ndarray, short_side: int | None) -> bytes:

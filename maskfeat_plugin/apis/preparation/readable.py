@@ -6,12 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mmaction.datasets.transforms import DecordDecode
 from PIL import Image
 
+from maskfeat_plugin.datasets.transforms.decoding import open_by_mmaction
 from maskfeat_plugin.errors import describe
 
 LEVELS = ("none", "fast", "full")
-_BATCH = 16  # decoded frames that are in memory at a time
+_BATCH_BYTES = 32 << 20  # of decoded frames that are in memory at a time
 
 
 def check_image(path: str, level: str = "fast") -> str | None:
@@ -41,7 +43,7 @@ def check_image(path: str, level: str = "fast") -> str | None:
 
 
 def check_video(path: str, level: str = "fast") -> str | None:
-    """Decode a video with decord, as the configs do.
+    """Decode a video as the configs for fine-tuning do.
 
     Args:
         path (str): The file.
@@ -50,21 +52,20 @@ def check_video(path: str, level: str = "fast") -> str | None:
     Returns:
         str | None: Why it cannot be read, or None.
     """
-    import decord  # an import at the top would start its threads before the processes are forked
-
     try:
-        reader = decord.VideoReader(path, num_threads=1)
-        count = len(reader)
+        opened, decode = open_by_mmaction(path), DecordDecode()
+        count = opened["total_frames"]
         if count == 0:
             return "it has no frames"
-        frames = list(range(count)) if level == "full" else sorted({0, count - 1})
-        for start in range(0, len(frames), _BATCH):
-            reader.get_batch(frames[start : start + _BATCH])
+        first = decode(dict(opened, frame_inds=np.array([0])))["imgs"][0]
+        batch = max(_BATCH_BYTES // first.nbytes, 1)
+        for start in range(1, count, batch) if level == "full" else (count - 1,):
+            decode(dict(opened, frame_inds=np.arange(start, min(start + batch, count))))
     except Exception as error:  # decoders fail in any way
-        return describe_decoding(error)
+        return _describe_decoding(error)
     return None
 
 
-def describe_decoding(error: Exception) -> str:
-    """The first line of decord's message, without the time and the places in its own source."""
+def _describe_decoding(error: Exception) -> str:
+    """Return the first line of a decoder's message, without the time and the places in its source that decord's has."""
     return re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", describe(error).strip().splitlines()[0])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 _NAMED = 5  # names of each kind in the summary; the file has all
-_PACKAGES = ("maskfeat_plugin", "decord", "numpy", "opencv-python", "pillow")
+_PACKAGES = ("maskfeat_plugin", "decord", "av", "numpy", "opencv-python", "pillow")
 
 
 @dataclass

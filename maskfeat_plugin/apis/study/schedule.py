@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from maskfeat_plugin.machine import usable_cores
+
 from .plan import RESULT, Run, describe_seconds, write_run
 from .run import LOG
 
@@ -40,7 +42,7 @@ def default_workers() -> int:
     """A process a GPU, or a core where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def do_runs(runs: Sequence[Run], workers: int, say: Callable[[str], None], interval: float = 60.0) -> list[Failure]:
@@ -191,8 +193,7 @@ def _work(runs: Iterable[Run]) -> float:
 
 def _start(index: int, workers: int) -> subprocess.Popen:
     """A process that does runs, on its share of the cores or on its GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // workers))
+    threads = str(max(1, usable_cores() // workers))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if torch.cuda.is_available():
         given = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskfeat_cli.folders import tools_folder
+from maskfeat_plugin.machine import usable_cores
 
 from .backgrounds import photo_part
 from .config import SPLITS, MovingDigitsConfig
@@ -67,12 +68,12 @@ def build_moving_digits(
             holds something else.
         ImportError: A package of ``maskfeat_plugin[demo]`` is missing.
         RuntimeError: A written video does not decode.
-        ValueError: ``workers`` is not positive, or ``labelled`` asks for too many frames, or decord cannot
+        ValueError: ``workers`` is not positive, or ``labelled`` asks for too many frames, or mmaction2 cannot
             read videos of this ``size``.
     """
     root = Path(root)
     config = MovingDigitsConfig() if config is None else config
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"MovingDigits: workers must be at least 1, got {workers}")
     if _is_up_to_date(root, config, overwrite):

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from mmaction.datasets.transforms import DecordDecode
 
+from ..transforms.decoding import open_by_mmaction
 from .sources import import_demo_package
 
 # Without `mbtree=0` about one clip of 64 x 64 in ten comes out as other bytes from time to time, on
@@ -40,7 +42,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
 
 
 def check_size(folder: Path, num_frames: int, size: int, fps: int) -> None:
-    """Check that decord can read videos of a size: it fails on a few, such as 48 and 72.
+    """Check that mmaction2 can read videos of a size: decord, its default decoder, fails on a few, such as 48 and 72.
 
     Args:
         folder: Where to write a video for a moment.
@@ -57,25 +59,24 @@ def check_size(folder: Path, num_frames: int, size: int, fps: int) -> None:
         check_video(path, num_frames, size)
     except RuntimeError as error:
         raise ValueError(
-            f"MovingDigits: size {size} is one that decord, the decoder of mmaction2, cannot read; "
-            f"choose another, best a multiple of 32 such as {max(round(size / 32), 2) * 32}"
+            f"MovingDigits: mmaction2's decoder cannot read videos of size {size}. "
+            f"Choose another, best a multiple of 32 such as {max(round(size / 32), 2) * 32}."
         ) from error
     finally:
         path.unlink()
 
 
 def check_video(path: Path, num_frames: int, size: int) -> None:
-    """Decode a video with decord, the default decoder of mmaction2.
+    """Decode a video with mmaction2's default decoder.
 
     Raises:
         RuntimeError: The file does not decode, or not to this many frames of this size.
     """
-    import decord  # an import at the top would start its threads in every worker
-
     try:
-        video = decord.VideoReader(str(path), num_threads=1)
-        shape = video.get_batch(range(len(video))).asnumpy().shape
-    except (decord.DECORDError, RuntimeError) as error:
-        raise RuntimeError(f"{path} does not decode with decord: {error}") from error
+        opened = open_by_mmaction(str(path))
+        frames = DecordDecode()(dict(opened, frame_inds=np.arange(opened["total_frames"])))["imgs"]
+    except Exception as error:  # decoders fail in any way
+        raise RuntimeError(f"{path} does not decode: {error}") from error
+    shape = np.shape(frames)
     if shape != (num_frames, size, size, 3):
         raise RuntimeError(f"{path} decodes to {shape}, not to {(num_frames, size, size, 3)}")

@@ -30,7 +30,7 @@ class TerminationHook(Hook):
     Between the steps of an accumulated one there is no end. Until training begins, and where there is no
     :class:`CheckpointHook`, the signal ends the process as ever.
 
-    Workers of the dataloaders, to which a cluster sends the signal too, read on until the training ends them.
+    Workers of the dataloaders, to which a cluster sends the signal too, read on until the training ends them (Linux).
 
     Args:
         signals (Sequence[str]): Names of the signals. Defaults to ("SIGTERM",).
@@ -104,8 +104,10 @@ class TerminationHook(Hook):
 
 
 def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:
-    """Have the workers of a dataloader that are yet to start listen to their process alone."""
-    if dataloader.num_workers:
+    """Have the workers of a dataloader that are yet to start listen to their process alone, where a system tells who
+    sent a signal: neither macOS nor Windows does.
+    """
+    if dataloader.num_workers and hasattr(signal, "sigwaitinfo"):
         dataloader.worker_init_fn = partial(_init_worker, dataloader.worker_init_fn, tuple(signals))
 
 
@@ -146,4 +148,5 @@ def _leave_signals() -> None:
 
 # A process that is forked while training listens, as the pools of metrics are, has to end by the signal: whoever sends
 # it waits until the process is gone. Python forgets what reaches a process before it has begun, so that is held back.
-os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_leave_signals)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_leave_signals)
