@@ -172,6 +172,8 @@ def _compare(requirement, absent: str) -> tuple[Finding | None, str]:
     name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
     # pip installs mmaction2 with decord, which has no wheels for some machines
     remedy = f"pip install {'--no-deps ' if name == 'mmaction2' else ''}'{wanted}'"
+    if name == "mmcv-lite":
+        remedy += f", or '{PACKAGE}[mmcv-lite]'; it compiles nothing"
     try:
         found = version(name)
     except PackageNotFoundError:

@@ -59,7 +59,7 @@ class Entry(ABC):
 
 
 _HOW_TO_INSTALL = {
-    "mmcv": "Run pip install mmcv-lite==2.1.0 (nothing is compiled), or build an mmcv with compiled operators",
+    "mmcv": "Run pip install 'maskfeat_plugin[mmcv-lite]', which compiles nothing, or build an mmcv with operators",
     "mmaction": "Run pip install --no-deps 'mmaction2>=1.2.0,<1.3'",
 }
 """Packages that pip does not install by itself: there are two of mmcv, and mmaction2 asks for decord everywhere."""

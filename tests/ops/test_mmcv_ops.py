@@ -249,7 +249,7 @@ def test_without_mmcv_one_error_says_what_to_install():
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        "ModuleNotFoundError: maskfeat_plugin: the package mmcv is not installed. Run pip install mmcv-"
+        "ModuleNotFoundError: maskfeat_plugin: the package mmcv is not installed. Run pip install 'mask"
     )
 
 
