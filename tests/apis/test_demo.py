@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,12 +12,30 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.demo import PRETRAININGS, TASKS, finetune, format_table, orchestrate, pretrain, run_part
+from maskfeat_plugin.apis.demo import (
+    FULL,
+    PRETRAININGS,
+    QUICK,
+    TASKS,
+    finetune,
+    format_table,
+    orchestrate,
+    pretrain,
+    run_part,
+)
 from maskfeat_plugin.apis.demo import report as demo_report
 from maskfeat_plugin.apis.demo import train as demo_train
+from maskfeat_plugin.apis.demo.page import Page
 from maskfeat_plugin.apis.demo.pictures import READERS, find_boxes
-from maskfeat_plugin.apis.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH
-from maskfeat_plugin.apis.demo.train import draw_predictions, export_weights, finetuning_dir
+from maskfeat_plugin.apis.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH, SHIPPED
+from maskfeat_plugin.apis.demo.train import (
+    FirstLookHook,
+    draw_predictions,
+    export_weights,
+    finetuning_dir,
+    results_file,
+    write_json,
+)
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 
 SHORT = {"max_iters": 3, "train_cfg.max_iters": 3, "default_hooks.checkpoint.interval": 3}
@@ -68,6 +87,31 @@ def test_pretraining_logs_the_loss_beside_that_of_the_mean(run):
     json.dumps({k: v for k, v in run.items() if k != "lines"})
 
 
+def test_a_first_look_is_the_outcome_so_far_and_changes_nothing(pretraining, run, data_root, tmp_path):
+    looks = []
+    outcome = pretrain(pretraining.config, tmp_path, print, data_root, SHORT, hooks=[FirstLookHook(2, looks.append)])
+    (look,) = looks
+    assert look.keys() == outcome.keys()
+    assert (look["steps"], outcome["steps"], look["max_iters"]) == ([1, 2], [1, 2, 3], 3)
+    assert look["loss"] == outcome["loss"][:2] and look["baseline"] == outcome["baseline"][:2]
+    first, last, alone = (
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in (look["checkpoint"], outcome["checkpoint"], run["checkpoint"])
+    )
+    assert all(torch.equal(last[key], alone[key]) for key in alone)
+    assert any(not torch.equal(first[key], last[key]) for key in last)
+    assert draw_predictions(pretraining, look["checkpoint"], (0,), data_root)
+
+
+def test_progress_tells_the_time_of_what_follows(pretraining, data_root, tmp_path):
+    """What follows takes 60 times as long: as many minutes as this training takes seconds."""
+    lines = []
+    options = SHORT | {"max_iters": 6, "train_cfg.max_iters": 6}
+    outcome = pretrain(pretraining.config, tmp_path, lines.append, data_root, options, length=0.5, later=60.0)
+    minutes = re.search(r"step 3 of 3, .* about 0 s left, (\d+\.\d) min with the trainings after it", lines[-1])[1]
+    assert outcome["step_seconds"] - 0.1 <= float(minutes) <= outcome["seconds"] + 0.1
+
+
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_finetuning_ends_in_the_frameworks_metric(task, runs, data_root, tmp_path, pretrained):
     checkpoint = runs(task.pretraining)["checkpoint"] if pretrained else None
@@ -111,9 +155,10 @@ def test_pictures_of_held_out_samples(pretraining, run, data_root):
             np.testing.assert_array_equal(frames, same[title])  # the same mask each time
 
 
-def fake_results(task, run):
+def fake_results(task, run, plan=FULL):
     """Results of one task and its pre-training, without runs from the shipped weights."""
-    scores = {task.name: {SCRATCH: [40.0, 42.0, 44.0], LIVE: [50.0, 51.0, 52.0]}}
+    scores = {SCRATCH: [40.0, 42.0, 44.0], LIVE: [50.0, 51.0, 52.0]}
+    scores = {task.name: {start: values[: len(plan.seeds)] for start, values in scores.items()}}
     pretraining = {k: v for k, v in run.items() if k != "lines"}
     return {task.pretraining.name: dict(pretraining=pretraining, scores=scores, seconds=1.0)}
 
@@ -126,16 +171,67 @@ def test_table_gives_mean_and_spread(task, runs):
     assert task.title in lines[2] and task.framework in lines[2] and task.measure in lines[2]
 
 
-def test_report_is_one_page_with_table_curves_and_panels(task, runs, data_root, tmp_path):
-    results = fake_results(task, runs(task.pretraining))
+def test_one_seed_is_a_plain_number_and_claims_little(task, runs):
+    results = fake_results(task, runs(task.pretraining), QUICK)
+    row = format_table(results).splitlines()[2]
+    assert "| 40.0 " in row and "| 50.0 " in row and "±" not in row
+    assert "one seed" in demo_report.describe_scores(QUICK) and "3 seeds" in demo_report.describe_scores(FULL)
+    lines = demo_report.verdict(results, QUICK)
+    assert "+10.0 points" in lines[0] and "may be chance" in lines[1]
+    assert len(demo_report.verdict(fake_results(task, runs(task.pretraining)), FULL)) == 1
+
+
+@pytest.mark.parametrize("plan", [QUICK, FULL])
+def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_root, tmp_path):
+    results = fake_results(task, runs(task.pretraining), plan)
     if task.name in READERS:
         options = {**SHORT, "train_cfg.val_interval": 3}
         finetune(task, None, 0, finetuning_dir(tmp_path, task, LIVE, 0), lambda line: None, data_root, options)
-    page = demo_report.make_report(results, tmp_path, 1.0, data_root).read_text()
-    assert "42.0 ± 2.0" in page and "predicted HOG" in page and "<svg" in page
-    assert "+9.0 points" in page and f"3 steps ({task.pretraining.name})" in page
+    page = demo_report.make_report(results, plan, [task], tmp_path, 1.0, data_root).read_text()
+    assert "predicted HOG" in page and "<svg" in page and "Still running" not in page and "Reload" not in page
+    assert f"3 steps ({task.pretraining.name})" in page
+    several = "42.0 ± 2.0" in page, "+9.0 points" in page, "Every run" in page, "shipped weights)" in page
+    assert several == (plan == FULL,) * 4 and ("may be chance" in page) == (plan == QUICK)
     assert ("fine-tuned pre-trained live" in page) == (task.name in READERS)
     assert not re.search(r"(src|href)=\"https?:", page)
+
+
+def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, tmp_path):
+    """What ``make demo`` does as long as its processes run, which write their results one after the other."""
+    lines = []
+    tasks = [TASKS["digit"], TASKS["motion"]]
+    page = Page(QUICK, tasks, tmp_path, data_root, lines.append)
+    image, video = (fake_results(task, runs(task.pretraining), QUICK)[task.pretraining.name] for task in tasks)
+    page.update()
+    assert not page.path.exists()  # nothing to show yet
+
+    look = image["pretraining"] | {"max_iters": 9}
+    write_json(results_file(tmp_path, PRETRAININGS["image"]), image | dict(pretraining=look, scores={}))
+    page.update()
+    text = page.path.read_text()
+    assert lines == [f"First predictions: {page.path}; reload it for more as the demo goes on"]
+    assert "Still running" in text and "Reload the page" in text and "3 of 9 steps done" in text
+    assert "after 3 steps" in text and "predicted HOG" in text and "Picture 0" in text and "Clip" not in text
+    assert text.count("to come") == 2 and "under way" in text and "Result" not in text
+
+    write_json(results_file(tmp_path, PRETRAININGS["image"]), image)
+    os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # another time, however coarse the clock
+    page.update()
+    text = page.path.read_text()
+    assert "Still running" in text and text.count("to come") == 1 and "Result" in text and "40.0" in text
+
+    before = page.path.stat()
+    page.update()
+    assert page.path.stat().st_ino == before.st_ino  # no new results, no new page
+    write_json(results_file(tmp_path, PRETRAININGS["video"]), video)
+    assert page.write().keys() == {"image", "video"}
+    text = page.path.read_text()
+    assert "Still running" not in text and "Reload" not in text and "Clip 0" in text and TASKS["motion"].title in text
+    assert len(lines) == 1
+
+    page.clear()
+    page.update()
+    assert not page.path.exists()  # an earlier demo's page and results are gone
 
 
 @pytest.mark.parametrize("name", list(READERS))
@@ -155,36 +251,57 @@ def test_true_boxes_are_drawn_where_the_digit_is(name, data_root, tmp_path):
         assert steps[inside].mean() > 2 * steps[~inside].mean()
 
 
-def test_a_part_runs_every_start_of_every_task_with_every_seed(pretraining, data_root, tmp_path, monkeypatch):
-    """The plan of run_part; what it calls is tested above."""
+@pytest.mark.parametrize("plan", [QUICK, FULL])
+def test_a_part_runs_every_start_of_every_task_with_every_seed(plan, pretraining, data_root, tmp_path, monkeypatch):
+    """What run_part calls; these functions are tested above."""
     tasks = [task for task in TASKS.values() if task.pretraining == pretraining]
-    calls = []
-    monkeypatch.setattr(demo_train, "pretrain", lambda *args: dict(checkpoint="live.pth"))
-    monkeypatch.setattr(
-        demo_train, "finetune", lambda task, checkpoint, seed, *args: calls.append((task, checkpoint, seed)) or 1.0
-    )
-    results = run_part(pretraining, tasks, tmp_path, lambda line: None, data_root)
-    starts = [None, "live.pth", str(pretraining.shipped_weights)]
-    assert calls == [(task, start, seed) for task in tasks for start in starts for seed in (0, 1, 2)]
-    assert json.loads((tmp_path / pretraining.name / "results.json").read_text()) == results
+    lengths, calls = [], []
+
+    def pretrain(*args, length, later, hooks):
+        lengths.append((length, later))
+        hooks[0].publish(dict(checkpoint="first look"))
+        read = json.loads(results_file(tmp_path, pretraining).read_text())
+        assert read["pretraining"] == dict(checkpoint="first look") and read["scores"] == {}
+        return dict(checkpoint="live.pth")
+
+    def finetune(task, checkpoint, seed, *args, later):
+        done = json.loads(results_file(tmp_path, pretraining).read_text())
+        calls.append((task, checkpoint, seed, later, list(done["scores"])))
+        return 1.0
+
+    monkeypatch.setattr(demo_train, "pretrain", pretrain)
+    monkeypatch.setattr(demo_train, "finetune", finetune)
+    results = run_part(pretraining, tasks, plan, tmp_path, print, data_root)
+    assert json.loads(results_file(tmp_path, pretraining).read_text()) == results
+    starts = [None, "live.pth", str(pretraining.shipped_weights)][: len(plan.starts)]
+    assert [call[:3] for call in calls] == [(t, start, seed) for t in tasks for start in starts for seed in plan.seeds]
+    seconds = plan.seconds(pretraining, tasks)
+    assert lengths == [(plan.length, sum(seconds[1:]) / seconds[0])]
+    assert calls[-1][3] == 0 and calls[-2][3] == 1  # the last two runs are of the same task
+    assert calls[0][4] == [] and calls[-1][4] == [tasks[0].name]  # a task is there when all its runs are
+
+
+def test_the_plans_are_those_that_the_readme_names():
+    assert (QUICK.starts, QUICK.seeds) == ((SCRATCH, LIVE), (0,))
+    assert (FULL.starts, FULL.seeds, FULL.length) == ((SCRATCH, LIVE, SHIPPED), (0, 1, 2), 1.0)
 
 
 def test_chosen_tasks_run_with_the_pretraining_they_need(tmp_path, data_root, monkeypatch):
     """``make demo TASKS=motion`` starts one process; all tasks start one for images and one for clips."""
     started = []
 
-    def stop(arguments, work_dir):
+    def stop(arguments, work_dir, meanwhile):
         started.append(arguments)
         raise orchestrate.DemoError("enough")
 
     monkeypatch.setattr(orchestrate, "_run_side_by_side", stop)
     monkeypatch.setattr(orchestrate, "build_data", lambda root: None)
-    for tasks in ([TASKS["motion"]], None):
+    for tasks, plan in (([TASKS["motion"]], QUICK), ([TASKS["motion"]], FULL), (None, QUICK)):
         with pytest.raises(orchestrate.DemoError):
-            orchestrate.run_demo(tmp_path, data_root, tasks)
-    assert started[0] == [["--part", "video", "--tasks", "motion"]]
-    assert [arguments[1] for arguments in started[1]] == ["image", "video"]
-    assert sorted(name for arguments in started[1] for name in arguments[3:]) == sorted(TASKS)
+            orchestrate.run_demo(tmp_path, data_root, tasks, plan)
+    assert started[:2] == [[[*full, "--part", "video", "--tasks", "motion"]] for full in ([], ["--full"])]
+    assert [arguments[1] for arguments in started[2]] == ["image", "video"]
+    assert sorted(name for arguments in started[2] for name in arguments[3:]) == sorted(TASKS)
 
 
 def test_long_pretraining_is_the_same_recipe_for_longer(pretraining):

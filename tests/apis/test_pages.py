@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from maskfeat_plugin.apis.demo import PRETRAININGS, pretrain
+from maskfeat_plugin.apis.demo import FULL, PRETRAININGS, TASKS, pretrain
 from maskfeat_plugin.apis.demo import report as demo_report
 from maskfeat_plugin.apis.demo.tasks import LIVE, SCRATCH
 from maskfeat_plugin.apis.study import STUDIES, demo_base, plan_runs, write_page
@@ -33,7 +33,8 @@ def demo_page(digits, tmp_path_factory):
         results[name] = dict(pretraining=done, scores=scores, seconds=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_report, "SHOWN", {"image": (0, 1), "video": (2,)})
-        return demo_report.make_report(results, folder, 60.0, root)
+        tasks = [TASKS["digit"], TASKS["motion"]]
+        return demo_report.make_report(results, FULL, tasks, folder, 60.0, root)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from maskfeat_plugin.apis.study import (
     write_page,
 )
 from maskfeat_plugin.apis.study import settings as study_settings
-from maskfeat_plugin.apis.study.plan import CLASSIFIER_LENGTH, resolve, set_length, write_run
+from maskfeat_plugin.apis.study.plan import CLASSIFIER_LENGTH, resolve, write_run
 from maskfeat_plugin.apis.study.report import BEGIN, END
 from maskfeat_plugin.apis.study.run import KeptReading, choose_metric
 from maskfeat_plugin.apis.study.settings import BASE, SCRATCH, Setting, Study
@@ -86,18 +86,6 @@ def test_a_target_is_that_of_its_config(kind, name, file, bases):
     found = resolve(setting, bases[kind]).model.to_dict()
     true = Config.fromfile(CONFIGS / file.format(model=MODEL[kind])).model.to_dict()
     assert found == true  # the width of the neck was measured, that of the file was written by hand
-
-
-def test_a_schedule_keeps_its_shape():
-    cfg = Config.fromfile(CONFIGS / DEMO["image"])
-    set_length(cfg, 300)
-    warm_up, decay = cfg.param_scheduler
-    assert (cfg.train_cfg.max_iters, cfg.max_iters, cfg.default_hooks.checkpoint.interval) == (300, 300, 300)
-    assert (warm_up.end, decay.begin, decay.T_max) == (50, 50, 250)  # 200, 200 and 1000 of 1200
-    epochs = Config(dict(train_cfg=dict(max_epochs=100), param_scheduler=dict(T_max=80, begin=20)))
-    set_length(epochs, 10)
-    assert epochs.train_cfg.max_epochs == 10 and epochs.default_hooks.checkpoint.by_epoch
-    assert (epochs.param_scheduler.T_max, epochs.param_scheduler.begin) == (8, 2)
 
 
 def test_what_studies_share_is_run_once(bases, tmp_path):

@@ -2,12 +2,15 @@
 
 from .orchestrate import make_weights, run_demo
 from .report import format_table
-from .tasks import PRETRAININGS, TASKS, Pretraining, Task
+from .tasks import FULL, PRETRAININGS, QUICK, TASKS, Plan, Pretraining, Task
 from .train import finetune, pretrain, run_part
 
 __all__ = [
+    "FULL",
     "PRETRAININGS",
+    "QUICK",
     "TASKS",
+    "Plan",
     "Pretraining",
     "Task",
     "finetune",

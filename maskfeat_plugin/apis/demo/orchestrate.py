@@ -1,20 +1,20 @@
 """The whole demo: the data, images and clips side by side, the table and the page."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
 from maskfeat_plugin.machine import usable_cores
 
-from .report import describe_starts, format_table, make_report, verdict
-from .tasks import DATA_ROOT, PRETRAININGS, TASKS, WORK_DIR, Pretraining, Task
+from .page import Page
+from .report import describe_scores, describe_starts, format_table, verdict
+from .tasks import DATA_ROOT, FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR, Plan, Pretraining, Task
 from .train import export_weights, pretrain
 
 DATA = MovingDigitsConfig(
@@ -58,13 +58,21 @@ def build_data(data_root: Path) -> None:
         raise DemoError(f"{error}; or delete {data_root}") from error
 
 
-def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT, tasks: Sequence[Task] | None = None) -> Path:
+def run_demo(
+    work_dir: Path = WORK_DIR,
+    data_root: Path = DATA_ROOT,
+    tasks: Sequence[Task] | None = None,
+    plan: Plan = QUICK,
+) -> Path:
     """Build the data, run the tasks, images and clips in a process each, print the table and write the page.
+
+    The page appears with the first predictions and is written anew until it is complete.
 
     Args:
         work_dir (Path): Where everything but the data is written.
         data_root (Path): Root of MovingDigits.
         tasks (Sequence[Task], optional): The tasks. Defaults to all.
+        plan (Plan): How much of it to run. Defaults to the demo of minutes.
 
     Returns:
         Path: The page.
@@ -72,9 +80,10 @@ def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT, tasks: Sequ
     Raises:
         DemoError: If a task failed.
     """
-    start = time.monotonic()
     tasks = list(tasks or TASKS.values())
     work_dir.mkdir(parents=True, exist_ok=True)
+    page = Page(plan, tasks, work_dir, data_root, say)
+    page.clear()
     build_data(data_root)
     parts = {
         name: [task.name for task in tasks if task.pretraining.name == name]
@@ -82,15 +91,16 @@ def run_demo(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT, tasks: Sequ
         if any(task.pretraining.name == name for task in tasks)
     }
     say(f"Pre-training and fine-tuning ({', '.join(task.name for task in tasks)}):")
-    _run_side_by_side([["--part", name, "--tasks", *names] for name, names in parts.items()], work_dir)
-    results = {name: json.loads((work_dir / name / "results.json").read_text()) for name in parts}
-    page = make_report(results, work_dir, time.monotonic() - start, data_root)
-    say("\nOn the test split, in percent, mean ± standard deviation over 3 seeds:\n")
+    full = ["--full"] if plan == FULL else []
+    commands = [[*full, "--part", name, "--tasks", *names] for name, names in parts.items()]
+    _run_side_by_side(commands, work_dir, page.update)
+    results = page.write()
+    say(f"\n{describe_scores(plan)}:\n")
     say(format_table(results) + "\n")
     say(describe_starts(results))
-    say("\n".join(verdict(results)))
-    say(f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Loss curves and pictures: {page}")
-    return page
+    say("\n".join(verdict(results, plan)))
+    say(f"\nDone in {page.minutes:.1f} minutes. Loss curves and pictures: {page.path}")
+    return page.path
 
 
 def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None:
@@ -127,8 +137,19 @@ def make_weights_of(pretraining: Pretraining, work_dir: Path, data_root: Path = 
     return target
 
 
-def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:
-    """Run ``tools/demo.py`` with each list of arguments at a time, in a process each, and pass on what they print."""
+def _run_side_by_side(
+    arguments: Sequence[list[str]], work_dir: Path, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Run ``tools/demo.py`` with each list of arguments, in a process each at the same time, and print their progress.
+
+    Args:
+        arguments (Sequence[list[str]]): Arguments of each process.
+        work_dir (Path): Where they write.
+        meanwhile (Callable[[], None]): Called several times a second as long as they run. Defaults to nothing.
+
+    Raises:
+        DemoError: If a process failed.
+    """
     threads = str(max(1, usable_cores() // len(arguments)))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-W", "ignore", str(tools_folder() / "demo.py"), "--work-dir", str(work_dir)]
@@ -149,6 +170,7 @@ def _run_side_by_side(arguments: Sequence[list[str]], work_dir: Path) -> None:
         while any(process.poll() is None for process in processes):
             if any(process.poll() for process in processes):
                 break
+            meanwhile()
             time.sleep(0.2)
     finally:
         for process in processes:

@@ -1,8 +1,8 @@
-"""The demo's table and page."""
+"""The demo's table, and its page, complete or of a demo that still runs."""
 
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from maskfeat_plugin.machine import usable_cores
 from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, strip, write_report
 
 from .pictures import READERS, draw_findings
-from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SEEDS, SHIPPED, TASKS
+from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SHIPPED, TASKS, Plan, Task
 from .train import draw_predictions
 
 SHOWN = {"image": (0, 1, 2, 3), "video": (0, 5, 11)}
@@ -28,10 +28,24 @@ PREDICTIONS = (
     "brighter the stronger they are (HOG, a histogram of oriented gradients). Amber is what the model predicts where "
     "it saw nothing; compare it with the true strokes."
 )
+ONE_SEED = (
+    "This is one draw of the labelled samples and of the training: a difference of a few points may be chance. "
+    "`make demo-full` pre-trains for longer, repeats each fine-tuning with three seeds and adds the shipped weights."
+)
 TASKS_INTRO = (
     "Small models have learned this from pictures and clips of moving digits, made on this machine. Then they were "
     "trained further on few labelled samples, for the tasks in the table, beside models that began from nothing."
 )
+FINDINGS = "Frames of the test split: what is found, and what is there."
+RUNNING = (
+    "This page is not complete: the demo has run for {minutes:.1f} minutes and goes on. Reload the page to see more."
+)
+NOTES = {
+    LIVE: "Live: the pre-training that this very run has done.",
+    SHIPPED: "Shipped: weights of the same model and recipe, trained for longer by `make demo-weights` and kept in "
+    "configs/demo/weights.",
+}
+SPLITS = "Train, validation and test splits hold different digit images."
 # In the order of the story
 LABELS = {
     "masked input": "1. What the model sees, the rest is grey (masked input)",
@@ -39,12 +53,12 @@ LABELS = {
     "target": "3. The edges that are there (true HOG)",
     "original": "4. The whole picture (original)",
 }
-STARTS = {SHIPPED: "after long pre-training (shipped weights)", LIVE: "after this run's short pre-training"}
 KINDS = {"image": "Picture", "video": "Clip"}
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    mean = f"{statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 def _scores(results: Mapping[str, dict]) -> dict[str, dict[str, list[float]]]:
@@ -56,6 +70,13 @@ def _scores(results: Mapping[str, dict]) -> dict[str, dict[str, list[float]]]:
 def shipped_steps(name: str) -> int:
     """Training steps of the shipped weights of a pre-training."""
     return torch.load(PRETRAININGS[name].shipped_weights, weights_only=True)["meta"]["steps"]
+
+
+def describe_scores(plan: Plan) -> str:
+    """Return a phrase about the numbers in the table."""
+    seeds = len(plan.seeds)
+    of = "one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
+    return f"On the test split, in percent, {of}"
 
 
 def describe_starts(results: Mapping[str, dict]) -> str:
@@ -85,7 +106,7 @@ def _rows(results: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def format_table(results: Mapping[str, dict]) -> str:
-    """The demo's result as a Markdown table: percentages, mean and standard deviation over the seeds.
+    """The demo's result as a Markdown table: percentages, with several seeds their mean and standard deviation.
 
     Args:
         results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`.
@@ -99,8 +120,8 @@ def format_table(results: Mapping[str, dict]) -> str:
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
 
 
-def verdict(results: Mapping[str, dict]) -> list[str]:
-    """What the numbers say, a sentence a task and start."""
+def verdict(results: Mapping[str, dict], plan: Plan) -> list[str]:
+    """What the numbers say, a sentence a task and start, and with one seed how little that is."""
     lines = []
     for name, of_task in _scores(results).items():
         scratch = statistics.mean(of_task[SCRATCH])
@@ -108,40 +129,93 @@ def verdict(results: Mapping[str, dict]) -> list[str]:
             if start != SCRATCH:
                 gain = statistics.mean(values) - scratch
                 lines.append(f"{TASKS[name].title} {start}: {gain:+.1f} points against from scratch.")
+    if len(plan.seeds) == 1:
+        lines.append(ONE_SEED)
     return lines
 
 
-def make_report(results: Mapping[str, dict], work_dir: Path, seconds: float, data_root: Path = DATA_ROOT) -> Path:
-    """Write the page, ``report.html``.
+def make_report(
+    results: Mapping[str, dict],
+    plan: Plan,
+    tasks: Sequence[Task],
+    work_dir: Path,
+    seconds: float,
+    data_root: Path = DATA_ROOT,
+) -> Path:
+    """Write the page, ``report.html``; while results are missing it begins with what is done.
 
     Args:
-        results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`.
+        results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`, up to now.
+        plan (Plan): How much the demo runs.
+        tasks (Sequence[Task]): The tasks it runs.
         work_dir (Path): Where the runs have written, and the page goes.
-        seconds (float): How long the demo took.
+        seconds (float): How long the demo took, up to now.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
         Path: The file.
     """
+    scores = _scores(results)
+    running = any(task.name not in scores for task in tasks)
+    done = [Facts("", list_progress(results, tasks))] if running else []
+    sections = [
+        Section("Still running", done, RUNNING.format(minutes=seconds / 60)),
+        Section("What it predicts", make_panels(results, plan, data_root), PREDICTIONS),
+        Section("What it is good for", make_tables(results, plan) if scores else [], TASKS_INTRO),
+        Section("What the detectors find", make_findings(results, work_dir, data_root), FINDINGS),
+        Section("How it learned", make_curves(results)),
+        Section("Notes", [Notes([NOTES[start] for start in plan.starts if start in NOTES] + [SPLITS])]),
+        Section("Versions and machine", [Facts("", environment(seconds))]),
+    ]
+    return write_report(
+        work_dir / "report.html",
+        title="MaskFeat: predicting the edges of what is hidden",
+        intro=INTRO,
+        sections=[section for section in sections if section.parts],
+    )
+
+
+def list_progress(results: Mapping[str, dict], tasks: Sequence[Task]) -> dict[str, str]:
+    """Return the state of each part of a demo that runs.
+
+    Args:
+        results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`, up to now.
+        tasks (Sequence[Task]): The tasks it runs.
+
+    Returns:
+        dict[str, str]: State by the name of the pre-training, then by the title of the task.
+    """
+    scores = _scores(results)
+    states = {}
+    for name in dict.fromkeys(task.pretraining.name for task in tasks):
+        states[f"Pre-training: {name}"] = "under way"
+        if name in results:
+            run = results[name]["pretraining"]
+            steps, whole = run["steps"][-1], run["max_iters"]
+            states[f"Pre-training: {name}"] = "done" if steps == whole else f"{steps} of {whole} steps done"
+    return states | {task.title: "done" if task.name in scores else "to come" for task in tasks}
+
+
+def make_tables(results: Mapping[str, dict], plan: Plan) -> list[Table]:
+    """The results of the tasks that are done, and each run where there are several of a start."""
     columns, rows = _rows(results)
-    seeds = Table(
-        "Every run",
-        ["task", "start", *(f"seed {seed}" for seed in SEEDS)],
-        [
+    caption = f"{describe_scores(plan)}, all starts with the same fine-tuning budget. {describe_starts(results)} "
+    tables = [Table("Result", columns, rows, caption=caption + " ".join(verdict(results, plan)))]
+    if len(plan.seeds) > 1:
+        rows = [
             [TASKS[name].title, start, *(f"{v:.1f}" for v in values)]
             for name, of_task in _scores(results).items()
             for start, values in of_task.items()
-        ],
-        caption="On the test split, in percent. A seed chooses the labelled samples too.",
-    )
-    table = Table(
-        "Result",
-        columns,
-        rows,
-        caption="On the test split, in percent, mean ± standard deviation over 3 seeds, all starts with the same "
-        f"fine-tuning budget. {describe_starts(results)} " + " ".join(verdict(results)),
-    )
-    curves = [
+        ]
+        columns = ["task", "start", *(f"seed {seed}" for seed in plan.seeds)]
+        caption = "On the test split, in percent. A seed chooses the labelled samples too."
+        tables.append(Table("Every run", columns, rows, caption=caption))
+    return tables
+
+
+def make_curves(results: Mapping[str, dict]) -> list[Curve]:
+    """The loss of each pre-training of this run, beside that of predicting the mean."""
+    return [
         Curve(
             f"Pre-training: {name}",
             "step",
@@ -155,41 +229,22 @@ def make_report(results: Mapping[str, dict], work_dir: Path, seconds: float, dat
         )
         for name, r in results.items()
     ]
-    notes = [
-        "Live: the pre-training that this very run has done. Shipped: weights of the same model and recipe, "
-        "trained for longer by `make demo-weights` and kept in configs/demo/weights.",
-        "Train, validation and test splits hold different digit images.",
-    ]
-    findings = make_findings(results, work_dir, data_root)
-    sections = [
-        Section("What it predicts", make_panels(results, data_root), PREDICTIONS),
-        Section("What it is good for", [table, seeds], TASKS_INTRO),
-        Section("What the detectors find", findings, "Frames of the test split: what is found, and what is there."),
-        Section("How it learned", curves),
-        Section("Notes", [Notes(notes)]),
-        Section("Versions and machine", [Facts("", environment(seconds))]),
-    ]
-    return write_report(
-        work_dir / "report.html",
-        title="MaskFeat: predicting the edges of what is hidden",
-        intro=INTRO,
-        sections=[section for section in sections if section.parts],
-    )
 
 
-def make_panels(results: Mapping[str, dict], data_root: Path = DATA_ROOT) -> list[Picture]:
+def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_ROOT) -> list[Picture]:
     """Masked input, predicted and true HOG and original for samples of the test split; the best model first."""
     pictures = []
     for name, result in results.items():
-        pretraining = PRETRAININGS[name]
-        models = {LIVE: result["pretraining"]["checkpoint"]}
-        if pretraining.shipped_weights.exists():
-            models = {SHIPPED: str(pretraining.shipped_weights), **models}
-        for start, checkpoint in models.items():
+        pretraining, run = PRETRAININGS[name], result["pretraining"]
+        models = {f"after {run['steps'][-1]} steps of this run's pre-training": run["checkpoint"]}
+        if SHIPPED in plan.starts and pretraining.shipped_weights.exists():
+            shipped = {"after long pre-training (shipped weights)": str(pretraining.shipped_weights)}
+            models = {**shipped, **models}
+        for title, checkpoint in models.items():
             panels = draw_predictions(pretraining, checkpoint, SHOWN[name], data_root)
             for index, panel in zip(SHOWN[name], panels, strict=True):
                 shown = {label: strip(panel[key]) for key, label in LABELS.items()}
-                pictures.append(Picture(f"{KINDS[name]} {index} of the test split, {STARTS[start]}", shown))
+                pictures.append(Picture(f"{KINDS[name]} {index} of the test split, {title}", shown))
     return pictures
 
 

@@ -1,5 +1,6 @@
-"""The demo's two pre-trainings and the four tasks that start from them."""
+"""The demo's two pre-trainings, the four tasks that start from them, and how much of it a command runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,16 @@ class Pretraining:
         name (str): Short name, also of the folder of its run.
         config (str): File in ``configs/demo``.
         long_config (str): The same, long: the config of the shipped weights.
+        first_look (int): Step after which it predicts more than the mean, and its predictions are drawn for the first
+            time.
+        seconds (float): Usual time of one core, by which the time left is estimated.
     """
 
     name: str
     config: str
     long_config: str
+    first_look: int
+    seconds: float
 
     @property
     def shipped_weights(self) -> Path:
@@ -53,6 +59,7 @@ class Task:
         measure (str): What is measured, for people.
         metric (str): The framework's name of it.
         scale (float): What makes a percentage of it.
+        seconds (float): Usual time of one fine-tuning and its test on one core, by which the time left is estimated.
     """
 
     name: str
@@ -65,21 +72,59 @@ class Task:
     measure: str
     metric: str
     scale: float
+    seconds: float
 
     def annotation_file(self, seed: int) -> str:
         """Labelled samples of a seed, relative to the data's root."""
         return self.annotation.format(labels=self.labels, seed=seed)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How much of the demo a command runs.
+
+    Args:
+        length (float): Length of each pre-training, as a share of its config's.
+        starts (tuple[str, ...]): How the fine-tunings of a task start, in the order of the table.
+        seeds (tuple[int, ...]): Seeds of each fine-tuning.
+    """
+
+    length: float
+    starts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def seconds(self, pretraining: Pretraining, tasks: Sequence[Task]) -> list[float]:
+        """Return the usual time of each training of a part on one core, in their order.
+
+        Args:
+            pretraining (Pretraining): The part's pre-training.
+            tasks (Sequence[Task]): The tasks that start from it.
+
+        Returns:
+            list[float]: Seconds of the pre-training, then of each fine-tuning.
+        """
+        repeats = len(self.starts) * len(self.seeds)
+        return [self.length * pretraining.seconds, *(task.seconds for task in tasks for _ in range(repeats))]
+
+
+QUICK = Plan(length=0.5, starts=(SCRATCH, LIVE), seeds=SEEDS[:1])
+"""The demo of minutes, ``make demo``."""
+FULL = Plan(length=1.0, starts=(SCRATCH, LIVE, SHIPPED), seeds=SEEDS)
+"""The table with three starts and three seeds, ``make demo-full``."""
+
 IMAGE = Pretraining(
     name="image",
     config="maskfeat_vit-tiny_moving-digits.py",
     long_config="maskfeat_vit-tiny_moving-digits_long.py",
+    first_look=300,
+    seconds=150.0,
 )
 VIDEO = Pretraining(
     name="video",
     config="maskfeat_mvit-tiny_moving-digits.py",
     long_config="maskfeat_mvit-tiny_moving-digits_long.py",
+    first_look=120,
+    seconds=105.0,
 )
 PRETRAININGS = {pretraining.name: pretraining for pretraining in (IMAGE, VIDEO)}
 
@@ -97,6 +142,7 @@ TASKS = {
             measure="top-1 accuracy",
             metric="accuracy/top1",
             scale=1.0,
+            seconds=33.0,
         ),
         Task(
             name="motion",
@@ -109,6 +155,7 @@ TASKS = {
             measure="top-1 accuracy",
             metric="acc/top1",
             scale=100.0,
+            seconds=38.0,
         ),
         Task(
             name="ava",
@@ -121,6 +168,7 @@ TASKS = {
             measure="mAP, AVA's, at IoU 0.5",
             metric="mAP/overall",
             scale=100.0,
+            seconds=40.0,
         ),
         Task(
             name="coco",
@@ -133,6 +181,7 @@ TASKS = {
             measure="mAP, COCO's, at IoU 0.5 to 0.95",
             metric="coco/bbox_mAP",
             scale=100.0,
+            seconds=32.0,
         ),
     )
 }

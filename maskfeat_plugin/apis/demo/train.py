@@ -14,27 +14,31 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
 
+from maskfeat_plugin.apis.training_length import length_of, set_length
 from maskfeat_plugin.visualization import draw_prediction, unnormalize
 
-from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SEEDS, SHIPPED, Pretraining, Task
+from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SHIPPED, Plan, Pretraining, Task
 
 Say = Callable[[str], None]
+Publish = Callable[[dict], None]
 
 
 class ProgressHook(Hook):
-    """Says every few seconds how far training is and when it will be done.
+    """Progress of a training every few seconds: the step, the loss and the time left.
 
     Args:
         say (Callable[[str], None]): Takes a line.
         title (str): What is being trained.
+        later (float): Usual time of the trainings after this one, as a multiple of this one's. Defaults to 0.
         interval (float): Seconds between lines. Defaults to 10.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, say: Say, title: str, interval: float = 10.0) -> None:
+    def __init__(self, say: Say, title: str, later: float = 0.0, interval: float = 10.0) -> None:
         self.say = say
         self.title = title
+        self.later = later
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
@@ -48,12 +52,42 @@ class ProgressHook(Hook):
         if now - self._last < self.interval and done < runner.max_iters:
             return
         self._last = now
-        remaining = (now - self._start) / done * (runner.max_iters - done)
+        whole = (now - self._start) / done * runner.max_iters
+        remaining = whole * (1 - done / runner.max_iters)
         scalars = runner.message_hub.log_scalars
         text = f"loss {scalars['train/loss'].mean(50):.4f}"
         if "train/baseline" in scalars:
             text += f" (predicting the mean: {scalars['train/baseline'].mean(50):.4f})"
-        self.say(f"{self.title}: step {done} of {runner.max_iters}, {text}, about {remaining:.0f} s left")
+        text = f"{self.title}: step {done} of {runner.max_iters}, {text}, about {remaining:.0f} s left"
+        if self.later:
+            text += f", {(remaining + self.later * whole) / 60:.1f} min with the trainings after it"
+        self.say(text)
+
+
+class FirstLookHook(Hook):
+    """Outcome of a pre-training on the way: its weights and curves after some steps, before it ends.
+
+    Args:
+        step (int): Steps after which the weights are written, beside the checkpoints.
+        publish (Callable[[dict], None]): Takes the outcome so far, as :func:`pretrain` gives it.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, step: int, publish: Publish) -> None:
+        self.step = step
+        self.publish = publish
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Publish the outcome if it is time."""
+        if runner.iter + 1 == self.step:
+            checkpoint = Path(runner.work_dir, "first_look.pth")
+            torch.save(dict(state_dict=runner.model.state_dict()), checkpoint)
+            self.publish(_outcome(runner, str(checkpoint), time.monotonic() - self._start))
 
 
 def load_config(name: str, work_dir: Path, data_root: Path = DATA_ROOT, options: dict | None = None) -> Config:
@@ -90,7 +124,14 @@ def _replace_root(node: dict | list, old: str, new: str) -> None:
 
 
 def pretrain(
-    config_name: str, work_dir: Path, say: Say, data_root: Path = DATA_ROOT, options: dict | None = None
+    config_name: str,
+    work_dir: Path,
+    say: Say,
+    data_root: Path = DATA_ROOT,
+    options: dict | None = None,
+    length: float = 1.0,
+    later: float = 0.0,
+    hooks: Sequence[Hook] = (),
 ) -> dict:
     """Pre-train without labels.
 
@@ -100,38 +141,44 @@ def pretrain(
         say (Callable[[str], None]): Takes lines of progress.
         data_root (Path): Root of MovingDigits.
         options (dict, optional): Further keys of the config to set. Defaults to None.
+        length (float): Length as a share of the config's; warm-up and decay keep their shares of it. Defaults to 1.
+        later (float): See :class:`ProgressHook`. Defaults to 0.
+        hooks (Sequence[Hook]): Further hooks. Defaults to ().
 
     Returns:
         dict: ``checkpoint`` (str), ``seconds`` (float), ``max_iters`` (int), ``step_seconds`` (float), the median of a
         step, reading included, ``steps`` (list[int]), ``loss`` and ``baseline`` (list[float]) smoothed over 50 steps.
     """
     config = load_config(config_name, work_dir, data_root, options)
-    return run_pretraining(config, say, f"{work_dir.parent.name}: pre-training")
+    set_length(config, max(1, round(length * length_of(config))))
+    return run_pretraining(config, [ProgressHook(say, f"{work_dir.parent.name}: pre-training", later), *hooks])
 
 
-def run_pretraining(config: Config, say: Say, title: str, hooks: Sequence[Hook] = ()) -> dict:
+def run_pretraining(config: Config, hooks: Sequence[Hook]) -> dict:
     """Pre-train by a config as it stands.
 
     Args:
         config (Config): Config of pre-training, with its ``work_dir``.
-        say (Callable[[str], None]): Takes lines of progress.
-        title (str): What these lines begin with.
-        hooks (Sequence[Hook]): Further hooks. Defaults to ().
+        hooks (Sequence[Hook]): Further hooks, :class:`ProgressHook` among them where someone waits.
 
     Returns:
         dict: As :func:`pretrain`; ``baseline`` only where there is a single target.
     """
     runner = Runner.from_cfg(config)
-    for hook in (ProgressHook(say, title), *hooks):
+    for hook in hooks:
         runner.register_hook(hook)
     start = time.monotonic()
     runner.train()
-    seconds = time.monotonic() - start
+    return _outcome(runner, find_latest_checkpoint(config.work_dir), time.monotonic() - start)
+
+
+def _outcome(runner: Runner, checkpoint: str, seconds: float) -> dict:
+    """Return the outcome of a pre-training up to the present step, see :func:`pretrain`."""
     scalars = runner.message_hub.log_scalars
     # of several targets each has its own baseline
     curve = {key: _smooth(scalars[f"train/{key}"].data[0]) for key in ("loss", "baseline") if f"train/{key}" in scalars}
-    steps = np.linspace(1, runner.max_iters, len(curve["loss"])).round().astype(int).tolist()
-    checkpoint = find_latest_checkpoint(config.work_dir)
+    done = len(scalars["train/loss"].data[0])
+    steps = np.linspace(1, done, len(curve["loss"])).round().astype(int).tolist()
     step_seconds = float(np.median(scalars["train/time"].data[0]))
     return dict(
         checkpoint=checkpoint,
@@ -160,6 +207,7 @@ def finetune(
     say: Say,
     data_root: Path = DATA_ROOT,
     options: dict | None = None,
+    later: float = 0.0,
 ) -> float:
     """Fine-tune on few labels and evaluate on the test split, with the framework's own data set, head and metric.
 
@@ -171,6 +219,7 @@ def finetune(
         say (Callable[[str], None]): Takes lines of progress.
         data_root (Path): Root of MovingDigits.
         options (dict, optional): Further keys of the config to set. Defaults to None.
+        later (float): See :class:`ProgressHook`. Defaults to 0.
 
     Returns:
         float: ``task.measure`` in percent.
@@ -179,23 +228,23 @@ def finetune(
     dataset = config.train_dataloader.dataset
     labelled = task.annotation_file(seed)
     dataset.ann_file = labelled if "data_root" in dataset else f"{data_root}/{labelled}"
-    score = run_finetuning(config, checkpoint, seed, say, work_dir.name)[task.metric] * task.scale
+    # the test alone is shown, so validating at the end would be time for nothing
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        config[key] = None
+    metrics = run_finetuning(config, checkpoint, seed, [ProgressHook(say, work_dir.name, later)])
+    score = metrics[task.metric] * task.scale
     say(f"{work_dir.name}: {task.measure} {score:.1f} % on the test split")
     return score
 
 
-def run_finetuning(
-    config: Config, checkpoint: str | None, seed: int, say: Say, title: str, hooks: Sequence[Hook] = ()
-) -> dict[str, float]:
+def run_finetuning(config: Config, checkpoint: str | None, seed: int, hooks: Sequence[Hook]) -> dict[str, float]:
     """Fine-tune by a config and evaluate on its test data.
 
     Args:
         config (Config): Config of mmpretrain, mmaction2 or mmdet, with its ``work_dir``.
         checkpoint (str, optional): Pre-trained weights, None to start from scratch.
         seed (int): Chooses the randomness of the training.
-        say (Callable[[str], None]): Takes lines of progress.
-        title (str): What these lines begin with.
-        hooks (Sequence[Hook]): Further hooks. Defaults to ().
+        hooks (Sequence[Hook]): Further hooks, :class:`ProgressHook` among them where someone waits.
 
     Returns:
         dict[str, float]: The framework's metrics.
@@ -204,20 +253,29 @@ def run_finetuning(
     if checkpoint:
         config.model.backbone.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=checkpoint)
     runner = Runner.from_cfg(config)
-    for hook in (ProgressHook(say, title), *hooks):
+    for hook in hooks:
         runner.register_hook(hook)
     runner.train()
     return runner.test()
 
 
 def run_part(
-    pretraining: Pretraining, tasks: Sequence[Task], work_dir: Path, say: Say, data_root: Path = DATA_ROOT
+    pretraining: Pretraining,
+    tasks: Sequence[Task],
+    plan: Plan,
+    work_dir: Path,
+    say: Say,
+    data_root: Path = DATA_ROOT,
 ) -> dict:
-    """A pre-training and tasks that start from it; the outcome is also written to ``results.json``.
+    """Run a pre-training and the tasks that start from it.
+
+    The outcome so far is written to ``results.json``, see :func:`results_file`: at the first look at the pre-training,
+    at its end, and after each task.
 
     Args:
         pretraining (Pretraining): The pre-training.
         tasks (Sequence[Task]): Tasks that start from it.
+        plan (Plan): Length of the pre-training, starts and seeds of the tasks.
         work_dir (Path): Where the runs write, in a folder each for the pre-training and the tasks.
         say (Callable[[str], None]): Takes lines of progress.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
@@ -227,24 +285,50 @@ def run_part(
         ``seconds``.
     """
     start = time.monotonic()
-    folder = work_dir / pretraining.name
-    run = pretrain(pretraining.config, folder / "pretraining", say, data_root)
-    starts = {SCRATCH: None, LIVE: run["checkpoint"], SHIPPED: str(pretraining.shipped_weights)}
-    if not pretraining.shipped_weights.exists():
-        del starts[SHIPPED]
-    scores = {
-        task.name: {
+    usual = plan.seconds(pretraining, tasks)
+    later = iter([sum(usual[i + 1 :]) / seconds for i, seconds in enumerate(usual)])
+    scores: dict[str, dict[str, list[float]]] = {}
+
+    def publish(run: dict) -> dict:
+        results = dict(pretraining=run, scores=scores, seconds=time.monotonic() - start)
+        write_json(results_file(work_dir, pretraining), results)
+        return results
+
+    run = pretrain(
+        pretraining.config,
+        work_dir / pretraining.name / "pretraining",
+        say,
+        data_root,
+        length=plan.length,
+        later=next(later),
+        hooks=[FirstLookHook(pretraining.first_look, publish)],
+    )
+    results = publish(run)
+    checkpoints = {SCRATCH: None, LIVE: run["checkpoint"], SHIPPED: str(pretraining.shipped_weights)}
+    starts = [name for name in plan.starts if name != SHIPPED or pretraining.shipped_weights.exists()]
+    for task in tasks:
+        scores[task.name] = {
             name: [
-                finetune(task, checkpoint, seed, finetuning_dir(work_dir, task, name, seed), say, data_root)
-                for seed in SEEDS
+                finetune(
+                    task,
+                    checkpoints[name],
+                    seed,
+                    finetuning_dir(work_dir, task, name, seed),
+                    say,
+                    data_root,
+                    later=next(later),
+                )
+                for seed in plan.seeds
             ]
-            for name, checkpoint in starts.items()
+            for name in starts
         }
-        for task in tasks
-    }
-    results = dict(pretraining=run, scores=scores, seconds=time.monotonic() - start)
-    write_json(folder / "results.json", results)
+        results = publish(run)
     return results
+
+
+def results_file(work_dir: Path, pretraining: Pretraining) -> Path:
+    """Return the file with the outcome of a part, see :func:`run_part`."""
+    return work_dir / pretraining.name / "results.json"
 
 
 def finetuning_dir(work_dir: Path, task: Task, start: str, seed: int) -> Path:
@@ -305,7 +389,7 @@ def draw_predictions(
     dataset.pipeline = config.test_pipeline
     dataset = DATASETS.build(dataset)
     model = MODELS.build(config.model).eval()
-    load_checkpoint(model, checkpoint, map_location="cpu", strict=True)
+    load_checkpoint(model, checkpoint, map_location="cpu", strict=True, logger="silent")
     batch = model.data_preprocessor(pseudo_collate([dataset[i] for i in indices]))
     frames = [unnormalize(x, model.data_preprocessor.mean, model.data_preprocessor.std) for x in batch["inputs"]]
     found = model(**batch, mode="predict")

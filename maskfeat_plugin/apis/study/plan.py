@@ -19,6 +19,7 @@ from maskfeat_plugin.apis.config import load_config
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
 from maskfeat_plugin.apis.demo.train import load_config as load_demo_config
 from maskfeat_plugin.apis.demo.train import write_json
+from maskfeat_plugin.apis.training_length import length_of, set_length
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
@@ -337,40 +338,6 @@ def without_weights(node: object) -> object:
     if isinstance(node, dict):
         return {key: without_weights(value) for key, value in node.items() if key != "init_cfg"}
     return [without_weights(value) for value in node] if isinstance(node, list) else node
-
-
-def length_of(cfg: Config) -> int:
-    """Length of the training: iterations, or epochs where the loop counts these."""
-    loop = cfg.train_cfg
-    length = loop.get("max_iters") or loop.get("max_epochs")
-    if not length:
-        raise ConfigError(f"{cfg.filename}: train_cfg has neither max_iters nor max_epochs.")
-    return length
-
-
-def set_length(cfg: Config, length: int) -> None:
-    """Train for another time; warm-up and decay keep their shares of it, and the last checkpoint is kept.
-
-    Args:
-        cfg (Config): Config of training, changed in place.
-        length (int): In the unit of :func:`length_of`.
-    """
-    factor = length / length_of(cfg)
-    key = "max_iters" if cfg.train_cfg.get("max_iters") else "max_epochs"
-    cfg.train_cfg[key] = length
-    if "max_iters" in cfg and key == "max_iters":
-        cfg.max_iters = length
-    schedulers = cfg.get("param_scheduler") or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        for name, least in (("begin", 0), ("end", 2), ("T_max", 1)):
-            if name in scheduler:
-                scheduler[name] = max(least, round(scheduler[name] * factor))
-        if "end" in scheduler:
-            scheduler["end"] = max(scheduler["end"], scheduler.get("begin", 0) + 2)
-    hooks = cfg.get("default_hooks") or {}
-    checkpoint = {**(hooks.get("checkpoint") or dict(type="CheckpointHook"))}
-    checkpoint.update(interval=length, by_epoch=key == "max_epochs")
-    cfg.default_hooks = {**hooks, "checkpoint": checkpoint}
 
 
 def _make_run(

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 from torch.utils.data import Dataset
 
-from maskfeat_plugin.apis.demo.train import run_finetuning, run_pretraining, write_json
+from maskfeat_plugin.apis.demo.train import ProgressHook, run_finetuning, run_pretraining, write_json
 from maskfeat_plugin.evaluation.features import extract_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 
@@ -119,7 +119,8 @@ def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = 
         if not (done.is_file() and Path(json.loads(done.read_text())["checkpoint"]).is_file()):
             shutil.rmtree(folder / FOLDERS["pretrain"], ignore_errors=True)
             cfg = _read(folder / "pretrain.py")
-            write_json(done, run_pretraining(cfg, say, f"{title}: pre-training", [ShareHook(kept)]))
+            hooks = [ProgressHook(say, f"{title}: pre-training"), ShareHook(kept)]
+            write_json(done, run_pretraining(cfg, hooks))
         else:
             spent = json.loads(done.read_text())["seconds"]
         pretraining = json.loads(done.read_text())
@@ -127,7 +128,8 @@ def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = 
     shutil.rmtree(folder / FOLDERS["finetune"], ignore_errors=True)
     features = FeaturesHook(kept)
     cfg = _read(folder / "finetune.py")
-    metrics = run_finetuning(cfg, checkpoint, seed, say, f"{title}: fine-tuning", [ShareHook(kept), features])
+    hooks = [ProgressHook(say, f"{title}: fine-tuning"), ShareHook(kept), features]
+    metrics = run_finetuning(cfg, checkpoint, seed, hooks)
     metric, score = choose_metric(metrics, job["metric"])
     result = dict(
         metric=metric,
