@@ -132,7 +132,7 @@ def test_wheels_of_checkout_and_sdist_have_every_file(wheels):
     assert {name for name in first if ".dist-info/" not in name} == expected
     assert any(".dist-info/" in name and name.endswith("/LICENSE") for name in first)
     launchers = [mode for name, mode in first.items() if name.endswith(".sh")]
-    assert len(launchers) == 5 and all(mode & 0o111 == 0o111 for mode in launchers)
+    assert len(launchers) == 6 and all(mode & 0o111 == 0o111 for mode in launchers)
 
 
 def test_metadata_have_no_link_that_leads_nowhere(wheels):
@@ -158,7 +158,7 @@ def test_metadata_lead_into_the_repository(sources, tmp_path):
         assert link == (written if written.startswith("https://") else f"{REPOSITORY}/{kind}/HEAD/{written}")
     pages = dict(text.split(", ") for text in metadata.get_all("Project-URL"))
     assert metadata["Home-page"] == pages["Source"] == REPOSITORY
-    assert {name for name in pages} == {"Source", "Documentation", "Changelog", "Issues"}
+    assert {name for name in pages} == {"Paper", "Source", "Documentation", "Changelog", "Issues"}
     for page in pages.values():
         path = page.removeprefix(f"{REPOSITORY}/blob/HEAD/")
         assert path == page or (ROOT / path).is_file()
