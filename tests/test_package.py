@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from functools import partial
 
 import pytest
 from builds import ROOT, build, copy_sources
@@ -233,10 +234,11 @@ def test_the_web_demo_serves_the_shipped_models(installed_wheel, empty):
         port = free.getsockname()[1]
     command = [sys.executable, "-u", "-W", "ignore", str(installed_wheel / "bin" / "maskfeat"), "web"]
     env = dict(os.environ, PYTHONPATH=str(installed_wheel), OMP_NUM_THREADS="1", GRADIO_TEMP_DIR=str(empty / "gradio"))
+    command += ["--port", str(port), "--device", "cpu"]
+    # a shell starts its background jobs, as these tests may be one, with SIGINT ignored
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with open(empty / "log", "w") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port), "--device", "cpu"], stdout=log, stderr=log, env=env, cwd=empty
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=empty, preexec_fn=listen)
     try:
         deadline = time.monotonic() + 180
         while f"is at http://127.0.0.1:{port}/" not in (empty / "log").read_text():
