@@ -158,11 +158,12 @@ def make_report(
     scores = _scores(results)
     running = any(task.name not in scores for task in tasks)
     done = [Facts("", list_progress(results, tasks))] if running else []
+    findings = [] if running else make_findings(results, work_dir, data_root)
     sections = [
         Section("Still running", done, RUNNING.format(minutes=seconds / 60)),
         Section("What it predicts", make_panels(results, plan, data_root), PREDICTIONS),
         Section("What it is good for", make_tables(results, plan) if scores else [], TASKS_INTRO),
-        Section("What the detectors find", make_findings(results, work_dir, data_root), FINDINGS),
+        Section("What the detectors find", findings, FINDINGS),
         Section("How it learned", make_curves(results)),
         Section("Notes", [Notes([NOTES[start] for start in plan.starts if start in NOTES] + [SPLITS])]),
         Section("Versions and machine", [Facts("", environment(seconds))]),
