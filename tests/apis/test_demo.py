@@ -174,10 +174,10 @@ def test_table_gives_mean_and_spread(task, runs):
 def test_one_seed_is_a_plain_number_and_claims_little(task, runs):
     results = fake_results(task, runs(task.pretraining), QUICK)
     row = format_table(results).splitlines()[2]
-    assert "| 40.0 " in row and "| 50.0 " in row and "±" not in row
+    assert "| 50.0 " in row and "40.0" not in row and "±" not in row
     assert "one seed" in demo_report.describe_scores(QUICK) and "3 seeds" in demo_report.describe_scores(FULL)
-    lines = demo_report.verdict(results, QUICK)
-    assert "+10.0 points" in lines[0] and "may be chance" in lines[1]
+    [line] = demo_report.verdict(results, QUICK)  # there is nothing to compare with
+    assert "may be chance" in line
     assert len(demo_report.verdict(fake_results(task, runs(task.pretraining)), FULL)) == 1
 
 
@@ -273,16 +273,18 @@ def test_a_part_runs_every_start_of_every_task_with_every_seed(plan, pretraining
     monkeypatch.setattr(demo_train, "finetune", finetune)
     results = run_part(pretraining, tasks, plan, tmp_path, print, data_root)
     assert json.loads(results_file(tmp_path, pretraining).read_text()) == results
-    starts = [None, "live.pth", str(pretraining.shipped_weights)][: len(plan.starts)]
+    checkpoints = {SCRATCH: None, LIVE: "live.pth", SHIPPED: str(pretraining.shipped_weights)}
+    starts = [checkpoints[start] for start in plan.starts]
     assert [call[:3] for call in calls] == [(t, start, seed) for t in tasks for start in starts for seed in plan.seeds]
     seconds = plan.seconds(pretraining, tasks)
     assert lengths == [(plan.length, sum(seconds[1:]) / seconds[0])]
-    assert calls[-1][3] == 0 and calls[-2][3] == 1  # the last two runs are of the same task
+    later = [sum(seconds[i + 1 :]) / seconds[i] for i in range(1, len(seconds))]
+    assert [call[3] for call in calls] == pytest.approx(later)
     assert calls[0][4] == [] and calls[-1][4] == [tasks[0].name]  # a task is there when all its runs are
 
 
 def test_the_plans_are_those_that_the_readme_names():
-    assert (QUICK.starts, QUICK.seeds) == ((SCRATCH, LIVE), (0,))
+    assert (QUICK.starts, QUICK.seeds) == ((LIVE,), (0,))
     assert (FULL.starts, FULL.seeds, FULL.length) == ((SCRATCH, LIVE, SHIPPED), (0, 1, 2), 1.0)
 
 

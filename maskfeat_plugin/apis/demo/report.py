@@ -29,12 +29,13 @@ PREDICTIONS = (
     "it saw nothing; compare it with the true strokes."
 )
 ONE_SEED = (
-    "This is one draw of the labelled samples and of the training: a difference of a few points may be chance. "
-    "`make demo-full` pre-trains for longer, repeats each fine-tuning with three seeds and adds the shipped weights."
+    "This is one draw of the labelled samples and of the training: a few points may be chance. `make demo-full` "
+    "pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training from scratch and with "
+    "shipped weights."
 )
 TASKS_INTRO = (
     "Small models have learned this from pictures and clips of moving digits, made on this machine. Then they were "
-    "trained further on few labelled samples, for the tasks in the table, beside models that began from nothing."
+    "trained further on few labelled samples, for the tasks in the table."
 )
 FINDINGS = "Frames of the test split: what is found, and what is there."
 RUNNING = (
@@ -124,10 +125,9 @@ def verdict(results: Mapping[str, dict], plan: Plan) -> list[str]:
     """What the numbers say, a sentence a task and start, and with one seed how little that is."""
     lines = []
     for name, of_task in _scores(results).items():
-        scratch = statistics.mean(of_task[SCRATCH])
         for start, values in of_task.items():
-            if start != SCRATCH:
-                gain = statistics.mean(values) - scratch
+            if start != SCRATCH and SCRATCH in of_task:
+                gain = statistics.mean(values) - statistics.mean(of_task[SCRATCH])
                 lines.append(f"{TASKS[name].title} {start}: {gain:+.1f} points against from scratch.")
     if len(plan.seeds) == 1:
         lines.append(ONE_SEED)
@@ -200,7 +200,8 @@ def list_progress(results: Mapping[str, dict], tasks: Sequence[Task]) -> dict[st
 def make_tables(results: Mapping[str, dict], plan: Plan) -> list[Table]:
     """The results of the tasks that are done, and each run where there are several of a start."""
     columns, rows = _rows(results)
-    caption = f"{describe_scores(plan)}, all starts with the same fine-tuning budget. {describe_starts(results)} "
+    budget = ", all starts with the same fine-tuning budget" if len(plan.starts) > 1 else ""
+    caption = f"{describe_scores(plan)}{budget}. {describe_starts(results)} "
     tables = [Table("Result", columns, rows, caption=caption + " ".join(verdict(results, plan)))]
     if len(plan.seeds) > 1:
         rows = [

@@ -107,7 +107,7 @@ class Plan:
         return [self.length * pretraining.seconds, *(task.seconds for task in tasks for _ in range(repeats))]
 
 
-QUICK = Plan(length=0.5, starts=(SCRATCH, LIVE), seeds=SEEDS[:1])
+QUICK = Plan(length=0.5, starts=(LIVE,), seeds=SEEDS[:1])
 """The demo of minutes, ``make demo``."""
 FULL = Plan(length=1.0, starts=(SCRATCH, LIVE, SHIPPED), seeds=SEEDS)
 """The table with three starts and three seeds, ``make demo-full``."""
