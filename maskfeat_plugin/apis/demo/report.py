@@ -30,8 +30,8 @@ PREDICTIONS = (
 )
 ONE_SEED = (
     "This is one draw of the labelled samples and of the training: a few points may be chance. `make demo-full` "
-    "pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training from scratch and with "
-    "shipped weights."
+    "pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training from scratch and "
+    "with shipped weights."
 )
 TASKS_INTRO = (
     "Small models have learned this from pictures and clips of moving digits, made on this machine. Then they were "

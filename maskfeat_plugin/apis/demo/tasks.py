@@ -116,7 +116,7 @@ IMAGE = Pretraining(
     name="image",
     config="maskfeat_vit-tiny_moving-digits.py",
     long_config="maskfeat_vit-tiny_moving-digits_long.py",
-    first_look=300,
+    first_look=250,
     seconds=150.0,
 )
 VIDEO = Pretraining(
