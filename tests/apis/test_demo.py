@@ -219,7 +219,7 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # another time, however coarse the clock
     page.update()
     text = page.path.read_text()
-    assert "Still running" in text and text.count("to come") == 1 and "Result" in text and "40.0" in text
+    assert "Still running" in text and text.count("to come") == 1 and "Result" in text and "50.0" in text
 
     before = page.path.stat()
     page.update()
