@@ -1,7 +1,7 @@
-"""Run the demo: MaskFeat pre-trained on MovingDigits and fine-tuned into four tasks, within 6 minutes on 2 cores.
+"""Run the demo: MaskFeat pre-trained on MovingDigits and fine-tuned into four tasks.
 
 Pre-training is short, and each task is fine-tuned from it, with one seed. With --full, pre-training is longer, training
-from scratch and the shipped weights are two more starts, and there are three seeds: within 25 minutes.
+from scratch and the shipped weights are two more starts, and there are three seeds.
 """
 
 import argparse

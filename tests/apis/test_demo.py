@@ -104,7 +104,7 @@ def test_a_first_look_is_the_outcome_so_far_and_changes_nothing(pretraining, run
 
 
 def test_progress_tells_the_time_of_what_follows(pretraining, data_root, tmp_path):
-    """What follows takes 60 times as long: as many minutes as this training takes seconds."""
+    """Estimate the rest as 60 times as long: as many minutes as this training takes seconds."""
     lines = []
     options = SHORT | {"max_iters": 6, "train_cfg.max_iters": 6}
     outcome = pretrain(pretraining.config, tmp_path, lines.append, data_root, options, length=0.5, later=60.0)
@@ -198,7 +198,7 @@ def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_
 
 
 def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, tmp_path):
-    """What ``make demo`` does as long as its processes run, which write their results one after the other."""
+    """Do the work of ``make demo`` while its processes run: they write their results one after the other."""
     lines = []
     tasks = [TASKS["digit"], TASKS["motion"]]
     page = Page(QUICK, tasks, tmp_path, data_root, lines.append)
@@ -254,7 +254,7 @@ def test_true_boxes_are_drawn_where_the_digit_is(name, data_root, tmp_path):
 
 @pytest.mark.parametrize("plan", [QUICK, FULL])
 def test_a_part_runs_every_start_of_every_task_with_every_seed(plan, pretraining, data_root, tmp_path, monkeypatch):
-    """What run_part calls; these functions are tested above."""
+    """Replace the functions that run_part calls; they are tested above."""
     tasks = [task for task in TASKS.values() if task.pretraining == pretraining]
     lengths, calls = [], []
 

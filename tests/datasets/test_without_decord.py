@@ -16,7 +16,7 @@ LINE = "decord is not installed: maskfeat_plugin reads the videos with PyAV."
 
 
 def run(arguments, cwd, *paths):
-    """Run Python in a folder; what it prints, if it succeeds."""
+    """Run Python in a folder and return its output; it must succeed."""
     path = os.pathsep.join(map(str, [*paths, ROOT, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *map(str, arguments)],
@@ -36,7 +36,7 @@ def read_videos(video, folder, *paths):
 
 @pytest.fixture(scope="module")
 def no_decord(tmp_path_factory):
-    """A folder on the path of a Python that finds no decord, in none of its processes."""
+    """Make a folder that, on the path of a Python, hides decord from it and its child processes."""
     folder = tmp_path_factory.mktemp("no_decord")
     (folder / "sitecustomize.py").write_text('import sys\n\nsys.modules["decord"] = None\n')
     return folder
@@ -49,13 +49,13 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def without(no_decord, video, tmp_path_factory):
-    """What is read without decord."""
+    """Read the clips without decord."""
     return read_videos(video, tmp_path_factory.mktemp("without"), no_decord)
 
 
 @pytest.fixture(scope="module")
 def by_decord(video, tmp_path_factory):
-    """What is read with it."""
+    """Read the clips with decord."""
     pytest.importorskip("decord")
     return read_videos(video, tmp_path_factory.mktemp("with"))
 

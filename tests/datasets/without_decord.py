@@ -1,4 +1,4 @@
-"""What reads videos, in a process: run where decord cannot be imported, and imported where it can.
+"""Readers of videos in one process: run where decord cannot be imported, and imported where it can.
 
 ``python without_decord.py VIDEO FOLDER`` writes the results into ``results.json`` in the folder.
 """
@@ -22,7 +22,7 @@ MOTION = CONFIGS / "demo" / "mvit-tiny_moving-digits-motion.py"
 
 
 def read_clips(video):
-    """Digests of the clip of each pipeline that reads videos, of all configs, by config and place."""
+    """Return digests of the clip of each pipeline that reads videos, of all configs, by config and place."""
     found = {}
     for path in sorted(CONFIGS.rglob("*.py")):
         if "_base_" in path.parts:
@@ -51,7 +51,7 @@ def find_pipelines(node, place=""):
 
 
 def describe_sample(video):
-    """A sample of any of the data sets: the last keys are AVA's."""
+    """Return a sample of any of the data sets: the last keys are AVA's."""
     sample = dict(filename=str(video), start_index=0, modality="RGB", label=0)
     return dict(sample, timestamp=1, timestamp_start=0, shot_info=(0, 48), fps=30, fps_of_video=30)
 
@@ -61,7 +61,7 @@ def digest(images):
 
 
 def read_in_workers(video, folder):
-    """Clips of a data set of mmaction2 whose pipeline has no transform of the plugin."""
+    """Read clips of a data set of mmaction2 whose pipeline has no transform of the plugin."""
     from torch.utils.data import DataLoader
 
     (folder / "list.txt").write_text(f"{video} 0\n{video} 1\n")
@@ -79,7 +79,7 @@ def read_in_workers(video, folder):
 
 
 def read_by_mmaction2(video, folder):
-    """mmaction2's loader, its inferencer and its visualizer, with a config of the demo."""
+    """Run mmaction2's loader, its inferencer and its visualizer, with a config of the demo."""
     from mmaction.apis import inference_recognizer, init_recognizer
     from mmaction.apis.inferencers import ActionRecogInferencer
     from mmengine.runner import save_checkpoint, set_random_seed
@@ -99,7 +99,7 @@ def read_by_mmaction2(video, folder):
 
 
 def prepare(video, folder):
-    """What the data tools do with videos, and what they say of those that cannot be read."""
+    """Run the data tools on videos and return their messages about unreadable ones."""
     from maskfeat_plugin.apis.preparation.frames import FrameJob, extract_frames
     from maskfeat_plugin.apis.preparation.readable import check_video
     from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits

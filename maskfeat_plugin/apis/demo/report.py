@@ -122,7 +122,7 @@ def format_table(results: Mapping[str, dict]) -> str:
 
 
 def verdict(results: Mapping[str, dict], plan: Plan) -> list[str]:
-    """What the numbers say, a sentence a task and start, and with one seed how little that is."""
+    """Describe the numbers: one sentence per task and start, and with one seed a warning about chance."""
     lines = []
     for name, of_task in _scores(results).items():
         for start, values in of_task.items():

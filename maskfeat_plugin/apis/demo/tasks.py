@@ -81,7 +81,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of the demo a command runs.
+    """Size of a demo: length of the pre-trainings, starts and seeds.
 
     Args:
         length (float): Length of each pre-training, as a share of its config's.
