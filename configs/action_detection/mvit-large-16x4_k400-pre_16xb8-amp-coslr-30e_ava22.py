@@ -5,7 +5,7 @@ _base_ = "./mvit-small-16x4_k400-pre_8xb16-amp-coslr-30e_ava22.py"
 model = dict(
     backbone=dict(
         arch="large",
-        init_cfg=dict(checkpoint="work_dirs/mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-100e_k400/epoch_100.pth"),
+        init_cfg=dict(checkpoint="work_dirs/mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400/epoch_75.pth"),
     ),
     roi_head=dict(bbox_head=dict(in_channels=1152)),
 )

@@ -12,7 +12,7 @@ model = dict(
         temporal_size=clip_len,
         spatial_size=size,
         with_cp=True,
-        init_cfg=dict(checkpoint="work_dirs/mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-100e_k400/epoch_100.pth"),
+        init_cfg=dict(checkpoint="work_dirs/mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400/epoch_75.pth"),
     )
 )
 

@@ -7,11 +7,11 @@ model = dict(backbone=dict(arch="large"), neck=dict(in_channels=1024))
 train_dataloader = dict(batch_size=128)
 
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
+    dict(type="LinearLR", start_factor=1e-6 / 2e-4, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
         T_max=1570,
-        eta_min_ratio=1e-6 / 1.6e-3,
+        eta_min_ratio=1e-6 / 2e-4,
         by_epoch=True,
         begin=30,
         end=1600,

@@ -1,10 +1,10 @@
 """Fine-tuning of MViT-L on Something-Something v2 at 312 pixels, 40 frames spread over the video.
 
-The recipe is that of MViT-S, on 128 GPUs of 2 videos; blocks are recomputed in the backward pass to save memory. Starts
-from what the fine-tuning config of this size on Kinetics-400 leaves in ``work_dirs``.
+The recipe is that of 224 pixels, on 128 GPUs of 2 videos. Blocks are recomputed in the backward pass to save memory.
+Starts from what the fine-tuning config of this size on Kinetics-400 leaves in ``work_dirs``.
 """
 
-_base_ = "./mvit-large-u16_k400-pre_32xb8-amp-coslr-100e_sthv2.py"
+_base_ = "./mvit-large-u16_k400-pre_32xb8-amp-coslr-40e_sthv2.py"
 
 size, clip_len = 312, 40
 model = dict(
@@ -12,22 +12,22 @@ model = dict(
         temporal_size=clip_len,
         spatial_size=size,
         with_cp=True,
-        init_cfg=dict(checkpoint="work_dirs/mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-100e_k400/epoch_100.pth"),
+        init_cfg=dict(checkpoint="work_dirs/mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400/epoch_75.pth"),
     )
 )
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].update(clip_len=clip_len)
-train_pipeline[3].update(scale=(-1, 357))
-train_pipeline[6].update(scale=(size, size))
+train_pipeline[2].update(short_side=357)
+train_pipeline[5].update(scale=(size, size))
 val_pipeline = _base_.val_pipeline
 val_pipeline[1].update(clip_len=clip_len)
-val_pipeline[3].update(scale=(-1, size))
-val_pipeline[4].update(crop_size=size)
+val_pipeline[2].update(short_side=357)
+val_pipeline[3].update(crop_size=size)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].update(clip_len=clip_len)
-test_pipeline[3].update(scale=(-1, size))
-test_pipeline[4].update(crop_size=size)
+test_pipeline[2].update(short_side=size)
+test_pipeline[3].update(crop_size=size)
 
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=2, dataset=dict(pipeline=val_pipeline))

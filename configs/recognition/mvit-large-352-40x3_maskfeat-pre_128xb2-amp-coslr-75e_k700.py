@@ -5,7 +5,7 @@ from too. From any other MaskFeat checkpoint with
 ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 
-_base_ = ["./mvit-large-352-40x3_maskfeat-pre_128xb2-amp-coslr-100e_k400.py", "../_base_/datasets/kinetics700.py"]
+_base_ = ["./mvit-large-352-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400.py", "../_base_/datasets/kinetics700.py"]
 
 model = _base_.kinetics700.model
 train_dataloader = _base_.kinetics700.train_dataloader

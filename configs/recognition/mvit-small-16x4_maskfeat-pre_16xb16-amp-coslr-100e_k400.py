@@ -19,3 +19,9 @@ model = dict(
         )
     )
 )
+
+# The batch size counts videos, and the model sees two clips of each.
+train_dataloader = dict(
+    collate_fn=dict(type="repeat_pseudo_collate"),
+    dataset=dict(dataset_type="maskfeat.RepeatAugDataset", num_repeats=2),
+)

@@ -10,8 +10,20 @@ from maskfeat_plugin.errors import ConfigError
 
 
 def named_configs() -> dict[str, Path]:
-    """Return every config of this package that can be trained, by its name: that of its file, without ``.py``."""
-    return {path.stem: path for path in sorted(configs_folder().rglob("*.py")) if "_base_" not in path.parts}
+    """Return every config of this package that can be trained, by its name: that of its file, without ``.py``.
+
+    Old names, see :func:`is_old_name`, are not among them.
+    """
+    return {path.stem: path for path in _config_files() if not is_old_name(path)}
+
+
+def is_old_name(path: Path) -> bool:
+    """Check whether a config file only gives another one under its former name."""
+    return path.read_text().startswith('"""Old name of ')
+
+
+def _config_files() -> list[Path]:
+    return [path for path in sorted(configs_folder().rglob("*.py")) if "_base_" not in path.parts]
 
 
 def find_config(config: str | Path) -> Path:
@@ -28,9 +40,9 @@ def find_config(config: str | Path) -> Path:
     """
     if Path(config).is_file():
         return Path(config)
-    known = named_configs()
-    if str(config) in known:
-        return known[str(config)]
+    for path in _config_files():  # old names too
+        if path.stem == str(config):
+            return path
     if Path(config).is_dir():
         raise ConfigError(f"the config {config} is a folder. Give a config file, or the name of a config.")
     raise unknown_config(config)

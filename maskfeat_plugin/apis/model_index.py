@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
+from .config import is_old_name
+
 PAPER = dict(
     Title="Masked Feature Prediction for Self-Supervised Visual Pre-Training", URL="https://arxiv.org/abs/2112.09133"
 )
@@ -83,8 +85,10 @@ def collection_name(folder: str) -> str:
 
 
 def listed_configs(folder: Path) -> list[Path]:
-    """Configs of a folder that metafiles list: all but those on the demo's data."""
-    return sorted(path for path in folder.glob("*.py") if not path.stem.endswith("moving-digits"))
+    """Return the configs of a folder that metafiles list: all but those on the demo's data and old names."""
+    return sorted(
+        path for path in folder.glob("*.py") if not (path.stem.endswith("moving-digits") or is_old_name(path))
+    )
 
 
 def model_index_files(root: Path) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 # Opening a file looks into its frames for what the header of most containers says; these leave that out.
 _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
@@ -17,6 +17,11 @@ _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse
 _TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Formats of picture files: image2, jpeg_pipe, png_pipe, ...
 _PICTURES = ("image2", "_pipe")
+# Resizing equals Pillow's antialiased bilinear up to rounding. Without the last three, swscale rounds down and takes
+# the nearest chroma sample, and HOG sees both.
+_RESIZING = (
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 # Larger files are read a second time where they are decoded, instead of being held in memory
 _KEPT_BYTES = 64 << 20
 
@@ -104,11 +109,12 @@ class VideoReader:
         begins = np.array(self._times, np.float64) - self._times[0]
         return np.stack([begins, begins + durations], axis=1) * float(self._stream.time_base)
 
-    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
         """Decode frames.
 
         Args:
             indices (Sequence[int]): Numbers of frames, in any order; one that comes twice is decoded once.
+            short_side (int, optional): Pixels of the shorter side of the result, see :meth:`stream`. Defaults to None.
 
         Returns:
             list[np.ndarray]: uint8 (H, W, 3) RGB each, turned as the file's rotation says; no two share memory.
@@ -118,18 +124,21 @@ class VideoReader:
         """
         indices = [int(index) for index in indices]
         wanted = sorted(set(indices))
-        frames = dict(zip(wanted, self.stream(wanted), strict=True))
+        frames = dict(zip(wanted, self.stream(wanted, short_side), strict=True))
         images, given = [], set()
         for index in indices:
             images.append(frames[index].copy() if index in given else frames[index])
             given.add(index)
         return images
 
-    def stream(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def stream(self, indices: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
         """Decode frames one after the other, so that no more than one is in memory.
 
         Args:
             indices (Sequence[int]): Numbers of frames, each greater than the one before.
+            short_side (int, optional): Pixels of the shorter side of the result. Frames are resized while their colours
+                are converted, bilinear and antialiased; the longer side keeps the aspect ratio. Defaults to None: the
+                size of the file.
 
         Yields:
             np.ndarray: uint8 (H, W, 3) RGB, turned as the file's rotation says.
@@ -143,13 +152,13 @@ class VideoReader:
             raise ValueError(f"{self._name} has {self._length} frames, there is no frame {wrong[0]}.")
         done = 0
         try:
-            for index, image in self._decode(left) if self._timed else ():
+            for index, image in self._decode(left, short_side) if self._timed else ():
                 if index != left[done]:  # the times are wrong
                     break
                 yield image
                 done += 1
             if done < len(left):
-                yield from self._decode_all(left[done:])
+                yield from self._decode_all(left[done:], short_side)
         except av.FFmpegError as error:
             raise ValueError(f"{self._name} does not decode: {error}") from error
 
@@ -171,13 +180,13 @@ class VideoReader:
         stream.codec_context.thread_count = 1
         return container, stream
 
-    def _decode(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def _decode(self, indices: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode what is needed: numbers and frames, in the order in which they come out."""
         wanted = {self._times[index]: index for index in indices}
         segments = self._segments(wanted)
         context = self._stream.codec_context
         can_skip = context.name == "h264"
-        convert = _Converter(self._name)
+        convert = _Converter(self._name, short_side)
         for start, stop in segments:
             skips = None
             try:
@@ -220,9 +229,9 @@ class VideoReader:
                 merged.append([start, stop])
         return merged
 
-    def _decode_all(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def _decode_all(self, indices: Sequence[int], short_side: int | None) -> Iterator[np.ndarray]:
         """Decode every frame from the first on and count them, as decord does."""
-        convert = _Converter(self._name)
+        convert = _Converter(self._name, short_side)
         left = deque(indices)
         container, stream = self._open()
         with container:
@@ -240,17 +249,25 @@ class _Converter:
 
     Args:
         name (str): What to call the file in messages.
+        short_side (int | None): Pixels of the shorter side of the arrays, None for the size of the frames.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, short_side: int | None) -> None:
         self._name = name
+        self._short_side = short_side
         self._reformatter = VideoReformatter()  # one for all frames: it sets itself up for the first
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame as uint8 (H, W, 3) RGB; its rows need not lie close together."""
         if frame.rotation % 90:
             raise ValueError(f"{self._name} is turned by {frame.rotation} degrees; re-encode it upright.")
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        if self._short_side is None:
+            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        else:
+            scale = self._short_side / min(frame.width, frame.height)
+            width, height = round(frame.width * scale), round(frame.height * scale)
+            # swscale widens its bilinear filter where it makes frames smaller
+            rgb = self._reformatter.reformat(frame, width, height, format="rgb24", interpolation=_RESIZING, threads=1)
         plane, height, width = rgb.planes[0], rgb.height, rgb.width
         rows = np.frombuffer(plane, np.uint8, height * plane.line_size).reshape(height, plane.line_size)
         image = rows[:, : 3 * width].reshape(height, width, 3)

@@ -1,6 +1,7 @@
 """Configs by their names, files that go before names; models with and without weights."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,18 @@ WEIGHTS = ROOT / "configs" / "demo" / "weights" / f"{IMAGE}.pth"
 
 def test_every_config_has_a_name_of_its_own():
     configs = [path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts]
-    assert list_models() == sorted(path.stem for path in configs)
+    names = {path.stem for path in configs if "Old name" not in path.read_text()}
+    assert list_models() == sorted(names)
+    assert len({path.stem for path in configs}) == len(configs) > len(names)
+
+
+def test_old_names_of_configs_are_found():
+    old = [path for path in (ROOT / "configs").rglob("*.py") if path.read_text().startswith('"""Old name of')]
+    assert len(old) == 15
+    for path in old:
+        assert find_config(path.stem) == path
+        new = find_config(re.search("``(.*)``", path.read_text())[1])
+        assert Config.fromfile(path).to_dict() == Config.fromfile(new).to_dict()
 
 
 def test_patterns_and_tasks():

@@ -16,10 +16,11 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
 import maskfeat_plugin  # noqa: F401
+from maskfeat_plugin.apis.config import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = ("classification", "recognition", "action_detection", "detection")
-PATHS = sorted(str(p.relative_to(CONFIGS)) for folder in FOLDERS for p in CONFIGS.glob(f"{folder}/*.py"))
+PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values() if p.parent.name in FOLDERS)
 CHOSEN = [path for path in PATHS if not re.search(r"_k[67]00", path) or "small-16x4" in path]
 FRAMES = ("SampleFrames", "UniformSample", "SampleAVAFrames")
 MEASURES = dict(
@@ -38,6 +39,8 @@ def shrink(pipeline):
         if kind in FRAMES:
             transform.clip_len = 4
             views *= transform.get("num_clips", 1)
+        elif kind == "DecodeClip":
+            transform.short_side = 96
         elif kind == "Resize":
             transform.scale = (128, 96) if transform.scale[0] > 0 else (-1, 96)
         elif kind in ("CenterCrop", "ThreeCrop") and "ResizeEdge" not in [t.type for t in pipeline]:

@@ -13,15 +13,22 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.structures import DataSample
 
 import maskfeat_plugin  # noqa: F401
+from maskfeat_plugin.apis.config import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PRETRAIN_IMAGES = sorted(CONFIGS.glob("pretrain/*_vit-*.py"))
-PRETRAIN_CLIPS = sorted(CONFIGS.glob("pretrain/*_mvit-*.py"))
-LINEAR = sorted(CONFIGS.glob("classification/*_linear-*.py"))
-FINETUNE_IMAGES = sorted(set(CONFIGS.glob("classification/*.py")) - set(LINEAR))
-FINETUNE_CLIPS = sorted(CONFIGS.glob("recognition/*_k400.py"))
-OTHER_KINETICS = sorted(p for n in (600, 700) for p in CONFIGS.glob(f"recognition/*_k{n}.py"))
-SSV2 = sorted(CONFIGS.glob("recognition/*_sthv2.py"))
+
+
+def find(pattern):
+    return sorted(set(CONFIGS.glob(pattern)) & set(named_configs().values()))
+
+
+PRETRAIN_IMAGES = find("pretrain/*_vit-*.py")
+PRETRAIN_CLIPS = find("pretrain/*_mvit-*.py")
+LINEAR = find("classification/*_linear-*.py")
+FINETUNE_IMAGES = sorted(set(find("classification/*.py")) - set(LINEAR))
+FINETUNE_CLIPS = find("recognition/*_k400.py")
+OTHER_KINETICS = sorted(find("recognition/*_k600.py") + find("recognition/*_k700.py"))
+SSV2 = find("recognition/*_sthv2.py")
 VIEWS = {224: (10, 1), 312: (4, 3), 352: (4, 3)}
 
 
@@ -45,7 +52,8 @@ def batch_of(cfg, use_data, dataloader="train_dataloader", batch_size=2):
 @pytest.mark.parametrize("path", PRETRAIN_IMAGES, ids=stem)
 def test_pretraining_images(path, use_data):
     cfg = Config.fromfile(path)
-    assert transforms(cfg)["RandomResizedCrop"].crop_ratio_range == (0.5, 1.0)
+    crop = transforms(cfg)["RandomResizedCrop"]
+    assert (crop.crop_ratio_range, crop.backend, crop.interpolation) == ((0.5, 1.0), "pillow", "bicubic")
     assert transforms(cfg)["RandomFlip"].prob == 0.5
     batch = batch_of(cfg, use_data)
     assert [tuple(x.shape) for x in batch["inputs"]] == [(3, 224, 224)] * 2
@@ -60,6 +68,8 @@ def test_pretraining_clips(path, use_data):
     crop = pipeline["maskfeat.RandomResizedCropFlip"]
     assert (crop.area_range, crop.flip_ratio) == ((0.5, 1.0), 0.5)
     assert (pipeline["SampleFrames"].clip_len, pipeline["SampleFrames"].frame_interval) == (16, 4)
+    assert pipeline["SampleFrames"].target_fps == 30
+    assert pipeline["maskfeat.DecodeClip"].short_side == 256
     batch = batch_of(cfg, use_data)
     assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, 16, 224, 224)] * 2
     for sample in batch["data_samples"]:
@@ -76,7 +86,8 @@ def test_finetuning_images(path, use_data):
     pipeline = transforms(cfg)
     assert pipeline["RandomResizedCrop"].crop_ratio_range == (0.08, 1.0)
     augment = pipeline["RandAugment"]
-    assert (augment.magnitude_level, augment.total_level) == (9, 10)
+    assert (augment.num_policies, augment.magnitude_level, augment.total_level) == (2, 9, 10)
+    assert augment.magnitude_std == 0.5
     assert pipeline["RandomErasing"].erase_prob == 0.25
     batch = batch_of(cfg, use_data)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -95,14 +106,16 @@ def test_finetuning_clips(path, use_data):
     pipeline = transforms(cfg)
     assert pipeline["RandomResizedCrop"].area_range == (0.08, 1.0)
     augment = pipeline["TransformBroadcaster"].transforms[0]
-    assert (augment.magnitude_level, augment.total_level) == (7, 10)
+    assert (augment.num_policies, augment.magnitude_level, augment.total_level) == (2, 7, 10)
+    assert augment.magnitude_std == 0.5 and augment.hparams.pad_val == [128] * 3
     assert pipeline["RandomErasing"].erase_prob == 0.25
     batch = batch_of(cfg, use_data)
-    # two videos, each twice, and not twice the same
+    # two videos, with MViT-S each twice, and not twice the same
     size, frames, _ = clips_of(path)
-    assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, frames, size, size)] * 4
+    copies = 2 if "small" in path.name else 1
+    assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, frames, size, size)] * 2 * copies
     labels = [int(sample.gt_label) for sample in batch["data_samples"]]
-    assert labels[0] == labels[1] != labels[2] == labels[3]
+    assert labels == [labels[0]] * copies + [labels[-1]] * copies and labels[0] != labels[-1]
     assert not torch.equal(batch["inputs"][0], batch["inputs"][1])
     blending = cfg.model.data_preprocessor.blending
     assert [(a.type, a.alpha) for a in blending.augments] == [("MixupBlending", 0.8), ("CutmixBlending", 1.0)]
@@ -136,6 +149,10 @@ def test_views_for_testing(path, use_data):
     batch = batch_of(cfg, use_data, "test_dataloader", batch_size=1)
     assert tuple(batch["inputs"][0].shape) == (clips * crops, 3, frames, size, size)
     assert cfg.model.cls_head.average_clips == "prob"
+    # one crop is taken of a larger frame, three crops together are the frame
+    for loader, crops_of_loader in (("val_dataloader", 1), ("test_dataloader", crops)):
+        side = transforms(cfg, loader)["maskfeat.DecodeClip"].short_side
+        assert side == size if crops_of_loader == 3 else side == round(size * 256 / 224)
 
 
 def clips_of(path):
@@ -179,7 +196,8 @@ def test_something_something(path, use_data):
         batch = batch_of(cfg, use_data, loader, batch_size=1)
         assert tuple(batch["inputs"][0].shape) == (views, 3, frames, size, size)
     assert cfg.model.cls_head.num_classes == 174
-    assert [a.num_classes for a in cfg.model.data_preprocessor.blending.augments] == [174] * 2
+    blending = cfg.model.data_preprocessor.blending
+    assert ([a.num_classes for a in blending.augments] == [174] * 2) if "small" in path.name else blending is None
     assert "_k400" in cfg.model.backbone.init_cfg.checkpoint
 
 

@@ -12,9 +12,10 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
 import maskfeat_plugin  # noqa: F401
+from maskfeat_plugin.apis.config import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PATHS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.glob("*/*.py") if p.parent.name != "_base_")
+PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values())
 
 
 def mark(path):
@@ -36,7 +37,9 @@ def shrink_frames(pipeline, size=96):
     """Frames of 96 pixels for the sizes of 312 and 352, whose token grids end in uneven numbers as well."""
     for transform in pipeline:
         kind = transform.type.rpartition(".")[2]
-        if kind == "Resize" and not transform.get("keep_ratio", True):
+        if kind == "DecodeClip":
+            transform.short_side = size + 8
+        elif kind == "Resize" and not transform.get("keep_ratio", True):
             transform.scale = (size, size)
         elif kind == "RandomRescale":
             transform.scale_range = (size, size + 8)

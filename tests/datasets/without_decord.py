@@ -15,6 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 
 from maskfeat_plugin import compat
+from maskfeat_plugin.apis.config import named_configs
 from maskfeat_plugin.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -24,9 +25,7 @@ MOTION = CONFIGS / "demo" / "mvit-tiny_moving-digits-motion.py"
 def read_clips(video):
     """Return digests of the clip of each pipeline that reads videos, of all configs, by config and place."""
     found = {}
-    for path in sorted(CONFIGS.rglob("*.py")):
-        if "_base_" in path.parts:
-            continue
+    for path in named_configs().values():
         cfg = Config.fromfile(path)
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             for place, pipeline in find_pipelines(cfg.to_dict()):

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from maskfeat_plugin.apis import build_trainer, load_config
+from maskfeat_plugin.apis.config import named_configs
 from maskfeat_plugin.registry import HOOKS
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +214,7 @@ def names_of(config, key):
     return [item.type for item in (node.values() if isinstance(node, dict) else node)]
 
 
-@pytest.mark.parametrize("path", sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.glob("[a-z]*/*.py")))
+@pytest.mark.parametrize("path", sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values()))
 def test_every_config_logs_it(path):
     config = Config.fromfile(CONFIGS / path)
     assert "maskfeat.TrainingStateHook" in names_of(config, "default_hooks")

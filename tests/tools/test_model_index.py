@@ -11,14 +11,15 @@ import pytest
 import yaml
 
 from maskfeat_plugin.apis import model_zoo
+from maskfeat_plugin.apis.config import named_configs
 from maskfeat_plugin.apis.model_index import FOLDERS, describe_config, model_index_files
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [
     path
     for folder in FOLDERS
-    for path in sorted((ROOT / "configs" / folder).glob("*.py"))
-    if "moving-digits" not in path.stem
+    for path in sorted(named_configs().values())
+    if path.parent.name == folder and "moving-digits" not in path.stem
 ]
 
 

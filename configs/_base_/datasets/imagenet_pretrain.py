@@ -4,7 +4,14 @@ default_scope = "mmpretrain"
 
 train_pipeline = [
     dict(type="maskfeat.LoadWholeImage"),
-    dict(type="RandomResizedCrop", scale=224, crop_ratio_range=(0.5, 1.0), interpolation="bicubic"),
+    # Pillow's bicubic is antialiased, as in the authors' code. OpenCV's is not, and changes the HOG of a crop.
+    dict(
+        type="RandomResizedCrop",
+        scale=224,
+        crop_ratio_range=(0.5, 1.0),
+        backend="pillow",
+        interpolation="bicubic",
+    ),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="maskfeat.BlockMaskGenerator", token_grid=(14, 14), mask_ratio=0.4),
     dict(type="PackInputs"),

@@ -7,11 +7,10 @@ RandAugment has none.
 default_scope = "mmaction"
 
 train_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="maskfeat.OpenVideo"),
     dict(type="UniformSample", clip_len=16),
-    dict(type="DecordDecode"),
-    dict(type="Resize", scale=(-1, 256)),
-    # one draw for all frames, see kinetics400.py
+    dict(type="maskfeat.DecodeClip", short_side=256),
+    # one draw for all frames, see kinetics400.py; four operations: rand-m7-n4-mstd0.5-inc1
     dict(
         type="TransformBroadcaster",
         mapping=dict(img="imgs"),
@@ -26,7 +25,7 @@ train_pipeline = [
                 total_level=10,
                 magnitude_level=7,
                 magnitude_std=0.5,
-                hparams=dict(pad_val=[115, 115, 115], interpolation="bicubic"),
+                hparams=dict(pad_val=[128, 128, 128], interpolation="bicubic"),
             )
         ],
     ),
@@ -37,19 +36,17 @@ train_pipeline = [
     dict(type="PackActionInputs"),
 ]
 val_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="maskfeat.OpenVideo"),
     dict(type="UniformSample", clip_len=16, test_mode=True),
-    dict(type="DecordDecode"),
-    dict(type="Resize", scale=(-1, 224)),
+    dict(type="maskfeat.DecodeClip", short_side=256),
     dict(type="CenterCrop", crop_size=224),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),
 ]
 test_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="maskfeat.OpenVideo"),
     dict(type="UniformSample", clip_len=16, test_mode=True),
-    dict(type="DecordDecode"),
-    dict(type="Resize", scale=(-1, 224)),
+    dict(type="maskfeat.DecodeClip", short_side=224),
     dict(type="ThreeCrop", crop_size=224),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),

@@ -1,0 +1,26 @@
+"""SGD, 100 epochs of videos; the learning rate is 2.5e-3 for every 128 videos.
+
+The authors have no recipe for MaskFeat on Something-Something v2. These values are those of their supervised MViTv2-S
+(PySlowFast, ``configs/SSv2/MVITv2_S_16x4.yaml``); mixed precision is ours.
+"""
+
+optim_wrapper = dict(
+    type="AmpOptimWrapper",
+    optimizer=dict(type="SGD", lr=5e-3, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-4 / 2.5e-3, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
+    dict(
+        type="CosineAnnealingLR",
+        T_max=97,
+        eta_min_ratio=1e-6 / 2.5e-3,
+        by_epoch=True,
+        begin=3,
+        end=100,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=100, val_interval=1)
+auto_scale_lr = dict(enable=True, base_batch_size=256)

@@ -1,0 +1,3 @@
+"""Old name of ``mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k600``, kept for version 0.1."""
+
+_base_ = "./mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k600.py"
