@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_images
 from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
+PRETRAINING_ON_IMAGES = "pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
 CONFIGS = Path(__file__).parents[2] / "configs"
 PHOTOGRAPHS = load_sample_images().images
 
@@ -51,9 +52,7 @@ def write_video(path, photograph, scale):
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=["china", "flower"])
 def test_crops_for_pretraining_on_images_are_pillows(photograph):
-    crop = build(
-        "pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py", "train_dataloader", "RandomResizedCrop"
-    )
+    crop = build(PRETRAINING_ON_IMAGES, "train_dataloader", "RandomResizedCrop")
     crop.rand_crop_params = lambda image: (20, 30, 300, 280)  # top, left, height, width
     left, top, right, bottom = 30, 20, 310, 320
     seen = {}
@@ -69,7 +68,7 @@ def test_crops_for_pretraining_on_images_are_pillows(photograph):
 @pytest.mark.parametrize("scale", [0.8, 1.6])
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=["china", "flower"])
 def test_frames_are_resized_as_by_pillow(photograph, scale, tmp_path):
-    """Grey, because videos hold colours at half the size: equal to Pillow on floats but for rounding to whole levels."""
+    """Grey, because videos hold colours at half the size. Equal to Pillow on floats up to rounding."""
     grey = np.asarray(Image.fromarray(photograph).convert("L").convert("RGB"))
     path = write_video(tmp_path / "video.mp4", grey, scale)
     (small,) = VideoReader(path, path).read([2], short_side=256)
