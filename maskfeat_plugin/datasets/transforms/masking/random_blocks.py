@@ -9,7 +9,7 @@ import numpy as np
 
 from .base import Grid
 
-# Blocks that may fail to fit, one after another, before single places fill up the rest.
+# Candidates in a row that may fail to fit before single places fill up the rest.
 _ATTEMPTS = 100
 # Candidates drawn at a time, because numpy draws a hundred numbers almost as fast as one.
 _CANDIDATES = 32
@@ -26,12 +26,13 @@ Law = tuple[list[float], list[Size], float]
 
 
 class RandomBlocks:
-    """Covers an exact number of a grid's places with blocks of random area, aspect ratio, duration and place.
+    """Covers a number of a grid's places with blocks of random area, aspect ratio, duration and place.
 
     BEiT's algorithm (Bao et al., 2022): the area is uniform between two bounds, the greatest no larger than what is
     left to cover; the logarithm of the aspect ratio is uniform; the sides are rounded, and a block that spans a side of
     the grid is not taken. Neither is one that covers nothing new or more than is left. When no further block fits,
-    single places fill up the rest, as in ``mmpretrain.BEiTMaskGenerator``. A block lasts from 1 to all of the steps.
+    single places fill up the rest, as in ``mmpretrain.BEiTMaskGenerator``; with ``exact=False`` nothing does, as in the
+    authors' code. A block lasts from 1 to all of the steps.
 
     To be fast, the grid is a Python integer, one bit a place: what a block adds is one ``&`` and one ``bit_count``.
     The probability of every size comes from a table (:func:`size_probabilities`), so that a candidate takes two random
@@ -43,14 +44,22 @@ class RandomBlocks:
         least (int): Least area of a block in space.
         greatest (int): Greatest area of a block in space.
         min_aspect (float): Least aspect ratio; the greatest is its inverse.
+        exact (bool): Whether exactly ``total`` places are covered; otherwise at most these. Defaults to True.
     """
 
-    def __init__(self, grid: Grid, total: int, least: int, greatest: int, min_aspect: float) -> None:
+    # candidates in a row that the authors' code refuses before it ends an inexact mask
+    last_attempts = 10
+
+    def __init__(
+        self, grid: Grid, total: int, least: int, greatest: int, min_aspect: float, exact: bool = True
+    ) -> None:
         self.grid = grid
         self.total = total
         self.least = least
         self.greatest = greatest
         self.min_aspect = min_aspect
+        self.exact = exact
+        self._attempts = _ATTEMPTS if exact else self.last_attempts
         self._places = list(range(prod(grid)))
         self._everything = (1 << len(self._places)) - 1
         self._laws: dict[int, Law] = {}
@@ -63,7 +72,8 @@ class RandomBlocks:
             rng (np.random.Generator): Source of randomness.
 
         Returns:
-            np.ndarray: bool (steps*H''*W''), ``total`` of the places covered.
+            np.ndarray: bool (steps*H''*W''), ``total`` of the places covered, or at most as many with
+                ``exact=False``.
         """
         numbers = iter(rng.random(2 * _CANDIDATES).tolist())
         candidates = chain(zip(numbers, numbers, strict=True), _more_pairs(rng))
@@ -84,10 +94,11 @@ class RandomBlocks:
                     failures = 0
                     continue
             failures += 1
-            if failures == _ATTEMPTS:
+            # a first block fits at some time, if there are any
+            if failures >= self._attempts and (self.exact or remaining < self.total or not sizes):
                 break
         mask = self._unpack(free ^ self._everything)
-        if remaining:
+        if remaining and (self.exact or not sizes):
             mask[rng.permutation(np.flatnonzero(~mask))[:remaining]] = True
         return mask
 
@@ -133,6 +144,8 @@ class RandomBlocks:
 
 class RandomCubes(RandomBlocks):
     """:class:`RandomBlocks` whose area in space is not bounded by what is left: a cube may be large and short."""
+
+    last_attempts = 100
 
     def greatest_area(self, remaining: int) -> int:
         """Bound of a cube's area in space."""
