@@ -19,9 +19,9 @@ _TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _PICTURES = ("image2", "_pipe")
 # Resizing equals Pillow's antialiased bilinear up to rounding. Without the last three, swscale rounds down and takes
 # the nearest chroma sample, and HOG sees both.
-_RESIZING = (
-    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+# PyAV before 18 takes these flags of libswscale as a number, but has no names for them.
+_ACCURATE_RND, _FULL_CHR_H_INT, _FULL_CHR_H_INP = 1 << 18, 1 << 13, 1 << 14
+_RESIZING = int(Interpolation.BILINEAR) | _ACCURATE_RND | _FULL_CHR_H_INT | _FULL_CHR_H_INP
 # Larger files are read a second time where they are decoded, instead of being held in memory
 _KEPT_BYTES = 64 << 20
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import TokenPlaces, check_mask, hidden_places
+from ..utils import TokenPlaces, check_mask, hidden_places, is_pretrained
 from .hidden_tokens import LastMultiScaleBlock
 from .mvit import MViT
 
@@ -28,9 +28,9 @@ class MaskedMViT(MViT):
         self.blocks[-1].__class__ = LastMultiScaleBlock
 
     def init_weights(self) -> None:
-        """Initialize as ``mmaction.MViT``, and the tokens from a truncated normal of 0.02."""
+        """Initialize as :class:`MViT`, and the tokens from a truncated normal of 0.02."""
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg["type"].endswith("Pretrained"):
+        if is_pretrained(self.init_cfg):
             return
         trunc_normal_(self.mask_token, std=0.02)
         trunc_normal_(self.cls_token, std=0.02)

@@ -15,7 +15,9 @@ from ..utils import (
     check_mask,
     expand_mask,
     hidden_places,
+    is_pretrained,
     replace_masked,
+    set_authors_biases,
     speed_up_linear,
 )
 from .hidden_tokens import LastEncoderLayer
@@ -48,22 +50,24 @@ class MaskedViT(VisionTransformer):
         speed_up_linear(self)
 
     def init_weights(self) -> None:
-        """Initialize as the authors' release: truncated normal of 0.02 for linear layers and tokens, zero biases."""
+        """Initialize as the authors' code does.
+
+        Weights and tokens get a truncated normal of 0.02, biases of linear layers and layer norms 0.02; the bias of the
+        patch embedding is torch's default, that of the last norm 0.
+        """
         super().init_weights()
-        if self.init_cfg and self._pretrained():
+        if is_pretrained(self.init_cfg):
             return
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+                nn.init.constant_(module.bias, 0.02)
+        set_authors_biases(self.patch_embed.projection, self.ln1)
         if self.mask_token is not None:
             trunc_normal_(self.mask_token, std=0.02)
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
-
-    def _pretrained(self) -> bool:
-        return isinstance(self.init_cfg, dict) and self.init_cfg["type"].endswith("Pretrained")
 
     def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
         """Token grid of an input.

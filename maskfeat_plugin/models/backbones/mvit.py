@@ -8,7 +8,15 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible, expand_mask, replace_masked, speed_up_linear
+from ..utils import (
+    check_arch,
+    check_divisible,
+    expand_mask,
+    is_pretrained,
+    replace_masked,
+    set_authors_biases,
+    speed_up_linear,
+)
 from .attention import FusedMultiScaleAttention, Grid
 from .mlp import FusedMLP
 from .multiscale_block import FusedMultiScaleBlock
@@ -79,6 +87,15 @@ class MViT(_MViT):
             block.attn.__class__ = FusedMultiScaleAttention
             block.mlp.__class__ = FusedMLP
         speed_up_linear(self)
+
+    def init_weights(self) -> None:
+        """Initialize as ``mmaction.MViT``, except for two biases.
+
+        As in the authors' code, the bias of the patch embedding is torch's default, and that of the last norm 0.
+        """
+        super().init_weights()
+        if not is_pretrained(self.init_cfg):
+            set_authors_biases(self.patch_embed.projection, getattr(self, f"norm{max(self.out_scales)}"))
 
     def token_grid(self, input_size: tuple[int, ...]) -> Grid:
         """Token grid of the last stage for an input.

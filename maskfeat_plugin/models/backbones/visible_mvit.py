@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import VisibleUnits, check_mask, expand_mask
+from ..utils import VisibleUnits, check_mask, expand_mask, is_pretrained
 from .attention import Grid
 from .mvit import MViT
 from .visible_attention import run_visible_block
@@ -51,9 +51,9 @@ class VisibleMViT(MViT):
         self.mask_unit = tuple(u // s for u, s in zip(unit, stride, strict=True))
 
     def init_weights(self) -> None:
-        """Initialize as ``mmaction.MViT``, and the class token from a truncated normal of 0.02."""
+        """Initialize as :class:`MViT`, and the class token from a truncated normal of 0.02."""
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg["type"].endswith("Pretrained"):
+        if is_pretrained(self.init_cfg):
             return
         trunc_normal_(self.cls_token, std=0.02)
 

@@ -1,5 +1,6 @@
 """Helpers on the token grid, and linear layers."""
 
+from .initial_values import is_pretrained, set_authors_biases
 from .linear import (
     is_norm_and_linear,
     linear,
@@ -31,12 +32,14 @@ __all__ = [
     "frames_of_tokens",
     "hidden_places",
     "is_norm_and_linear",
+    "is_pretrained",
     "linear",
     "norm_backward",
     "norm_linear",
     "product",
     "replace_masked",
     "runs_on_onednn",
+    "set_authors_biases",
     "speed_up_linear",
     "sum_of_products",
     "token_size",

@@ -1,0 +1,25 @@
+"""Initial values of the authors' code where upstream's differ."""
+
+from math import sqrt
+
+from torch import nn
+
+
+def is_pretrained(init_cfg: dict | list | None) -> bool:
+    """Check whether an ``init_cfg`` loads weights from a file, which nothing may overwrite."""
+    return isinstance(init_cfg, dict) and init_cfg["type"].endswith("Pretrained")
+
+
+def set_authors_biases(patch_embedding: nn.Module, last_norm: nn.Module) -> None:
+    """Set the biases that differ from those of the other layers in the authors' code.
+
+    Args:
+        patch_embedding (nn.Module): Convolution that embeds patches or cubes. Its bias gets torch's default: uniform
+            between plus and minus 1 / sqrt(inputs of one output).
+        last_norm (nn.Module): Layer norm of the last tokens. Its bias becomes 0.
+    """
+    if patch_embedding.bias is not None:
+        bound = 1 / sqrt(patch_embedding.weight[0].numel())
+        nn.init.uniform_(patch_embedding.bias, -bound, bound)
+    if last_norm.bias is not None:
+        nn.init.zeros_(last_norm.bias)
