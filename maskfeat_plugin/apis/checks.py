@@ -19,22 +19,13 @@ from maskfeat_plugin.registry import MODELS
 
 from .annotation_lists import check_list
 from .origins import named_errors, walk
+from .sample_sizes import class_name, input_size
 from .structure import limited_size
 
 # First release of DeepSpeed that lacks what mmengine 0.10.7 imports, deepspeed.runtime.fp16.onebit
 _DEEPSPEED_END = Version("0.19")
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
-# Transforms that set the size of the samples
-_SIZING = (
-    "Resize",
-    "RandomCrop",
-    "CenterCrop",
-    "RandomResizedCrop",
-    "RandomResizedCropFlip",
-    "ThreeCrop",
-    "TenCrop",
-)
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -106,42 +97,10 @@ def _say_how_to_make(root: str) -> str:
     return f"make it, as python {tool} --help says, " if tool else ""
 
 
-def input_size(pipeline: Sequence[dict]) -> tuple[int, ...] | None:
-    """Size of the samples that a pipeline gives, as far as its settings tell.
-
-    Args:
-        pipeline (Sequence[dict]): Configs of the transforms.
-
-    Returns:
-        tuple[int, ...] | None: (H, W), or (T, H, W) if frames are sampled, in pixels and frames; None if unknown.
-    """
-    frames, size = None, None
-    for transform in _flat(pipeline):
-        kind = str(transform.get("type", "")).rpartition(".")[2]
-        if kind in ("SampleFrames", "DenseSampleFrames", "UniformSample"):
-            frames = transform.get("clip_len")
-            if not isinstance(frames, int):
-                return None
-        elif kind in _SIZING:
-            given = next((transform[k] for k in ("scale", "crop_size", "size") if k in transform), None)
-            if kind == "Resize" and transform.get("keep_ratio"):
-                given = None
-            if isinstance(given, int) and kind != "Resize":
-                given = (given, given)
-            if isinstance(given, list | tuple) and [type(length) for length in given] == [int, int] and min(given) > 0:
-                # scales are (W, H), crops (H, W); they differ for no model here
-                size = tuple(given)
-            elif kind == "Resize":
-                size = None
-    if size is None:
-        return None
-    return size if frames is None else (frames, *size)
-
-
 def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
     """Compare the token grid of each mask generator with the backbone's."""
     generators = [
-        (f"{key}.pipeline[{i}]", transform, input_size(dataset["pipeline"]))
+        (f"{key}.pipeline[{i}]", transform, input_size(dataset["pipeline"], cfg.get("default_scope")))
         for name in dataloaders
         for key, dataset in _datasets(cfg.get(name), name)
         for i, transform in enumerate(dataset.get("pipeline") or ())
@@ -191,7 +150,7 @@ def mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
         tuple[str, tuple[int, ...]] | None: The setting's name and the grid, of ours or mmpretrain's generators; None of
         other transforms.
     """
-    kind = str(transform.get("type", ""))
+    kind = class_name(transform)
     if not kind.endswith("MaskGenerator") or kind.endswith("SimMIMMaskGenerator"):  # SimMIM's is set in pixels
         return None
     for name in ("token_grid", "input_size"):
@@ -295,11 +254,3 @@ def _datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
             stack.append((f"{name}.dataset", dataset["dataset"]))
         elif not inner:
             yield name, dataset
-
-
-def _flat(pipeline: Sequence[dict] | None) -> Iterator[dict]:
-    """Transforms of a pipeline, those inside wrappers such as ``maskfeat.Cached`` too."""
-    for transform in pipeline if isinstance(pipeline, list | tuple) else ():
-        if isinstance(transform, dict):
-            yield transform
-            yield from _flat(transform.get("transforms"))

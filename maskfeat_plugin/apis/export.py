@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.errors import ConfigError
 
-from .checks import input_size
 from .looking.class_names import read_class_names
 from .looking.fine_tuned import build_fine_tuned
+from .sample_sizes import input_size
 
 INPUTS, SCORES = "inputs", "scores"
 # Batches that the exported model is compared on; it was traced with two samples
@@ -162,7 +162,7 @@ def _size_of_samples(cfg: Config, ndim: int) -> tuple[int, ...]:
     """(H, W), or (T, H, W) of clips, that testing feeds the model."""
     for key in ("test_dataloader", "val_dataloader", "train_dataloader"):
         dataset = (cfg.get(key) or {}).get("dataset") or {}
-        size = input_size(dataset.get("pipeline") or ())
+        size = input_size(dataset.get("pipeline"), cfg.get("default_scope"))
         if size is not None and len(size) == ndim - 2:
             return size
     what = "frames, height and width" if ndim == 5 else "height and width"

@@ -231,7 +231,7 @@ class MaskFeatInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Config) -> list[dict]:
         """Configs of the transforms, see :func:`without_randomness`."""
-        pipeline = without_randomness(training_pipeline(cfg))
+        pipeline = without_randomness(training_pipeline(cfg), cfg.get("default_scope"))
         self.takes_clips = takes_clips(pipeline, title_of(cfg))
         InputPipeline(cfg, pipeline, needs_masks=True)  # an error of the config shows here
         return pipeline

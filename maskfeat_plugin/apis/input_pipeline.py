@@ -23,6 +23,7 @@ from maskfeat_plugin.evaluation.features import preserved_random_state
 from .checks import mask_grid
 from .origins import named_errors
 from .preparation.files import IMAGE_ENDINGS
+from .sample_sizes import class_name, known_class, size_after
 
 _IMAGE_ENDINGS = (*IMAGE_ENDINGS, ".tiff", ".webp")
 # What reads an image; what opens a video; what decodes the chosen frames of it
@@ -73,7 +74,7 @@ def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
     Raises:
         ConfigError: If it reads neither from a file, but for example folders of frames.
     """
-    kinds = [_kind(transform) for transform in _expand(pipeline)]
+    kinds = [class_name(transform) for transform in _expand(pipeline)]
     for known, is_clip in ((_OPEN_VIDEO, True), (_READ_IMAGE, False)):
         if any(kind in known for kind in kinds):
             return is_clip
@@ -81,7 +82,7 @@ def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
     raise ConfigError(f"the pipeline of {title} reads no files of images or videos: it has none of {known}.")
 
 
-def without_randomness(pipeline: Sequence[dict]) -> list[dict]:
+def without_randomness(pipeline: Sequence[dict], scope: str | None = None) -> list[dict]:
     """A training pipeline, each random transform left out or with a setting that leaves no choice.
 
     What is read from memory is read anew (``maskfeat.Cached``). Of a video the frames in its middle are taken. Random
@@ -89,11 +90,14 @@ def without_randomness(pipeline: Sequence[dict]) -> list[dict]:
 
     Args:
         pipeline (Sequence[dict]): Configs of the transforms.
+        scope (str, optional): ``default_scope`` of the config, see :func:`.input_size`. Defaults to None, the current
+            one.
 
     Returns:
         list[dict]: Configs of the same transforms and of those in their place. Mask generators stay as they are.
     """
-    return [_settled(transform) for transform in _expand(pipeline) if _kind(transform) not in _AUGMENTATIONS]
+    steps = [transform for transform in _expand(pipeline) if class_name(transform) not in _AUGMENTATIONS]
+    return [part for i, step in enumerate(steps) for part in _settled(step, steps[i + 1 :], scope)]
 
 
 def inference_pipeline(cfg: Config) -> list[dict]:
@@ -112,7 +116,7 @@ def inference_pipeline(cfg: Config) -> list[dict]:
         pipeline = _pipeline_of(cfg, key)
         if pipeline is not None:
             return _expand(pipeline)
-    return without_randomness(training_pipeline(cfg))
+    return without_randomness(training_pipeline(cfg), cfg.get("default_scope"))
 
 
 def training_pipeline(cfg: Config) -> Sequence[dict]:
@@ -170,7 +174,7 @@ class InputPipeline:
         files, arrays = [self._reseed], [self._reseed]
         with named_errors(cfg, "cannot be built"), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             for config in pipeline:
-                kind = _kind(config)
+                kind = class_name(config)
                 if _is_mask_generator(config):
                     needs_masks = False
                     steps = [self._take_mask] if masks is not None else [self._reseed, _build_masks(config, mask_ratio)]
@@ -296,7 +300,7 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
     if not found:
         others = [file for file in files if file.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS)]
         if others:
-            raise _other_kind(others[0], clips, title)
+            raise _otherclass_name(others[0], clips, title)
         endings = ", ".join(VIDEO_ENDINGS if clips else _IMAGE_ENDINGS)
         raise ConfigError(f"the folder {path} has no files that end in {endings}.")
     return found
@@ -304,7 +308,7 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
 
 def _check_file(path: Path, clips: bool, title: str) -> None:
     if path.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
-        raise _other_kind(path, clips, title)
+        raise _otherclass_name(path, clips, title)
     if not path.stat().st_size:
         raise ConfigError(f"{path} is empty.")
     if clips:
@@ -320,12 +324,12 @@ def _check_array(item: Input, clips: bool, title: str) -> None:
     array = item.array
     wanted = "(T, H, W, 3)" if clips else "(H, W, 3)"
     if array.ndim == (3 if clips else 4) and array.shape[-1] == 3:
-        raise _other_kind(f"{item.name} of the shape {array.shape}", clips, title)
+        raise _otherclass_name(f"{item.name} of the shape {array.shape}", clips, title)
     if array.dtype != np.uint8 or array.ndim != (4 if clips else 3) or array.shape[-1] != 3 or not array.size:
         raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be RGB, uint8 {wanted}.")
 
 
-def _other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
+def _otherclass_name(name: Path | str, clips: bool, title: str) -> ConfigError:
     found, wanted = ("an image", "videos") if clips else ("a video", "images")
     return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
 
@@ -342,43 +346,51 @@ def _expand(pipeline: Sequence[dict]) -> list[dict]:
     """Transforms with those in ``maskfeat.Cached`` in its place."""
     steps = []
     for transform in pipeline:
-        steps += _expand(transform["transforms"]) if _kind(transform) == "Cached" else [transform]
+        steps += _expand(transform["transforms"]) if class_name(transform) == "Cached" else [transform]
     return steps
 
 
-def _kind(transform: dict) -> str:
-    """Name of a transform's class, without scope."""
-    kind = transform["type"]
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-
-
-def _settled(transform: dict) -> dict:
-    """A transform without a choice."""
-    kind = _kind(transform)
+def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> list[dict]:
+    """Return the transforms that take the place of one and leave no choice, given those that follow it."""
+    kind = class_name(transform)
     settled = dict(transform)
     if kind in _SAMPLE_FRAMES:
         settled.update(test_mode=True, num_clips=1)
         settled.pop("temporal_jitter", None)
         settled.pop("twice_sample", None)
     elif kind == "RandomCrop":
-        scope = transform["type"].rpartition(".")[0]
-        size = transform["crop_size"] if "crop_size" in transform else transform["size"]
-        return dict(type=f"{scope}.CenterCrop".lstrip("."), crop_size=size)
+        return _central_crops(transform, scope)
     elif kind == "RandomResizedCrop" and "scale" in transform:  # mmpretrain's, which resizes too
-        scale = transform["scale"]
-        height, width = (scale, scale) if isinstance(scale, int) else scale
         settled.pop("crop_ratio_range", None)
+        ratio = _aspect_ratio(size_after(transform, None, scope))
         # after no attempt at random it takes the largest central crop of this ratio
-        settled.update(max_attempts=0, aspect_ratio_range=(width / height, width / height))
-    elif kind in ("RandomResizedCrop", "RandomResizedCropFlip"):  # mmaction2's, likewise, but for one of one pixel
-        settled.update(area_range=(1.0, 1.0), aspect_ratio_range=(1.0, 1.0))
-        if kind == "RandomResizedCropFlip":
-            settled["flip_ratio"] = 0.0
-    return settled
+        settled.update(max_attempts=0, aspect_ratio_range=(ratio, ratio))
+    elif kind == "RandomResizedCrop":  # mmaction2's, which another transform resizes
+        size = next((size for step in following if (size := size_after(step, None, scope)) is not None), None)
+        return [dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size), lazy=transform.get("lazy", False))]
+    elif kind == "RandomResizedCropFlip":  # ours, the same with its resizing
+        crop = dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size_after(transform, None, scope)))
+        resize = dict(type="mmaction.Resize", scale=transform["scale"], keep_ratio=False)
+        return [crop, dict(resize, interpolation=transform.get("interpolation", "bilinear"))]
+    return [settled]
+
+
+def _aspect_ratio(size: tuple[int, int] | None) -> float:
+    """Width by height of (H, W); 1 if it is unknown."""
+    return 1.0 if size is None else size[1] / size[0]
+
+
+def _central_crops(transform: dict, scope: str | None) -> list[dict]:
+    """Return a central crop of the size of a random one, or this one if its size is random too."""
+    size = size_after(transform, None, scope)
+    if size is None:
+        return [dict(transform)]
+    package, _ = known_class(transform, scope) or ("mmaction" if "size" in transform else "mmpretrain", None)
+    return [dict(type=f"{package}.CenterCrop", crop_size=size[::-1])]  # each is mmaction2's or mmcv's: (W, H)
 
 
 def _is_mask_generator(transform: dict) -> bool:
-    return _kind(transform).endswith("MaskGenerator")
+    return class_name(transform).endswith("MaskGenerator")
 
 
 def _build_masks(config: dict, ratio: float | None) -> object:

@@ -163,7 +163,7 @@ def test_remote_files_are_not_looked_for(project):
     ("pipeline", "size"),
     [
         ([dict(type="RandomResizedCrop", scale=224)], (224, 224)),
-        ([dict(type="Resize", scale=256), dict(type="CenterCrop", crop_size=(96, 64))], (96, 64)),
+        ([dict(type="Resize", scale=256), dict(type="CenterCrop", crop_size=(96, 64))], (64, 96)),  # (W, H)
         ([dict(type="CenterCrop", crop_size=64), dict(type="Resize", scale=(-1, 256))], None),
         ([dict(type="RandomResizedCrop", area_range=(0.5, 1.0))], None),
         ([dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224))], (224, 224)),
@@ -189,4 +189,4 @@ def test_input_size(pipeline, size):
 def test_full_size_configs_fit_their_masks():
     """The check knows the full-size configs well enough to find a wrong grid in them."""
     cfg = Config.fromfile(CONFIGS / "pretrain/maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py")
-    assert input_size(cfg.train_dataloader.dataset.pipeline) == (16, 224, 224)
+    assert input_size(cfg.train_dataloader.dataset.pipeline, cfg.default_scope) == (16, 224, 224)

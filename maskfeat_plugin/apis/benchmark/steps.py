@@ -10,12 +10,14 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmengine.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
+from ..sample_sizes import input_size as pipeline_size
 from .measuring import Comparison
 
 
@@ -91,16 +93,25 @@ def mask_generator(cfg: Config) -> dict:
 
 
 def input_size(cfg: Config) -> tuple[int, ...]:
-    """Size of the inputs, (H, W) or (T, H, W), as the backbone is told it.
+    """Return the size of a config's training inputs, as its pipeline or else its backbone tells it.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        tuple[int, ...]: (H, W) or (T, H, W), in pixels and frames.
 
     Raises:
-        ConfigError: If the backbone is not.
+        ConfigError: If neither tells it.
     """
-    backbone = cfg.model.backbone
+    backbone, dataset = cfg.model.backbone, (cfg.get("train_dataloader") or {}).get("dataset") or {}
+    size = pipeline_size(dataset.get("pipeline"), cfg.get("default_scope"))
+    if size is not None:
+        return size
     if "img_size" in backbone:
-        return (backbone.img_size, backbone.img_size)
+        return to_2tuple(backbone.img_size)
     if "temporal_size" in backbone and "spatial_size" in backbone:
-        return (backbone.temporal_size, backbone.spatial_size, backbone.spatial_size)
+        return (backbone.temporal_size, *to_2tuple(backbone.spatial_size))
     raise ConfigError(f"{cfg.filename}: set model.backbone.img_size, or temporal_size and spatial_size for clips.")
 
 

@@ -76,9 +76,10 @@ def _train(job: dict) -> list[float]:
         strategy["model_wrapper"] = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
     size = job["size"]
     if len(size) == 3:
-        cfg.model.backbone.update(temporal_size=size[0], spatial_size=size[1])
+        # mmaction2's MViT is told one side, and resizes its positions
+        cfg.model.backbone.update(temporal_size=size[0], spatial_size=max(size[1:]))
     else:
-        cfg.model.backbone.img_size = size[0]
+        cfg.model.backbone.img_size = tuple(size)
     cfg.optim_wrapper.type = "OptimWrapper"
     with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope(cfg.default_scope), quiet():
         built = STRATEGIES.build(

@@ -89,7 +89,8 @@ def look(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
     _check_out(out)
     clips = wishes.clips or CLIPS[0]
     if wishes.neighbours is not None:
-        pipeline = without_randomness(training_pipeline(cfg)) if pretraining else inference_pipeline(cfg)
+        scope = cfg.get("default_scope")
+        pipeline = without_randomness(training_pipeline(cfg), scope) if pretraining else inference_pipeline(cfg)
         return _look_at_neighbours(cfg, checkpoint, out, wishes, pipeline, clips)
     if pretraining:
         clip_config = takes_clips(without_randomness(training_pipeline(cfg)), title_of(cfg))

@@ -2,7 +2,7 @@
 
 from .ava import SampleAVAFrames
 from .caching import Cached
-from .cropping import RandomResizedCropFlip
+from .cropping import CentralCrop, RandomResizedCropFlip
 from .decoding import DecodeClip, OpenVideo
 from .label_maps import LoadLabelMap, TrackCrop
 from .loading import LoadWholeImage
@@ -19,6 +19,7 @@ __all__ = [
     "BaseMaskGenerator",
     "BlockMaskGenerator",
     "Cached",
+    "CentralCrop",
     "CubeMaskGenerator",
     "DecodeClip",
     "FrameMaskGenerator",

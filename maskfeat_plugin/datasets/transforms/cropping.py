@@ -1,4 +1,4 @@
-"""Crop, resize and flip in one step."""
+"""Crops of clips: with resizing and flipping in one step, or from the centre."""
 
 import cv2
 import numpy as np
@@ -84,3 +84,32 @@ class RandomResizedCropFlip(BaseTransform):
             f"aspect_ratio_range={crop.aspect_ratio_range}, flip_ratio={flip.flip_ratio}, "
             f"interpolation={self.interpolation!r})"
         )
+
+
+@TRANSFORMS.register_module()
+class CentralCrop(RandomResizedCrop):
+    """The largest central crop of a ratio of sides, in the place of mmaction2's ``RandomResizedCrop``.
+
+    Required and modified keys are those of ``mmaction.RandomResizedCrop``.
+
+    Args:
+        aspect_ratio (float): Width by height of the crop. Defaults to 1.0.
+        lazy (bool): As in ``mmaction.RandomResizedCrop``. Defaults to False.
+    """
+
+    def __init__(self, aspect_ratio: float = 1.0, lazy: bool = False) -> None:
+        super().__init__((1.0, 1.0), (aspect_ratio, aspect_ratio), lazy)
+
+    @staticmethod
+    def get_crop_bbox(
+        img_shape: tuple[int, int],
+        area_range: tuple[float, float],
+        aspect_ratio_range: tuple[float, float],
+        max_attempts: int = 0,
+    ) -> tuple[int, int, int, int]:
+        """Compute the corners (left, top, right, bottom) of the crop in an image of (H, W)."""
+        (height, width), ratio = img_shape, aspect_ratio_range[0]
+        crop_width = max(min(width, round(height * ratio)), 1)
+        crop_height = max(min(height, round(width / ratio)), 1)
+        left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        return left, top, left + crop_width, top + crop_height
