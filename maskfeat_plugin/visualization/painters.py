@@ -55,7 +55,7 @@ class TargetPainter:
 
     def read(self, features: torch.Tensor) -> np.ndarray:
         """Rows, float32 (M, D'), of true features (M, D) or classes (M,)."""
-        return to_numpy(features).astype(np.float32)
+        return np.nan_to_num(to_numpy(features).astype(np.float32))  # components of NaN cannot be computed
 
     def read_prediction(self, features: torch.Tensor) -> np.ndarray:
         """Rows of predicted features, as :meth:`read`."""

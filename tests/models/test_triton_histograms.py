@@ -232,3 +232,13 @@ for capability, pixels, masked, signed in ((80, "*fp32", True, False), (90, "*bf
 """
     )
     assert printed.count("compiled for") == 2
+
+
+@pytest.mark.parametrize("norm", ["none", "l1", "l2", "l2-hys"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_nan_stays_nan(norm, signed):
+    """In the cells that have it, and in no other."""
+    images, hog = noise(1, 2, 16, 16), build(norm=norm, signed=signed, nbins=8)
+    images[0, 1, 3, 3] = float("nan")
+    found, expected = (cells.isfinite().all(2) for cells in (fused(hog, images.unsqueeze(1)), whole(hog, images)))
+    assert torch.equal(found, expected) and not found[0, 1, 0, 0] and found.sum() == 7

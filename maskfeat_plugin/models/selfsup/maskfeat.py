@@ -156,7 +156,7 @@ class MaskFeat(BaseSelfSupervisor):
         pred = self.neck(self._hidden_tokens(inputs, mask))  # (M, C) -> (M, D)
         if isinstance(pred, tuple):
             pred = pred[-1]
-        return pred, target
+        return _keep_nan(pred, target, inputs), target
 
     def _hidden_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """The backbone's tokens (M, C) in the masked places."""
@@ -171,6 +171,15 @@ def _named(what: str, values: Features) -> dict[str, Tensor]:
     if isinstance(values, Tensor):
         return {what: values}
     return {f"{what}_{name}": value for name, value in values.items()}
+
+
+def _keep_nan(pred: Features, target: Features, inputs: Tensor) -> Features:
+    """Make predictions of classes NaN if the inputs are not finite: a class cannot say so, and the loss has to."""
+    if isinstance(pred, dict):
+        return {name: _keep_nan(value, target[name], inputs) for name, value in pred.items()}
+    if target.is_floating_point():
+        return pred
+    return pred + inputs.sum().mul(0).to(pred.dtype)
 
 
 def _split(features: Features, counts: list[int]) -> Sequence[Features]:

@@ -90,7 +90,7 @@ def cell_histograms(
         signed (bool): Whether opposite gradients are told apart. Defaults to False.
 
     Returns:
-        Tensor: (B, C, nbins, h / cell_size, w / cell_size).
+        Tensor: (B, C, nbins, h / cell_size, w / cell_size); NaN in each cell that has a difference that is NaN.
     """
     magnitude = (gx * gx).addcmul_(gy, gy).sqrt_()  # (B, C, h, w)
     if window is not None:
@@ -98,6 +98,8 @@ def cell_histograms(
     # Unsigned, opposite gradients share one of the nbins bins over 180 degrees. Division before multiplication, because
     # the rounding decides the bin of the many pixels whose gradient lies on an axis.
     bins = torch.atan2(gx, gy).div_(2 * math.pi if signed else math.pi).mul_(nbins).floor_()
+    # NaN as an integer would be an index outside, or any other; as bin 0 it gets the vote, which is NaN too
+    bins.nan_to_num_(0)
 
     batch, channels, height, width = magnitude.shape
     rows, cols = height // cell_size, width // cell_size

@@ -190,4 +190,4 @@ class LabelMapGenerator(BaseTargetGenerator):
         target = scores.new_zeros(len(scores), self.num_classes, dtype=torch.float32)
         target.scatter_add_(1, classes, scores.float())
         total = target.sum(1, keepdim=True)
-        return torch.where(total > 0, target / total, 0.0)
+        return torch.where(total <= 0, 0.0, target / total)  # NaN stays NaN

@@ -257,7 +257,7 @@ def _histograms(
     elif NORM >= 2:
         histograms /= tl.maximum(tl.sqrt(tl.sum(histograms * histograms, 0)), 1e-12)[None, :]
     if NORM == 3:
-        histograms = tl.minimum(histograms, 0.2)
+        histograms = tl.where(histograms > 0.2, 0.2, histograms)  # NaN stays NaN, unlike with tl.minimum
         histograms /= tl.maximum(tl.sqrt(tl.sum(histograms * histograms, 0)), 1e-12)[None, :]
 
     cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
