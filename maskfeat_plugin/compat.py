@@ -22,8 +22,12 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
+
+from maskfeat_plugin import downloads
+from maskfeat_plugin.errors import describe
 
 __all__ = ["ENTRIES", "Entry", "active", "apply"]
 
@@ -231,8 +235,9 @@ class WeightsOnlyDownloads(Entry):
 
     It calls ``torch.hub.load_state_dict_from_url``, which kept ``weights_only=False`` when ``torch.load`` changed its
     default (open-mmlab/mmengine#1655), so that a checkpoint given as a URL, ``open-mmlab://`` or ``torchvision://`` can
-    run code, where the same file on the disk cannot. Its name for that function, ``load_url``, is given
-    ``weights_only=True``.
+    run code, where the same file on the disk cannot. torch keeps what it downloads under the last part of the URL, so
+    that ``a/epoch_300.pth`` is taken for ``b/epoch_300.pth``, and does not see that a download was cut off. mmengine's
+    name for that function, ``load_url``, is given :func:`maskfeat_plugin.downloads.fetch` and ``weights_only=True``.
     """
 
     name = "mmengine-weights-only-downloads"
@@ -253,7 +258,23 @@ class WeightsOnlyDownloads(Entry):
     def apply(self) -> None:
         from mmengine.runner import checkpoint
 
-        checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
+        checkpoint.load_url = functools.partial(_load_url, weights_only=True)
+
+
+def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, weights_only: bool = True, **_) -> Any:
+    """Download and load as ``torch.hub.load_state_dict_from_url`` does; a folder of the caller's own is left to it."""
+    import torch
+
+    if model_dir is not None or not url.startswith(("http://", "https://")):
+        return torch.hub.load_state_dict_from_url(url, model_dir, map_location, weights_only=weights_only)
+
+    def read(path: Path) -> None:
+        try:
+            torch.load(path, map_location="cpu", weights_only=weights_only)
+        except Exception as error:  # whatever damage does to it
+            raise downloads.DownloadError(f"{url} is not used, for it cannot be read: {describe(error)}") from error
+
+    return torch.load(downloads.fetch(url, read)[0], map_location=map_location, weights_only=weights_only)
 
 
 class AVAPool(Entry):

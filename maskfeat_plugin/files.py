@@ -1,8 +1,14 @@
-"""Digests of files."""
+"""Digests and locks of files."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _CHUNK = 1 << 22  # bytes
 
@@ -22,3 +28,24 @@ def sha256(files: Iterable[str | Path]) -> str:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file, so that no other process of this machine is in the block; it ends with the process.
+
+    Args:
+        path (Path): The lock file; it stays.
+
+    Yields:
+        bool: False where there are no locks, as on Windows or in a folder that cannot be written to.
+    """
+    with ExitStack() as stack:
+        got = False
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "wb"))
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                got = True
+        yield got

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import torch
-from mmengine.dist import barrier, get_dist_info
+from mmengine.dist import broadcast_object_list, get_dist_info
 from torch import Tensor
 
 from maskfeat_plugin import compat
+from maskfeat_plugin.downloads import DownloadError, fetch, hash_in_name
+from maskfeat_plugin.errors import describe
+from maskfeat_plugin.files import sha256
 
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
@@ -67,7 +71,7 @@ def read_checkpoint(source: str | Path, prefix: str | None = None) -> Checkpoint
     """Read a checkpoint of any known format.
 
     Args:
-        source (str | Path): Path, or URL (http, https or file) that is downloaded once into torch's cache.
+        source (str | Path): Path, or URL; of http and https it is downloaded into torch's cache.
         prefix (str, optional): Only the keys that begin with it are read, without it, as mmengine's ``Pretrained``
             does: for a model within a larger one. Defaults to None.
 
@@ -148,7 +152,7 @@ def from_state_dict(
 
 
 def local_file(source: str | Path) -> Path:
-    """The local file of a path or URL, downloaded into torch's cache if it is not there yet.
+    """Return the local file of a path or URL, downloaded into torch's cache if this lacks it, see :func:`fetch`.
 
     Args:
         source (str | Path): Path, or URL (http, https or file).
@@ -158,11 +162,22 @@ def local_file(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the URL's scheme is unknown or its file cannot be had.
+        CheckpointError: If the URL's scheme is unknown, or its file cannot be had or has another hash than its name
+            says.
     """
-    scheme = urlparse(str(source)).scheme
-    if scheme in ("http", "https", "file"):
+    url = urlparse(str(source))
+    scheme = url.scheme
+    if scheme in ("http", "https"):
         return _download(str(source))
+    if scheme == "file":
+        if url.netloc not in ("", "localhost") or not url.path:
+            raise CheckpointError(f"{source}: the URL of a file has three slashes: file:///FOLDER/FILE.")
+        source = url2pathname(url.path)
+        expected = hash_in_name(source)
+        if expected and Path(source).is_file() and not sha256([source]).startswith(expected):
+            raise CheckpointError(
+                f"{source}: its SHA-256 does not begin with {expected}, as its name says; get it again."
+            )
     if "://" in str(source):
         raise CheckpointError(
             f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of http, https or file."
@@ -177,28 +192,30 @@ def local_file(source: str | Path) -> Path:
 
 
 def _download(url: str) -> Path:
-    """Download once; of several processes the first does it and the others wait."""
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+    """Download once; of several processes the first does it, and the others use a file of the same content."""
     rank, _ = get_dist_info()
-    try:
-        if rank == 0:
-            _fetch(url, path)
-    finally:
-        barrier()
-    _fetch(url, path)  # for those whose cache is on another machine
-    return path
+    found: list[Any] = [None, None]
+    path = None
 
+    def read(partial: Path) -> None:
+        try:
+            load_file(partial)
+        except CheckpointError as error:
+            raise type(error)(str(error).replace(str(partial), url)) from None
 
-def _fetch(url: str, path: Path) -> None:
-    if path.is_file():
-        return
-    # OpenMMLab ends the names of its files with the beginning of their hash
-    prefix = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    if rank == 0:
+        try:
+            path, found[0] = fetch(url, read)
+        except Exception as error:  # the other processes wait to be told
+            found[1] = error if isinstance(error, CheckpointError) else CheckpointError(describe(error))
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), prefix and prefix.group(1))
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{url} cannot be downloaded: {error}") from error
+        # the cache of another machine may lack it
+        return path or fetch(url, read, digest=found[0])[0]
+    except DownloadError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def load_file(path: Path, mmap: bool = False) -> Any:
