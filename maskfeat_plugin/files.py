@@ -1,6 +1,8 @@
-"""Digests and locks of files."""
+"""Digests and locks of files, and the directory of zip files."""
 
 import hashlib
+import struct
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -49,3 +51,26 @@ def locked(path: Path) -> Iterator[bool]:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 got = True
         yield got
+
+
+def check_zip_directory(archive: zipfile.ZipFile) -> None:
+    """Check that a zip file's directory has as many entries as its end says.
+
+    zipfile does not look: a damaged length in the directory hides entries from it.
+
+    Args:
+        archive (zipfile.ZipFile): Open for reading; left at any place.
+
+    Raises:
+        zipfile.BadZipFile: If not.
+    """
+    file = archive.fp
+    length = file.seek(0, 2)
+    file.seek(max(0, length - (1 << 16) - 100))  # a comment of 64 KiB may follow
+    tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    (count,) = struct.unpack_from("<10xH", tail, end)
+    if end >= 76 and tail[end - 20 : end - 16] == b"PK\6\7" and tail[end - 76 : end - 72] == b"PK\6\6":
+        (count,) = struct.unpack_from("<32xQ", tail, end - 76)
+    if count != len(archive.infolist()):
+        raise zipfile.BadZipFile(f"its directory has {len(archive.infolist())} entries and not {count}")

@@ -1,21 +1,28 @@
-"""Official archives: tar, tar.gz and zip files, some of them in parts, some of them with tar files inside."""
+"""Official archives: tar, tar.gz and zip files, some of them in parts, some of them with tar files inside.
 
+Every archive is read to its end, where the checksums of gzip, bzip2 and xz are; a damaged one leaves nothing behind.
+"""
+
+import bz2
+import errno
 import gzip
+import hashlib
 import io
+import lzma
 import os
 import re
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.files import check_zip_directory
 
-from .files import partial_name
+from .files import partial_name, write_file
 from .parallel import progress_bar
 
 # An archive is the sequence of its parts, of one part as a rule.
@@ -23,7 +30,9 @@ Archive = Sequence[Path]
 # A file of an archive: its path in the folder, its length, how to open it, how far into the archive that is.
 Member = tuple[str, int, Callable[[], IO[bytes]], int]
 
-_DAMAGES = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+_CHUNK = 1 << 20  # bytes
+# The first bytes of a compressed tar file, and what reads it.
+_DECOMPRESSORS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 # A class of ImageNet: its images go into a folder of this name.
 _CLASS_TAR = re.compile(r"n\d{8}")
 
@@ -32,7 +41,7 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
     """Unpack archives into a folder, which is there only when it is complete.
 
     The folders inside an archive are left out; a tar file inside becomes a folder. After an interruption the files that
-    are there are not written again.
+    are there and have the archive's content are not written again. After an error nothing is left.
 
     Args:
         archives (Sequence[Archive]): The archives.
@@ -40,15 +49,30 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
         progress (bool): Whether to show a bar. Defaults to True.
 
     Raises:
-        ConfigError: If an archive is damaged or holds two files of one name.
+        ConfigError: If an archive is damaged or holds two files of one name, the folder was unpacked from another one,
+            or the disk is full.
     """
     if folder.exists():
+        _check_origin(archives, folder)
         return
     partial = partial_name(folder)
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        _unpack_all(archives, partial, folder.name, progress)
+        write_file(_origin_path(folder), _origin(archives))
+        os.replace(partial, folder)
+    except (ConfigError, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ConfigError(f"{folder} cannot be written: {error.strerror or error}.") from error
+        raise
+
+
+def _unpack_all(archives: Sequence[Archive], folder: Path, title: str, progress: bool) -> None:
+    """Write the files of archives to a folder."""
     size = sum(part.stat().st_size for archive in archives for part in archive)
     written: set[str] = set()
-    with progress_bar(size, folder.name, "B", progress) as bar:
+    with progress_bar(size, title, "B", progress) as bar:
         for archive in archives:
             before = bar.n
             with _opened(archive) as members:
@@ -56,23 +80,30 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
                     if member in written:
                         raise ConfigError(f"{archive[0]} holds two files {member}; unpack it by hand.")
                     written.add(member)
-                    _write_member(partial / member, length, read, archive)
+                    _write_member(folder / member, length, read, archive)
                     bar.update(max(0, before + position - bar.n))
-    os.replace(partial, folder)
 
 
 def read_member(archive: Archive, name: str) -> bytes | None:
-    """The content of a file in an archive, wherever it is inside, or None.
+    """Read a file in an archive, wherever it is inside.
+
+    Args:
+        archive (Archive): The archive.
+        name (str): Name of the file, without folders.
+
+    Returns:
+        bytes | None: Its content; None if the archive has no such file.
 
     Raises:
         ConfigError: If the archive is damaged.
     """
+    content = None
     with _opened(archive) as members:
         for member, _, read, _ in members:
-            if PurePosixPath(member).name == name:
-                with read() as file:
-                    return file.read()
-    return None
+            with read() as file:  # of a zip file this compares the two headers of every member
+                if content is None and PurePosixPath(member).name == name:
+                    content = file.read()
+    return content
 
 
 def join_parts(parts: Sequence[Path]) -> Archive:
@@ -84,7 +115,7 @@ def join_parts(parts: Sequence[Path]) -> Archive:
     parts = sorted(parts, key=lambda part: part.name)
     numbers = [int(re.search(r"\d+$", part.name)[0]) for part in parts]
     if numbers != list(range(len(parts))):
-        lacking = min(set(range(max(numbers) + 1)) - set(numbers), default=None)
+        lacking = next((i for i, number in enumerate(sorted(set(numbers))) if i != number), None)
         raise ConfigError(
             f"{parts[0].parent}: the parts of {parts[0].name[:-3]} are numbered {numbers}"
             + ("." if lacking is None else f"; number {lacking} is missing.")
@@ -136,27 +167,53 @@ def _opened(archive: Archive) -> Iterator[Iterator[Member]]:
     """The files of an archive; whatever is wrong with it while they are read is one error."""
     name, stem = archive[0].name, archive[0].stem
     try:
-        with io.BufferedReader(_JoinedFile(archive), 1 << 20) as raw:
+        with io.BufferedReader(_JoinedFile(archive), _CHUNK) as raw:
             if name.lower().endswith(".zip"):
                 yield _zip_members(raw)
             else:
                 yield _tar_members(raw, f"{stem}/" if _CLASS_TAR.fullmatch(stem) else "")
-    except _DAMAGES as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # the parsers fail in any way
+        if isinstance(error, OSError) and error.errno:
+            raise ConfigError(f"{archive[0]} cannot be read: {error.strerror}.") from error
         raise ConfigError(f"{archive[0]} is damaged or no archive ({describe(error)}); download it again.") from error
 
 
 def _zip_members(raw: IO[bytes]) -> Iterator[Member]:
     with zipfile.ZipFile(raw) as file:
+        check_zip_directory(file)
         for info in file.infolist():
             base = PurePosixPath(info.filename).name
-            if not info.is_dir() and not base.startswith("."):
+            if info.is_dir() or base.startswith("."):
+                _drain(file.open(info))  # damage to a name can make it look so
+            else:
                 yield base, info.file_size, lambda info=info: file.open(info), info.header_offset + info.compress_size
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is damaged or missing: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} before its end") from None
+
+
 def _tar_members(raw: IO[bytes], prefix: str) -> Iterator[Member]:
-    with tarfile.open(fileobj=raw, mode="r:*") as file:
+    start = raw.read(6)
+    raw.seek(0)
+    decompress = next((function for magic, function in _DECOMPRESSORS if start.startswith(magic)), None)
+    stream = decompress(raw) if decompress else raw
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as file:
         for member in file:
             base = PurePosixPath(member.name).name
+            if member.size < 0:
+                raise tarfile.ReadError("negative length")
             if not member.isfile() or base.startswith("."):
                 continue
             if base.endswith(".tar"):
@@ -164,13 +221,63 @@ def _tar_members(raw: IO[bytes], prefix: str) -> Iterator[Member]:
                     yield path, length, read, raw.tell()
             else:
                 yield prefix + base, member.size, lambda member=member: file.extractfile(member), raw.tell()
+        if _drain(stream):
+            raise tarfile.ReadError("data after its end")
+
+
+def _drain(file: IO[bytes]) -> bool:
+    """Read a file to its end, where checksums are compared; returns whether there was anything but zeros."""
+    found = False
+    while chunk := file.read(_CHUNK):
+        found = found or chunk.count(0) < len(chunk)
+    return found
 
 
 def _write_member(path: Path, length: int, read: Callable[[], IO[bytes]], archive: Archive) -> None:
-    if path.is_file() and path.stat().st_size == length:
-        return
-    path.parent.mkdir(exist_ok=True)
-    with read() as source, open(path, "wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+    try:
+        if path.is_file() and path.stat().st_size == length and _has_content(path, read):
+            return
+        path.parent.mkdir(exist_ok=True)
+        with read() as source, open(path, "wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    except OSError as error:
+        if error.errno in (None, errno.EIO):  # of the archive, not of the folder
+            raise
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
     if path.stat().st_size != length:
         raise ConfigError(f"{archive[0]} is damaged: {path.name} is cut off; download it again.")
+
+
+def _has_content(path: Path, read: Callable[[], IO[bytes]]) -> bool:
+    """Whether a file that an interrupted run has left is the archive's, which may have been replaced since."""
+    with read() as source, open(path, "rb") as file:
+        same = True
+        while chunk := source.read(_CHUNK):
+            same = same and file.read(len(chunk)) == chunk
+    return same
+
+
+def _origin_path(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.unpacked")
+
+
+def _origin(archives: Sequence[Archive]) -> bytes:
+    """What tells archives from others without reading all of them: the lengths, the beginnings and the ends."""
+    lines = []
+    for part in (part for archive in archives for part in archive):
+        size = part.stat().st_size
+        with open(part, "rb") as file:
+            ends = file.read(1 << 16)
+            file.seek(max(0, size - (1 << 16)))
+            ends += file.read()
+        lines.append(f"{size} {hashlib.sha256(ends).hexdigest()}\n")
+    return "".join(lines).encode()
+
+
+def _check_origin(archives: Sequence[Archive], folder: Path) -> None:
+    """Compare archives with those that a folder was unpacked from, as far as that is known."""
+    path = _origin_path(folder)
+    if path.is_file() and path.read_bytes() != _origin(archives):
+        raise ConfigError(
+            f"{folder} was unpacked from another archive than {archives[0][0]}; remove {folder}, or give its archive."
+        )

@@ -99,10 +99,11 @@ class Workspace:
             self.report.used[target.name] = str(folders[0])
             self.place(folders[0], target)
             return target if target.exists() else folders[0]
-        if target.exists():
-            return target
         if not archives:
-            return None
+            return target if target.exists() else None
+        if target.exists():
+            unpack(archives, target)  # nothing but a look at the archive's beginning and end
+            return target
         shown = str(archives[0][0]) + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")
         self.report.used[target.name] = shown
         if self.settings.dry_run:
