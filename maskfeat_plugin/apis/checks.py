@@ -41,7 +41,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     """
     _check_ends(dict(cfg.items()))
     for key in dataloaders:
-        for dataset_key, dataset in _datasets(cfg.get(key), key):
+        for dataset_key, dataset in leaf_datasets(cfg.get(key), key):
             check_dataset_files(dataset, dataset_key)
     _check_checkpoint(cfg.get("load_from"), "load_from")
     _check_strategy(cfg)
@@ -64,13 +64,13 @@ def check_dataset_files(dataset: dict, key: str) -> None:
         ConfigError: If one is missing.
     """
     root = dataset.get("data_root") or ""
-    if not _is_remote(root) and root and not Path(root).is_dir():
+    if not is_remote(root) and root and not Path(root).is_dir():
         raise ConfigError(
             f"{key}.data_root={root!r} is not there; {_say_how_to_make(root)}link the data to it or set another folder "
             f"with --cfg-options {key}.data_root=FOLDER."
         )
     ann_file = dataset.get("ann_file") or ""
-    if ann_file and not _is_remote(root, ann_file):
+    if ann_file and not is_remote(root, ann_file):
         path = Path(root, ann_file)
         if not path.is_file():
             hint = "" if root else f" ({key}.data_root is not set)"
@@ -85,7 +85,7 @@ def check_dataset_files(dataset: dict, key: str) -> None:
         prefixes = {"": prefixes}
     for name, prefix in prefixes.items():
         # a prefix may be the beginning of a file name, but then in a folder that is there
-        if prefix and not _is_remote(root, prefix) and not Path(root, prefix).exists():
+        if prefix and not is_remote(root, prefix) and not Path(root, prefix).exists():
             full = ".".join(part for part in (key, "data_prefix", name) if part)
             raise ConfigError(f"{full}={prefix!r}: the folder {Path(root, prefix)} is not there.")
 
@@ -102,7 +102,7 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
     generators = [
         (f"{key}.pipeline[{i}]", transform, input_size(dataset["pipeline"], cfg.get("default_scope")))
         for name in dataloaders
-        for key, dataset in _datasets(cfg.get(name), name)
+        for key, dataset in leaf_datasets(cfg.get(name), name)
         for i, transform in enumerate(dataset.get("pipeline") or ())
         if mask_grid(transform) is not None
     ]
@@ -225,7 +225,7 @@ def _check_strategy(cfg: Config) -> None:
 
 
 def _check_checkpoint(checkpoint: str | None, key: str) -> None:
-    if not checkpoint or _is_remote(checkpoint):
+    if not checkpoint or is_remote(checkpoint):
         return
     path = Path(checkpoint)
     if not (path.is_dir() if is_sharded(path) else path.is_file()):
@@ -234,12 +234,12 @@ def _check_checkpoint(checkpoint: str | None, key: str) -> None:
         )
 
 
-def _is_remote(*paths: str) -> bool:
+def is_remote(*paths: str) -> bool:
     """Whether a path is read by a file client: https://..., s3:..., torchvision://... ."""
     return any(re.match(r"[a-z0-9+]{2,}:", str(path)) for path in paths)
 
 
-def _datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
+def leaf_datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
     """Data sets of a dataloader with their keys, those inside wrappers too."""
     if not dataloader:
         return

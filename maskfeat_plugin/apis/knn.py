@@ -13,6 +13,7 @@ from maskfeat_plugin.evaluation.features import extract_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 
 from .checks import check_config
+from .classes import check_class_files
 from .models import load_backbone
 
 
@@ -46,6 +47,7 @@ def evaluate_knn(
     # of the data alone: nothing is trained, in whatever precision and from whatever weights
     keys = ("train_dataloader", queries_key)
     check_config(Config({key: cfg[key] for key in keys}), keys)
+    check_class_files(cfg, keys)
     queries = cfg[queries_key]
     bank = copy.deepcopy(queries)
     bank.dataset = each_once(cfg.train_dataloader.dataset, queries.dataset)

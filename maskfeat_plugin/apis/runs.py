@@ -1,5 +1,7 @@
 """Training and testing of a config with mmengine's runner."""
 
+from collections.abc import Sequence
+
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
@@ -10,6 +12,7 @@ from maskfeat_plugin.errors import ConfigError
 
 from .bad_data import forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
+from .classes import check_class_files, check_classes_of_checkpoint, check_labels
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size
@@ -33,6 +36,7 @@ def build_trainer(cfg: Config) -> Runner:
         forget_bad_files(cfg)
     connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
+    check_class_files(cfg, ("train_dataloader", "val_dataloader"))
     list_bad_files(cfg)
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
@@ -41,6 +45,7 @@ def build_trainer(cfg: Config) -> Runner:
     check_equal_length(runner.train_dataloader, "train_dataloader")
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)
+    _check_labels(runner, cfg, ("train", "val"))
     return runner
 
 
@@ -106,9 +111,12 @@ def build_tester(cfg: Config) -> Runner:
     check_structure(cfg, ("model", "test_dataloader"))
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
+    check_class_files(cfg, ("test_dataloader",))
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
     _check_loop(runner, "test_loop", "test_dataloader", cfg)
+    _check_labels(runner, cfg, ("test",))
+    check_classes_of_checkpoint(runner.test_dataloader.dataset, "test_dataloader.dataset", cfg.get("load_from"))
     return runner
 
 
@@ -163,9 +171,27 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
         dataset[0]
 
 
+def _check_labels(runner: Runner, cfg: Config, splits: Sequence[str]) -> None:
+    """Compare the classes of the splits' data sets, heads and metrics, of loops that are built."""
+    datasets, metrics = {}, {}
+    for split in splits:
+        if cfg.get(f"{split}_dataloader") is None:
+            continue
+        loop = getattr(runner, f"{split}_loop")
+        datasets[f"{split}_dataloader.dataset"] = loop.dataloader.dataset
+        if split != "train":
+            metrics[f"{split}_evaluator"] = loop.evaluator.metrics
+    check_labels(cfg, datasets, runner.model, metrics)
+
+
 def _file(dataset: object) -> str:
     """The file of the first sample, for a message."""
-    info = dataset.get_data_info(0) if hasattr(dataset, "get_data_info") else {}
+    if not hasattr(dataset, "get_data_info"):
+        return "number 0"
+    try:
+        info = dataset.get_data_info(0)
+    except Exception:  # reading the sample fails likewise, and says why
+        return "number 0"
     return info.get("filename") or info.get("img_path") or "number 0"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from mmaction.datasets import AVADataset as _AVADataset
+from mmaction.evaluation import read_labelmap
 
 from maskfeat_plugin.registry import DATASETS
 
@@ -103,6 +104,20 @@ def read_proposals(path: str) -> dict[str, np.ndarray]:
         ]
         for key, boxes in found.items()
     }
+
+
+def read_label_map(path: str | Path) -> dict[int, str]:
+    """Read the names of actions.
+
+    Args:
+        path (str | Path): AVA's label map (.pbtxt).
+
+    Returns:
+        dict[int, str]: Number of each action, counted from 1, and its name.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        actions, _ = read_labelmap(file)
+    return {action["id"]: action["name"] for action in actions}
 
 
 def _rows(path: str, columns: int, kind: str) -> list[tuple[int, list[str]]]:

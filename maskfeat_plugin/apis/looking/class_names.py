@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmaction.evaluation.functional.ava_utils import read_labelmap
 from mmengine.config import Config
 from torch import nn
 
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
+from maskfeat_plugin.datasets.ava import read_label_map
 from maskfeat_plugin.errors import ConfigError
 
 from ..input_pipeline import title_of
@@ -88,16 +88,14 @@ def check_number(names: ClassNames, model: nn.Module, cfg: Config) -> None:
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise ConfigError(f"--class-names: the file {path} does not exist; it has a name a line.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise ConfigError(f"--class-names: the file {path} is empty; it has a name a line.")
     return lines
 
 
 def _read_label_map(path: Path, custom_classes: Sequence[int] | None) -> dict[int, str]:
-    with open(path, encoding="utf-8") as file:
-        categories, _ = read_labelmap(file)
-    names = {category["id"]: category["name"] for category in categories}
+    names = read_label_map(path)
     if custom_classes:  # the model counts them from 1
         return {number: names[id_] for number, id_ in enumerate(custom_classes, start=1)}
     return names
