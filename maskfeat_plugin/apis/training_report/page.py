@@ -206,7 +206,11 @@ def _loss_tables(history: History) -> list[Part]:
         ends = [float(values[-1]), float(values[0]), float(values[finite].min()), float(values[finite].max())]
         rows.append([name, *ends, int(iterations[-1])])
     columns = ["name", "last", "first", "least", "largest", "last iteration"]
-    return [Table("Last values", columns, rows, "As logged: means over the log's window.")] if rows else []
+    caption = (
+        "As logged: losses, baselines, norms and what is measured on batches are means over the log's window, the "
+        "learning rate and the mask ratio are of the last step."
+    )
+    return [Table("Last values", columns, rows, caption)] if rows else []
 
 
 def _metric_tables(history: History, runs: Sequence[Run]) -> list[Part]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from maskfeat_plugin.registry import HOOKS
 
+from ..log_means import BatchMeans
 from ..process_info import child_processes, resident_memory
 from .mask_ratio_hook import MaskRatioHook
 
@@ -29,6 +30,10 @@ class TrainingStateHook(Hook):
     - ``mask_ratio``: hidden part of the batch's tokens, where no :class:`MaskRatioHook` logs what it has set;
     - ``host_memory``: MB of this process and of those it started, pages they share counted for each;
     - ``seconds_left``: the estimate that the text log shows as ``eta``.
+
+    mmengine averages losses over the steps of the window and logs other values of a batch, such as ``baseline`` and
+    accuracies, of the last step alone. With this hook all of them are means over the same steps. A metric of
+    validation whose name contains ``loss`` is logged as it is, where mmengine averages it over evaluations.
 
     mmengine keeps each value of the last million steps, copies them at every step and writes them into each
     checkpoint. This hook shortens them to the last ``history``, so that the hundred-thousandth step and checkpoint cost
@@ -51,10 +56,13 @@ class TrainingStateHook(Hook):
         self._window: deque[tuple[int, float]] = deque()
         self._samples = 0
         self._has_schedule = False
+        self._means: BatchMeans | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Take the window of the log, and measure gradients that nothing else measures."""
         self._window = deque(maxlen=max(int(runner.log_processor.window_size), 1))
+        if self._means is None or self._means.processor is not runner.log_processor:
+            self._means = BatchMeans(runner.log_processor)
         self._has_schedule = any(isinstance(hook, MaskRatioHook) for hook in runner.hooks)
         wrappers = runner.optim_wrapper
         wrappers = wrappers.optim_wrappers.items() if isinstance(wrappers, OptimWrapperDict) else [("", wrappers)]
@@ -79,6 +87,7 @@ class TrainingStateHook(Hook):
     ) -> None:
         """Log the state after the step, and shorten the history."""
         hub = runner.message_hub
+        self._means.include(outputs or ())
         if "train/time" in hub.log_scalars and self._samples:
             self._window.append((self._samples * get_world_size(), hub.get_scalar("train/time").current()))
             samples, seconds = map(sum, zip(*self._window, strict=True))
@@ -89,6 +98,10 @@ class TrainingStateHook(Hook):
             hub.update_scalar("train/seconds_left", float(hub.get_info("eta")), resumed=False)
         if self.every_n_train_iters(runner, self.history):
             self._shorten(hub)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Have the metrics logged as they are."""
+        (self._means or BatchMeans(runner.log_processor)).keep_last(runner.message_hub, metrics or {})
 
     def _shorten(self, hub: MessageHub) -> None:
         for key, buffer in hub.log_scalars.items():
