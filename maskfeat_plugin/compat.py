@@ -460,6 +460,41 @@ def _reading_files(load: Callable) -> Callable:
     return wrapper
 
 
+class AnyObjectInYAML(Entry):
+    """mmengine reads YAML with a loader that makes any Python object: reading a config can run a command.
+
+    ``!!python/object/apply:os.system`` in a config, or in a ``_base_`` of it, is a call (yaml/pyyaml#900: so is
+    PyYAML's ``Loader`` by design). mmengine's own registration of file formats replaces the reader for ``.yaml`` and
+    ``.yml``; writing stays as it is.
+    """
+
+    name = "mmengine-plain-yaml"
+    issue = "yaml/pyyaml#900"
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.fileio import load
+
+        try:
+            return load(io.StringIO("!!python/object/apply:builtins.len [[]]"), file_format="yaml") == 0
+        except Exception:
+            return False
+
+    def is_active(self) -> bool:
+        from mmengine.fileio.handlers import file_handlers
+
+        from .plain_yaml import PlainYamlHandler
+
+        return isinstance(file_handlers["yaml"], PlainYamlHandler)
+
+    def apply(self) -> None:
+        from mmengine.fileio import register_handler
+
+        from .plain_yaml import PlainYamlHandler
+
+        register_handler(["yaml", "yml"])(PlainYamlHandler)
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -468,4 +503,5 @@ ENTRIES: tuple[Entry, ...] = (
     WeightsOnlyDownloads(),
     AVAPool(),
     MissingDecord(),
+    AnyObjectInYAML(),
 )

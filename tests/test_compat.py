@@ -19,7 +19,7 @@ from mmengine.runner import save_checkpoint
 
 from maskfeat_plugin import compat
 
-OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD = compat.ENTRIES
+OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML = compat.ENTRIES
 
 
 def run_python(code):
@@ -31,7 +31,7 @@ def test_each_entry_names_its_issue_and_versions():
     unneeded = {OPERATORS.name, OPERATORS_OF_CPU.name} | (set() if DECORD.shows() else {DECORD.name})
     assert {e.name for e in compat.ENTRIES} - set(compat.active()) == unneeded
     for entry in compat.ENTRIES:
-        assert re.fullmatch(r"(open-mmlab|python|dmlc)/\w+#\d+", entry.issue)
+        assert re.fullmatch(r"(open-mmlab|python|dmlc|yaml)/\w+#\d+", entry.issue)
         assert entry.affected and entry.__doc__.count("#") >= 1
 
 

@@ -15,11 +15,10 @@ if checkout() is None:  # before the imports that take seconds
     sys.exit(refuse_without_checkout())
 
 import torch
-from mmengine.config import DictAction
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis.benchmark import describe_machine
-from maskfeat_plugin.apis.command_line import run_tool
+from maskfeat_plugin.apis.command_line import OptionAction, run_tool
 from maskfeat_plugin.apis.demo.orchestrate import DemoError, build_data
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, ROOT, SEEDS
 from maskfeat_plugin.apis.study import (
@@ -83,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=OptionAction,
         metavar="KEY=VALUE",
         help="settings to change in the pre-training config, such as train_dataloader.batch_size=8",
     )

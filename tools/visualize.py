@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import ConfigError, load_config, run_tool
-from maskfeat_plugin.apis.command_line import CONFIG_HELP
+from maskfeat_plugin.apis.command_line import CONFIG_HELP, OptionAction
 from maskfeat_plugin.apis.looking import CLIPS, SPLITS, Choice, Wishes, look
 
 EXAMPLE = """examples:
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=positive, default=8, help="inputs that the model sees at once (8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings to change in the config"
+        "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="settings to change in the config"
     )
     parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
     pretrained = parser.add_argument_group("of pre-trained models")

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mmengine.config import DictAction
 
@@ -15,6 +15,23 @@ from .processes import describe_lost_contact, launched_rank
 CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds
 _PATIENCE = 15.0
+
+
+class OptionAction(DictAction):
+    """Action of ``--cfg-options`` that refuses values which are not ``KEY=VALUE``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Read the values, or end the command with one line."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, RecursionError) as error:
+            parser.error(f"{option_string} {' '.join(values)[:200]}: {error}. Give KEY=VALUE, with balanced brackets.")
 
 
 def build_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -35,7 +52,7 @@ def build_parser(description: str, example: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=OptionAction,
         metavar="KEY=VALUE",
         help="settings to change in the config, such as train_dataloader.batch_size=8 or 'a.b=[1,2]'",
     )

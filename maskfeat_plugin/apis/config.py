@@ -8,6 +8,8 @@ from mmengine.config import Config
 from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.errors import ConfigError
 
+from .plain_configs import check_bases, check_components, is_plain
+
 
 def named_configs() -> dict[str, Path]:
     """Return every config of this package that can be trained, by its name: that of its file, without ``.py``.
@@ -99,9 +101,13 @@ def load_config(
     """
     path = find_config(path)
     try:
+        if is_plain(path):
+            check_bases(path)
         cfg = Config.fromfile(path)
+    except ConfigError:
+        raise
     except Exception as error:  # a config is code and fails in any way
-        raise ConfigError(f"the config file {path} cannot be read: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"the config file {path} cannot be read: {_describe(error)}") from error
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -116,6 +122,13 @@ def load_config(
         cfg.load_from = None if resume == "auto" else resume
     try:
         cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError, IndexError) as error:
-        raise ConfigError(f"--cfg-options does not fit {path}: {error}") from error
+    except Exception as error:  # mmengine checks neither the keys nor their depth
+        raise ConfigError(f"--cfg-options does not fit {path}: {_describe(error)}") from error
+    if is_plain(path):
+        check_components(cfg)
     return cfg
+
+
+def _describe(error: Exception) -> str:
+    """Describe an error of reading a file in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
