@@ -15,6 +15,7 @@ from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, s
 from .inferencer import MaskFeatInferencer
 from .input_pipeline import list_inputs
 from .looking import predict
+from .web_guard import LARGEST_REQUEST, LoopbackGuard
 
 if TYPE_CHECKING:
     import gradio
@@ -38,8 +39,6 @@ lies along the edges of a small square and is the brighter the stronger they are
 white ones are there."""
 # What gradio copies of inputs and pictures is deleted after an hour, looked at every ten minutes
 _DELETE_CACHE = (600, 3600)
-# By this the browser refuses whatever a widget may ask of another machine
-_POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 # Not "share", which uploads a picture
 _BUTTONS = ["download", "fullscreen"]
 
@@ -120,8 +119,9 @@ def serve(
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
+            max_file_size=LARGEST_REQUEST,
             footer_links=[],
-            app_kwargs=dict(middleware=[Middleware(_KeptHere)]),
+            app_kwargs=dict(middleware=[Middleware(LoopbackGuard)]),
             theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         )
     except OSError as error:
@@ -196,21 +196,6 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
             yield [*found, str(path), loss]
 
     return predict_pictures
-
-
-class _KeptHere:
-    """Middleware of the server: tells the browser to ask nothing of other machines."""
-
-    def __init__(self, app: Callable) -> None:
-        self.app = app
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        async def send_with_policy(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", _POLICY.encode())]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
 
 
 def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """The web demo as its users have it: the tool in a process, asked by gradio's client and by Chromium."""
 
+import http.client
+import itertools
 import os
 import re
 import signal
@@ -20,6 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 from tool_modules import load_tool
 
 from maskfeat_plugin.apis import MaskFeatInferencer
+from maskfeat_plugin.apis.web_guard import LARGEST_REQUEST
 from maskfeat_plugin.visualization.masks import MASK_GREY
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +126,80 @@ def test_it_listens_to_this_machine_alone(address):
             if local.endswith(f":{port}") and state == "0A":  # listening
                 found.append(local.partition(":")[0])
     assert found == ["0100007F"]
+
+
+def ask(address, path="/", body=None, **headers):
+    """Status and text of an answer, for headers that a browser would not let a caller write."""
+    port = int(address.rstrip("/").rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.putrequest("GET" if body is None else "POST", path, skip_host=True)
+        for name, value in dict(dict(Host=f"127.0.0.1:{port}"), **headers).items():
+            for item in value if isinstance(value, list) else [value]:
+                if item is not None:
+                    connection.putheader(name, item)
+        connection.endheaders()
+        try:
+            for chunk in body or ():
+                connection.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        except (BrokenPipeError, ConnectionResetError):  # the answer came before the end
+            pass
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        dict(Host="example.com"),
+        dict(Host="example.com:7860"),
+        dict(Host="127.0.0.1.example.com"),
+        dict(Host="localhost@example.com"),
+        dict(Host="0.0.0.0"),
+        dict(Host=""),
+        dict(Origin="http://example.com"),
+        dict(Origin="null"),
+        dict(Origin="http://127.0.0.1.example.com"),
+    ],
+)
+def test_requests_of_other_sites_are_refused(address, path, headers):
+    status, text = ask(address, path, **headers)
+    assert status == 403 and "is not this machine" in text
+
+
+def test_a_request_without_a_host_or_with_two_is_refused(address):
+    for host in (None, ["127.0.0.1", "example.com"], ["example.com", "127.0.0.1"]):
+        assert ask(address, Host=host)[0] in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9999", "LocalHost:1", "[::1]:7860"])
+def test_names_of_this_machine_are_accepted(address, host):
+    status, text = ask(address, Host=host, Origin=f"http://{host}")
+    assert status == 200 and "MaskFeat" in text
+
+
+def test_uploads_are_limited(client, address, files, tmp_path):
+    path = "/gradio_api/upload"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    status, text = ask(address, path, [], **kind, **{"Content-Length": str(LARGEST_REQUEST + 1)})
+    assert status == 413 and "larger than 100 MB" in text
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    chunks = itertools.chain([head], itertools.repeat(b"0" * 2**20, 130))
+    status, _ = ask(address, path, chunks, **kind, **{"Transfer-Encoding": "chunked"})
+    assert status == 413
+    whole = itertools.chain([b"{"], itertools.repeat(b" " * 2**20, 130))
+    kind = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    status, _ = ask(address, "/gradio_api/run/image", whole, **kind)
+    assert status in (400, 413)
+    large = tmp_path / "large.mp4"
+    with open(large, "wb") as file:
+        file.truncate(LARGEST_REQUEST + 2**20)
+    with pytest.raises(Exception, match="exceeds the maximum file size|413"):
+        client.predict(handle_file(large), 0.4, 0, api_name="/clip")
+    assert client.predict(handle_file(files[0]), 0.6, 3, api_name="/image")  # it goes on
 
 
 def test_the_page_in_chromium(chromium, address, files, tmp_path):
