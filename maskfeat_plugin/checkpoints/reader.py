@@ -21,6 +21,7 @@ from maskfeat_plugin.files import sha256
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
 from .names import inner_name
+from .records import DamagedRecordsError, check_records, is_archive
 from .sharded import is_sharded, read_shards
 from .variants import unify
 
@@ -218,48 +219,65 @@ def _download(url: str) -> Path:
         raise CheckpointError(str(error)) from error
 
 
-def load_file(path: Path, mmap: bool = False) -> Any:
-    """``torch.load`` with ``weights_only=True`` and one clear error.
+def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location: Any = "cpu") -> Any:
+    """``torch.load`` with ``weights_only=True``, of a file whose checksums are right, and one clear error.
 
     Args:
         path (Path): An existing file, or the folder of a sharded checkpoint.
-        mmap (bool): Whether tensors are read from a file of torch's zip format only where they are used. Defaults to
+        mmap (bool): Whether tensors are read from a file only where they are used, if its format allows it. Defaults to
             False.
+        tensors (bool): Whether the checksums of the tensors are checked too. Defaults to True.
+        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to "cpu".
 
     Returns:
-        Any: What the file holds, tensors on the CPU, those of shards put together.
+        Any: What the file holds, tensors of shards put together.
 
     Raises:
         UnsafeCheckpointError: If the file holds more than weights and plain values.
-        CheckpointError: If the file is no checkpoint or is cut off.
+        CheckpointError: If the file is no checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6
+            have no checksums: of those a damaged weight is not found.
     """
     if path.is_dir():
-        return read_shards(path, load_file)
+        return read_shards(path, lambda file: load_file(file, mmap, tensors, map_location))
     compat.apply()  # allow-lists the plain values of mmengine's checkpoints
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        unsafe = re.search(r"GLOBAL (\S+)|(getattr\(.*\))|class (\S+)", str(error))
-        if unsafe:
-            what = next(group for group in unsafe.groups() if group)
-            raise UnsafeCheckpointError(
-                f"{path} is refused: it asks for {what}, which is neither a weight nor a plain value, and unpickling "
-                "it could run code. Ask its author for a file with the state dict alone."
-            ) from None
+        if is_archive(path):
+            archive = check_records(path, tensors)
+            mmap = mmap and archive.is_mappable
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         with open(path, "rb") as file:
-            is_pickle = file.read(1) == b"\x80"
-        if is_pickle:
-            raise UnsafeCheckpointError(
-                f"{path} is refused: it is a plain pickle and not a file of torch.save, and unpickling it could run "
-                "code. Ask its author for a file of torch.save with the state dict alone."
-            ) from None
-        raise CheckpointError(_NOT_A_CHECKPOINT.format(path=path)) from None
-    except (EOFError, RuntimeError, OSError, ValueError, KeyError, AttributeError, IndexError) as e:
-        cause = str(e).split(". ")[0] or "it ends too early"
-        raise CheckpointError(f"{_NOT_A_CHECKPOINT.format(path=path)} ({cause})") from None
+            content = torch.load(file, map_location=map_location, weights_only=True)
+            if file.read(1):
+                raise DamagedRecordsError("it goes on after its end")
+            return content
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error) from None
+    except Exception as error:  # a file can cause any
+        cause = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
+        raise CheckpointError(_NOT_A_CHECKPOINT.format(path=path, cause=cause)) from None
 
 
-_NOT_A_CHECKPOINT = "{path} is not a checkpoint of torch.save, or is cut off; get it again."
+def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """Return the error for a file that torch does not unpickle."""
+    unsafe = re.search(r"GLOBAL (\S+)|(getattr\(.*\))|class (\S+)", str(error))
+    if unsafe:
+        what = next(group for group in unsafe.groups() if group)
+        return UnsafeCheckpointError(
+            f"{path} is refused: it asks for {what}, which is neither a weight nor a plain value, and unpickling "
+            "it could run code. Ask its author for a file with the state dict alone."
+        )
+    with open(path, "rb") as file:
+        is_pickle = file.read(1) == b"\x80"
+    if is_pickle:
+        return UnsafeCheckpointError(
+            f"{path} is refused: it is a plain pickle and not a file of torch.save, and unpickling it could run "
+            "code. Ask its author for a file of torch.save with the state dict alone."
+        )
+    cause = str(error).split(". ")[0].split("\n")[0]
+    return CheckpointError(_NOT_A_CHECKPOINT.format(path=path, cause=cause))
+
+
+_NOT_A_CHECKPOINT = "{path} is not a checkpoint of torch.save, or is cut off or damaged ({cause}). Get it again."
 
 
 def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, dict[str, Any]]:
