@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mmengine.logging import print_log
 
 from .errors import CheckpointError
 from .reader import load_file
-from .sharded import is_sharded, shard_files
+from .sharded import SUFFIX, is_sharded
 
 # mmengine's names of the file that holds the path of the newest one, and of copies that others are measured by
 _LAST, _BEST = "last_checkpoint", "best_"
@@ -53,7 +52,8 @@ def write_last(folder: str | Path, path: str | Path) -> None:
         path (str | Path): Path of the newest checkpoint.
     """
     unfinished = unfinished_path(Path(folder, _LAST))
-    unfinished.write_text(str(path))
+    # complete, for whoever goes on from another folder
+    unfinished.write_bytes(os.fsencode(path if "://" in str(path) else os.path.abspath(path)))
     publish(Path(folder, _LAST))
 
 
@@ -75,45 +75,58 @@ def check_whole(path: str | Path) -> None:
         UnsafeCheckpointError: If it holds more than weights and plain values.
         CheckpointError: If it is not whole.
     """
-    path = Path(path)
-    files = shard_files(path) if path.is_dir() else [path]
-    for file in files:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-        except (zipfile.BadZipFile, OSError) as error:
-            if path.is_file() and not _begins_as_zip(path):
-                break  # an older format, without checksums, or none: load_file tells
-            raise CheckpointError(f"{file} is not whole ({error}).") from error
-        if damaged:
-            raise CheckpointError(f"{file} is not whole: {damaged} in it is damaged.")
-    load_file(path, mmap=path.is_file() and _begins_as_zip(path))
+    load_file(Path(path), mmap=True)
 
 
 def newest_whole(folder: str | Path) -> str | Path | None:
-    """The newest whole checkpoint of a training; those that are not whole are named in the log.
+    """Return the newest whole checkpoint of a training. Those that are not whole are named in the log.
 
     The newest is that of most iterations, by what the checkpoints themselves say: neither their times, which a copy
-    changes, nor mmengine's ``last_checkpoint`` is relied on.
+    changes, nor mmengine's ``last_checkpoint`` is relied on. Only if the work directory has no checkpoint of a
+    training, ``last_checkpoint`` tells where they are.
 
     Args:
-        folder (str | Path): The work directory. If the checkpoints are elsewhere, its ``last_checkpoint`` tells where.
+        folder (str | Path): The work directory.
 
     Returns:
         str | Path | None: The checkpoint, None if the training has written none; what ``last_checkpoint`` says if that
             is no file here but for example "s3://...", where what is written is whole.
 
     Raises:
-        CheckpointError: If there are checkpoints and none is whole.
+        CheckpointError: If there are checkpoints and none is whole, or ``last_checkpoint`` names no checkpoint of this
+            training.
     """
     folder = Path(folder)
-    last = Path(folder, _LAST)
-    text = last.read_text().strip() if last.is_file() else ""
-    if "://" in text:
-        return text
-    folders = {folder, Path(text).parent} if text else {folder}
-    found, refused = [], []
-    for path in _candidates(folders):
+    refused: list[CheckpointError] = []
+    path = _newest_of(_candidates(folder), refused)
+    if path is not None:
+        return path
+    if all(isinstance(error, _OtherFileError) for error in refused):
+        last = _last_of(folder)
+        if isinstance(last, str):
+            return last
+        if last is not None and last.is_dir() and not is_sharded(last):
+            return last  # a folder of an engine of its own, which only that can check
+        if last is not None:
+            path = _newest_of(_candidates(last.parent), refused)
+    if path is not None:
+        print_log(f"The checkpoints of {folder} are in {path.parent}, as its {_LAST} says.", "current")
+        return path
+    if refused:
+        raise CheckpointError(
+            f"no checkpoint in {folder} is whole: {' '.join(map(str, refused))} Remove them to begin anew."
+        )
+    return None
+
+
+class _OtherFileError(CheckpointError):
+    """A file that is no checkpoint of a training."""
+
+
+def _newest_of(paths: Iterable[Path], refused: list[CheckpointError]) -> Path | None:
+    """Return the newest whole checkpoint, after naming in the log what was refused before; adds to ``refused``."""
+    found = []
+    for path in paths:
         try:
             found.append((*_progress(path), path))
         except CheckpointError as error:
@@ -127,18 +140,41 @@ def newest_whole(folder: str | Path) -> str | Path | None:
             for error in refused:
                 print_log(f"Passed over: {error}", "current", logging.WARNING)
             return path
-    if refused:
-        raise CheckpointError(
-            f"no checkpoint in {folder} is whole: {' '.join(map(str, refused))} Remove them to begin anew."
-        )
-    # a folder of an engine of its own, which only that can check
-    return Path(text) if text and Path(text).is_dir() else None
+    return None
 
 
-def _candidates(folders: Iterable[Path]) -> list[Path]:
-    paths = {path.resolve(): path for folder in folders if folder.is_dir() for path in folder.iterdir()}.values()
-    named = [path for path in paths if not path.name.startswith((_BEST, "."))]
-    return sorted(path for path in named if (path.suffix == ".pth" and path.is_file()) or is_sharded(path))
+def _last_of(folder: Path) -> str | Path | None:
+    """Return the checkpoint that ``last_checkpoint`` names: an engine's folder here, or a checkpoint elsewhere."""
+    file = folder / _LAST
+    try:
+        text = os.fsdecode(file.read_bytes()).strip() if file.is_file() else ""
+        if not text or "://" in text:
+            return text or None
+        path = Path(text)
+        if path.suffix == ".pth" and (folder / path.name).is_dir():
+            return folder / path.name
+        is_there = path.is_dir() if path.suffix != ".pth" else path.exists()
+    except (OSError, ValueError) as error:  # no name of a file: too long, or with null bytes
+        raise CheckpointError(f"{file} cannot be used ({error}). {_ADVICE}") from error
+    if not is_there or path.suffix not in (".pth", SUFFIX):
+        raise CheckpointError(f"{file} names {text}, which is no checkpoint. {_ADVICE}")
+    # mmengine writes checkpoints beside, if it is told to, in a folder of the same name and without this file
+    is_relative = not path.is_absolute() and path.absolute().parent.name != folder.absolute().name
+    if is_relative or (path.parent / _LAST).exists():
+        raise CheckpointError(f"{file} names {text}, which is a checkpoint of another training. {_ADVICE}")
+    return path
+
+
+_ADVICE = "There is no checkpoint beside it. Give --resume the path of a checkpoint, or remove it to begin anew."
+
+
+def _candidates(folder: Path) -> list[Path]:
+    try:
+        paths = {path.resolve(): path for path in folder.iterdir()}.values() if folder.is_dir() else []
+        named = [path for path in paths if not path.name.startswith((_BEST, "."))]
+        return sorted(path for path in named if (path.suffix == ".pth" and path.is_file()) or is_sharded(path))
+    except OSError as error:
+        raise CheckpointError(f"The folder {folder} cannot be read: {error}.") from error
 
 
 def _progress(path: Path) -> tuple[int, int, bool]:
@@ -146,17 +182,24 @@ def _progress(path: Path) -> tuple[int, int, bool]:
     first = Path(path, "rank0.pth") if path.is_dir() else path
     if path.is_dir() and not first.is_file():
         raise CheckpointError(f"{path} has no {first.name}.")
-    content: Any = load_file(first, mmap=_begins_as_zip(first))
+    content: Any = load_file(first, mmap=True, tensors=False)
     content = content.get("checkpoint", content) if isinstance(content, dict) else {}
-    meta = content.get("meta") if isinstance(content.get("meta"), dict) else {}
-    if not isinstance(meta.get("iter"), int):
-        raise CheckpointError(f"{path} is of no training: its meta has no iter.")
-    return meta["iter"], int(meta.get("epoch", 0)), "optimizer" in content
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or "iter" not in meta:
+        raise _OtherFileError(f"{path} is of no training: its meta has no iter.")
+    progress = [meta["iter"], meta.get("epoch", 0)]
+    if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in progress):
+        raise CheckpointError(f"{path} cannot be resumed: its iter and epoch are {progress[0]!r} and {progress[1]!r}.")
+    for key, kinds in _PARTS.items():
+        if key in content and not isinstance(content[key], kinds):
+            raise CheckpointError(f"{path} cannot be resumed: its {key} is of type {type(content[key]).__name__}.")
+    return *progress, "optimizer" in content
 
 
-def _begins_as_zip(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+# Types of the parts of a checkpoint that mmengine's runner takes as they are
+_PARTS: dict[str, type | tuple[type, ...]] = dict(
+    state_dict=dict, optimizer=dict, message_hub=dict, param_schedulers=(dict, list)
+)
 
 
 def _sync_folder(folder: Path) -> None:

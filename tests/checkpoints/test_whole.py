@@ -1,6 +1,8 @@
 """Which checkpoints of a training are whole, and which is the newest: cut off, damaged, malicious and copied files."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +111,108 @@ def test_checkpoints_in_another_folder(save, tmp_path):
     assert newest_whole(work_dir) == path
     write_last(work_dir, "s3://bucket/iter_4.pth")
     assert newest_whole(work_dir) == "s3://bucket/iter_4.pth"
+
+
+@pytest.fixture
+def copied(save, tmp_path, monkeypatch):
+    """A work directory with checkpoints, and a copy of it with an older one; a checkpoint where the command runs."""
+    work, copy, current = (tmp_path / name for name in ("work", "copy", "current"))
+    for folder in (work, copy, current):
+        folder.mkdir()
+    for name, iteration, folder in (("iter_8.pth", 8, work), ("iter_4.pth", 4, copy), ("epoch_300.pth", 9, current)):
+        save(name, iteration).rename(folder / name)
+    write_last(work, work / "iter_8.pth")
+    shutil.copy(work / "last_checkpoint", copy)
+    monkeypatch.chdir(current)
+    return work, copy
+
+
+# cut off, relative, null bytes, not UTF-8, too long, a folder, a folder that is no checkpoint
+POINTERS = [b"wor", b"epoch_300.pth", b"./epoch_300.pth", b"\0\0\0", b"\xff\xfe.pth", b"x" * 5000 + b".pth", b".", b"/"]
+
+
+@pytest.mark.parametrize("pointer", [None, b"", *POINTERS])
+def test_checkpoints_of_the_work_directory_come_first(copied, pointer):
+    work, copy = copied
+    if pointer is not None:
+        (copy / "last_checkpoint").write_bytes(pointer)
+    assert newest_whole(copy) == copy / "iter_4.pth"
+    cut(copy / "iter_4.pth")
+    with pytest.raises(CheckpointError, match="no checkpoint in .*copy is whole: .*iter_4.pth"):
+        newest_whole(copy)
+
+
+@pytest.mark.parametrize("pointer", POINTERS)
+def test_damaged_pointers_are_not_followed(copied, pointer):
+    _, copy = copied
+    (copy / "iter_4.pth").unlink()
+    (copy / "last_checkpoint").write_bytes(pointer)
+    with pytest.raises(CheckpointError, match=r"last_checkpoint (names|cannot be used).*--resume the path"):
+        newest_whole(copy)
+    (copy / "last_checkpoint").write_bytes(b"")
+    assert newest_whole(copy) is None
+
+
+def test_checkpoints_of_another_training_are_not_taken(copied):
+    _, copy = copied
+    (copy / "iter_4.pth").unlink()
+    with pytest.raises(CheckpointError, match=r"copy.last_checkpoint names .*iter_8.pth, .* of another training"):
+        newest_whole(copy)
+
+
+def test_pointer_of_a_folder_that_was_given_relatively(save, tmp_path, monkeypatch):
+    """``out_dir`` of mmengine's hook: checkpoints stand in a folder of the work directory's name."""
+    work, beside = tmp_path / "work_dirs" / "a", tmp_path / "checkpoints" / "a"
+    for folder in (work, beside):
+        folder.mkdir(parents=True)
+    save("iter_4.pth", 4).rename(beside / "iter_4.pth")
+    monkeypatch.chdir(tmp_path)
+    (work / "last_checkpoint").write_text("checkpoints/a/iter_4.pth")
+    assert newest_whole(work) == Path("checkpoints/a/iter_4.pth")
+    write_last(work, "checkpoints/a/iter_4.pth")
+    monkeypatch.chdir(work)
+    assert newest_whole(work) == beside / "iter_4.pth"
+
+
+def test_folder_of_an_engine(copied):
+    """DeepSpeed writes folders that end in .pth, which only it can check."""
+    work, copy = copied
+    for folder in copied:
+        next(folder.glob("*.pth")).unlink()
+        (folder / "iter_8.pth").mkdir()
+    assert newest_whole(copy) == copy / "iter_8.pth"
+    assert newest_whole(work) == work / "iter_8.pth"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(meta=dict(iter=10, epoch=None)),
+        dict(meta=dict(iter="10", epoch=0)),
+        dict(meta=dict(iter=True, epoch=0)),
+        dict(meta=dict(iter=-1, epoch=0)),
+        dict(meta=dict(iter=10.5, epoch=[1])),
+        dict(meta=[10]),
+        dict(state_dict=None),
+        dict(optimizer=[1]),
+        dict(message_hub=5),
+        dict(param_schedulers="none"),
+    ],
+)
+def test_parts_of_another_type_are_passed_over(save, tmp_path, change):
+    older = save("iter_8.pth", 8)
+    save("iter_10.pth", 10, **change)
+    assert newest_whole(tmp_path) == older
+    older.unlink()
+    with pytest.raises(CheckpointError, match=r"iter_10.pth (cannot be resumed|is of no training): its "):
+        newest_whole(tmp_path)
+
+
+@pytest.mark.parametrize("content", [5, [1], None, "text", {}, {5: 6}, {"checkpoint": 7}, torch.zeros(3)])
+def test_other_content_is_passed_over(save, tmp_path, content):
+    older = save("iter_8.pth", 8)
+    torch.save(content, tmp_path / "iter_10.pth")
+    assert newest_whole(tmp_path) == older
 
 
 def test_a_name_stands_for_whole_files(save, tmp_path):

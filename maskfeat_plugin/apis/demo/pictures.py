@@ -7,6 +7,7 @@ import numpy as np
 
 from maskfeat_plugin.apis.looking import Boxes, Choice, build_fine_tuned, find, read_class_names
 from maskfeat_plugin.apis.looking.fine_tuned import Samples
+from maskfeat_plugin.checkpoints import newest_whole
 from maskfeat_plugin.visualization import Picture, draw_boxes, pad_to_height
 from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR
 
@@ -59,7 +60,7 @@ def draw_findings(
         list[Picture]: One a sample, what is found beside what is there.
     """
     folder = finetuning_dir(work_dir, task, start, SEEDS[0])
-    checkpoint = Path(str((folder / "last_checkpoint").read_text()).strip())
+    checkpoint = newest_whole(folder)
     pictures = []
     for index, (frame, found, true) in zip(indices, find_boxes(task, checkpoint, indices, data_root), strict=True):
         left = draw_boxes(frame, found.boxes, found.labels, FOUND_COLOR)
