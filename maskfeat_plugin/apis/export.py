@@ -19,7 +19,7 @@ from maskfeat_plugin.errors import ConfigError
 
 from .looking.class_names import read_class_names
 from .looking.fine_tuned import build_fine_tuned
-from .sample_sizes import input_size
+from .sample_sizes import input_size, sample_channels
 
 INPUTS, SCORES = "inputs", "scores"
 # Batches that the exported model is compared on; it was traced with two samples
@@ -35,7 +35,7 @@ class Export:
 
     Args:
         path (Path): The file.
-        shape (tuple[int, ...]): Of one sample: (3, H, W), or (3, T, H, W) of a clip.
+        shape (tuple[int, ...]): Of one sample: (C, H, W), or (C, T, H, W) of a clip.
         num_classes (int): Scores of a sample.
         difference (float): The largest between a logarithm of a score of the model and of the file.
     """
@@ -74,16 +74,16 @@ class ScoringModel(nn.Module):
         self.neck = model.neck if model.with_neck else None
         mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
         shape = (-1,) + (1,) * (self.ndim - 2)
-        self.register_buffer("mean", torch.zeros(3).view(shape) if mean is None else mean.clone().view(shape))
-        self.register_buffer("std", torch.ones(3).view(shape) if std is None else std.clone().view(shape))
+        self.register_buffer("mean", torch.zeros(1).view(shape) if mean is None else mean.clone().view(shape))
+        self.register_buffer("std", torch.ones(1).view(shape) if std is None else std.clone().view(shape))
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Score samples.
 
         Args:
-            inputs (Tensor): float32, values 0 to 255, channels as the model was trained with them after its data
-                preprocessor's conversion. Images (N, 3, H, W) or clips (N, 3, T, H, W).
+            inputs (Tensor): float32, values 0 to 255, or 0 to 65535 of 16 bits, channels as the model was trained with
+                them after its data preprocessor's conversion. Images (N, C, H, W) or clips (N, C, T, H, W).
 
         Returns:
             Tensor: Probabilities (N, classes).
@@ -119,10 +119,12 @@ def export_model(cfg: Config, checkpoint: str, out: Path) -> Export:
     _require(packages)
     model, classes = _build(cfg, checkpoint)
     scoring = ScoringModel(model)
-    shape = (3, *_size_of_samples(cfg, scoring.ndim))
+    shape = (sample_channels(cfg), *_size_of_samples(cfg, scoring.ndim))
+    largest = 255 if float(scoring.mean.max()) <= 255 else 65535
+    channels = _channels(cfg, shape[0])
     about = {
         "config": Path(cfg.filename).name,
-        "inputs": f"float32 N x {' x '.join(map(str, shape))}, 0 to 255, {_channels(cfg)}; normalised inside",
+        "inputs": f"float32 N x {' x '.join(map(str, shape))}, 0 to {largest}, {channels}; normalised inside",
         "scores": "float32 N x classes, probabilities",
         "classes": json.dumps(classes),
     }
@@ -134,7 +136,7 @@ def export_model(cfg: Config, checkpoint: str, out: Path) -> Export:
                 scoring, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
             )
             write(program, temporary, about)
-            difference, num_classes = _compare(scoring, read(temporary), shape)
+            difference, num_classes = _compare(scoring, read(temporary), shape, largest)
         if difference > TOLERANCE:
             raise ConfigError(
                 f"{out} is not written: logarithms of its scores differ from the model's by {difference:.1e}, "
@@ -171,8 +173,10 @@ def _size_of_samples(cfg: Config, ndim: int) -> tuple[int, ...]:
     )
 
 
-def _channels(cfg: Config) -> str:
+def _channels(cfg: Config, number: int) -> str:
     """The order of the channels that the model takes."""
+    if number != 3:
+        return "channels in the order of the files"
     preprocessor = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
     # mmpretrain reads BGR and mmaction2's decoders give RGB; to_rgb turns the former
     is_image = cfg.get("default_scope") == "mmpretrain"
@@ -190,12 +194,14 @@ def _require(packages: Iterable[str]) -> None:
             ) from error
 
 
-def _compare(model: nn.Module, exported: Callable[[Tensor], np.ndarray], shape: tuple[int, ...]) -> tuple[float, int]:
+def _compare(
+    model: nn.Module, exported: Callable[[Tensor], np.ndarray], shape: tuple[int, ...], largest_input: int
+) -> tuple[float, int]:
     """The largest difference between logarithms of scores, which are those of logits, and the number of classes."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for batch_size in _BATCH_SIZES:
-        inputs = torch.randint(0, 256, (batch_size, *shape), generator=generator).float()
+        inputs = torch.randint(0, largest_input + 1, (batch_size, *shape), generator=generator).float()
         ours, theirs = model(inputs).double(), torch.from_numpy(exported(inputs)).double()
         ours, theirs = (scores.clamp_min(_LEAST_SCORE).log() for scores in (ours, theirs))
         largest = max(largest, float((ours - theirs).abs().max()))

@@ -28,6 +28,7 @@ from .input_pipeline import InputDataset, InputPipeline, inference_pipeline, lis
 from .knn import each_once
 from .models import load_backbone
 from .origins import named_errors
+from .sample_sizes import sample_channels
 
 SPLITS = ("train", "val", "test")
 
@@ -156,7 +157,8 @@ def _label(sample: object) -> int:
 
 def _dataset_of_files(cfg: Config, inputs: object) -> tuple[InputDataset, list[str]]:
     pipeline = inference_pipeline(cfg)
-    items = list_inputs(inputs, takes_clips(pipeline, title_of(cfg)), title_of(cfg))
+    title = title_of(cfg)
+    items = list_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg))
     return InputDataset(items, InputPipeline(cfg, pipeline)), [item.name for item in items]
 
 

@@ -31,6 +31,7 @@ from .input_pipeline import (
 )
 from .models import build_model, list_models, read_model
 from .origins import named_errors
+from .sample_sizes import sample_channels
 
 # What predictions are made of besides the backbone
 _PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
@@ -109,8 +110,9 @@ class MaskFeatInferencer(BaseInferencer):
 
         Args:
             inputs (str | Path | np.ndarray | Sequence): Path of an image or a video, as the config was trained on, or
-                of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H, W, 3); or a list of
-                any of these. Of a video, or an array of more frames than a clip has, the clip in the middle is taken.
+                of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H, W, 3), see
+                :class:`.Input` for other channels; or a list of any of these. Of a video, or an array of more frames
+                than a clip has, the clip in the middle is taken.
             return_datasamples (bool): Whether to return data samples with tensors instead of dicts with arrays.
                 Defaults to False.
             batch_size (int): How many inputs the model sees at once. Defaults to 8.
@@ -252,7 +254,7 @@ class MaskFeatInferencer(BaseInferencer):
         return [folder / f"{name}{ending}" for name in unique]
 
     def _inputs_to_list(self, inputs: object) -> list[Input]:
-        return list_inputs(inputs, self.takes_clips, self.title)
+        return list_inputs(inputs, self.takes_clips, self.title, sample_channels(self.config))
 
     def _one_each(self, mask: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
         """Masks of the inputs, bool on the token grid each."""
@@ -275,13 +277,13 @@ class MaskFeatInferencer(BaseInferencer):
         return list(masks) * (count if len(masks) == 1 else 1)
 
     def _frames(self, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
-        """RGB frames of a batch before it is normalised, uint8 (T, H, W, 3) each."""
+        """Frames of a batch before it is normalised, (T, H, W, C) each; RGB, if there are three channels."""
         to_rgb = getattr(self.model.data_preprocessor, "to_rgb", False)
         frames = []
         for tensor in inputs:
-            clip = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor[0]  # (3, T, H, W)
-            clip = (clip.flip(0) if to_rgb else clip).permute(1, 2, 3, 0)  # (T, H, W, 3)
-            frames.append(clip.contiguous().numpy())
+            clip = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor[0]  # (C, T, H, W)
+            clip = clip.permute(1, 2, 3, 0).numpy()  # (T, H, W, C)
+            frames.append(np.ascontiguousarray(clip[..., ::-1] if to_rgb and clip.shape[-1] == 3 else clip))
         return frames
 
 

@@ -54,7 +54,8 @@ class Input:
 
     Args:
         name (str): What to call it: the path as it was given, or "array 3".
-        array (np.ndarray, optional): RGB, uint8 (H, W, 3) or (T, H, W, 3); None of a file.
+        array (np.ndarray, optional): RGB, (H, W, 3) or (T, H, W, 3), or as many channels as the model takes, in the
+            order of its files; uint8 or uint16. None of a file.
     """
 
     name: str
@@ -221,7 +222,8 @@ class InputPipeline:
             return dict(sample, frames=item.array, total_frames=len(item.array))
         if item.array is None:
             return dict(img_path=item.name)
-        image = np.ascontiguousarray(item.array[..., ::-1])  # files are read to BGR
+        bgr = item.array[..., ::-1] if item.array.shape[-1] == 3 else item.array  # files are read to BGR
+        image = np.ascontiguousarray(bgr)
         return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
     def _reseed(self, sample: dict) -> dict:
@@ -254,14 +256,15 @@ class InputDataset(Dataset):
         return self.pipeline(self.items[index], index)
 
 
-def list_inputs(inputs: object, clips: bool, title: str) -> list[Input]:
+def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> list[Input]:
     """Files and arrays, each checked as far as it can be without decoding it.
 
     Args:
-        inputs (object): Path of a file or of a folder with files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H,
-            W, 3); a list of any of these.
+        inputs (object): Path of a file or of a folder with files at any depth; an array of :class:`Input`; a list of
+            any of these.
         clips (bool): Whether videos are wanted, or images.
         title (str): The config that wants them, for messages.
+        channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
 
     Returns:
         list[Input]: In the order of the list; the files of a folder in the order of their paths.
@@ -286,7 +289,7 @@ def list_inputs(inputs: object, clips: bool, title: str) -> list[Input]:
         if item.array is None:
             _check_file(Path(item.name), clips, title)
         else:
-            _check_array(item, clips, title)
+            _check_array(item, clips, title, channels)
     return items
 
 
@@ -320,13 +323,15 @@ def _check_file(path: Path, clips: bool, title: str) -> None:
         raise ConfigError(f"{path} is no image that OpenCV reads.")
 
 
-def _check_array(item: Input, clips: bool, title: str) -> None:
+def _check_array(item: Input, clips: bool, title: str, channels: int) -> None:
     array = item.array
-    wanted = "(T, H, W, 3)" if clips else "(H, W, 3)"
-    if array.ndim == (3 if clips else 4) and array.shape[-1] == 3:
+    wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
+    if array.ndim == (3 if clips else 4) and array.shape[-1] == channels:
         raise _otherclass_name(f"{item.name} of the shape {array.shape}", clips, title)
-    if array.dtype != np.uint8 or array.ndim != (4 if clips else 3) or array.shape[-1] != 3 or not array.size:
-        raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be RGB, uint8 {wanted}.")
+    fits = array.ndim == (4 if clips else 3) and array.shape[-1] == channels and array.size
+    if array.dtype not in (np.uint8, np.uint16) or not fits:
+        kind = "RGB, uint8" if channels == 3 else "uint8"
+        raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16.")
 
 
 def _otherclass_name(name: Path | str, clips: bool, title: str) -> ConfigError:
@@ -369,9 +374,8 @@ def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> l
         size = next((size for step in following if (size := size_after(step, None, scope)) is not None), None)
         return [dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size), lazy=transform.get("lazy", False))]
     elif kind == "RandomResizedCropFlip":  # ours, the same with its resizing
-        crop = dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size_after(transform, None, scope)))
-        resize = dict(type="mmaction.Resize", scale=transform["scale"], keep_ratio=False)
-        return [crop, dict(resize, interpolation=transform.get("interpolation", "bilinear"))]
+        settings = {name: transform[name] for name in ("scale", "interpolation") if name in transform}
+        return [dict(type="maskfeat.CentralResizedCrop", **settings)]
     return [settled]
 
 

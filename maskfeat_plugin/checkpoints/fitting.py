@@ -13,6 +13,7 @@ from .reader import Checkpoint
 from .resize import (
     INFLATIONS,
     Grid,
+    adapt_channels,
     infer_grid,
     inflate_kernel,
     resize_absolute_positions,
@@ -20,6 +21,7 @@ from .resize import (
 )
 
 _NEW_NORM = "final norm of pre-training, at another place than the model's"
+_PATCHES = "backbone.patch_embed.projection.weight"
 _OTHER_SCALE = "norm of a scale that is not the model's last"
 
 
@@ -33,6 +35,7 @@ class LoadReport:
         found: Share of the backbone's parameters that were found, by the number of their values.
         loaded: The model's names of what was loaded as it was.
         resized: The model's name -> shape in the checkpoint and in the model.
+        adapted: The model's name, one of ``resized`` -> how weights of RGB became those of other channels.
         initial: The model's names of parameters that keep their initialization.
         ignored: Name in the checkpoint -> why it was not used.
     """
@@ -42,6 +45,7 @@ class LoadReport:
     found: float = 0.0
     loaded: list[str] = field(default_factory=list)
     resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
     initial: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
 
@@ -53,10 +57,14 @@ class LoadReport:
         reasons: dict[str, list[str]] = {}
         for name, reason in self.ignored.items():
             reasons.setdefault(reason, []).append(name)
+        ways: dict[str, list[str]] = {}
+        for name, way in self.adapted.items():
+            ways.setdefault(way, []).append(name)
         lines = [
             f"Weights of {self.source} ({self.format}), {self.found:.1%} of the backbone's parameters found:",
             f"  loaded: {len(self.loaded)} tensors",
             *_section("resized", self.resized, changes),
+            *(_section("adapted to other channels", self.adapted, ways) if ways else ()),
             *_section("left at initialization", self.initial, {"": self.initial}),
             *_section("ignored", self.ignored, reasons),
         ]
@@ -83,7 +91,8 @@ def load_into(
 ) -> LoadReport:
     """Put weights into a model or a backbone.
 
-    Relative and absolute positions are resized, the patch embedding of an image model is inflated for a model of clips.
+    Relative and absolute positions are resized, the patch embedding of an image model is inflated for a model of clips,
+    that of RGB is adapted to another number of channels, see :func:`adapt_channels`.
     The final norm of pre-training belongs to the prediction; it is loaded where the model has a norm at the same place
     (tokens of the same last scale), and ignored where the model's norm follows mean pooling or another scale.
 
@@ -135,9 +144,15 @@ def load_into(
             report.loaded.append(key)
             continue
         try:
-            values[key] = _resize(name, value, target, backbone, checkpoint, inflate, position_grid)
+            fitted = value
+            if name == _PATCHES and value.shape[1] != target.shape[1]:
+                fitted, report.adapted[key] = adapt_channels(value, target.shape[1])
+            if fitted.shape != target.shape:
+                fitted = _resize(name, fitted, target, backbone, checkpoint, inflate, position_grid)
+            values[key] = fitted
             report.resized[key] = (tuple(value.shape), tuple(target.shape))
         except ValueError as error:
+            report.adapted.pop(key, None)
             report.ignored[origin] = f"{tuple(value.shape)} does not fit the model's {tuple(target.shape)}: {error}"
     parameters = dict(model.named_parameters())
     report.initial = [key for key in parameters if key not in values]
@@ -254,7 +269,7 @@ def _resize(
         source = _source_grid(value, checkpoint, grid, position_grid)
         extra = target.shape[1] - math.prod(grid)
         return resize_absolute_positions(value, source, grid, target.detach()[:, :extra])
-    if name == "backbone.patch_embed.projection.weight":
+    if name == _PATCHES:
         flat = value.dim() == 4 and target.dim() == 5
         if flat and value.shape == (*target.shape[:2], *target.shape[3:]):
             return inflate_kernel(value, target.shape[2], inflate)

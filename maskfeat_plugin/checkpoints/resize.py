@@ -102,3 +102,31 @@ def inflate_kernel(kernel: Tensor, depth: int, how: str = "mean") -> Tensor:
         out[:, :, depth // 2] = kernel
         return out
     raise ValueError(f"inflate={how!r} is unknown; choose one of {INFLATIONS}.")
+
+
+def adapt_channels(kernel: Tensor, channels: int) -> tuple[Tensor, str]:
+    """Make the patch embedding of other inputs from that of RGB, as timm does.
+
+    Args:
+        kernel (Tensor): (C, 3, h, w) or (C, 3, t, h, w).
+        channels (int): Channels of the new inputs.
+
+    Returns:
+        tuple[Tensor, str]: The kernel with so many channels, and what was done. One channel gets the sum over RGB, so
+        that a grey image gets the tokens that it had as RGB. More get R, G, B, R, ..., times 3 / channels, so that
+        tokens keep their scale.
+
+    Raises:
+        ValueError: If the kernel is not one of 3 channels.
+    """
+    if kernel.shape[1] != 3:
+        raise ValueError(
+            f"only weights of 3 channels are adapted to {channels}, these have {kernel.shape[1]}; set "
+            f"backbone.in_channels={kernel.shape[1]}"
+        )
+    if channels == 1:
+        return kernel.float().sum(1, keepdim=True).to(kernel.dtype), "1 channel is the sum over RGB"
+    times = -(-channels // 3)
+    repeated = kernel.float().repeat(1, times, *(1,) * (kernel.dim() - 2))[:, :channels]
+    way = f"{channels} channels repeat RGB, times 3/{channels}"
+    return (repeated * (3 / channels)).to(kernel.dtype), way

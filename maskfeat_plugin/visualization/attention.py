@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.models.backbones.attention import FusedMultiScaleAttention
 
-from .frames import enlarge, frames_of_steps
+from .frames import enlarge, frames_of_steps, to_rgb
 from .hog_image import to_numpy
 
 Grid = tuple[int, ...]
@@ -108,7 +108,7 @@ def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np
     """Lay a heat map over frames: dark where it is 0, as bright as the frame where it is largest.
 
     Args:
-        frames (ArrayLike): RGB, uint8 (T, H, W, 3); of each time step of the grid the first frame is shown.
+        frames (ArrayLike): (T, H, W, C), see :func:`.to_rgb`; of each time step of the grid the first frame is shown.
         heat (ArrayLike | Tensor): (T', H', W'), not negative.
         scale (int): How often a pixel is repeated in each direction. Defaults to 1.
 
@@ -121,7 +121,7 @@ def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np
     from matplotlib import colormaps
 
     heat = to_numpy(heat).astype(np.float32)
-    frames = frames_of_steps(frames, heat.shape)
+    frames = to_rgb(frames_of_steps(frames, heat.shape))
     side = [scale * frames.shape[axis] // heat.shape[axis] for axis in (1, 2)]
     heat = heat / max(float(heat.max()), 1e-12)
     colors = enlarge(colormaps["inferno"](heat)[..., :3], *side)

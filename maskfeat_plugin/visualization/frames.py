@@ -17,35 +17,63 @@ def unnormalize(
     """Turn what the data preprocessor gives back into frames.
 
     Args:
-        inputs (ArrayLike | Tensor): Normalised RGB image (3, H, W) or clip (3, T, H, W), floating point.
+        inputs (ArrayLike | Tensor): Normalised image (C, H, W) or clip (C, T, H, W), floating point.
         mean (ArrayLike | Tensor | Sequence[float] | float): Mean of the normalisation, one number or one a channel, as
             ``data_preprocessor.mean`` has it.
         std (ArrayLike | Tensor | Sequence[float] | float): Its standard deviation.
 
     Returns:
-        np.ndarray: uint8 (T, H, W, 3), T = 1 for an image.
+        np.ndarray: uint8 (T, H, W, C), T = 1 for an image; uint16 if a value is beyond those of 8 bits.
 
     Raises:
         ValueError: If the inputs are neither an image nor a clip.
     """
     inputs = to_numpy(inputs)
-    if inputs.ndim not in (3, 4) or inputs.shape[0] != 3:
-        raise ValueError(f"inputs must be (3, H, W) or (3, T, H, W), got {inputs.shape}.")
+    channels = {np.size(to_numpy(values)) for values in (mean, std)} - {1} or {len(inputs)}
+    if inputs.ndim not in (3, 4) or channels != {len(inputs)}:
+        of = " and ".join(map(str, sorted(channels)))
+        raise ValueError(f"inputs must be ({of}, H, W) or ({of}, T, H, W), got {inputs.shape}.")
     clip = inputs if inputs.ndim == 4 else inputs[:, None]
-    frames = clip.transpose(1, 2, 3, 0)  # (T, H, W, 3)
+    frames = clip.transpose(1, 2, 3, 0)  # (T, H, W, C)
     frames = frames * to_numpy(std).astype(np.float32).ravel() + to_numpy(mean).astype(np.float32).ravel()
-    return (frames.clip(0, 255) + 0.5).astype(np.uint8)
+    depth = np.uint16 if frames.max(initial=0) > 256 else np.uint8  # a rounding error beyond 255 is of 8 bits
+    return (frames.clip(0, np.iinfo(depth).max) + 0.5).astype(depth)
+
+
+def to_rgb(frames: ArrayLike) -> np.ndarray:
+    """Turn frames of any number of channels and of 8 or 16 bits into those that can be shown.
+
+    One channel is shown in grey, two as red and green, of more than three the first three. Of 16 bits the upper 8 are
+    shown, of floating point numbers those from 0 to 255.
+
+    Args:
+        frames (ArrayLike): (..., C), RGB if there are three channels.
+
+    Returns:
+        np.ndarray: RGB, uint8 (..., 3); the frames themselves if they are that already.
+    """
+    frames = np.asarray(frames)
+    if frames.dtype == np.uint16:
+        frames = (frames >> 8).astype(np.uint8)
+    elif frames.dtype != np.uint8:
+        frames = (np.nan_to_num(frames).clip(0, 255) + 0.5).astype(np.uint8)
+    channels = frames.shape[-1]
+    if channels == 1:
+        return frames.repeat(3, -1)
+    if channels == 2:
+        return np.concatenate([frames, np.zeros_like(frames[..., :1])], -1)
+    return frames[..., :3]
 
 
 def frames_of_steps(frames: ArrayLike, grid: tuple[int, int, int]) -> np.ndarray:
     """The first frame of each time step of the token grid: the one that targets are made of.
 
     Args:
-        frames (ArrayLike): RGB, uint8 (T, H, W, 3), or an image (H, W, 3).
+        frames (ArrayLike): uint8 or uint16 (T, H, W, C), or an image (H, W, C); RGB, if there are three channels.
         grid (tuple[int, int, int]): The token grid (T', H', W').
 
     Returns:
-        np.ndarray: uint8 (T', H, W, 3), a view.
+        np.ndarray: (T', H, W, C), a view.
 
     Raises:
         ValueError: If they are no such frames or the grid does not divide them.
@@ -53,8 +81,11 @@ def frames_of_steps(frames: ArrayLike, grid: tuple[int, int, int]) -> np.ndarray
     frames = np.asarray(frames)
     if frames.ndim == 3:
         frames = frames[None]
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"frames must be RGB, uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}.")
+    if frames.ndim != 4 or not frames.shape[-1] or frames.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            "frames must be uint8 or uint16 (T, H, W, C), RGB is uint8 (T, H, W, 3), got "
+            f"{frames.dtype} {frames.shape}."
+        )
     if any(s % g for s, g in zip(frames.shape[:3], grid, strict=True)):
         raise ValueError(f"The mask's token grid {tuple(grid)} does not divide frames of {frames.shape[:3]} (T, H, W).")
     return frames[:: len(frames) // grid[0]]

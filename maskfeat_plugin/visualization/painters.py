@@ -12,7 +12,7 @@ from torch import nn
 from maskfeat_plugin.models.target_generators import HOGGenerator, PixelGenerator, TeacherGenerator
 from maskfeat_plugin.models.target_generators.teacher import FEATURE_NORMS
 
-from .frames import enlarge
+from .frames import enlarge, to_rgb
 from .hog_image import assemble_hog, draw_hog, to_numpy, unflatten_hog
 
 PREDICTED_COLOR = (255, 196, 64)
@@ -27,12 +27,15 @@ class Scene:
         mask (np.ndarray): bool (T', H', W'), True where a token is hidden.
         token (tuple[int, int]): Height and width of a token in pixels of the frames.
         scale (int): How often a pixel is repeated in each direction.
+        values (np.ndarray, optional): The frames as the model saw them, before normalisation, (T', H, W, C). Defaults
+            to None, ``frames``.
     """
 
     frames: np.ndarray
     mask: np.ndarray
     token: tuple[int, int]
     scale: int
+    values: np.ndarray | None = None
 
 
 class TargetPainter:
@@ -192,22 +195,22 @@ class HOGPainter(TargetPainter):
         # Cells normalised by themselves reach 1, predictions, being means of what could be there, seldom 0.8. Of other
         # cells the largest of this sample is taken.
         fixed = generator.block_size == 1 and generator.norm in ("l2", "l2-hys")
-        self._max_value = 0.8 if fixed else max(float(unflatten_hog(rows, **self._sizes()).mean(1).max()), 1e-6)
+        self._max_value = 0.8 if fixed else max(float(unflatten_hog(rows, **self._sizes(rows)).mean(1).max()), 1e-6)
 
     def paint(self, grid: np.ndarray) -> np.ndarray:
         """See the parent."""
         every = np.ones(grid.shape[:3], bool)
-        frames = assemble_hog(grid.reshape(-1, grid.shape[-1]), every, **self._sizes())
+        frames = assemble_hog(grid.reshape(-1, grid.shape[-1]), every, **self._sizes(grid))
         pixels = self.target_generator.cell_size * self.scene.scale
         options = dict(max_value=self._max_value, signed=self.target_generator.signed)
         return np.stack([draw_hog(hog, pixels, **options) for hog in frames])
 
-    def _sizes(self) -> dict:
-        """Sizes of a token's HOG; places in blocks count as channels."""
+    def _sizes(self, rows: np.ndarray) -> dict:
+        """Sizes of the HOG of tokens (..., D); places in blocks count as channels."""
         generator, (height, width) = self.target_generator, self.scene.token
-        colors = 1 if generator.color_space == "gray" else 3
         cells = height // generator.cell_size, width // generator.cell_size
-        return dict(nbins=generator.nbins, cells=cells, channels=colors * generator.block_size**2)
+        channels = max(rows.shape[-1] // (generator.nbins * cells[0] * cells[1]), 1)
+        return dict(nbins=generator.nbins, cells=cells, channels=channels)
 
 
 painter_of.register(HOGGenerator, HOGPainter)
@@ -218,18 +221,22 @@ class PixelPainter(TargetPainter):
 
     def paint(self, grid: np.ndarray) -> np.ndarray:
         """See the parent."""
-        frames, (height, width) = self.scene.frames, self.scene.token
+        frames, (height, width) = self.scene.values, self.scene.token
+        if frames is None:
+            frames = self.scene.frames
         steps, rows, cols = grid.shape[:3]
-        # (T', H, W, 3) -> (T', H', W', 3, h, w) -> (L, 3, h, w)
+        channels, depth = frames.shape[-1], frames.dtype
+        # (T', H, W, C) -> (T', H', W', C, h, w) -> (L, C, h, w)
         true = (
-            frames.reshape(steps, rows, height, cols, width, 3)
+            frames.reshape(steps, rows, height, cols, width, channels)
             .transpose(0, 1, 3, 5, 2, 4)
-            .reshape(-1, 3, height, width)
+            .reshape(-1, channels, height, width)
+            .astype(np.float32)
         )
         pixels = self.target_generator.to_pixels(torch.from_numpy(grid).flatten(0, 2), torch.from_numpy(true))
-        pixels = to_numpy(pixels).clip(0, 255).reshape(steps, rows, cols, 3, height, width)
-        pixels = (pixels.transpose(0, 1, 4, 2, 5, 3).reshape(frames.shape) + 0.5).astype(np.uint8)
-        return enlarge(pixels, self.scene.scale)
+        pixels = to_numpy(pixels).clip(0, np.iinfo(depth).max).reshape(steps, rows, cols, channels, height, width)
+        pixels = (pixels.transpose(0, 1, 4, 2, 5, 3).reshape(frames.shape) + 0.5).astype(depth)
+        return enlarge(to_rgb(pixels), self.scene.scale)
 
 
 painter_of.register(PixelGenerator, PixelPainter)

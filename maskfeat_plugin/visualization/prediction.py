@@ -11,7 +11,7 @@ from torch import nn
 
 from maskfeat_plugin.models.target_generators import MultiTargetGenerator
 
-from .frames import enlarge, frames_of_steps
+from .frames import enlarge, frames_of_steps, to_rgb
 from .hog_image import grid_mask
 from .masks import hide_tokens
 from .painters import PREDICTED_COLOR, Scene, TargetPainter, painter_of
@@ -32,9 +32,9 @@ def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator
     latter are the frame itself in grey, darker still.
 
     Args:
-        frames (ArrayLike): RGB frames as the model saw them, before normalisation, uint8 (T, H, W, 3), T = 1 for an
-            image, see :func:`unnormalize`. Of a clip the first frame of each time step of the token grid is shown, the
-            one that the target is made of.
+        frames (ArrayLike): Frames as the model saw them, before normalisation, (T, H, W, C), T = 1 for an image, see
+            :func:`unnormalize`; other channels than RGB are shown as :func:`.to_rgb` says. Of a clip the first frame of
+            each time step of the token grid is shown, the one that the target is made of.
         sample (BaseDataElement): What :meth:`MaskFeat.predict` returns: ``mask`` (T', H', W'), ``pred_features`` and
             ``target_features`` of the M masked tokens, (M, D) or (M,), and ``visible_features`` of the others; of
             several targets dicts of them.
@@ -57,7 +57,8 @@ def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator
     if isinstance(target_generator, MultiTargetGenerator):
         targets = dict(target_generator.targets.items())
     token = frames.shape[1] // mask.shape[1], frames.shape[2] // mask.shape[2]
-    scene = Scene(frames, mask, token, _scale(frames, token, targets))
+    values, frames = frames, to_rgb(frames)
+    scene = Scene(frames, mask, token, _scale(frames, token, targets), values)
     original = enlarge(frames, scene.scale)
     pictures = {"masked input": hide_tokens(original, mask)}
     for name, generator in targets.items():

@@ -50,8 +50,8 @@ class MaskFeatVisualizer(Visualizer):
 
         Args:
             name (str): Name of the picture for the backends.
-            image (ArrayLike): RGB frames as the model saw them, before normalisation, uint8 (T, H, W, 3), or an image
-                (H, W, 3), see :func:`unnormalize`.
+            image (ArrayLike): Frames as the model saw them, before normalisation, (T, H, W, C), or an image (H, W, C),
+                see :func:`unnormalize`.
             data_sample (BaseDataElement): What :meth:`MaskFeat.predict` returns. ``attention``, a heat map (T', H',
                 W') as of :func:`attention_rollout`, is drawn too.
             target_generator (nn.Module): That of the model.

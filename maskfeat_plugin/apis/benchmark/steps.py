@@ -18,6 +18,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from ..sample_sizes import input_size as pipeline_size
+from ..sample_sizes import sample_channels
 from .measuring import Comparison
 
 
@@ -48,7 +49,10 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
     draw = TRANSFORMS.build(dict(mask_generator(theirs), mask_ratio=mask_ratio, seed=0))
     samples = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(batch_size)]
     random = torch.Generator().manual_seed(0)
-    inputs = [torch.randint(256, (3, *size), generator=random, dtype=torch.uint8) for _ in range(batch_size)]
+    inputs = [
+        torch.randint(256, (sample_channels(ours), *size), generator=random, dtype=torch.uint8)
+        for _ in range(batch_size)
+    ]
     job = f"{_name(ours)}, {batch_size} x {' x '.join(map(str, size))}, {mask_ratio:.0%} masked"
     return Comparison(job, _name(theirs), *(training_step(cfg, inputs, samples, device) for cfg in (ours, theirs)))
 

@@ -31,6 +31,7 @@ from maskfeat_plugin.models import MaskFeat
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from ..benchmark.steps import input_size, mask_generator, quiet
+from ..sample_sizes import sample_channels
 
 # Samples of the two steps whose difference is what a sample takes
 _SAMPLES = (8, 16)
@@ -221,10 +222,10 @@ def _loss_function(cfg: Config, model: nn.Module, samples: int, fake: FakeTensor
 
     Masks are true ones: how many tokens they hide decides about shapes.
     """
-    size = input_size(cfg)
+    size = (sample_channels(cfg), *input_size(cfg))
     with fake:
-        images = [torch.zeros(3, *size, dtype=torch.uint8) for _ in range(samples)]
-        inputs = torch.zeros(samples, 3, *size)
+        images = [torch.zeros(size, dtype=torch.uint8) for _ in range(samples)]
+        inputs = torch.zeros(samples, *size)
     if isinstance(model, MaskFeat):
         draw = TRANSFORMS.build(dict(mask_generator(cfg), seed=0))
         marked = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(samples)]

@@ -21,6 +21,7 @@ from maskfeat_plugin.registry import STRATEGIES
 from ..benchmark.measuring import MEGABYTE, peak_memory
 from ..benchmark.steps import quiet
 from ..config import load_config
+from ..sample_sizes import sample_channels
 
 WAYS = ("data-parallel", "sharded", "sharded-recomputed")
 
@@ -90,8 +91,9 @@ def _train(job: dict) -> list[float]:
         random = torch.Generator().manual_seed(get_rank())
         mask = torch.zeros(grid, dtype=torch.bool)
         mask.view(-1)[torch.randperm(mask.numel(), generator=random)[: int(0.4 * mask.numel())]] = True
+        shape = (sample_channels(cfg), *size)
         batch = dict(
-            inputs=[torch.randint(256, (3, *size), generator=random, dtype=torch.uint8) for _ in range(job["batch"])],
+            inputs=[torch.randint(256, shape, generator=random, dtype=torch.uint8) for _ in range(job["batch"])],
             data_samples=[DataSample(mask=mask) for _ in range(job["batch"])],
         )
         for _ in range(job["steps"] - 1):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.visualization.frames import to_rgb
 
 from .class_names import ClassNames
 
@@ -128,20 +128,18 @@ def frames_of(inputs: Tensor, bgr: bool) -> np.ndarray:
     """What a model sees of a packed sample.
 
     Args:
-        inputs (Tensor): An image (3, H, W), a clip (3, T, H, W) or several clips (V, 3, T, H, W), not yet normalised;
+        inputs (Tensor): An image (C, H, W), a clip (C, T, H, W) or several clips (V, C, T, H, W), not yet normalised;
             of several the one in the middle is taken.
         bgr (bool): Whether the channels are blue, green, red, as files of images are read.
 
     Returns:
-        np.ndarray: RGB, uint8 (T, H, W, 3), T = 1 for an image.
+        np.ndarray: RGB, uint8 (T, H, W, 3), T = 1 for an image; see :func:`.to_rgb`.
     """
     if inputs.ndim == 5:
         inputs = inputs[len(inputs) // 2]
     clip = inputs[:, None] if inputs.ndim == 3 else inputs
-    clip = (clip.flip(0) if bgr else clip).permute(1, 2, 3, 0)
-    if clip.dtype != torch.uint8:
-        clip = clip.round().clamp(0, 255).to(torch.uint8)
-    return clip.contiguous().numpy()
+    frames = clip.permute(1, 2, 3, 0).numpy()
+    return np.ascontiguousarray(to_rgb(frames[..., ::-1] if bgr and frames.shape[-1] == 3 else frames))
 
 
 def _boxes(boxes: object) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from .ava import SampleAVAFrames
 from .caching import Cached
-from .cropping import CentralCrop, RandomResizedCropFlip
+from .cropping import CentralCrop, CentralResizedCrop, RandomResizedCropFlip
 from .decoding import DecodeClip, OpenVideo
+from .formatting import FormatShape
 from .label_maps import LoadLabelMap, TrackCrop
 from .loading import LoadWholeImage
 from .masking import (
@@ -20,8 +21,10 @@ __all__ = [
     "BlockMaskGenerator",
     "Cached",
     "CentralCrop",
+    "CentralResizedCrop",
     "CubeMaskGenerator",
     "DecodeClip",
+    "FormatShape",
     "FrameMaskGenerator",
     "LoadLabelMap",
     "LoadWholeImage",

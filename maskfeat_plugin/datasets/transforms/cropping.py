@@ -17,8 +17,8 @@ class RandomResizedCropFlip(BaseTransform):
     The same random numbers give the same pixels and the same keys as those three in a row: they do all but the pixels
     here, so that boxes and labels follow as well.
 
-    Required keys: ``imgs``, ``img_shape``, ``modality`` ("RGB"). Modified keys: ``imgs``, uint8 (T, H, W, 3), and those
-    of the three.
+    Required keys: ``imgs``, ``img_shape``, ``modality`` ("RGB"). Modified keys: ``imgs``, (T, H, W, C) of
+    the frames' type, and those of the three.
 
     Args:
         scale (tuple[int, int]): Size (W, H) of the result.
@@ -68,8 +68,9 @@ class RandomResizedCropFlip(BaseTransform):
             results = step(results)
         left, top, right, bottom = results["crop_bbox"]
         width, height = self.scale
-        clip = np.empty((len(frames), height, width, 3), np.uint8)
-        for image, frame in zip(clip, frames, strict=True):
+        channels = frames[0].shape[2] if frames[0].ndim == 3 else 1
+        clip = np.empty((len(frames), height, width, channels), frames[0].dtype)
+        for image, frame in zip(clip[..., 0] if channels == 1 else clip, frames, strict=True):
             kept = frame[top:bottom, left:right]
             cv2.resize(kept, self.scale, dst=image, interpolation=_INTERPOLATIONS[self.interpolation])
             if results["flip"]:
@@ -84,6 +85,20 @@ class RandomResizedCropFlip(BaseTransform):
             f"aspect_ratio_range={crop.aspect_ratio_range}, flip_ratio={flip.flip_ratio}, "
             f"interpolation={self.interpolation!r})"
         )
+
+
+@TRANSFORMS.register_module()
+class CentralResizedCrop(RandomResizedCropFlip):
+    """:class:`RandomResizedCropFlip` of the largest central crop that has the ratio of sides of the result, no flip.
+
+    Args:
+        scale (tuple[int, int]): Size (W, H) of the result.
+        interpolation (str): "bilinear", "bicubic" or "area". Defaults to "bilinear".
+    """
+
+    def __init__(self, scale: tuple[int, int], interpolation: str = "bilinear") -> None:
+        super().__init__(scale, flip_ratio=0.0, interpolation=interpolation)
+        self.geometry = (CentralCrop(self.scale[0] / self.scale[1]), *self.geometry[1:])
 
 
 @TRANSFORMS.register_module()

@@ -15,23 +15,24 @@ _LARGEST = torch.finfo(torch.float16).max
 
 @MODELS.register_module()
 class MaskFeatDataPreprocessor(BaseDataPreprocessor):
-    """Moves a batch of images or clips to the device as uint8, normalises it there and stacks the masks.
+    """Moves a batch of images or clips to the device as uint8 or uint16, normalises it there and stacks the masks.
 
     Takes what ``mmpretrain.PackInputs`` and ``mmaction.PackActionInputs`` make, as mmengine's ``pseudo_collate``
     (lists) or ``default_collate`` (stacked) joins it. A sample with M clips becomes M rows of the batch. Values beyond
-    those that float16 holds, +-65504, are cut off there.
+    those that float16 holds, +-65504, are cut off there; those of uint16 after they are normalised.
 
     Args:
-        mean (Sequence[float] | float): Mean of each channel, in RGB order if ``to_rgb``, on the scale 0 to 255.
-            Defaults to ImageNet's, as in the authors' image recipe; their video recipe has 114.75 for all.
+        mean (Sequence[float] | float): Mean of each channel, in RGB order if ``to_rgb``, on the scale of the inputs: 0
+            to 255, or 0 to 65535 of 16 bits. One number is for any number of channels. Defaults to ImageNet's, as in
+            the authors' image recipe; their video recipe has 114.75 for all.
         std (Sequence[float] | float): Standard deviation of each channel. Defaults to ImageNet's; 57.375 in the video
             recipe.
-        to_rgb (bool): Whether to reverse the channels, for images that mmcv decodes to BGR. Decord and PyAV give RGB.
-            Defaults to False.
+        to_rgb (bool): Whether to reverse three channels, for images that mmcv decodes to BGR; another number of
+            channels stays in its order. Decord and PyAV give RGB. Defaults to False.
         non_blocking (bool): Whether the copy to the device may overlap with computation. Defaults to True.
 
     Raises:
-        ValueError: If ``mean`` or ``std`` has another length than 3 (or 1), or ``std`` is not positive.
+        ValueError: If ``mean`` or ``std`` is empty, their lengths differ and neither is 1, or ``std`` is not positive.
     """
 
     def __init__(
@@ -45,39 +46,51 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         self.to_rgb = to_rgb
         for key, values in (("mean", mean), ("std", std)):
             values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
-            if len(values) not in (1, 3):
-                raise ValueError(f"data_preprocessor.{key} needs 1 or 3 numbers, one a channel, got {len(values)}.")
+            if not values:
+                raise ValueError(f"data_preprocessor.{key} needs one number a channel, or 1 for all, got none.")
             if key == "std" and min(values) <= 0:
                 raise ValueError(f"data_preprocessor.std must be positive, got {values}.")
             self.register_buffer(key, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        lengths = {len(self.mean), len(self.std)} - {1}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"data_preprocessor.mean has {len(self.mean)} numbers, data_preprocessor.std has {len(self.std)}; give "
+                "both one number a channel, or 1 for all."
+            )
+        self._channels = lengths.pop() if lengths else None
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare a batch.
 
         Args:
-            data (dict): ``inputs``, a tensor or a list of N tensors, uint8 or float: images (3, H, W), clips (3, T,
-                H, W) or several clips (M, 3, T, H, W); and ``data_samples``, a list of N samples or None.
+            data (dict): ``inputs``, a tensor or a list of N tensors, integers or float: images (C, H, W), clips (C, T,
+                H, W) or several clips (M, C, T, H, W); and ``data_samples``, a list of N samples or None.
             training (bool): Unused: training and testing need the same.
 
         Returns:
-            dict: ``inputs``, float32 (N, 3, H, W) or (N*M, 3, T, H, W); ``data_samples`` as they came; and, if the
+            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples`` as they came; and, if the
                 samples hold masks,
             ``mask``, bool (N, 1, H', W') or (N*M, T', H', W').
 
         Raises:
-            ValueError: If the inputs differ in size, are no RGB images or clips, or the masks are not one a row.
+            ValueError: If the inputs differ in size, are no images or clips of so many channels, or the masks are not
+                one a row.
         """
         data = self.cast_data(data)
         inputs = self._stack(data["inputs"])
-        if self.to_rgb:
-            inputs = inputs.flip(1)
         shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
-        is_wide = inputs.dtype in _WIDE
+        dtype = inputs.dtype
+        if dtype == torch.uint16:  # few operations take it
+            inputs = inputs.float()
+        if self.to_rgb and inputs.shape[1] == 3:
+            inputs = inputs.flip(1)
         inputs = inputs.float()
-        if is_wide:
+        if dtype in _WIDE:
             inputs.clamp_(-_LARGEST, _LARGEST)
         inputs = inputs.sub_(self.mean.view(shape)).div_(self.std.view(shape))
+        if dtype == torch.uint16:
+            inputs.clamp_(-_LARGEST, _LARGEST)
         samples = data.get("data_samples")
         batch = dict(inputs=inputs, data_samples=samples)
         if samples and "mask" in samples[0]:
@@ -85,7 +98,7 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         return batch
 
     def _stack(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-        """One tensor (N, 3, H, W) or (N*M, 3, T, H, W)."""
+        """One tensor (N, C, H, W) or (N*M, C, T, H, W)."""
         if not isinstance(inputs, Tensor):
             if len({x.shape for x in inputs}) > 1:
                 raise ValueError(
@@ -94,11 +107,14 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
                 )
             inputs = torch.stack(tuple(inputs))
         if inputs.dim() == 6:
-            inputs = inputs.flatten(0, 1)  # (N, M, 3, T, H, W) -> (N*M, 3, T, H, W)
-        if inputs.dim() not in (4, 5) or inputs.shape[1] != 3:
+            inputs = inputs.flatten(0, 1)  # (N, M, C, T, H, W) -> (N*M, C, T, H, W)
+        channels = self._channels or "C"
+        fits = inputs.dim() in (4, 5) and inputs.shape[1] in (self._channels or inputs.shape[1],)
+        if not fits or inputs.shape[-1] <= 4 < inputs.shape[1]:  # the last are the channels that come last
+            hint = f"; data_preprocessor.mean and std are of {channels} channels" if self._channels else ""
             raise ValueError(
-                f"Inputs must be images (N, 3, H, W) or clips (N, 3, T, H, W), got {tuple(inputs.shape)}; "
-                "clips are packed after FormatShape(input_format='NCTHW')."
+                f"Inputs must be images (N, {channels}, H, W) or clips (N, {channels}, T, H, W), got "
+                f"{tuple(inputs.shape)}; clips are packed after FormatShape(input_format='NCTHW'){hint}."
             )
         # float() of a float tensor is the caller's own tensor, which must not be normalised in place
         return inputs.clone() if inputs.is_floating_point() else inputs

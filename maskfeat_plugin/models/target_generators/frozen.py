@@ -290,6 +290,6 @@ def _build(network: dict, key: str) -> nn.Module:
 
 def _channels(values: Sequence[float] | float) -> Tensor:
     values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
-    if len(values) not in (1, 3):
-        raise ValueError(f"target_generator.mean and std need 1 or 3 numbers, one a channel, got {len(values)}.")
+    if not values:
+        raise ValueError("target_generator.mean and std need one number a channel, or 1 for all, got none.")
     return torch.tensor(values)

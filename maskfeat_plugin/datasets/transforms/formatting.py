@@ -1,0 +1,21 @@
+"""Clips from frames."""
+
+import numpy as np
+from mmaction.datasets.transforms import FormatShape as _FormatShape
+
+from maskfeat_plugin.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class FormatShape(_FormatShape):
+    """``mmaction.FormatShape`` that also takes frames of one channel, (H, W): OpenCV drops the axis when it resizes.
+
+    Arguments and keys are those of ``mmaction.FormatShape``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Stack the frames, those of one channel too."""
+        frames = results.get("imgs")
+        if frames is not None and np.ndim(frames[0]) == 2:
+            results = dict(results, imgs=[frame[..., None] for frame in frames])
+        return super().transform(results)
