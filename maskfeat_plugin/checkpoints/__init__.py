@@ -4,10 +4,11 @@ from .errors import CheckpointError, UnsafeCheckpointError
 from .fitting import LoadReport, load_into
 from .formats import FORMATS, Format
 from .initializer import PretrainedInit
+from .publishing import publish, remove_unfinished, unfinished_path, write_last
 from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
 from .sharded import is_sharded, read_shards, shard_files, write_shards
 from .table import format_rows
-from .whole import check_whole, newest_whole, publish, remove_unfinished, unfinished_path, write_last
+from .whole import check_whole, newest_whole
 from .writer import TARGETS, Conversion, Row, convert, write_checkpoint
 
 __all__ = [

@@ -21,8 +21,9 @@ from maskfeat_plugin.files import sha256
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
 from .names import inner_name
+from .publishing import restore
 from .records import DamagedRecordsError, check_records, is_archive
-from .sharded import is_sharded, read_shards
+from .sharded import SUFFIX, is_sharded, read_shards
 from .variants import unify
 
 # Where projects keep the weights in a file: mmengine, PySlowFast, others.
@@ -184,8 +185,10 @@ def local_file(source: str | Path) -> Path:
             f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of http, https or file."
         )
     path = Path(source).expanduser()
-    if is_sharded(path) and path.is_dir():
-        return path
+    if is_sharded(path):
+        restore(path)
+        if path.is_dir():
+            return path
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"The checkpoint {path} {what}; give the path or URL of a file.")
@@ -237,7 +240,7 @@ def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location
         CheckpointError: If the file is no checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6
             have no checksums: of those a damaged weight is not found.
     """
-    if path.is_dir():
+    if is_sharded(path) or path.is_dir():
         return read_shards(path, lambda file: load_file(file, mmap, tensors, map_location))
     compat.apply()  # allow-lists the plain values of mmengine's checkpoints
     try:
@@ -255,6 +258,28 @@ def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location
     except Exception as error:  # a file can cause any
         cause = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
         raise CheckpointError(_NOT_A_CHECKPOINT.format(path=path, cause=cause)) from None
+
+
+@CheckpointLoader.register_scheme(prefixes=rf".*\{SUFFIX}/?$")
+def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's loader of such names, by which its runners resume.
+
+    Args:
+        filename (str): The folder.
+        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to None, the CPU.
+
+    Returns:
+        dict[str, Any]: The checkpoint with whole tensors.
+
+    Raises:
+        FileNotFoundError: If the folder is not there.
+        CheckpointError: As :func:`read_shards`.
+    """
+    folder = Path(filename)
+    restore(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The sharded checkpoint {filename} does not exist.")
+    return load_file(folder, map_location=map_location or "cpu")
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:

@@ -6,17 +6,18 @@ readable with ``weights_only=True``, unlike those of ``torch.distributed.checkpo
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import barrier, get_dist_info
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_info
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from .errors import CheckpointError
+from .publishing import publish, restore, unfinished_path
 
 # The ending that tells a folder of shards from the file of a whole checkpoint.
 SUFFIX = ".sharded"
@@ -30,7 +31,7 @@ def is_sharded(path: str | Path) -> bool:
 
 
 def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
-    """Write this process's shards; to be called by every process. The folder appears when all are written.
+    """Write this process's shards; to be called by every process. The folder appears when the disk has all of them.
 
     Args:
         checkpoint (dict[str, Any]): Nested dicts and lists. Shards are ``ShardedTensor`` cut along the first dimension,
@@ -38,22 +39,47 @@ def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
         folder (str | Path): Path that ends in :data:`SUFFIX`, on a file system that the processes share.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: On every process, if one of them cannot write. A folder of that name is kept as it is.
     """
     folder = Path(folder)
     rank, world_size = get_dist_info()
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    if rank == 0:
+    unfinished = unfinished_path(folder)
+    written = [uuid.uuid4().hex]  # tells files of one checkpoint from those of another
+    broadcast_object_list(written)
+
+    def make_folder() -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-    barrier()
-    content = checkpoint if rank == 0 else {key: checkpoint.get(key) for key in ("state_dict", "optimizer")}
-    torch.save(dict(processes=world_size, checkpoint=_map(content, _cut)), _file(unfinished, rank))
-    barrier()
-    if rank == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    barrier()
+
+    def write_own() -> None:
+        content = checkpoint if rank == 0 else {key: checkpoint.get(key) for key in ("state_dict", "optimizer")}
+        part = dict(processes=world_size, rank=rank, written=written[0], checkpoint=_map(content, _cut))
+        with open(_file(unfinished, rank), "wb") as file:
+            torch.save(part, file)
+            file.flush()
+            os.fsync(file.fileno())  # by the machine that has written it
+
+    try:
+        _together(make_folder if rank == 0 else None)
+        _together(write_own)
+        _together((lambda: publish(folder)) if rank == 0 else None)
+    except OSError:
+        if rank == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _together(work: Callable[[], None] | None) -> None:
+    """Wait until every process has done its work; raise on all of them if one has failed."""
+    error = None
+    try:
+        if work is not None:
+            work()
+    except (OSError, RuntimeError) as failure:  # torch.save raises the second if a disk is full
+        error = failure
+    for rank, other in enumerate(all_gather_object(error and (getattr(error, "errno", None), str(error)))):
+        if other is not None:
+            raise OSError(other[0], f"process {rank}: {other[1]}") from error
 
 
 def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, Any]:
@@ -70,6 +96,7 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
         CheckpointError: If it is no such folder, or a file is missing or of another checkpoint.
     """
     folder = Path(folder)
+    restore(folder)
     if not _file(folder, 0).is_file():
         raise CheckpointError(f"{folder} is not a sharded checkpoint: it has no {_file(folder, 0).name}.")
     first = load(_file(folder, 0))
@@ -82,28 +109,19 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
         raise CheckpointError(
             f"{folder} lacks the shards of process {', '.join(missing)} of {processes}; copy it anew."
         )
-    parts = [first["checkpoint"], *(load(_file(folder, i))["checkpoint"] for i in range(1, processes))]
-    return _join(parts, str(folder), "")
-
-
-@CheckpointLoader.register_scheme(prefixes=rf".*\{SUFFIX}/?$")
-def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's loader of such names, by which its runners resume.
-
-    Args:
-        filename (str): The folder.
-        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to None, the CPU.
-
-    Returns:
-        dict[str, Any]: The checkpoint with whole tensors.
-
-    Raises:
-        FileNotFoundError: If the folder is not there.
-        CheckpointError: As :func:`read_shards`.
-    """
-    if not Path(filename).is_dir():
-        raise FileNotFoundError(f"The sharded checkpoint {filename} does not exist.")
-    return read_shards(filename, lambda path: torch.load(path, map_location=map_location or "cpu", weights_only=True))
+    parts = [first, *(load(_file(folder, i)) for i in range(1, processes))]
+    try:
+        for rank, part in enumerate(parts):
+            same = all(part.get(key) == first.get(key) for key in ("processes", "written"))
+            if not same or part.get("rank", rank) != rank:
+                raise CheckpointError(
+                    f"{_file(folder, rank)} was not written together with {_file(folder, 0).name}; copy {folder} anew."
+                )
+        return _join([part["checkpoint"] for part in parts], str(folder), "")
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file can cause any
+        raise CheckpointError(f"{folder} has shards that do not fit together ({error!r}); copy it anew.") from error
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -151,9 +169,21 @@ def _of_each(nodes: list[Any], name: Any) -> Iterator[Any]:
 
 
 def _whole(records: list[dict], source: str, key: str) -> Tensor:
-    size = records[0][_SIZE]
+    """Put the rows of all processes together, which have to follow each other."""
+    key, size = key.lstrip("."), tuple(records[0][_SIZE])
     parts = sorted((r for r in records if r[_ROWS] is not None), key=lambda record: record[_BEGIN])
-    rows = sum(len(record[_ROWS]) for record in parts)
+    if any(tuple(r[_SIZE]) != size for r in records) or any(part[_ROWS].shape[1:] != size[1:] for part in parts):
+        raise CheckpointError(f"{source}: the shards of {key} are of tensors of different sizes.")
+    if len({part[_ROWS].dtype for part in parts}) > 1:
+        raise CheckpointError(f"{source}: the shards of {key} are of different types.")
+    rows = sum(len(part[_ROWS]) for part in parts)
     if not parts or rows != size[0]:
-        raise CheckpointError(f"{source}: the shards of {key.lstrip('.')} have {rows} of {size[0]} rows.")
-    return torch.cat([record[_ROWS] for record in parts]).view(size)
+        raise CheckpointError(f"{source}: the shards of {key} have {rows} of {size[0]} rows.")
+    end = 0
+    for part in parts:
+        if part[_BEGIN] != end:
+            raise CheckpointError(
+                f"{source}: the shards of {key} overlap: row {part[_BEGIN]} stands where row {end} should."
+            )
+        end += len(part[_ROWS])
+    return torch.cat([part[_ROWS] for part in parts])

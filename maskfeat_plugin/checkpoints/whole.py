@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,57 +9,12 @@ from typing import Any
 from mmengine.logging import print_log
 
 from .errors import CheckpointError
+from .publishing import LAST, restore_all
 from .reader import load_file
 from .sharded import SUFFIX, is_sharded
 
-# mmengine's names of the file that holds the path of the newest one, and of copies that others are measured by
-_LAST, _BEST = "last_checkpoint", "best_"
-
-
-def unfinished_path(path: str | Path) -> Path:
-    """Where a checkpoint is written before it is whole: in the same folder, under a name that nothing reads."""
-    path = Path(path)
-    return path.with_name(f".{path.name}.unfinished")
-
-
-def publish(path: str | Path) -> None:
-    """Give a checkpoint that is written at :func:`unfinished_path` its name, once the disk has it.
-
-    Whatever happens, and whenever the machine stops, the name stands for the old file or for the whole new one.
-
-    Args:
-        path (str | Path): Its name, of a file or a folder.
-
-    Raises:
-        OSError: If the disk does not take it.
-    """
-    path, unfinished = Path(path), unfinished_path(path)
-    for file in [p for p in unfinished.rglob("*") if p.is_file()] if unfinished.is_dir() else [unfinished]:
-        with open(file, "rb") as stream:
-            os.fsync(stream.fileno())
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(unfinished, path)
-    _sync_folder(path.parent)
-
-
-def write_last(folder: str | Path, path: str | Path) -> None:
-    """Write mmengine's ``last_checkpoint``, which its runners resume from; never half of it.
-
-    Args:
-        folder (str | Path): The work directory.
-        path (str | Path): Path of the newest checkpoint.
-    """
-    unfinished = unfinished_path(Path(folder, _LAST))
-    # complete, for whoever goes on from another folder
-    unfinished.write_bytes(os.fsencode(path if "://" in str(path) else os.path.abspath(path)))
-    publish(Path(folder, _LAST))
-
-
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove what an interrupted training was writing when it ended."""
-    for path in Path(folder).glob(".*.unfinished"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+# mmengine's beginning of the names of copies that others are measured by
+_BEST = "best_"
 
 
 def check_whole(path: str | Path) -> None:
@@ -110,7 +64,7 @@ def newest_whole(folder: str | Path) -> str | Path | None:
         if last is not None:
             path = _newest_of(_candidates(last.parent), refused)
     if path is not None:
-        print_log(f"The checkpoints of {folder} are in {path.parent}, as its {_LAST} says.", "current")
+        print_log(f"The checkpoints of {folder} are in {path.parent}, as its {LAST} says.", "current")
         return path
     if refused:
         raise CheckpointError(
@@ -145,7 +99,7 @@ def _newest_of(paths: Iterable[Path], refused: list[CheckpointError]) -> Path | 
 
 def _last_of(folder: Path) -> str | Path | None:
     """Return the checkpoint that ``last_checkpoint`` names: an engine's folder here, or a checkpoint elsewhere."""
-    file = folder / _LAST
+    file = folder / LAST
     try:
         text = os.fsdecode(file.read_bytes()).strip() if file.is_file() else ""
         if not text or "://" in text:
@@ -160,7 +114,7 @@ def _last_of(folder: Path) -> str | Path | None:
         raise CheckpointError(f"{file} names {text}, which is no checkpoint. {_ADVICE}")
     # mmengine writes checkpoints beside, if it is told to, in a folder of the same name and without this file
     is_relative = not path.is_absolute() and path.absolute().parent.name != folder.absolute().name
-    if is_relative or (path.parent / _LAST).exists():
+    if is_relative or (path.parent / LAST).exists():
         raise CheckpointError(f"{file} names {text}, which is a checkpoint of another training. {_ADVICE}")
     return path
 
@@ -170,6 +124,7 @@ _ADVICE = "There is no checkpoint beside it. Give --resume the path of a checkpo
 
 def _candidates(folder: Path) -> list[Path]:
     try:
+        restore_all(folder)
         paths = {path.resolve(): path for path in folder.iterdir()}.values() if folder.is_dir() else []
         named = [path for path in paths if not path.name.startswith((_BEST, "."))]
         return sorted(path for path in named if (path.suffix == ".pth" and path.is_file()) or is_sharded(path))
@@ -200,16 +155,3 @@ def _progress(path: Path) -> tuple[int, int, bool]:
 _PARTS: dict[str, type | tuple[type, ...]] = dict(
     state_dict=dict, optimizer=dict, message_hub=dict, param_schedulers=(dict, list)
 )
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError:  # some file systems of networks cannot, and need not
-        pass
-    finally:
-        os.close(handle)
