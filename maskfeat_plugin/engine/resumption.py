@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -106,6 +106,30 @@ def check_fit(runner: Runner, checkpoint: Mapping) -> None:
         )
 
 
+def count_anew(runner: Runner, checkpoint: dict) -> None:
+    """Have a resumed training by epochs count its iterations in epochs of the length that they have now.
+
+    With another number of processes, or another batch size, an epoch has another number of iterations. The iterations
+    of the checkpoint could then be more than the whole training has.
+
+    Args:
+        runner (Runner): Before the loop takes the numbers over.
+        checkpoint (dict): What mmengine read; its ``meta`` is replaced if an epoch has another length.
+    """
+    loop, meta = runner.train_loop, checkpoint["meta"]
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return
+    length = len(loop.dataloader)
+    trained = (checkpoint.get("train_loop") or {}).get("trained", 0)
+    before = (checkpoint.get("train_loop") or {}).get("length") or (
+        meta["iter"] / meta["epoch"] if meta["epoch"] else 0
+    )
+    if before and before != length:
+        iteration = min(meta["epoch"] * length + round(trained / before * length), loop.max_iters)
+        runner.logger.info(f"Iteration {meta['iter']} is number {iteration} of epochs of {length} iterations.")
+        checkpoint["meta"] = dict(meta, iter=iteration)
+
+
 def _wish(runner: Runner) -> tuple[str | None, bool]:
     resume = runner._resume
     return (resume, True) if isinstance(resume, str) else (runner._load_from, bool(resume))
@@ -124,6 +148,8 @@ def _of_first_process(work: Callable[[Any], Any], argument: Any) -> Any:
             found[0] = work(argument)
         except CheckpointError as error:
             found[1] = error
+        except Exception as error:  # a file can cause any, and the other processes wait
+            found[1] = CheckpointError(f"{argument} cannot be read ({type(error).__name__}: {error}).")
     broadcast_object_list(found)
     if found[1] is not None:
         raise found[1]

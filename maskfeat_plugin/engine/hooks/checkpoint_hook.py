@@ -16,7 +16,7 @@ from maskfeat_plugin.checkpoints import is_sharded, publish, remove_unfinished, 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import HOOKS
 
-from ..resumption import check_fit, choose_checkpoint
+from ..resumption import check_fit, choose_checkpoint, count_anew
 
 _LOOP = "train_loop"  # key in a checkpoint
 _INTERIM = "interim_checkpoint"  # key in the message hub
@@ -52,6 +52,8 @@ class CheckpointHook(_CheckpointHook):
         """
         check_fit(runner, checkpoint)
         self._loop_state = checkpoint.get(_LOOP)
+        if runner._resume:
+            count_anew(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Put the loop where the checkpoint was written, and remove what an earlier training left unfinished."""

@@ -95,7 +95,7 @@ class TrainingStateHook(Hook):
         memory = resident_memory() + sum(map(resident_memory, child_processes()))
         hub.update_scalar("train/host_memory", memory / 2**20, resumed=False)
         if "eta" in hub.runtime_info:
-            hub.update_scalar("train/seconds_left", float(hub.get_info("eta")), resumed=False)
+            hub.update_scalar("train/seconds_left", max(float(hub.get_info("eta")), 0.0), resumed=False)
         if self.every_n_train_iters(runner, self.history):
             self._shorten(hub)
 
