@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 
 import torch
 from mmengine.dist import broadcast_object_list, get_dist_info
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from maskfeat_plugin import compat
