@@ -16,6 +16,10 @@ GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 # where the processes meet: another port than that of another job on the same machine
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 10000))}
 
+# The Python of the checkout's own environment, if there is one; PYTHON=... for another
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+[ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
+
 # SRUN_ARGS holds several arguments, which come last: SRUN_ARGS=--gres=none for machines without a GPU
 # shellcheck disable=SC2086
 exec srun -p "$PARTITION" \
@@ -26,4 +30,4 @@ exec srun -p "$PARTITION" \
     --cpus-per-task="${CPUS_PER_TASK:-8}" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
-    python -u "$(dirname "$0")/train.py" "$CONFIG" --launcher slurm "${@:4}"
+    "$PYTHON" -u "$(dirname "$0")/train.py" "$CONFIG" --launcher slurm "${@:4}"

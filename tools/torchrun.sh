@@ -19,5 +19,9 @@ else
     )
 fi
 
+# The Python of the checkout's own environment, if there is one; PYTHON=... for another
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+[ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
+
 # exec, so that a signal to this script is one to torchrun
-exec python -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$1" "${@:2}"
+exec "$PYTHON" -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$1" "${@:2}"

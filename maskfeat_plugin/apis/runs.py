@@ -9,10 +9,12 @@ from mmengine.runner import Runner
 
 from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.locks import hold_folder
 
 from .bad_data import forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
 from .classes import check_class_files, check_classes_of_checkpoint, check_labels
+from .held_out import check_held_out
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size
@@ -29,14 +31,18 @@ def build_trainer(cfg: Config) -> Runner:
         Runner: For :func:`train`.
 
     Raises:
-        ConfigError: If the config does not work; see :func:`check_config` for what is found before anything is built.
+        ConfigError: If the config does not work, or another training writes to its work directory; see
+            :func:`check_config` for what is found before anything is built.
     """
     check_structure(cfg, ("model", "train_dataloader", "train_cfg", "optim_wrapper"))
     if launched_rank() == 0:
+        if cfg.get("work_dir"):
+            hold_folder(cfg.work_dir)
         forget_bad_files(cfg)
     connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
     check_class_files(cfg, ("train_dataloader", "val_dataloader"))
+    check_held_out(cfg, "val")
     list_bad_files(cfg)
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
@@ -112,6 +118,7 @@ def build_tester(cfg: Config) -> Runner:
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     check_class_files(cfg, ("test_dataloader",))
+    check_held_out(cfg, "test")
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
     _check_loop(runner, "test_loop", "test_dataloader", cfg)

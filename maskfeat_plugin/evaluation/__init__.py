@@ -1,5 +1,6 @@
 """Metrics."""
 
 from .ava_metric import AVAMetric
+from .masked_loss_metric import MaskedLossMetric
 
-__all__ = ["AVAMetric"]
+__all__ = ["AVAMetric", "MaskedLossMetric"]

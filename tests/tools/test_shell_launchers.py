@@ -1,6 +1,7 @@
 """The launchers for several GPUs pass the right command on."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,15 +12,18 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a launcher with ``python`` and ``srun`` that print what they are called with."""
+    """Runs a launcher of a checkout without .venv; ``python`` and ``srun`` print what they are called with."""
+    shutil.copytree(TOOLS, tmp_path / "checkout" / "tools")
     for name in ("python", "srun"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
         program.chmod(0o755)
 
     def call(script, *arguments, **environment):
-        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **environment}
-        return subprocess.run([TOOLS / script, *arguments], env=env, capture_output=True, text=True)
+        env = {**os.environ, "PYTHON": "", "PATH": f"{tmp_path}:{os.environ['PATH']}", **environment}
+        return subprocess.run(
+            [tmp_path / "checkout" / "tools" / script, *arguments], env=env, capture_output=True, text=True
+        )
 
     return call
 
@@ -71,3 +75,26 @@ def test_slurm_on_fewer_gpus_than_a_machine_has_and_on_none(run):
 def test_slurm_test(run):
     out = run("slurm_test.sh", "gpu", "job", "config.py", "weights.pth").stdout
     assert out.endswith("/test.py config.py weights.pth --launcher slurm\n")
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("torchrun.sh", ["2", "tool.py"]),
+        ("dist_train.sh", ["c.py", "2"]),
+        ("dist_test.sh", ["c.py", "w.pth", "2"]),
+        ("slurm_train.sh", ["gpu", "job", "c.py"]),
+        ("slurm_test.sh", ["gpu", "job", "c.py", "w.pth"]),
+    ],
+)
+def test_the_python_of_the_checkout(run, tmp_path, script, arguments):
+    """The one of .venv is taken if it is there, and one that is named before any."""
+    own = tmp_path / "checkout" / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\necho own python "$@"\n')
+    assert str(own) not in run(script, *arguments).stdout  # it cannot be run
+    own.chmod(0o755)
+    out = run(script, *arguments).stdout
+    assert out.startswith("own python -m torch") or f" {own} -u " in out
+    named = tmp_path / "python"
+    assert "own python" not in run(script, *arguments, PYTHON=str(named)).stdout

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from maskfeat_plugin.checkpoints import is_sharded, publish, remove_unfinished, unfinished_path, write_last
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.locks import hold_folder
 from maskfeat_plugin.registry import HOOKS
 
 from ..resumption import check_fit, choose_checkpoint, count_anew
@@ -40,6 +41,8 @@ class CheckpointHook(_CheckpointHook):
     Args: as mmengine's.
     """
 
+    _trains = False
+
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to go on from, where the tool that runs this has not."""
         choose_checkpoint(runner)
@@ -56,13 +59,35 @@ class CheckpointHook(_CheckpointHook):
             count_anew(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Put the loop where the checkpoint was written, and remove what an earlier training left unfinished."""
+        """Put the loop where the checkpoint was written, and remove what an earlier training left unfinished.
+
+        Raises:
+            ConfigError: If another training writes to the folder.
+        """
         super().before_train(runner)
+        self._trains = True
         state = getattr(self, "_loop_state", None)
         if state is not None and runner.iter > 0 and hasattr(runner.train_loop, "load_state_dict"):
             runner.train_loop.load_state_dict(state)
         if is_main_process() and self._is_local():
+            hold_folder(self.out_dir)  # the unfinished files of a training that runs are not left over
             remove_unfinished(self.out_dir)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Save the best checkpoint, in training; an evaluation alone saves none.
+
+        Raises:
+            ConfigError: If ``save_best`` names a metric that the evaluation does not give.
+        """
+        if not (self._trains and self.save_best and metrics):
+            return
+        unknown = [name for name in self.key_indicators if name != "auto" and name not in metrics]
+        if unknown:
+            raise ConfigError(
+                f"default_hooks.checkpoint.save_best: {unknown[0]!r} is not a metric of val_evaluator. Choose of "
+                f"{', '.join(map(repr, metrics))}."
+            )
+        super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what the loop needs."""

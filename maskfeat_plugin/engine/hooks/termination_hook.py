@@ -1,17 +1,19 @@
 """When a cluster takes the machine back: a checkpoint, and an exit status by which the job is started again."""
 
+import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 
 import torch
-from mmengine.dist import all_reduce, barrier
+from mmengine.dist import all_reduce, barrier, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
 from maskfeat_plugin.registry import HOOKS
 
@@ -20,6 +22,10 @@ from .checkpoint_hook import CheckpointHook
 
 # EX_TEMPFAIL of sysexits.h: a failure for now, try again
 EXIT_STATUS = 75
+# Seconds from one look at a training that is overdue to the next
+_INTERVAL = 1.0
+# Where torch waits for a batch, and for its workers at the beginning of an epoch
+_WAITING = (_BaseDataLoaderIter.__next__.__code__, _MultiProcessingDataLoaderIter._get_data.__code__)
 
 
 @HOOKS.register_module()
@@ -31,30 +37,43 @@ class TerminationHook(Hook):
     :class:`CheckpointHook`, the signal ends the process as ever.
 
     Workers of the dataloaders, to which a cluster sends the signal too, read on until the training ends them (Linux).
+    Where a worker gives no batch within ``patience``, because it was stopped or its disk does not answer, the training
+    ends all the same: a single process or the first of several saves the state after the last step, others save none.
 
     Args:
-        signals (Sequence[str]): Names of the signals. Defaults to ("SIGTERM",).
+        signals (Sequence[str]): Names of the signals. One that the process ignores, as SIGHUP under ``nohup``, stays
+            ignored. Defaults to ("SIGTERM", "SIGHUP"); SIGHUP is sent when a terminal is closed, and does not exist on
+            Windows.
+        patience (float): Seconds after the signal that a batch is waited for. Defaults to 20.
         exit_status (int): With which the process exits. Defaults to 75, ``EX_TEMPFAIL``: neither 1, for an error, nor
             130, for Ctrl-C.
 
     Raises:
-        ValueError: If there is no such signal, or the status is none of a failure.
+        ValueError: If there is no such signal, the status is none of a failure, or the patience is not positive.
     """
 
     priority = "LOWEST"  # after the step is counted, logged and saved by the others
 
-    def __init__(self, signals: Sequence[str] = ("SIGTERM",), exit_status: int = EXIT_STATUS) -> None:
+    def __init__(
+        self, signals: Sequence[str] | None = None, exit_status: int = EXIT_STATUS, patience: float = 20.0
+    ) -> None:
         known = {item.name: item for item in signal.Signals}
+        if signals is None:
+            signals = [name for name in ("SIGTERM", "SIGHUP") if name in known]
         unknown = [name for name in signals if name not in known or name in ("SIGKILL", "SIGSTOP")]
         if unknown:
             raise ValueError(f"TerminationHook: signals={tuple(signals)}: {unknown[0]!r} is none that can be received.")
         if not 0 < exit_status < 256:
             raise ValueError(f"TerminationHook: exit_status={exit_status} has to be in 1 to 255.")
+        if not patience > 0:
+            raise ValueError(f"TerminationHook: patience={patience} has to be positive.")
+        self.patience = patience
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
         self._saver: CheckpointHook | None = None
+        self._runner: Runner | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Begin to listen."""
@@ -64,7 +83,9 @@ class TerminationHook(Hook):
         loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
         for loop in loops:
             _shield(loop.dataloader, self.signals)
-        self._before = {item: signal.signal(item, self._note) for item in self.signals}
+        self._runner = runner
+        listened = [item for item in self.signals if signal.getsignal(item) is not signal.SIG_IGN]
+        self._before = {item: signal.signal(item, self._note) for item in listened}
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -80,12 +101,49 @@ class TerminationHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no longer."""
+        self._stop_timer()
         for item, handler in self._before.items():
             signal.signal(item, handler)
         self._before = {}
+        self._runner = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._received is None and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, self._end_if_stuck)
+            signal.setitimer(signal.ITIMER_REAL, self.patience, _INTERVAL)
         self._received = signal.Signals(number)
+
+    def _end_if_stuck(self, number: int, frame: FrameType | None) -> None:
+        """End, if the process waits for a batch; within a step the end of the step is waited for."""
+        runner, waited = self._runner, _waited_for(frame)
+        if runner is None or not waited:
+            return
+        self._stop_timer()
+        why = f"{self._received.name}: no batch came from the dataloader for {self.patience:g} seconds"
+        loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
+        # between two steps of the loop, and not within one, nor in an evaluation by a hook before it is counted
+        between = any(dataset is loop.dataloader.dataset for dataset in waited for loop in loops)
+        alone = get_world_size() == 1 or (get_rank() == 0 and isinstance(runner, Runner))
+        if between and alone and has_stepped(runner.optim_wrapper):
+            path = self._saver.save_interim(runner, runner.epoch, runner.iter)
+            runner.logger.warning(f"{why}; {path} is saved, --resume goes on from there.")
+        else:
+            runner.logger.warning(f"{why}; no checkpoint is saved, --resume goes on from the newest one.")
+        self._exit(runner)
+
+    def _exit(self, runner: Runner) -> None:
+        """Exit without waiting for workers, one of which may be stopped and would not end by SIGTERM."""
+        self.after_train(runner)
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for workers that are killed
+        for child in multiprocessing.active_children():
+            if child.daemon:
+                child.kill()
+        raise SystemExit(self.exit_status)
+
+    def _stop_timer(self) -> None:
+        if self._received is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _end_if_told(self, runner: Runner, iteration: int) -> None:
         if not self._before:
@@ -94,13 +152,24 @@ class TerminationHook(Hook):
         all_reduce(told, "max")
         if not told or not has_stepped(runner.optim_wrapper):
             return
+        self._stop_timer()
         name = self._received.name if self._received is not None else "a signal to another process"
         runner.logger.warning(f"{name}: saving a checkpoint at iteration {iteration}.")
         path = self._saver.save_interim(runner, runner.epoch, iteration)
         barrier()  # a launcher that ends all with the first would end the one that writes
         runner.logger.warning(f"{name}: {path} is saved; --resume goes on from there. Exit status {self.exit_status}.")
-        self.after_train(runner)
-        raise SystemExit(self.exit_status)
+        self._exit(runner)
+
+
+def _waited_for(frame: FrameType | None) -> list[Dataset]:
+    """Return the data sets whose next batch is waited for in a frame or in its callers, the innermost first."""
+    return [item.f_locals["self"]._dataset for item in _callers(frame) if item.f_code in _WAITING]
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:

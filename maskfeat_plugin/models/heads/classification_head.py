@@ -6,6 +6,8 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from ..losses import MaskedLoss
+
 
 @MODELS.register_module()
 class ClassificationHead(BaseModule):
@@ -47,6 +49,11 @@ class ClassificationHead(BaseModule):
                 f"{tuple(target.shape)} {target.dtype}."
             )
         return self.loss_module(pred, target)
+
+    @property
+    def loss_settings(self) -> dict[str, str | float] | None:
+        """Return the settings of the :class:`MaskedLoss`, None for another loss."""
+        return self.loss_module.settings if isinstance(self.loss_module, MaskedLoss) else None
 
     def baseline(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of predicting this batch's class frequencies everywhere; arguments as in :meth:`loss`."""

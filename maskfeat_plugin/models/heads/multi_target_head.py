@@ -42,6 +42,11 @@ class MultiTargetHead(BaseModule):
         self._check_names(pred, target)
         return {name: head.loss(pred[name], target[name]) for name, head in self.heads.items()}
 
+    @property
+    def loss_settings(self) -> dict[str, dict | None]:
+        """Return the settings of every head's loss by the names of the targets."""
+        return {name: getattr(head, "loss_settings", None) for name, head in self.heads.items()}
+
     def baseline(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the losses of predicting this batch's means for every token; arguments as in :meth:`loss`."""
         return {name: head.baseline(pred[name], target[name]) for name, head in self.heads.items()}

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from ..losses import MaskedLoss
+
 
 @MODELS.register_module()
 class RegressionHead(BaseModule):
@@ -43,6 +45,11 @@ class RegressionHead(BaseModule):
                 f"set neck.out_channels={target.shape[-1]}."
             )
         return self.loss_module(pred, target)
+
+    @property
+    def loss_settings(self) -> dict[str, str | float] | None:
+        """Return the settings of the :class:`MaskedLoss`, None for another loss."""
+        return self.loss_module.settings if isinstance(self.loss_module, MaskedLoss) else None
 
     def baseline(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of predicting this batch's mean target for every token; arguments as in :meth:`loss`."""

@@ -62,6 +62,25 @@ class MaskedLoss(nn.Module):
         self.kind = kind
         self.loss_weight = loss_weight
 
+    @property
+    def settings(self) -> dict[str, str | float]:
+        """Return the arguments with which the same loss is built."""
+        return dict(kind=self.kind, loss_weight=self.loss_weight)
+
+    def token_losses(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of every token in float32, under autocast too.
+
+        Args:
+            pred (Tensor): Predicted features or logits (M, D).
+            target (Tensor): True features or class distributions (M, D), floating point, or classes (M,), int64.
+
+        Returns:
+            Tensor: (M,), float32.
+        """
+        if target.is_floating_point():
+            target = target.float()
+        return self.loss_weight * _KINDS[self.kind](pred.float(), target)
+
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute the loss in float32, under autocast too.
 
@@ -72,6 +91,4 @@ class MaskedLoss(nn.Module):
         Returns:
             Tensor: A scalar, float32.
         """
-        if target.is_floating_point():
-            target = target.float()
-        return self.loss_weight * mean_over_tokens(_KINDS[self.kind](pred.float(), target))
+        return mean_over_tokens(self.token_losses(pred, target))

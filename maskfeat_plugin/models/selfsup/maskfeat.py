@@ -129,14 +129,15 @@ class MaskFeat(BaseSelfSupervisor):
         Returns:
             list[DataSample]: N samples with ``mask`` (T', H', W'), ``pred_features`` and ``target_features``, both
             (M_i, D) with the sample's masked tokens in row-major order (classes are (M_i,), several targets a dict of
-            them), ``visible_features``, what the target would be of the other tokens, and the metainfo of the given
-            samples.
+            them), ``visible_features``, what the target would be of the other tokens, the metainfo of the given samples
+            and ``loss_settings`` of the head, from which :class:`MaskedLossMetric` computes the loss.
         """
         pred, target = self._masked_features(inputs, mask, data_samples)
         visible = self.target_generator(inputs, ~mask.bool(), data_samples)
         counts = mask.flatten(1).sum(1).tolist()
         others = [mask[0].numel() - count for count in counts]
         metas = [s.metainfo for s in data_samples] if data_samples else [{}] * len(counts)
+        metas = [dict(meta, loss_settings=getattr(self.head, "loss_settings", None)) for meta in metas]
         parts = zip(mask, _split(pred, counts), _split(target, counts), _split(visible, others), metas, strict=True)
         return [
             DataSample(mask=m, pred_features=p, target_features=t, visible_features=v, metainfo=meta)

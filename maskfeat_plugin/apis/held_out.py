@@ -1,0 +1,37 @@
+"""Check the evaluation of a pre-training on held-out data before anything is built."""
+
+from mmengine.config import Config
+
+from maskfeat_plugin.errors import ConfigError
+
+from .origins import walk
+
+_METRIC = "MaskedLossMetric"
+
+
+def check_held_out(cfg: Config, split: str) -> None:
+    """Check that :class:`MaskedLossMetric` gets the same masks in each evaluation.
+
+    Args:
+        cfg (Config): The config.
+        split (str): "val" or "test", whose evaluator and dataloader are checked.
+
+    Raises:
+        ConfigError: If the data have no mask generator, or one without a seed.
+    """
+    metrics = [node.get("type") for _, node in walk(cfg.get(f"{split}_evaluator"), f"{split}_evaluator")]
+    key = f"{split}_dataloader"
+    if cfg.get(key) is None or not any(str(kind).rpartition(".")[2] == _METRIC for kind in metrics):
+        return
+    generators = [node for node in walk(cfg[key], key) if str(node[1].get("type", "")).endswith("MaskGenerator")]
+    if not generators:
+        raise ConfigError(
+            f"{key}: the pipeline has no mask generator, which {split}_evaluator (maskfeat.{_METRIC}) needs. Add "
+            "that of train_dataloader, with seed=0."
+        )
+    for path, node in generators:
+        if node.get("seed") is None:
+            raise ConfigError(
+                f"{path}: {node['type']} draws other masks in each evaluation, so that the losses of {split}_evaluator "
+                f"(maskfeat.{_METRIC}) could not be compared. Set {path}.seed=0."
+            )
