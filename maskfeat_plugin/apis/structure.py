@@ -65,7 +65,8 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
             raise ConfigError(f"{key}.type={short(node['type'])} has to be the name of a registered component.")
     for section in ("model", "train_dataloader", "val_dataloader", "test_dataloader"):
         for key, node in walk(cfg.get(section), section):
-            _check_sizes(node, key)
+            if _holds_sizes(key):
+                _check_sizes(node, key)
             _check_divisors(node, key)
 
 
@@ -191,6 +192,11 @@ def _check_divisors(node: dict, key: str) -> None:
         value = node.get(name)
         if any(number == 0 for number in (value if isinstance(value, list | tuple) else [value])):
             raise ConfigError(f"{key}.{name}={short(value)}: it is divided by; no number may be 0.")
+
+
+def _holds_sizes(key: str) -> bool:
+    """Check whether numbers of a part are sizes of tensors: those of data sets and samplers count samples."""
+    return "." not in key or key.startswith("model.") or ".pipeline[" in key or ".transforms[" in key
 
 
 def _check_sizes(node: dict, key: str) -> None:

@@ -154,6 +154,24 @@ def test_absurd_sizes_are_refused_before_they_take_memory(demo, name, key, value
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_dataloader.dataset.indices", 1_281_167),  # images of ImageNet
+        ("train_dataloader.dataset.max_refetch", 2_000_000),
+        ("train_dataloader.sampler.seed", 2**31 - 1),
+        ("train_dataloader.dataset.indices", [0, 1, 2, 3]),
+        ("train_dataloader.dataset.metainfo", dict(num_images=14_197_122)),
+        ("train_cfg.max_iters", 5_000_000),
+        ("randomness", dict(seed=2**32 - 1)),
+    ],
+)
+def test_numbers_that_are_no_sizes_may_be_large(demo, key, value):
+    config = demo(IMAGES)
+    put(config, key, value)
+    assert outcome(config, IMAGES) is None
+
+
+@pytest.mark.parametrize(
     ("name", "key", "value", "message"),
     [
         (
