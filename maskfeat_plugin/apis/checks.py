@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
-from mmengine.registry import DefaultScope
+from mmengine.registry import FUNCTIONS, MODEL_WRAPPERS, OPTIMIZERS, DefaultScope
 from packaging.version import Version
 
 from maskfeat_cli.folders import tools_folder
@@ -18,7 +18,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
 from .annotation_lists import check_list
-from .origins import named_errors, walk
+from .origins import describe_unknown_type, named_errors, walk
 from .sample_sizes import class_name, input_size
 from .structure import limited_size
 
@@ -26,6 +26,13 @@ from .structure import limited_size
 _DEEPSPEED_END = Version("0.19")
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
+# Keys of components that mmengine takes with Registry.get, which gives None for a name that it does not have
+_TAKEN = {
+    "optimizer": OPTIMIZERS,
+    "collate_fn": FUNCTIONS,
+    "worker_init_fn": FUNCTIONS,
+    "model_wrapper_cfg": MODEL_WRAPPERS,
+}
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -40,6 +47,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         ConfigError: With the key or the file that is wrong and what would be right.
     """
     _check_ends(dict(cfg.items()))
+    _check_taken(cfg)
     for key in dataloaders:
         for dataset_key, dataset in leaf_datasets(cfg.get(key), key):
             check_dataset_files(dataset, dataset_key)
@@ -95,6 +103,22 @@ def _say_how_to_make(root: str) -> str:
     tools = sorted((tools_folder() / "data").glob("*.py"))
     tool = next((tool for tool in tools if Path(root).name.startswith(tool.stem)), None)
     return f"make it, as python {tool} --help says, " if tool else ""
+
+
+def _check_taken(cfg: Config) -> None:
+    """Check the types that mmengine takes from a registry without a look at whether they are there."""
+    for key, node in walk(dict(cfg.items())):
+        registry, kind = _TAKEN.get(key.rpartition(".")[2]), node.get("type")
+        if registry is None or not isinstance(kind, str):
+            continue
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            with registry.switch_scope_and_registry(None) as here:
+                try:
+                    found = here.get(kind)
+                except RuntimeError:  # a dotted name of nothing
+                    found = None
+                if found is None:
+                    raise ConfigError(f"{key} of {cfg.filename}: {describe_unknown_type(kind, here, cfg)}.")
 
 
 def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:

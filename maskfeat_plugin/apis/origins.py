@@ -6,6 +6,7 @@ or through the place where it is built from its part of the config: the innermos
 
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from types import FrameType
 import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
+from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from maskfeat_plugin.errors import ConfigError
@@ -33,16 +35,17 @@ _BUILDERS = {
     "build_val_loop": "loop",
     "build_test_loop": "loop",
 }
-# What a part has to fit besides the model's other parts: of the section, the setting or the part to look at
-_RELATED = {
-    "param_scheduler": "train_cfg",
-    "optim_wrapper": "optim_wrapper.optimizer",
-    "optim_wrapper.optimizer": "optim_wrapper",
-    "model.head": "model.target_generator",
-    "model.data_preprocessor": "train_dataloader.dataset.pipeline",
-}
 _MISSING_TYPE = 'must contain the key "type"'
 _UNKNOWN_TYPE = " is not in the "
+# What torch says of two sizes that had to be the same; only there does a number tell of a setting
+_SIZES = (
+    re.compile(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"),
+    re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)"),
+    re.compile(r"to have (\d+) channels, but got (\d+) channels"),
+    re.compile(r"normalized_shape=\[(\d+)\].*input of size ?\[(?:\d+, )*(\d+)\]"),
+)
+# Exceptions of a value that is not of the type that it has to be
+_WRONG_TYPE = (TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,13 @@ def explain(
         str: The line.
     """
     nodes = [node for node in walk(dict(cfg.items())) if _is_within(node[0], within)]
+    read = parameters(Runner)  # a variable of the config file, such as train_pipeline, comes after what has its value
+    nodes.sort(key=lambda node: re.split(r"[.[]", node[0])[0] not in read)
     origin = _find(error, nodes, owners) or _section(error, nodes, within)
     name = origin.settings.get("type")
-    title = " ".join(filter(None, (origin.key, f"({name})" if isinstance(name, str) else "", f"of {cfg.filename}")))
-    return f"{title} {what}: {_reason(error, origin, cfg, owners)}"
+    title = f"{origin.key} ({name}) of" if isinstance(name, str) and origin.key else f"{origin.key} of"
+    title = f"{title} {cfg.filename}" if origin.key else f"the config {cfg.filename}"
+    return f"{title} {what}: {_reason(error, origin, cfg)}"
 
 
 def owners_of(runner: Runner) -> list[Owner]:
@@ -230,19 +236,19 @@ def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[
         if key is not None:
             component = frame.f_locals.get("obj_cls")
             return _Origin(key, settings[key], component if callable(component) else None, frame)
-        key = _match_setting(frame, nodes) if owners else None
-        if key is not None:
-            return _Origin(key, settings[key], None, frame)
     return None
 
 
 def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequence[str]) -> _Origin:
-    """The section with a setting that the exception speaks of, else the first of them."""
+    """The section with a setting that the exception speaks of, else all that it may come from."""
     settings = dict(nodes)
     quoted = re.findall(r"'(\w+)'", str(error))
     found = [key for key in within if any(name in settings.get(key, {}) for name in quoted)]
-    key = [*found, within[0]][0]
-    return _Origin(key, settings.get(key, {}), None)
+    if len(found) != 1:
+        found = [key for key in within if key in settings] or list(within[:1])
+    if len(found) == 1:
+        return _Origin(found[0], settings.get(found[0], {}), None)
+    return _Origin(" or ".join(found), {}, None)
 
 
 def _frames(error: Exception) -> Iterator[FrameType]:
@@ -271,14 +277,6 @@ def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
     return found
 
 
-def _match_setting(frame: FrameType, nodes: Sequence[tuple[str, dict]]) -> str | None:
-    """Key of a part of the config that a running component hands to a function as it is: ``nms=dict(...)``."""
-    if frame.f_code.co_name == "__init__":  # has the parts of its parts at hand, wherever it fails
-        return None
-    parts = [value for value in frame.f_locals.values() if isinstance(value, dict) and "type" in value]
-    return next((key for key, node in nodes if any(node == part for part in parts)), None)
-
-
 def _match_object(component: object, nodes: Sequence[tuple[str, dict]]) -> str | None:
     """Key of the config that an object was built from, as far as its class and attributes tell: of parts of parts."""
     for key, node in nodes:
@@ -290,7 +288,7 @@ def _match_object(component: object, nodes: Sequence[tuple[str, dict]]) -> str |
     return None
 
 
-def _reason(error: Exception, origin: _Origin, cfg: Config, owners: Sequence[Owner]) -> str:
+def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
     """What is wrong, in the config's terms where these can be told."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         own = ", ".join(f"{name}={short(value)}" for name, value in flatten(origin.settings))
@@ -300,7 +298,9 @@ def _reason(error: Exception, origin: _Origin, cfg: Config, owners: Sequence[Own
     if _MISSING_TYPE in text and "type" not in origin.settings:
         return f"it has no 'type'{written_for('type', list(map(str, origin.settings)))}"
     if _UNKNOWN_TYPE in text and "registry" in text:
-        return _unknown_type(text, origin, cfg)
+        registry = origin.frame.f_locals.get("registry") if origin.frame else None
+        name = text.partition(_UNKNOWN_TYPE)[0].strip("'\"` ")
+        return describe_unknown_type(name, registry if isinstance(registry, Registry) else None, cfg)
     if match := re.search(r"unexpected keyword argument '(\w+)'", text):
         name = match[1]
         if name in origin.settings and known:
@@ -308,18 +308,43 @@ def _reason(error: Exception, origin: _Origin, cfg: Config, owners: Sequence[Own
     if isinstance(error, KeyError) and re.fullmatch(r"[\w.]+", text):
         text = f"it looks for {text!r}, which is not there"
     elif not text:
-        text = type(error).__name__
+        text = f"{type(error).__name__}{_line(error)}"
     elif not isinstance(error, ValueError | AssertionError):
         text = f"{type(error).__name__}: {text}"
-    return text[:400].rstrip(".") + _look_at(error, text, origin, cfg, owners)
+    return _with_keys(text[:400].rstrip("."), origin, cfg) + _facts(error, text, origin, cfg)
 
 
-def _unknown_type(text: str, origin: _Origin, cfg: Config) -> str:
-    """A type that no registry has, with one that it could be."""
-    name = text.partition(_UNKNOWN_TYPE)[0].strip("'\"` ")
-    registry = origin.frame.f_locals.get("registry") if origin.frame else None
+def _line(error: Exception) -> str:
+    """The line of code that raised an exception without a text."""
+    steps = traceback.extract_tb(error.__traceback__)
+    return f" in {steps[-1].filename}, line {steps[-1].lineno}: {steps[-1].line}" if steps else ""
+
+
+def _with_keys(text: str, origin: _Origin, cfg: Config) -> str:
+    """Write ``neck.out_channels``, in the text of a part of the model, as the key of the config that it is."""
+    if not _is_within(origin.key, ["model"]):
+        return text
+
+    def with_model(found: re.Match) -> str:
+        part = cfg.model.get(found[1])
+        return f"model.{found[0]}" if isinstance(part, dict) and found[2] in part else found[0]
+
+    return re.sub(r"(?<![\w.])([a-z]\w*)\.([a-z]\w*)", with_model, text)
+
+
+def describe_unknown_type(name: str, registry: Registry | None, cfg: Config) -> str:
+    """Describe a type that a registry does not have, with one of its names that is close.
+
+    Args:
+        name (str): The type.
+        registry (Registry, optional): Where it was looked for. Defaults to None: unknown.
+        cfg (Config): The config.
+
+    Returns:
+        str: What is wrong.
+    """
     names: list[str] = []
-    while registry is not None and hasattr(registry, "module_dict"):
+    while registry is not None:
         names += registry.module_dict
         names += [f"{registry.scope}.{known}" for known in registry.module_dict]
         for child in registry.children.values():
@@ -331,58 +356,51 @@ def _unknown_type(text: str, origin: _Origin, cfg: Config) -> str:
     )
 
 
-def _look_at(error: Exception, text: str, origin: _Origin, cfg: Config, owners: Sequence[Owner]) -> str:
-    """The settings that the exception may come from: of a wrong type, else the part's own and those of its numbers."""
-    wrong = list(mismatches(origin.settings, origin.component)) if origin.component else []
-    if not wrong and origin.key.startswith("model."):
-        settings = dict(walk(cfg.get("model"), "model"))
-        wrong = [
-            f"{owner.key}.{setting}"
-            for owner in owners
-            if owner.key in settings
-            for setting in mismatches(settings[owner.key], type(owner.object))
-        ]
-    hint = f"; look at {', '.join(wrong)}" if wrong else ""
-    if wrong and not isinstance(error, RuntimeError):
-        return hint
+def _facts(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
+    """Settings that the exception is known to have to do with: those of its part, and sizes that torch compares."""
     if isinstance(error, OSError) and ".pipeline" in origin.key:  # a transform opens what the data set lists
         key = origin.key.partition(".pipeline")[0]
         dataset = dict(walk(dict(cfg.items())))[key]
         places = [f"{name}={short(dataset.get(name))}" for name in ("data_root", "ann_file", "data_prefix")]
         return f"; {key} has {', '.join(places)}"
-    own = [f"{name}={short(value)}" for name, value in flatten(origin.settings)]
-    if inner := _missing_parts(origin):
-        own += inner
-    if own and origin.key:
-        hint += f"; its settings are {', '.join(own[:16])}"
-    for section, related in _RELATED.items():
-        if _is_within(origin.key, [section]) and origin.key != related:
-            hint += f"; see also {related}{_settings_of(cfg, related)}"
-    if origin.key.startswith("model."):
-        others = [name for name, value in cfg.model.items() if isinstance(value, dict | list | tuple)]
-        others = [f"model.{name}" for name in others if not _is_within(origin.key, [f"model.{name}"])]
-        hint += f"; it has to fit {', '.join(others)}" if others else ""
-    numbers = {int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", text)} - {0, 1, 2, 3}
-    if isinstance(error, RuntimeError | AssertionError | ValueError) and numbers:
-        others = [
-            f"{key}.{name}={value}"
-            for key, node in walk(cfg.get("model"), "model")
-            for name, value in node.items()
-            if key != origin.key and isinstance(value, int) and not isinstance(value, bool) and value in numbers
-        ]
-        if others:
-            hint += f"; the same numbers are in {', '.join(dict.fromkeys(others[:8]))}"
-    return hint
+    if isinstance(error, _WRONG_TYPE) and origin.component:
+        if wrong := list(mismatches(_met(error, origin), origin.component)):
+            return f"; look at {', '.join(wrong)}"
+    own = [f"{name}={short(value)}" for name, value in flatten(origin.settings)] + _missing_parts(origin)
+    hint = f"; its settings are {', '.join(own[:16])}" if own and origin.key else ""
+    if origin.key.startswith("param_scheduler") and "end=" in text and "end" not in origin.settings:
+        length = [f"{name}={value}" for name, value in (cfg.get("train_cfg") or {}).items() if name.startswith("max_")]
+        hint += f"; its end is that of the training, train_cfg ({', '.join(length)})"
+    return hint + _other_size(error, text, origin, cfg)
 
 
-def _settings_of(cfg: Config, section: str) -> str:
-    node = cfg
-    for part in section.split("."):
-        node = node.get(part) or {}
-        if not isinstance(node, dict):
-            return ""
-    own = [f"{name}={short(value)}" for name, value in flatten(node)]
-    return f" ({', '.join(own)})" if own else ""
+def _met(error: Exception, origin: _Origin) -> dict:
+    """Settings of a part whose values the code that raised an exception has at hand."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    values = list(frame.f_locals.values())
+    return {
+        name: setting
+        for name, setting in origin.settings.items()
+        if any(value is setting or (isinstance(value, str) and value == setting) for value in values)
+    }
+
+
+def _other_size(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
+    """The settings of the model with the size that does not fit a size of this part."""
+    found = next(filter(None, (pattern.search(text) for pattern in _SIZES)), None)
+    if found is None or not isinstance(error, RuntimeError) or not origin.key.startswith("model."):
+        return ""
+    own = {value for _, value in flatten(origin.settings) if isinstance(value, int)}
+    others = {int(size) for size in found.groups()} - own
+    if len(others) != 1:
+        return ""
+    keys = [
+        f"{key}.{name}={value}"
+        for key, node in walk(cfg.model, "model")
+        for name, value in node.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value in others
+    ]
+    return f"; {', '.join(keys)} does not fit" if len(keys) == 1 else ""
 
 
 def _missing_parts(origin: _Origin) -> list[str]:

@@ -1,6 +1,8 @@
 """Training and testing of a config with mmengine's runner."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -35,6 +37,7 @@ def build_trainer(cfg: Config) -> Runner:
             :func:`check_config` for what is found before anything is built.
     """
     check_structure(cfg, ("model", "train_dataloader", "train_cfg", "optim_wrapper"))
+    _make_work_dir(cfg)
     if launched_rank() == 0:
         if cfg.get("work_dir"):
             hold_folder(cfg.work_dir)
@@ -115,6 +118,7 @@ def build_tester(cfg: Config) -> Runner:
             "config of a fine-tuned model."
         )
     check_structure(cfg, ("model", "test_dataloader"))
+    _make_work_dir(cfg)
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     check_class_files(cfg, ("test_dataloader",))
@@ -125,6 +129,18 @@ def build_tester(cfg: Config) -> Runner:
     _check_labels(runner, cfg, ("test",))
     check_classes_of_checkpoint(runner.test_dataloader.dataset, "test_dataloader.dataset", cfg.get("load_from"))
     return runner
+
+
+def _make_work_dir(cfg: Config) -> None:
+    """Make the work directory, which the runner writes to at once."""
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cfg.work_dir).close()
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"work_dir={cfg.work_dir!r}: nothing can be written there: {reason}. Give another folder with --work-dir."
+        ) from error
 
 
 def _build_runner(cfg: Config) -> Runner:
