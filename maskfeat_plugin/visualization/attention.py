@@ -161,7 +161,7 @@ def _recording(backbone: nn.Module, layers: list[_Layer]) -> Iterator[None]:
         layers.append(_plain_layer(attn, args[0], grids[-1]))
 
     def keep_pooling(attn: FusedMultiScaleAttention, args: tuple, output: tuple) -> None:
-        layers.append(_pooling_layer(attn, *args, skips.get(attn)))
+        layers.append(_pooling_layer(attn, args[0], args[1], skips.get(attn)))
 
     try:
         for module in backbone.modules():
@@ -184,11 +184,9 @@ def _plain_layer(attn: MultiheadAttention, x: Tensor, grid: Grid) -> _Layer:
     return _Layer(weights, x.shape[1] - int(np.prod(grid)), grid, grid)
 
 
-def _pooling_layer(
-    attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, norm: nn.Module, pool_skip: nn.Module | None
-) -> _Layer:
-    """That of an MViT's attention on tokens (N, [1+] T*H*W, C)."""
-    q, k, _, q_grid, k_grid = attn.pool(x, grid, norm)
+def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, pool_skip: nn.Module | None) -> _Layer:
+    """That of an MViT's attention on normalised tokens (N, [1+] T*H*W, C)."""
+    q, k, _, q_grid, k_grid = attn.pool(x, grid)
     logits = q.float() @ k.float().mT * attn.scale  # (N, num_heads, [1+] L', [1+] L'')
     by_position, positions = attn.positions(q, q_grid, k, k_grid)
     if by_position is not None:

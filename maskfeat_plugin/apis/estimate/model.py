@@ -21,13 +21,13 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 from maskfeat_plugin.engine import is_block
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.models import MaskFeat
+from maskfeat_plugin.models.utils import FastPathMode
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from ..benchmark.steps import input_size, mask_generator, quiet
@@ -115,7 +115,7 @@ def is_mixed(cfg: Config) -> bool:
     return kind.endswith(("AmpOptimWrapper", "BFloat16OptimWrapper")) or by_deepspeed
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(FastPathMode):
     """Counts the bytes of the tensors that operations make, as long as each of them lives.
 
     Args:

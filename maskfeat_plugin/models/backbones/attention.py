@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import is_norm_and_linear, runs_on_onednn
+from ..utils import TokenPlaces, apply_layer, is_watched, may_bypass
 from .blockwise_attention import attend_in_blocks, attends_in_blocks
 from .depthwise_conv import depthwise_conv3d
 from .projections import PoolingPlaces, pooling_places, project
@@ -52,7 +52,14 @@ def query_positions(q: Tensor, q_grid: Grid, k_grid: Grid, tables: tuple[Tensor,
         resize_decomposed_rel_pos(table, nq, nk).to(q.dtype)  # (nq, nk, C)
         for table, nq, nk in zip(tables, q_grid, k_grid, strict=True)
     )
-    return _QueryPositions.apply(q, q_grid, *relative)
+    products = _multiply_positions if is_watched() else _QueryPositions.apply
+    return products(q, q_grid, *relative)
+
+
+def _multiply_positions(q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
+    q = q.unflatten(2, q_grid)  # (B, num_heads, T, H, W, C)
+    by_axis = [torch.einsum(f"bnthwc,{axis}kc->bnthwk", q, rel) for axis, rel in zip("thw", relative, strict=True)]
+    return torch.cat(by_axis, dim=-1).flatten(2, 4)
 
 
 class _QueryPositions(Function):
@@ -62,9 +69,7 @@ class _QueryPositions(Function):
     def forward(ctx, q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
         ctx.save_for_backward(q, *relative)
         ctx.q_grid = q_grid
-        q = q.unflatten(2, q_grid)  # (B, num_heads, T, H, W, C)
-        by_axis = [torch.einsum(f"bnthwc,{axis}kc->bnthwk", q, rel) for axis, rel in zip("thw", relative, strict=True)]
-        return torch.cat(by_axis, dim=-1).flatten(2, 4)
+        return _multiply_positions(q, q_grid, *relative)
 
     @staticmethod
     @once_differentiable
@@ -88,46 +93,77 @@ class FusedMultiScaleAttention(MultiScaleAttention):
     matrix is held in memory. The pooling convolutions run in the channels-last format that the tokens have anyway.
     """
 
-    def forward(self, x: Tensor, in_size: Grid, norm: nn.Module) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, in_size: Grid, places: TokenPlaces | None = None) -> tuple[Tensor, Grid]:
         """Attend.
 
         Args:
-            x (Tensor): Tokens (B, [1+] T*H*W, C), a class token first if there is one.
+            x (Tensor): Normalised tokens (B, [1+] T*H*W, C), a class token first if there is one.
             in_size (Grid): Their grid (T, H, W).
-            norm (nn.Module): What normalises the tokens first.
+            places (TokenPlaces, optional): The K tokens whose results are wanted, of the grid after the queries'
+                pooling. Defaults to None: all, the class token too.
 
         Returns:
-            tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') and their grid.
+            tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') or (B, K, C'), and the grid after the pooling.
         """
-        q, k, v, q_grid, k_grid = self.pool(x, in_size, norm)
-        by_position, positions = self.positions(q, q_grid, k, k_grid)
-        return self.attend(q, k, v, by_position, positions, int(self.with_cls_token)), q_grid
+        if is_watched():
+            x, grid = super().forward(x, in_size)
+            return (x if places is None else places.gather(x[:, -places.num_tokens :])), grid
+        return self.attend_from(*self.pool(x, in_size), places)
 
-    def pool(self, x: Tensor, grid: Grid, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
+    def attend_unnormalised(
+        self, x: Tensor, in_size: Grid, norm: nn.LayerNorm, places: TokenPlaces | None
+    ) -> tuple[Tensor, Grid]:
+        """Attend without keeping normalised tokens for the backward pass.
+
+        Args: as in :meth:`forward`, and the norm of the tokens. :func:`may_bypass` allows it for the norm and the
+            projections.
+
+        Returns:
+            tuple[Tensor, Grid]: As :meth:`forward`.
+        """
+        replaceable = _is_bare_depthwise(self.pool_k) and _is_bare_depthwise(self.pool_v)
+        seen = self.places_of_keys(in_size) if replaceable else None
+        q, k, v = project(x, norm, self.qkv, seen)
+        keys = (in_size, self.pool_k.stride) if seen is None else (seen.grid, seen.stride)
+        return self.attend_from(*self._pool_all(q, k, v, in_size, *keys), places)
+
+    def attend_from(
+        self, q: Tensor, k: Tensor, v: Tensor, q_grid: Grid, k_grid: Grid, places: TokenPlaces | None
+    ) -> tuple[Tensor, Grid]:
+        """Attend with what :meth:`pool` returns, from all tokens or from those of places.
+
+        Returns:
+            tuple[Tensor, Grid]: As :meth:`forward`.
+        """
+        by_position, positions = self.positions(q, q_grid, k, k_grid)
+        extra = int(self.with_cls_token)
+        if places is not None:
+            extra = 0
+            q = places.gather_heads(q[:, :, -places.num_tokens :])
+            if by_position is not None:
+                by_position = places.gather_heads(by_position[:, :, -places.num_tokens :])
+        return self.attend(q, k, v, by_position, positions, extra), q_grid
+
+    def pool(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
         """Queries, keys and values of tokens, each pooled.
 
         Args:
-            x (Tensor): Tokens (B, [1+] T*H*W, C).
+            x (Tensor): Normalised tokens (B, [1+] T*H*W, C).
             grid (Grid): Their grid (T, H, W).
-            norm (nn.Module): What normalises the tokens first.
 
         Returns:
             tuple[Tensor, Tensor, Tensor, Grid, Grid]: Queries (B, num_heads, [1+] L', C), keys and values (B,
             num_heads, [1+] L'', C), the grid of the queries and that of the keys.
         """
-        keys_grid, keys_stride = grid, self.pool_k.stride
-        if is_norm_and_linear(norm, self.qkv) and runs_on_onednn(x, self.qkv.weight):
-            places = self.places_of_keys(grid)
-            q, k, v = project(x, norm, self.qkv, places)
-            if places is not None:
-                keys_grid, keys_stride = places.grid, places.stride
-        else:
-            q, k, v = self.qkv(norm(x)).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
+        q, k, v = apply_layer(self.qkv, x).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
+        return self._pool_all(q, k, v, grid, grid, self.pool_k.stride)
+
+    def _pool_all(
+        self, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keys_grid: Grid, keys_stride: Grid
+    ) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
         q, q_grid = self._pool(q, self.pool_q, self.norm_q, grid, self.pool_q.stride)
         k, k_grid = self._pool(k, self.pool_k, self.norm_k, keys_grid, keys_stride)
         v, _ = self._pool(v, self.pool_v, self.norm_v, keys_grid, keys_stride)
-        # under autocast layer norm gives float32, the products are to run in x's reduced precision
-        q, k, v = (t.to(x.dtype) if t.dtype != x.dtype else t for t in (q, k, v))
         return q, k, v, q_grid, k_grid
 
     def positions(self, q: Tensor, q_grid: Grid, k: Tensor, k_grid: Grid) -> tuple[Tensor | None, Tensor | None]:
@@ -169,7 +205,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
                 by_position, positions = q.new_empty(*q.shape[:3], 0), k.new_empty(1, 1, k.shape[2], 0)
             residual = slice(extra, None) if self.residual_pooling else slice(0, 0)
             positions = positions.expand(1, 1, -1, -1) if positions.ndim == 2 else positions
-            return self.proj(attend_in_blocks(q, by_position, k * self.scale, positions, v, residual))
+            return apply_layer(self.proj, attend_in_blocks(q, by_position, k * self.scale, positions, v, residual))
         query, key, value = q * self.scale, k, v
         if by_position is not None:
             # kernels want q, k and v equally wide, a multiple of 8
@@ -188,7 +224,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             else:
                 x = x + q
         x = x.transpose(1, 2).flatten(2)  # (B, num_heads, L', C) -> (B, L', num_heads*C)
-        return self.proj(x)
+        return apply_layer(self.proj, x)
 
     def places_of_keys(self, grid: Grid) -> PoolingPlaces | None:
         """The tokens of a grid (T, H, W) of which the pooling needs keys and values; None for all."""
@@ -210,10 +246,30 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         x = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, L', num_heads*C)
         if extra:
             x = torch.cat((first, x), dim=1)
-        x = norm(x.unflatten(2, (self.num_heads, -1)))  # (B, [1+] L', num_heads, C)
-        return x.transpose(1, 2), out_grid
+        x = x.unflatten(2, (self.num_heads, -1))  # (B, [1+] L', num_heads, C)
+        if may_bypass((norm, nn.LayerNorm)):
+            return norm.forward(x).transpose(1, 2), out_grid
+        return norm(x.transpose(1, 2)), out_grid
 
-    def convolve(self, x: Tensor, conv: nn.Conv3d, stride: Grid) -> Tensor:
-        """Convolve a map (B, num_heads*C, T, H, W) with the weights of one head for all."""
-        weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
-        return depthwise_conv3d(x, weight, stride, conv.padding)
+    def convolve(self, x: Tensor, conv: nn.Module, stride: Grid) -> Tensor:
+        """Convolve a map (B, num_heads*C, T, H, W) with the weights of one head for all.
+
+        Args:
+            x (Tensor): The map.
+            conv (nn.Module): The convolution.
+            stride (Grid): Its stride on this map, where :func:`_is_bare_depthwise` allows another.
+        """
+        if _is_bare_depthwise(conv):
+            weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
+            return depthwise_conv3d(x, weight, stride, conv.padding)
+        heads = conv(x.unflatten(1, (self.num_heads, -1)).flatten(0, 1))  # (B*num_heads, C, T', H', W')
+        return heads.unflatten(0, (-1, self.num_heads)).flatten(1, 2)
+
+
+def _is_bare_depthwise(conv: nn.Module) -> bool:
+    """Tell whether a convolution's weights may be used without it: depthwise, without bias."""
+    return (
+        may_bypass((conv, nn.Conv3d))
+        and conv.groups == conv.in_channels == conv.out_channels
+        and (conv.bias, conv.dilation, conv.padding_mode) == (None, (1, 1, 1), "zeros")
+    )

@@ -1,11 +1,12 @@
 """MViT on images, with a map of each scale."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from mmaction.models.utils.embed import PatchEmbed3D
+from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_divisible
+from ..utils import check_divisible, may_bypass
 from .mvit import MViT
 
 
@@ -65,12 +66,15 @@ class ImageMViT(MViT):
             tokens, grid = self._run_block(block, tokens, grid)
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
-                featmap = self._format_output(tokens, grid, getattr(self, f"norm{scale}"))  # (N, C, 1, H', W')
+                norm = getattr(self, f"norm{scale}")
+                featmap = self._format_output(tokens, norm(tokens), grid, norm)  # (N, C, 1, H', W')
                 outs.append(featmap.squeeze(2))
         return tuple(outs)
 
     def _embed_images(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         projection = self.patch_embed.projection
+        if not may_bypass((self.patch_embed, PatchEmbed3D), (projection, nn.Conv3d)):
+            return self._embed_still_clips(x)
         x = F.conv2d(
             x, projection.weight.sum(2), projection.bias, projection.stride[1:], projection.padding[1:]
         )  # (N, C, H', W')
@@ -79,3 +83,13 @@ class ImageMViT(MViT):
         if self.patch_embed.norm is not None:
             x = self.patch_embed.norm(x)
         return self._add_tokens(x, grid), grid
+
+    def _embed_still_clips(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """Embed images by the layer itself: the first step of a clip whose window is within the clip."""
+        conv = self.patch_embed.projection
+        size, stride, padding = (axes[0] for axes in (conv.kernel_size, conv.stride, conv.padding))
+        step = -(-padding // stride)
+        frames = step * stride - padding + size
+        x, (steps, *grid) = self.patch_embed(x.unsqueeze(2).expand(-1, -1, frames, -1, -1))  # (N, steps*H'*W', C)
+        x = x.unflatten(1, (steps, -1))[:, step]
+        return self._add_tokens(x, (1, *grid)), (1, *grid)

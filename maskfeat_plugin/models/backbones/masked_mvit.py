@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import TokenPlaces, check_mask, hidden_places, is_pretrained
-from .hidden_tokens import LastMultiScaleBlock
 from .mvit import MViT
 
 
@@ -25,7 +24,6 @@ class MaskedMViT(MViT):
     def __init__(self, arch: str | dict = "maskfeat-small", **kwargs) -> None:
         super().__init__(arch=arch, **kwargs)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        self.blocks[-1].__class__ = LastMultiScaleBlock
 
     def init_weights(self) -> None:
         """Initialize as :class:`MViT`, and the tokens from a truncated normal of 0.02."""
@@ -77,7 +75,7 @@ class MaskedMViT(MViT):
         x, grid = self._embed(x, mask, self.mask_token)
         for block in self.blocks[:-1]:
             x, grid = self._run_block(block, x, grid)
-        return self._run_block(self.blocks[-1], x, grid, places)[0]
+        return self._run_block(self.blocks[-1], x, grid, *(() if places is None else (places,)))[0]
 
     @property
     def _last_norm(self) -> nn.Module:

@@ -18,9 +18,8 @@ from ..utils import (
     is_pretrained,
     replace_masked,
     set_authors_biases,
-    speed_up_linear,
 )
-from .hidden_tokens import LastEncoderLayer
+from .encoder_layer import use_encoder_layers
 
 
 @MODELS.register_module()
@@ -45,9 +44,7 @@ class MaskedViT(VisionTransformer):
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        # The subclasses have no state of their own.
-        self.layers[-1].__class__ = LastEncoderLayer
-        speed_up_linear(self)
+        use_encoder_layers(self.layers)
 
     def init_weights(self) -> None:
         """Initialize as the authors' code does.
@@ -153,7 +150,7 @@ class MaskedViT(VisionTransformer):
         x = self.pre_norm(self.drop_after_pos(x))
         for layer in self.layers[:-1]:
             x = layer(x)
-        x = self.layers[-1](x, places)
+        x = self.layers[-1](x) if places is None else self.layers[-1](x, places)
         if self.final_norm:
             x = self.ln1(x)
         return x

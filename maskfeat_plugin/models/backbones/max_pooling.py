@@ -6,7 +6,21 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ..utils import may_bypass
+
 Grid = tuple[int, int, int]
+
+
+def pools_frames(pool: nn.Module) -> bool:
+    """Tell whether :func:`max_pool_tokens` may compute a pooling layer: one that pools each frame by itself."""
+    if not may_bypass((pool, nn.MaxPool3d)) or (pool.dilation, pool.ceil_mode, pool.return_indices) != (
+        1,
+        False,
+        False,
+    ):
+        return False
+    sizes = (pool.kernel_size, pool.stride, pool.padding)
+    return all(isinstance(axes, list | tuple) for axes in sizes) and [axes[0] for axes in sizes] == [1, 1, 0]
 
 
 def max_pool_tokens(x: Tensor, pool: nn.MaxPool3d, grid: Grid, extra_tokens: int) -> Tensor:

@@ -7,37 +7,40 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import is_norm_and_linear, norm_backward, product, runs_on_onednn, sum_of_products
+from ..utils import LINEAR, may_bypass, may_bypass_norm, norm_backward, product, runs_on_onednn, sum_of_products
 
 # Hidden activations of one part, 16 MiB: larger blocks are new memory each time, which the system clears page by page
 _PART = 1 << 22
 
 
-class FusedMLP(MLP):
-    """mmaction2's ``MLP`` with the norm before it.
+def fuses_mlp(x: Tensor, norm: nn.Module, mlp: nn.Module) -> bool:
+    """Tell whether :func:`normed_mlp` takes these tokens and layers.
 
-    In float32 on a CPU it keeps nothing but its input for the backward pass, which computes the rest again, GELU and
-    the first of its two products; that costs a ninth of the products of a block. Rows are computed in parts. It has no
-    state of its own: the MLP of a built block becomes one by its class.
+    Args: as there.
     """
+    if not may_bypass_norm(norm) or not may_bypass((mlp, MLP)) or not x.numel():
+        return False
+    layers = may_bypass((mlp.fc1, LINEAR), (mlp.act, nn.GELU), (mlp.fc2, LINEAR))
+    return layers and mlp.act.approximate == "none" and runs_on_onednn(x, mlp.fc1.weight, mlp.fc2.weight)
 
-    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
-        """Map tokens.
 
-        Args:
-            x (Tensor): Tokens (B, L, C).
-            norm (nn.Module): What normalises them first.
+def normed_mlp(x: Tensor, norm: nn.LayerNorm, mlp: MLP) -> Tensor:
+    """Compute ``mlp(norm(x))`` in float32 on a CPU, keeping nothing but the input for the backward pass.
 
-        Returns:
-            Tensor: (B, L, C').
-        """
-        fc1, fc2 = self.fc1, self.fc2
-        exact_gelu = type(self.act) is nn.GELU and self.act.approximate == "none"
-        as_built = exact_gelu and is_norm_and_linear(norm, fc1, fc2)
-        if not as_built or not runs_on_onednn(x, fc1.weight, fc2.weight) or not x.numel():
-            return super().forward(norm(x))
-        weights = norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias
-        return _MLP.apply(norm.eps, x.flatten(0, -2), *weights).unflatten(0, x.shape[:-1])
+    That computes the rest again, GELU and the first of the two products, which costs a ninth of the products of a
+    block. Rows are computed in parts.
+
+    Args:
+        x (Tensor): Tokens (B, L, C).
+        norm (nn.LayerNorm): The norm before the MLP.
+        mlp (MLP): mmaction2's MLP.
+
+    Returns:
+        Tensor: (B, L, C').
+    """
+    fc1, fc2 = mlp.fc1, mlp.fc2
+    weights = norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias
+    return _MLP.apply(norm.eps, x.flatten(0, -2), *weights).unflatten(0, x.shape[:-1])
 
 
 class _MLP(Function):

@@ -15,10 +15,8 @@ from ..utils import (
     is_pretrained,
     replace_masked,
     set_authors_biases,
-    speed_up_linear,
 )
 from .attention import FusedMultiScaleAttention, Grid
-from .mlp import FusedMLP
 from .multiscale_block import FusedMultiScaleBlock
 
 OUT_TYPES = ("featmap", "avg_featmap")
@@ -85,8 +83,6 @@ class MViT(_MViT):
             # The subclasses have no state of their own: only the forward changes, parameters and initialization stay.
             block.__class__ = FusedMultiScaleBlock
             block.attn.__class__ = FusedMultiScaleAttention
-            block.mlp.__class__ = FusedMLP
-        speed_up_linear(self)
 
     def init_weights(self) -> None:
         """Initialize as ``mmaction.MViT``, except for two biases.
@@ -128,8 +124,9 @@ class MViT(_MViT):
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
                 norm = getattr(self, f"norm{scale}")
-                outs.append(self._format_output(x, grid, norm))
-                x = norm(x)  # as upstream, the next stage goes on with the normalised tokens
+                normed = norm(x)
+                outs.append(self._format_output(x, normed, grid, norm))
+                x = normed  # as upstream, the next stage goes on with the normalised tokens
         return tuple(outs)
 
     def _run_block(self, block: nn.Module, *args) -> tuple[Tensor, Grid]:
@@ -157,12 +154,11 @@ class MViT(_MViT):
             )
         return x if self.with_cls_token else x[:, 1:]
 
-    def _format_output(self, x: Tensor, grid: Grid, norm: torch.nn.Module) -> list[Tensor] | Tensor:
+    def _format_output(self, x: Tensor, normed: Tensor, grid: Grid, norm: nn.Module) -> list[Tensor] | Tensor:
         extra = int(self.with_cls_token)
-        tokens = norm(x)  # (N, [1+] L, C)
-        featmap = tokens[:, extra:].transpose(1, 2).unflatten(2, tuple(grid))  # (N, C, T', H', W')
+        featmap = normed[:, extra:].transpose(1, 2).unflatten(2, tuple(grid))  # (N, C, T', H', W')
         if self.out_type == "avg_featmap":
             return [featmap, norm(x[:, extra:].mean(1))]
         if self.output_cls_token:
-            return [featmap, tokens[:, 0]]
+            return [featmap, normed[:, 0]]
         return featmap

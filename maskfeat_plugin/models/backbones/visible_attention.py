@@ -1,71 +1,96 @@
 """Pooling attention and its block on the visible tokens of a grid."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..utils import VisibleUnits, norm_linear
+from ..utils import VisibleUnits, apply_layer, norm_linear
 from .attention import FusedMultiScaleAttention, Grid, key_positions, query_positions
 from .multiscale_block import FusedMultiScaleBlock
 
 
-def run_visible_block(block: FusedMultiScaleBlock, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
-    """:class:`FusedMultiScaleBlock` on the visible tokens.
+class VisibleMultiScaleAttention(FusedMultiScaleAttention):
+    """:class:`FusedMultiScaleAttention`, also among the visible tokens alone. It has no state of its own."""
 
-    Args:
-        block (FusedMultiScaleBlock): The block.
-        x (Tensor): Visible tokens (B, [1+] K, C), a class token first if the block has one.
-        grid (Grid): The grid (T, H, W) that they are from.
-        units (VisibleUnits): What is visible.
+    def forward(self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None) -> tuple[Tensor, Grid]:
+        """Attend.
 
-    Returns:
-        tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
-    """
-    attended, out_grid = attend_visible(block.attn, x, grid, block.norm1, units)
-    skip = block.attention_skip(x)
-    if block.pool_skip is not None:
-        # as beyond the border, where max pooling sees minus infinity
-        skip, _ = _pool(skip, block.pool_skip, float("-inf"), int(block.with_cls_token), grid, units)
-    return block.transform(skip + block.drop_path(attended)), out_grid
+        Args:
+            x (Tensor): Normalised visible tokens (B, [1+] K, C), a class token first if there is one.
+            in_size (Grid): The grid (T, H, W) that they are from.
+            units (VisibleUnits, optional): The visible units. Defaults to None: all tokens are there.
+
+        Returns:
+            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
+        """
+        if units is None:
+            return super().forward(x, in_size)
+        return self._attend_visible(apply_layer(self.qkv, x), in_size, units)
+
+    def attend_unnormalised(
+        self, x: Tensor, in_size: Grid, norm: nn.LayerNorm, tokens: VisibleUnits | None
+    ) -> tuple[Tensor, Grid]:
+        """Attend without keeping normalised tokens for the backward pass.
+
+        Args: as in :meth:`forward`, and the norm of the tokens.
+
+        Returns:
+            tuple[Tensor, Grid]: As :meth:`forward`.
+        """
+        if tokens is None:
+            return super().attend_unnormalised(x, in_size, norm, None)
+        return self._attend_visible(norm_linear(x, norm, self.qkv), in_size, tokens)
+
+    def _attend_visible(self, qkv: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
+        extra = int(self.with_cls_token)
+        heads = (self.num_heads, -1)
+        pooled = []
+        for part, conv, norm in zip(
+            qkv.chunk(3, dim=-1),  # (B, [1+] K, num_heads*C) each
+            (self.pool_q, self.pool_k, self.pool_v),
+            (self.norm_q, self.norm_k, self.norm_v),
+            strict=True,
+        ):
+            part, part_grid = _pool(
+                part, lambda m, conv=conv: self.convolve(m, conv, conv.stride), 0.0, extra, grid, units
+            )
+            pooled.append((norm(part.unflatten(2, heads).transpose(1, 2)), part_grid))  # (B, num_heads, [1+] K', C)
+        (q, q_grid), (k, k_grid), (v, _) = pooled
+        by_position, positions = None, None
+        if self.rel_pos_embed:
+            by_position = _visible_query_positions(self, q[:, :, extra:], q_grid, k_grid, units)
+            by_position = F.pad(by_position, (0, 0, extra, 0))
+            codes = key_positions(k_grid, 0, k.device, k.dtype)  # (L', T+H+W)
+            codes = codes[units.tokens(k_grid).index]  # (B, K', T+H+W)
+            positions = F.pad(codes, (0, 0, extra, 0))[:, None]
+        return self.attend(q, k, v, by_position, positions, extra), q_grid
 
 
-def attend_visible(
-    attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, norm: nn.Module, units: VisibleUnits
-) -> tuple[Tensor, Grid]:
-    """:class:`FusedMultiScaleAttention` among the visible tokens.
+class VisibleMultiScaleBlock(FusedMultiScaleBlock):
+    """:class:`FusedMultiScaleBlock`, also on the visible tokens alone. It has no state of its own."""
 
-    Args:
-        attn (FusedMultiScaleAttention): The attention.
-        x (Tensor): Visible tokens (B, [1+] K, C).
-        grid (Grid): The grid (T, H, W) that they are from.
-        norm (nn.Module): What normalises the tokens first.
-        units (VisibleUnits): What is visible.
+    attention = VisibleMultiScaleAttention
 
-    Returns:
-        tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
-    """
-    extra = int(attn.with_cls_token)
-    heads = (attn.num_heads, -1)
-    pooled = []
-    for part, conv, pooled_norm in zip(
-        norm_linear(x, norm, attn.qkv).chunk(3, dim=-1),  # (B, [1+] K, num_heads*C) each
-        (attn.pool_q, attn.pool_k, attn.pool_v),
-        (attn.norm_q, attn.norm_k, attn.norm_v),
-        strict=True,
-    ):
-        part, part_grid = _pool(part, lambda m, conv=conv: attn.convolve(m, conv, conv.stride), 0.0, extra, grid, units)
-        # under autocast layer norm gives float32, the products are to run in x's reduced precision
-        part = pooled_norm(part.unflatten(2, heads).transpose(1, 2)).to(x.dtype)  # (B, num_heads, [1+] K', C)
-        pooled.append((part, part_grid))
-    (q, q_grid), (k, k_grid), (v, _) = pooled
-    by_position, positions = None, None
-    if attn.rel_pos_embed:
-        by_position = _visible_query_positions(attn, q[:, :, extra:], q_grid, k_grid, units)
-        by_position = F.pad(by_position, (0, 0, extra, 0))
-        codes = key_positions(k_grid, 0, k.device, k.dtype)  # (L', T+H+W)
-        codes = codes[units.tokens(k_grid).index]  # (B, K', T+H+W)
-        positions = F.pad(codes, (0, 0, extra, 0))[:, None]
-    return attn.attend(q, k, v, by_position, positions, extra), q_grid
+    def forward(self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None) -> tuple[Tensor, Grid]:
+        """Encode.
+
+        Args:
+            x (Tensor): Visible tokens (B, [1+] K, C), a class token first if the block has one.
+            in_size (Grid): The grid (T, H, W) that they are from.
+            units (VisibleUnits, optional): The visible units. Defaults to None: all tokens are there.
+
+        Returns:
+            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
+        """
+        if units is None:
+            return super().forward(x, in_size)
+        attended, skip, out_grid = self.attend(x, in_size, units)
+        if self.pool_skip is not None:
+            # as beyond the border, where max pooling sees minus infinity
+            skip, _ = _pool(skip, self.pool_skip, float("-inf"), int(self.with_cls_token), in_size, units)
+        return self.transform(skip + self.drop_path(attended)), out_grid
 
 
 def _visible_query_positions(
@@ -91,7 +116,9 @@ def _visible_query_positions(
     return products.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
 
 
-def _pool(x: Tensor, pool: nn.Module, fill: float, extra: int, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
+def _pool(
+    x: Tensor, pool: Callable[[Tensor], Tensor], fill: float, extra: int, grid: Grid, units: VisibleUnits
+) -> tuple[Tensor, Grid]:
     """Pool visible tokens (B, [extra+] K, C) on their grid, on which hidden ones are ``fill``.
 
     Returns:

@@ -4,15 +4,14 @@ from math import lcm
 
 import torch
 from mmengine.model.weight_init import trunc_normal_
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import VisibleUnits, check_mask, expand_mask, is_pretrained
 from .attention import Grid
 from .mvit import MViT
-from .visible_attention import run_visible_block
+from .visible_attention import VisibleMultiScaleAttention, VisibleMultiScaleBlock
 
 
 @MODELS.register_module()
@@ -45,6 +44,8 @@ class VisibleMViT(MViT):
         super().__init__(arch=arch, **kwargs)
         unit = stride = (1, 1, 1)  # in tokens of the patch embedding
         for block in self.blocks:
+            block.__class__ = VisibleMultiScaleBlock
+            block.attn.__class__ = VisibleMultiScaleAttention
             unit = _lcm(unit, _multiply(stride, block.attn.pool_k.stride))
             stride = _multiply(stride, block.attn.pool_q.stride)
         unit = _lcm(unit, stride)
@@ -83,14 +84,9 @@ class VisibleMViT(MViT):
         extra = int(self.with_cls_token)
         x = torch.cat((x[:, :extra], units.tokens(grid).gather(x[:, extra:])), dim=1)  # (N, [1+] K, C)
         for block in self.blocks:
-            x, grid = self._run_visible(block, x, grid, units)
+            x, grid = self._run_block(block, x, grid, units)
         norm = getattr(self, f"norm{self.num_scales - 1}")
         return norm(x[:, extra:])
-
-    def _run_visible(self, block: nn.Module, x: Tensor, grid: Grid, units: VisibleUnits) -> tuple[Tensor, Grid]:
-        if self.with_cp and x.requires_grad:
-            return checkpoint(run_visible_block, block, x, grid, units, use_reentrant=False)
-        return run_visible_block(block, x, grid, units)
 
 
 def units_of(mask: Tensor, unit: Grid) -> Tensor:

@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible, speed_up_linear
+from ..utils import check_arch, check_divisible
+from .encoder_layer import use_encoder_layers
 
 
 @MODELS.register_module()
@@ -57,7 +58,7 @@ class WindowedViT(VisionTransformer):
         self.window_size = window_size
         self.global_attn_indexes = tuple(global_attn_indexes)
         self.with_cp = with_cp
-        speed_up_linear(self)
+        use_encoder_layers(self.layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode images.
@@ -103,8 +104,7 @@ class WindowedViT(VisionTransformer):
             windows = layer(windows)
         else:
             mask = keys.repeat(len(windows) // len(keys), 1)[:, None, None]  # (N*K, 1, 1, w*w)
-            windows = windows + masked_attention(layer.attn, layer.ln1(windows), mask)
-            windows = layer.ffn(layer.ln2(windows), identity=windows)
+            windows = layer(windows, None, mask)
         return from_windows(windows, resolution, self.window_size)
 
 
@@ -151,21 +151,3 @@ def padding_mask(resolution: tuple[int, int], window_size: int, device: torch.de
         return None
     real = torch.ones(1, resolution[0] * resolution[1], 1, device=device)
     return to_windows(real, resolution, window_size)[..., 0] > 0
-
-
-def masked_attention(attn: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """``mmpretrain``'s ``MultiheadAttention`` with a mask of the keys.
-
-    Args:
-        attn (nn.Module): The attention.
-        x (Tensor): Tokens (B, L, C).
-        mask (Tensor): bool (B, 1, 1, L), True where a token may be attended to.
-
-    Returns:
-        Tensor: (B, L, C).
-    """
-    q, k, v = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, num_heads, L, C')
-    dropout = attn.attn_drop if attn.training else 0.0
-    x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    x = attn.proj(x.transpose(1, 2).flatten(2))
-    return attn.out_drop(attn.gamma1(attn.proj_drop(x)))

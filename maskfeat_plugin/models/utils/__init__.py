@@ -1,14 +1,15 @@
 """Helpers on the token grid, and linear layers."""
 
+from .fast_path import LINEAR, FastPathMode, is_watched, may_bypass
 from .initial_values import is_pretrained, set_authors_biases
 from .linear import (
-    is_norm_and_linear,
+    apply_layer,
     linear,
+    may_bypass_norm,
     norm_backward,
     norm_linear,
     product,
     runs_on_onednn,
-    speed_up_linear,
     sum_of_products,
 )
 from .token_grid import (
@@ -23,24 +24,28 @@ from .token_grid import (
 from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
 
 __all__ = [
+    "LINEAR",
+    "FastPathMode",
     "TokenPlaces",
     "VisibleUnits",
+    "apply_layer",
     "check_arch",
     "check_divisible",
     "check_mask",
     "expand_mask",
     "frames_of_tokens",
     "hidden_places",
-    "is_norm_and_linear",
     "is_pretrained",
+    "is_watched",
     "linear",
+    "may_bypass",
+    "may_bypass_norm",
     "norm_backward",
     "norm_linear",
     "product",
     "replace_masked",
     "runs_on_onednn",
     "set_authors_biases",
-    "speed_up_linear",
     "sum_of_products",
     "token_size",
 ]

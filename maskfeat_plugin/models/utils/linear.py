@@ -1,11 +1,13 @@
 """Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
 
-import mmcv.cnn
+import mmengine.model
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from .fast_path import LINEAR, is_watched, may_bypass
 
 # Multiply-adds below which oneDNN's set-up takes longer than the product
 _LEAST_WORK = 1 << 21
@@ -33,11 +35,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def runs_on_onednn(*tensors: Tensor) -> bool:
-    """Whether :func:`product` takes these tensors: float32 on a CPU, and neither autocast nor a compiler at work."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+    """Tell whether :func:`product` takes these tensors: float32 on a CPU, and nothing compiles or watches."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     onednn = torch.backends.mkldnn
-    return onednn.is_available() and onednn.enabled and all(_is_plain(tensor) for tensor in tensors)
+    if not onednn.is_available() or not onednn.enabled:
+        return False
+    return all(_is_plain(tensor) for tensor in tensors) and not is_watched()
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -110,6 +114,25 @@ class _Linear(Function):
         return grad_x, grad_weight, grad_bias
 
 
+def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """``layer(x)``, by :func:`linear` for linear layers that :func:`may_bypass` allows, also those of a ``Sequential``.
+
+    Args:
+        layer (nn.Module): The layer.
+        x (Tensor): Inputs (*, C).
+
+    Returns:
+        Tensor: (*, D).
+    """
+    if may_bypass((layer, LINEAR)):
+        return linear(x, layer.weight, layer.bias)
+    if may_bypass((layer, (nn.Sequential, mmengine.model.Sequential))):
+        for child in layer:
+            x = apply_layer(child, x)
+        return x
+    return layer(x)
+
+
 def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Linear) -> Tensor:
     """``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
 
@@ -123,31 +146,18 @@ def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Linear) -> Tensor:
     Returns:
         Tensor: (*, D).
     """
-    if not is_norm_and_linear(norm, layer) or not runs_on_onednn(x, layer.weight):
-        return layer(norm(x))
+    if not may_bypass_norm(norm) or not may_bypass((layer, LINEAR)) or not runs_on_onednn(x, layer.weight):
+        return apply_layer(layer, norm(x))
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
 
 
-def is_norm_and_linear(norm: nn.Module, *layers: nn.Module) -> bool:
-    """Whether these are a layer norm over the last dimension, with weights, and :class:`Linear` layers, as built.
-
-    Only then may their parameters be used without them: a subclass, a hook or another ``forward`` computes something
-    else, as adapters do.
+def may_bypass_norm(norm: nn.Module) -> bool:
+    """Tell whether :func:`may_bypass` allows it for a norm, and it is a layer norm of the last dimension with a bias.
 
     Args:
         norm (nn.Module): The norm.
-        *layers (nn.Module): The layers.
     """
-    kinds = ((norm, nn.LayerNorm), *((layer, Linear) for layer in layers))
-    return (
-        all(type(module) is kind and not _is_changed(module) for module, kind in kinds)
-        and len(norm.normalized_shape) == 1
-        and norm.bias is not None
-    )
-
-
-def _is_changed(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    return may_bypass((norm, nn.LayerNorm)) and len(norm.normalized_shape) == 1 and norm.bias is not None
 
 
 def norm_backward(
@@ -190,24 +200,3 @@ class _NormLinear(Function):
         grad_bias = rows.sum(0) if ctx.needs_input_grad[5] else None
         of_norm = norm_backward(product(grad, weight.t()), x, norm_weight, norm_bias, ctx.eps, ctx.needs_input_grad[:3])
         return *of_norm, None, grad_weight, grad_bias
-
-
-class Linear(nn.Linear):
-    """``nn.Linear`` computed by :func:`linear`.
-
-    It has no state of its own: a layer of a built model becomes one by its class, see :func:`speed_up_linear`.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project (*, in_features) to (*, out_features)."""
-        return linear(x, self.weight, self.bias)
-
-
-def speed_up_linear(model: nn.Module) -> None:
-    """Compute every linear layer in a model by :func:`linear`; parameters and names stay.
-
-    Subclasses of ``nn.Linear`` are left alone, but for mmcv's, which differs from it on releases of torch before 1.5.
-    """
-    for module in model.modules():
-        if type(module) in (nn.Linear, mmcv.cnn.Linear):
-            module.__class__ = Linear

@@ -1,0 +1,83 @@
+"""The layer of ViT, with oneDNN's products on a CPU, for some of its tokens alone where no others are needed."""
+
+import torch.nn.functional as F
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.models.utils.attention import MultiheadAttention
+from torch import Tensor, nn
+
+from ..utils import LINEAR, TokenPlaces, apply_layer, linear, may_bypass
+
+
+class EncoderAttention(MultiheadAttention):
+    """``MultiheadAttention`` of some tokens, or to some tokens. It has no state of its own."""
+
+    def forward(self, x: Tensor, places: TokenPlaces | None = None, keys: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): Tokens (N, E+L, C), E extra ones first.
+            places (TokenPlaces, optional): The K of the L tokens whose results are wanted. Defaults to None: all,
+                extra ones too.
+            keys (Tensor, optional): bool (N, 1, 1, E+L), True where a token may be attended to. Defaults to None: all.
+
+        Returns:
+            Tensor: (N, K, C), or as ``x``.
+        """
+        # (N, L, C) -> (N, num_heads, L, head_dims)
+        query, key, value = (m.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for m in self._project(x, places))
+        dropout = self.attn_drop if self.training else 0.0
+        if keys is None:
+            x = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        else:
+            x = F.scaled_dot_product_attention(query, key, value, attn_mask=keys, dropout_p=dropout)
+        x = apply_layer(self.proj, x.transpose(1, 2).flatten(2))  # (N, K, C)
+        return self.out_drop(self.gamma1(self.proj_drop(x)))
+
+    def _project(self, x: Tensor, places: TokenPlaces | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute queries (N, K, C), keys and values (N, E+L, C)."""
+        if places is None or not may_bypass((self.qkv, LINEAR)):
+            query, key, value = apply_layer(self.qkv, x).chunk(3, dim=-1)
+            return (query if places is None else places.gather(query[:, -places.num_tokens :])), key, value
+        width, weight, bias = self.embed_dims, self.qkv.weight, self.qkv.bias
+        of_query, of_rest = (None, None) if bias is None else (bias[:width], bias[width:])
+        query = linear(places.gather(x[:, -places.num_tokens :]), weight[:width], of_query)
+        return query, *linear(x, weight[width:], of_rest).chunk(2, dim=-1)
+
+
+class EncoderLayer(TransformerEncoderLayer):
+    """``TransformerEncoderLayer`` that can give some of its tokens alone.
+
+    All tokens are keys and values; queries, and what follows the attention, are computed for the wanted ones. Results
+    are those of the whole layer at these tokens. It has no state of its own.
+    """
+
+    def forward(self, x: Tensor, places: TokenPlaces | None = None, keys: Tensor | None = None) -> Tensor:
+        """Encode.
+
+        Args: as :meth:`EncoderAttention.forward`.
+
+        Returns:
+            Tensor: (N, K, C), or as ``x``.
+        """
+        knows_places = isinstance(self.attn, EncoderAttention)
+        wanted = (places if knows_places else None, keys)
+        attended = self.attn(self.ln1(x), *(() if wanted == (None, None) else wanted))
+        if places is not None:
+            x = places.gather(x[:, -places.num_tokens :])
+            attended = attended if knows_places else places.gather(attended[:, -places.num_tokens :])
+        x = x + attended
+        return self._feed_forward(self.ln2(x), x)
+
+    def _feed_forward(self, x: Tensor, identity: Tensor) -> Tensor:
+        ffn = self.ffn
+        if not may_bypass((ffn, FFN)) or not ffn.add_identity:
+            return ffn(x, identity=identity)
+        return identity + ffn.dropout_layer(ffn.gamma2(apply_layer(ffn.layers, x)))
+
+
+def use_encoder_layers(layers: nn.ModuleList) -> None:
+    """Give the layers of a built ViT, and their attention, the classes of this module; parameters and names stay."""
+    for layer in layers:
+        layer.__class__ = EncoderLayer
+        layer.attn.__class__ = EncoderAttention
