@@ -1,6 +1,7 @@
 """Putting a checkpoint's weights into a model, resized where the model has another size."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError
 from .formats import PRETRAIN, Format, recognise
+from .layer_scale import fold_layer_scale
 from .names import collapse, inner_name
 from .reader import Checkpoint
 from .resize import (
@@ -123,6 +125,12 @@ def load_into(
             f"{checkpoint.source} holds a {checkpoint.format.title}, the model {type(model).__name__} "
             f"is of the family {form.family!r}; no weights of one fit the other."
         )
+    layers = [key for key in checkpoint.unknown if re.match(r"(module\.)?(backbone\.)?(blocks|layers)\.\d+\.", key)]
+    if layers:
+        raise CheckpointError(
+            f"{checkpoint.source} ({checkpoint.format.title}) has parts in its layers that the models here lack: "
+            f"{', '.join(collapse(layers))}. The rest would compute something else; give weights of a plain model."
+        )
     backbone = model.backbone if isinstance(getattr(model, "backbone", None), nn.Module) else model
     wanted = _canonical_names(form, targets)
     report = LoadReport(checkpoint.source, checkpoint.format.title)
@@ -130,7 +138,7 @@ def load_into(
     report.ignored.update(dict.fromkeys(checkpoint.unknown, "its format has no such parameter"))
 
     state = _place_final_norm(checkpoint, backbone, wanted, report)
-    state = _split_biases(state, wanted)
+    state = fold_layer_scale(_split_biases(state, wanted), wanted)
     values: dict[str, Tensor] = {}
     for name, value in state.items():
         origin = _origin(checkpoint, name)

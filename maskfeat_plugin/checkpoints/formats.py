@@ -10,6 +10,7 @@ from torch import Tensor
 from . import names
 from .errors import CheckpointError
 from .names import NameTable, inner_name
+from .refused import refuse_by_name
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 
@@ -22,7 +23,7 @@ class Format:
         name: Short name, as logs and metadata show it.
         title: What people call it.
         family: "vit" or "mvit".
-        project: "slowfast", "mmpretrain", "mmselfsup", "mmaction2" or "maskfeat".
+        project: "slowfast", "timm", "torchvision", "mmpretrain", "mmselfsup", "mmaction2" or "maskfeat".
         matches: Whether keys (without the prefix ``backbone.``) are of this format. Formats are tried in order.
         table: Name table, or what makes it from the number of the last scale.
     """
@@ -58,6 +59,15 @@ _PREDICTION = r"neck\.fc\.|mask_token"
 _OLD_MMSELFSUP = r"head\.head\.|head\.predictor\.|hog_layer\."
 _HOG_BUFFERS = r"target_generator\.weight_[xy]"
 
+
+def _is_timm(keys: Collection[str]) -> bool:
+    """Whether a ViT is not PySlowFast's: the names of the blocks are the same, those of the last layers differ."""
+    if _any(keys, r"pred_head\.|head\.projection\."):
+        return False
+    # the authors' pre-training, its prediction layer removed, has a mask token and no final norm
+    return not _any(keys, "mask_token") or _any(keys, r"norm\.|fc_norm\.|blocks\.\d+\.(ls1\.gamma|gamma_1)")
+
+
 FORMATS: tuple[Format, ...] = (
     Format(
         "slowfast-mvit-pretrain",
@@ -74,6 +84,30 @@ FORMATS: tuple[Format, ...] = (
         "slowfast",
         _all(_SLOWFAST, _POOLED),
         lambda last_scale: names.slowfast_mvit(FINETUNE, last_scale),
+    ),
+    Format(
+        "mae-vit-pretrain",
+        "MAE pre-training with its decoder, ViT",
+        "vit",
+        "timm",
+        _all(_SLOWFAST, _VIT_BLOCKS, r"decoder_embed\.|decoder_blocks\."),
+        names.TIMM_VIT,
+    ),
+    Format(
+        "timm-vit",
+        "timm ViT, and those of MAE, DeiT, DINO and DINOv2, which have its names",
+        "vit",
+        "timm",
+        lambda keys: _all(_SLOWFAST, _VIT_BLOCKS)(keys) and _is_timm(keys),
+        names.TIMM_VIT,
+    ),
+    Format(
+        "torchvision-vit",
+        "torchvision ViT",
+        "vit",
+        "torchvision",
+        _all(r"conv_proj\.", r"encoder\.layers\.encoder_layer_\d+\.self_attention\."),
+        names.TORCHVISION_VIT,
     ),
     Format(
         "slowfast-vit-pretrain",
@@ -162,25 +196,30 @@ NOT_PARAMETERS: tuple[tuple[str, str], ...] = (
     (r"hogs\.|hog_layer\.|target_generator\.(weight_[xy]|gaussian_kernel)$", "constant of the HOG target"),
     (r"target_generator\.", "part of the target generator"),
     (r"data_preprocessor\.", "constant of the preprocessing"),
+    (r"decoder_(embed|pos_embed|blocks|norm|pred)\b", "decoder of MAE's pre-training"),
+    (r"(backbone\.)?(mask_token|masked_embed)$", "mask token of another pre-training"),
+    (r"(dino_|ibot_)?head\.(mlp|last_layer)\.", "projection head of DINO's pre-training"),
 )
 
 
-def recognise(keys: Collection[str], source: str) -> Format:
+def recognise(keys: Collection[str], source: str, slowfast: bool = False) -> Format:
     """Find the format of a state dict.
 
     Args:
         keys (Collection[str]): Its keys, with or without the prefix ``backbone.``.
         source (str): What it is of, for the message.
+        slowfast (bool): Whether the file is PySlowFast's, where the keys do not tell. Defaults to False.
 
     Returns:
         Format: The first of :data:`FORMATS` that matches.
 
     Raises:
-        CheckpointError: If none matches.
+        CheckpointError: If none matches, or it is of a model that cannot be converted.
     """
+    refuse_by_name(keys, source)
     inner = {inner_name(key) for key in keys}
     for form in FORMATS:
-        if form.matches(inner):
+        if form.matches(inner) and not (slowfast and form.project == "timm"):
             return form
     some = ", ".join(sorted(keys)[:5]) or "none"
     known = "\n".join(f"  {form.name}: {form.title}" for form in FORMATS)
@@ -213,8 +252,8 @@ def last_scale_of(state: Mapping[str, Tensor], cfg: str | None = None) -> int:
         strides = yaml.safe_load(cfg)["MVIT"]["POOL_Q_STRIDE"] if cfg else []
         if strides:
             return sum(1 for _, *stride in strides if max(stride[1:]) > 1)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        pass  # not PySlowFast's text: the weights decide
+    except Exception:  # whatever text it is, it is not PySlowFast's: the weights decide
+        pass
     lengths = {}
     for key, value in state.items():
         match = re.fullmatch(r"blocks\.(\d+)\.attn\.rel_pos_h", inner_name(key))

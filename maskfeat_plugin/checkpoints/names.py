@@ -95,6 +95,41 @@ SLOWFAST_VIT_PRETRAIN = NameTable(
 SLOWFAST_VIT_FINETUNE = NameTable(
     (*_SLOWFAST_VIT, ("norm.{p}", "backbone.ln2.{p}"), ("head.projection.{p}", "head.fc.{p}"))
 )
+# timm and the projects that took its names; the class token's norm is before mean pooling, ``fc_norm`` after it
+TIMM_VIT = NameTable(
+    (
+        *(pair for pair in _SLOWFAST_VIT if pair[0] != "mask_token"),
+        ("blocks.{i}.ls1.gamma", "backbone.layers.{i}.attn.gamma1.weight"),
+        ("blocks.{i}.ls2.gamma", "backbone.layers.{i}.ffn.gamma2.weight"),
+        ("norm.{p}", "backbone.ln1.{p}"),
+        ("fc_norm.{p}", "backbone.ln2.{p}"),
+        ("head.{p}", "head.fc.{p}"),
+    ),
+    (
+        ("blocks.{i}.gamma_1", "backbone.layers.{i}.attn.gamma1.weight"),
+        ("blocks.{i}.gamma_2", "backbone.layers.{i}.ffn.gamma2.weight"),
+    ),
+)
+_TORCHVISION_LAYER = "encoder.layers.encoder_layer_{i}"
+TORCHVISION_VIT = NameTable(
+    (
+        ("class_token", "backbone.cls_token"),
+        ("encoder.pos_embedding", "backbone.pos_embed"),
+        ("conv_proj.{p}", "backbone.patch_embed.projection.{p}"),
+        (f"{_TORCHVISION_LAYER}.ln_1.{{p}}", "backbone.layers.{i}.ln1.{p}"),
+        (f"{_TORCHVISION_LAYER}.self_attention.in_proj_{{p}}", "backbone.layers.{i}.attn.qkv.{p}"),
+        (f"{_TORCHVISION_LAYER}.self_attention.out_proj.{{p}}", "backbone.layers.{i}.attn.proj.{p}"),
+        (f"{_TORCHVISION_LAYER}.ln_2.{{p}}", "backbone.layers.{i}.ln2.{p}"),
+        (f"{_TORCHVISION_LAYER}.mlp.0.{{p}}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+        (f"{_TORCHVISION_LAYER}.mlp.3.{{p}}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+        ("encoder.ln.{p}", "backbone.ln1.{p}"),
+        ("heads.head.{p}", "head.fc.{p}"),
+    ),
+    (
+        (f"{_TORCHVISION_LAYER}.mlp.linear_1.{{p}}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+        (f"{_TORCHVISION_LAYER}.mlp.linear_2.{{p}}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+    ),
+)
 OPENMMLAB_VIT = NameTable(
     (
         *_TOKENS,
@@ -106,6 +141,8 @@ OPENMMLAB_VIT = NameTable(
             "layers.{i}.ln2.{p}",
             "layers.{i}.ffn.layers.0.0.{p}",
             "layers.{i}.ffn.layers.1.{p}",
+            "layers.{i}.attn.gamma1.weight",
+            "layers.{i}.ffn.gamma2.weight",
             "ln1.{p}",
             "ln2.{p}",
         ),

@@ -1,5 +1,6 @@
 """Reading a checkpoint of any known format, safely, into the canonical naming."""
 
+import math
 import pickle
 import re
 from collections.abc import Mapping
@@ -24,11 +25,12 @@ from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, 
 from .names import inner_name
 from .publishing import restore
 from .records import DamagedRecordsError, check_records, is_archive
+from .refused import refuse_by_name, refuse_by_shape
 from .sharded import SUFFIX, is_sharded, read_shards
 from .variants import unify
 
-# Where projects keep the weights in a file: mmengine, PySlowFast, others.
-_STATE_KEYS = ("state_dict", "model_state", "model")
+# Where projects keep the weights in a file: mmengine, PySlowFast, others, DINO.
+_STATE_KEYS = ("state_dict", "model_state", "model", "teacher")
 
 
 @dataclass
@@ -108,7 +110,8 @@ def from_state_dict(
     Args:
         state (Mapping[str, Tensor]): Key names and tensors; the tensors are not copied.
         source (str): Where it comes from, for messages. Defaults to "state dict".
-        cfg (str, optional): The YAML text that PySlowFast stores beside the weights. Defaults to None.
+        cfg (str, optional): The YAML text that PySlowFast stores beside the weights, "" for a file of PySlowFast
+            without it. Defaults to None, of any project.
         meta (Mapping[str, Any], optional): Metadata of this package's writer. Defaults to None.
 
     Returns:
@@ -117,8 +120,10 @@ def from_state_dict(
     Raises:
         CheckpointError: If no known format has these keys, or two of them mean the same.
     """
+    refuse_by_name([key.removeprefix("module.") for key in state], source)
     state, origins = unify(state, source)
-    form = recognise(state.keys(), source)
+    meta = dict(meta or {})
+    form = recognise(state.keys(), source, slowfast=cfg is not None or meta.get("target") == "slowfast")
     table = form.names(last_scale_of(state, cfg))
     canonical: dict[str, Tensor] = {}
     made_of: dict[str, tuple[str, ...]] = {}
@@ -136,7 +141,9 @@ def from_state_dict(
             dropped.update((old, reason) for old in origins[key])
         else:
             unknown.extend(origins[key])
-    meta = dict(meta or {})
+    if form.project == "timm":
+        refuse_by_shape(canonical, source)
+        canonical = _with_class_position(canonical)
     task = meta.get("task")  # our writer knew it, where a plain backbone does not show it
     if task not in (PRETRAIN, FINETUNE):
         pretrain = any(key.endswith("mask_token") or key.startswith("neck.") for key in canonical)
@@ -317,6 +324,7 @@ def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, 
         for key in _STATE_KEYS:
             if isinstance(content.get(key), Mapping):
                 state = content[key]
+                cfg = "" if key == "model_state" and cfg is None else cfg  # PySlowFast's file
                 break
     tensors = {}
     if isinstance(state, Mapping):
@@ -327,6 +335,14 @@ def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, 
             f"{source} holds no weights: expected a state dict, bare or under one of {_STATE_KEYS}, it has {has}."
         )
     return tensors, cfg, meta if isinstance(meta, Mapping) else {}
+
+
+def _with_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with a position of zero for the class token, where it has none (DeiT III)."""
+    cls_token, positions = state.get("backbone.cls_token"), state.get("backbone.pos_embed")
+    if cls_token is None or positions is None or math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+        return state
+    return {**state, "backbone.pos_embed": torch.cat((torch.zeros_like(positions[:, :1]), positions), dim=1)}
 
 
 def _position_grid(state: Mapping[str, Tensor]) -> tuple[int, int, int] | None:

@@ -16,6 +16,7 @@ from maskfeat_plugin.version import __version__
 from . import names
 from .errors import CheckpointError
 from .formats import PRETRAIN
+from .layer_scale import fold_layer_scale
 from .names import NameTable
 from .reader import Checkpoint
 from .sharded import shard_files
@@ -77,9 +78,13 @@ def convert(checkpoint: Checkpoint, to: str) -> Conversion:
     rename, why_left_out, made = TARGETS[to](checkpoint)
     state: dict[str, Tensor] = {}
     rows: list[Row] = []
-    for name, value in checkpoint.state.items():
+    weights = fold_layer_scale(checkpoint.state, {name for name in checkpoint.state if rename(name)})
+    for name, old in checkpoint.state.items():
         source = " + ".join(checkpoint.origins.get(name, (name,)))
-        target = rename(name)
+        if name not in weights:
+            rows.append(Row(source, None, tuple(old.shape), "multiplied into the layer before it"))
+            continue
+        value, target = weights[name], rename(name)
         if target is not None:
             state[target] = value
         rows.append(Row(source, target, tuple(value.shape), "" if target else why_left_out))
