@@ -113,9 +113,9 @@ def _check_taken(cfg: Config) -> None:
             continue
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             with registry.switch_scope_and_registry(None) as here:
-                try:
-                    found = here.get(kind)
-                except RuntimeError:  # a dotted name of nothing
+                try:  # mmaction2's registry of functions names a module that does not exist
+                    found = registry.get(kind) or here.get(kind)
+                except (RuntimeError, ImportError):  # a dotted name of nothing
                     found = None
                 if found is None:
                     raise ConfigError(f"{key} of {cfg.filename}: {describe_unknown_type(kind, here, cfg)}.")

@@ -31,8 +31,9 @@ ENV = os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONPATH
 def start(digits, work_dir, *options, **settings):
     """Start a training and wait for its first steps."""
     settings = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) | settings
+    before = lines_of(work_dir)
     process = subprocess.Popen(command(work_dir, *options), cwd=digits, env=ENV, **settings)
-    wait_for(lambda: lines_of(work_dir) > 3, process)
+    wait_for(lambda: lines_of(work_dir) > before + 3, process)
     return process
 
 

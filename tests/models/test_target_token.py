@@ -167,7 +167,7 @@ def test_bad_weights_are_named(weights, tmp_path):
         (dict(vocab_size=8192), r"tokenizer\.vocab_size=32, target_generator\.vocab_size=8192; set .*vocab_size=32"),
         (dict(stride=0), r"target_generator\.stride must be a positive integer"),
         (dict(mean=0.0, std=None), "mean and target_generator.std belong together"),
-        (dict(mean=[0.0, 1.0], std=1.0), "need 1 or 3 numbers"),
+        (dict(mean=[], std=1.0), "need one number a channel, or 1 for all"),
     ],
 )
 def test_bad_config_is_named(kwargs, message):
