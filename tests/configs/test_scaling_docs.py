@@ -45,7 +45,8 @@ def test_line_names_what_there_is_and_reaches_the_tool(line, tmp_path):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
         program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **environment}
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHON": str(tmp_path / "python"), **environment}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config = next(path for path in paths if path.startswith("configs/"))
