@@ -61,7 +61,7 @@ _HOG_BUFFERS = r"target_generator\.weight_[xy]"
 
 
 def _is_timm(keys: Collection[str]) -> bool:
-    """Whether a ViT is not PySlowFast's: the names of the blocks are the same, those of the last layers differ."""
+    """Check whether a ViT is not PySlowFast's: only the names of the last layers differ."""
     if _any(keys, r"pred_head\.|head\.projection\."):
         return False
     # the authors' pre-training, its prediction layer removed, has a mask token and no final norm

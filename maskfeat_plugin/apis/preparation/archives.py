@@ -249,7 +249,7 @@ def _write_member(path: Path, length: int, read: Callable[[], IO[bytes]], archiv
 
 
 def _has_content(path: Path, read: Callable[[], IO[bytes]]) -> bool:
-    """Whether a file that an interrupted run has left is the archive's, which may have been replaced since."""
+    """Check whether a file that an interrupted run has left is the archive's, which may have been replaced since."""
     with read() as source, open(path, "rb") as file:
         same = True
         while chunk := source.read(_CHUNK):
@@ -262,7 +262,7 @@ def _origin_path(folder: Path) -> Path:
 
 
 def _origin(archives: Sequence[Archive]) -> bytes:
-    """What tells archives from others without reading all of them: the lengths, the beginnings and the ends."""
+    """Compute a digest of the lengths, beginnings and ends of archives, which tells them from others quickly."""
     lines = []
     for part in (part for archive in archives for part in archive):
         size = part.stat().st_size
