@@ -147,7 +147,8 @@ def watched(folder, config, labelled):
             path = args[1]
         else:
             return
-        if isinstance(path, str | Path) and Path(path).resolve().is_relative_to(folder):
+        # a folder is opened so for a file without a name, which leaves nothing
+        if isinstance(path, str | Path) and Path(path).resolve().is_relative_to(folder) and not Path(path).is_dir():
             written.append(str(path))
 
     sys.addaudithook(audit)

@@ -66,7 +66,9 @@ def test_every_config_reads_its_clips(without):
     for part in ("_k400", "_sthv2", "-ava.py", "-motion.py"):
         assert any(part in name for name in without["clips"])
     for name, (frames, *size, _) in without["clips"].items():
-        assert frames >= 8 and size == [96, 128, 3], name
+        height, width, channels = size  # of the file, or a short side at which the config decodes
+        assert frames >= 8 and height >= 96 and channels == 3, name
+        assert width == pytest.approx(height * 128 / 96, abs=1), name
     assert without["workers"]["fork"] == without["workers"]["spawn"]
 
 
