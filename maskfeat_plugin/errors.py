@@ -1,5 +1,9 @@
 """The error that the user can mend."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class ConfigError(ValueError):
     """A config, a command line or a data set that cannot work; the message names the key or file and what would do."""
@@ -10,3 +14,24 @@ def describe(error: Exception) -> str:
     # the text of a KeyError is the repr of its message
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return str(text) or type(error).__name__
+
+
+@contextmanager
+def reading(path: str | Path, problem: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a parser raises about a file into one error that names it: damaged bytes end parsers in any way.
+
+    Args:
+        path (str | Path): The file.
+        problem (str): What is wrong then, as in "is no table of text".
+        advice (str): What to do. Defaults to "".
+
+    Raises:
+        ConfigError: If the block raises anything; its own ``ConfigError`` stays as it is.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__} "
+        raise ConfigError(f"{path} {problem} ({kind}{describe(error)}).{advice and ' '}{advice}") from error

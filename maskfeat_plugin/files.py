@@ -53,6 +53,26 @@ def locked(path: Path) -> Iterator[bool]:
         yield got
 
 
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Hold a lock file if no other process does; processes that this one forks do not hold it.
+
+    Args:
+        path (Path): The lock file; it stays.
+
+    Yields:
+        bool: Whether it is held; False where there are no locks, as on Windows.
+    """
+    with ExitStack() as stack:
+        got = False
+        with suppress(OSError):
+            file = stack.enter_context(open(path, "wb"))
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                got = True
+        yield got
+
+
 def check_zip_directory(archive: zipfile.ZipFile) -> None:
     """Check that a zip file's directory has as many entries as its end says.
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints import CheckpointError, local_file, publish, unfinished_path
-from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.errors import ConfigError, describe, reading
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
 from maskfeat_plugin.files import sha256
 from maskfeat_plugin.registry import MODELS
@@ -235,7 +235,8 @@ class _Parts:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if file.is_file():
-                self._check_same(json.loads(file.read_text()), settings)
+                with reading(file, "is damaged", f"Remove {self._folder}."):
+                    self._check_same(json.loads(file.read_text()), settings)
             else:
                 unfinished_path(file).write_text(text)
                 publish(file)
@@ -244,8 +245,9 @@ class _Parts:
 
     def __iter__(self) -> Iterator[FeatureTable]:
         for path in self._paths:
-            with np.load(path) as content:
-                yield FeatureTable(content["names"].tolist(), content["labels"], content["features"])
+            with reading(path, "is damaged", f"Remove {self._folder}."), np.load(path) as content:
+                part = FeatureTable(content["names"].tolist(), content["labels"], content["features"])
+            yield part
 
     def is_done(self) -> bool:
         """Whether the file is whole."""

@@ -1,6 +1,9 @@
 """Features in files of numpy, parquet and lmdb; nothing is left half-written."""
 
+import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,11 +11,13 @@ from importlib import import_module
 from math import prod
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from maskfeat_plugin.checkpoints import publish, unfinished_path
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
+from maskfeat_plugin.files import check_zip_directory
 
 UNKNOWN = -1
 """The label of a sample whose class is not known."""
@@ -88,13 +93,18 @@ def read_features(path: str | Path) -> FeatureTable:
         FeatureTable: All of it.
 
     Raises:
-        ConfigError: If there is no such file, or its format is not known.
+        ConfigError: If there is no such file, its format is not known, or it is damaged anywhere: checksums are
+            compared.
     """
     path = Path(path)
     check_format(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist.")
-    return _READERS[path.suffix](path)
+    with reading(path, "is no file of features, or is damaged", "Write it again."):
+        table = _READERS[path.suffix](path)
+        if len(table.names) != len(table.features) or table.labels.shape != (len(table.names),):
+            raise ValueError(f"{len(table.names)} names, {len(table.labels)} labels, {len(table.features)} features")
+        return table
 
 
 def _write_npz(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
@@ -131,7 +141,12 @@ def _write_array(
 
 
 def _read_npz(path: Path) -> FeatureTable:
-    with np.load(path) as content:
+    with zipfile.ZipFile(path) as archive:
+        check_zip_directory(archive)
+        damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"the checksum of {damaged} is another")
+    with np.load(path, allow_pickle=False) as content:
         names = content["names"].tolist()
         labels = content["labels"] if "labels" in content else np.full(len(names), UNKNOWN)
         return FeatureTable(names, labels, content["features"])
@@ -147,22 +162,28 @@ def _write_parquet(path: Path, parts: Iterator[FeatureTable], count: int) -> Non
         ("features", arrow.list_(arrow.float32(), prod(shape))),
     ]
     schema = arrow.schema(fields, metadata=dict(shape=json.dumps(shape)))
-    with parquet.ParquetWriter(path, schema) as writer:
+    digest = hashlib.sha256()
+    with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for part in _chain(first, parts):
+            _update(digest, part)
             columns = [
                 arrow.array(list(part.names), arrow.string()),
                 arrow.array(part.labels, arrow.int64(), mask=part.labels == UNKNOWN),
                 arrow.FixedSizeListArray.from_arrays(arrow.array(part.features.ravel()), prod(shape)),
             ]
             writer.write_table(arrow.table(columns, schema=schema))
+        writer.add_key_value_metadata(dict(sha256=digest.hexdigest()))
 
 
 def _read_parquet(path: Path) -> FeatureTable:
-    table = _import("pyarrow.parquet", path).read_table(path)
+    parquet = _import("pyarrow.parquet", path)
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read()
+        told = (file.metadata.metadata or {}).get(b"sha256", b"").decode()
     shape = json.loads(table.schema.metadata[b"shape"])
     features = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, *shape)
     labels = table["label"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
-    return FeatureTable(table["name"].to_pylist(), labels, features)
+    return _checked(FeatureTable(table["name"].to_pylist(), labels, features), told)
 
 
 def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
@@ -171,9 +192,11 @@ def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     shape = first.features.shape[1:]
     # an upper bound of the file, which grows as it is written: values in whole pages, and the tree above them
     size = count * (4 * prod(shape) + 4 * 4096) + (64 << 20)
+    digest = hashlib.sha256()
     with lmdb.open(str(path), map_size=size, subdir=False, lock=False) as file:
         number = 0
         for part in _chain(first, parts):
+            _update(digest, part)
             with file.begin(write=True) as transaction:
                 for name, label, vector in zip(part.names, part.labels, part.features, strict=True):
                     transaction.put(_key("features", number), vector.astype("<f4").tobytes())
@@ -182,12 +205,14 @@ def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
                         transaction.put(_key("labels", number), str(label).encode())
                     number += 1
         with file.begin(write=True) as transaction:
-            meta = dict(count=count, shape=shape, dtype="float32")
+            meta = dict(count=count, shape=shape, dtype="float32", sha256=digest.hexdigest())
             transaction.put(b"meta", json.dumps(meta).encode())
 
 
 def _read_lmdb(path: Path) -> FeatureTable:
-    with _import("lmdb", path).open(str(path), subdir=False, lock=False, readonly=True) as file:
+    lmdb = _import("lmdb", path)
+    _try_lmdb(path)
+    with lmdb.open(str(path), subdir=False, lock=False, readonly=True) as file:
         with file.begin() as transaction:
             get = transaction.get
             meta = json.loads(get(b"meta"))
@@ -195,7 +220,40 @@ def _read_lmdb(path: Path) -> FeatureTable:
             vectors = [np.frombuffer(get(_key("features", i)), "<f4").reshape(meta["shape"]) for i in numbers]
             names = [get(_key("names", i)).decode() for i in numbers]
             labels = [int(get(_key("labels", i), UNKNOWN)) for i in numbers]
-    return FeatureTable(names, np.array(labels), np.stack(vectors))
+    return _checked(FeatureTable(names, np.array(labels), np.stack(vectors)), meta.get("sha256", ""))
+
+
+def _try_lmdb(path: Path) -> None:
+    """Read all of an lmdb file in another process, which damage can end: lmdb follows the page numbers in the file."""
+    code = (
+        "import lmdb, sys, zlib\n"
+        "with lmdb.open(sys.argv[1], subdir=False, lock=False, readonly=True) as file, file.begin() as transaction:\n"
+        "    for key, value in transaction.cursor():\n"
+        "        zlib.crc32(value)\n"
+        "        transaction.get(key)\n"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-I", "-c", code, path], capture_output=True, text=True, timeout=3600)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError("reading it does not end") from error
+    if done.returncode:
+        raise ValueError((done.stderr.strip() or "lmdb cannot read it").splitlines()[-1])
+
+
+def _update(digest: Any, table: FeatureTable) -> None:
+    """Add samples to a digest, one after the other, so that the size of the parts does not matter."""
+    for name, label, vector in zip(table.names, table.labels, table.features, strict=True):
+        digest.update(f"{name}\0{label}\0".encode())
+        digest.update(np.ascontiguousarray(vector, "<f4"))
+
+
+def _checked(table: FeatureTable, told: str) -> FeatureTable:
+    """The table, whose digest is that of the file; files of version 0.1 have none."""
+    digest = hashlib.sha256()
+    _update(digest, table)
+    if told and digest.hexdigest() != told:
+        raise ValueError("its checksum is another")
+    return table
 
 
 def _key(kind: str, number: int) -> bytes:

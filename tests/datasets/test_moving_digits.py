@@ -1,6 +1,12 @@
 """MovingDigits: same bytes for the same seed, no leak, labels that the frameworks' own classes read."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -665,3 +671,37 @@ class TestTool:
         with pytest.raises(SystemExit, match="0"):
             load_tool("data/moving_digits").main(["--help"])
         assert "example:\n  python tools/data/moving_digits.py" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_nothing_to_the_next(tmp_path):
+    """Its folder is removed, that of a build that goes on is not."""
+    code = (
+        "import sys; from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits\n"
+        "build_moving_digits(sys.argv[1], MovingDigitsConfig(num_train=5000), workers=1, progress=False)"
+    )
+    root = tmp_path / "[d]"
+    builds = []
+    for _ in range(2):
+        before = len(list(tmp_path.iterdir()))
+        command = [sys.executable, "-W", "ignore", "-c", code, str(root)]
+        builds.append(subprocess.Popen(command, start_new_session=True))
+        deadline = time.monotonic() + 200
+        while len(list(tmp_path.iterdir())) == before or not list(tmp_path.glob("*/lock")):
+            assert time.monotonic() < deadline and builds[-1].poll() is None
+            time.sleep(0.1)
+    try:
+        folders = set(tmp_path.iterdir())
+        assert len(folders) == 2
+        builds[0].kill()
+        builds[0].wait()
+        build_moving_digits(root, SMALL, workers=1, progress=False)
+        left = set(tmp_path.iterdir()) - {root}
+        assert len(left) == 1 and left < folders
+    finally:
+        for build in builds:
+            with suppress(ProcessLookupError):
+                os.killpg(build.pid, signal.SIGKILL)
+            build.wait()
+    build_moving_digits(root, replace(SMALL, seed=3), workers=1, overwrite=True, progress=False)
+    assert set(tmp_path.iterdir()) == {root}

@@ -12,7 +12,7 @@ from mmaction.evaluation import read_labelmap
 
 from maskfeat_plugin.datasets.ava import check_annotations
 from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
 
 from .files import Tree
 from .frames import FrameJob, Frames, check_frames, extract_frames, has_frames
@@ -73,10 +73,8 @@ def _read(work: Workspace, tree: Tree, name: str) -> tuple[bytes, Path]:
 
 def _read_rows(content: bytes, path: Path) -> list[list[str]]:
     """Rows of a table, without those that are empty: the data set reads each line."""
-    try:
+    with reading(path, "is no table of text"):
         return [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is no table of text ({error}).") from error
 
 
 def _check_rows(rows: list[list[str]], path: Path) -> None:
@@ -108,10 +106,8 @@ def _bring_labels(work: Workspace, tree: Tree) -> None:
             raise ConfigError(f"{source}: {','.join(wrong)!r} of {name} is no video and timestamp.")
         work.write(folder / name, _table(rows), [source])
     content, source = _read(work, tree, LABEL_MAP)
-    try:
+    with reading(f"{source}:", f"{LABEL_MAP} is no label map of AVA"):
         actions, _ = read_labelmap(io.StringIO(content.decode("utf-8-sig")))
-    except (ValueError, UnboundLocalError) as error:
-        raise ConfigError(f"{source}: {LABEL_MAP} is no label map of AVA ({error}).") from error
     if not actions:
         raise ConfigError(f"{source}: {LABEL_MAP} names no actions.")
     work.write(folder / LABEL_MAP, content.removeprefix(b"\xef\xbb\xbf"), [source])
@@ -132,13 +128,16 @@ def _read_settings(work: Workspace, short_side: int | None) -> dict[str, int]:
         ConfigError: If they were made of another size: two sizes in one data set would be a mistake that nothing shows.
     """
     path = work.root / _SETTINGS
-    made = json.loads(path.read_text("utf-8")) if path.is_file() else dict(short_side=short_side, repeated={})
-    if made["short_side"] != short_side:
-        raise ConfigError(
-            f"--short-side {short_side}: {work.root / _FRAMES} was made with {made['short_side']}; remove it and "
-            f"{path}, or use the same."
-        )
-    return made["repeated"]
+    if not path.is_file():
+        return {}
+    with reading(path, "is damaged", f"Remove it and {work.root / _FRAMES}."):
+        made = json.loads(path.read_text("utf-8"))
+        if made["short_side"] != short_side:
+            raise ConfigError(
+                f"--short-side {short_side}: {work.root / _FRAMES} was made with {made['short_side']}; remove it and "
+                f"{path}, or use the same."
+            )
+        return {str(name): int(count) for name, count in made["repeated"].items()}
 
 
 def _write_settings(work: Workspace, short_side: int | None, repeated: dict[str, int]) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
 
 from .files import IMAGE_ENDINGS, Tree, list_names
 from .readable import check_image
@@ -62,12 +62,12 @@ def _list_readable(work: Workspace, tree: Tree, split: str, folder: Path) -> Non
     if found is None:
         raise ConfigError(f"{work.places()}: neither {name} nor {ANNOTATION_ARCHIVES[0]} is there; see docs/data.md.")
     content, source = found
-    try:
+    with reading(f"{source}:", f"{name} is not COCO's"):
         instances = json.loads(content.decode("utf-8-sig"))
-        images = {image["file_name"]: image["id"] for image in instances["images"]}
+        images = {str(image["file_name"]): image["id"] for image in instances["images"]}
         kept_keys = [annotation["image_id"] for annotation in instances["annotations"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{source}: {name} is not COCO's: {type(error).__name__} {error}.") from error
+        if not all(isinstance(number, int) for number in (*images.values(), *kept_keys)):
+            raise ValueError("the number of an image is no integer")
     there = set(list_names(folder, IMAGE_ENDINGS))
     paths = {str(folder / image): image for image in images if image in there}
     unreadable = {paths[path]: why for path, why in work.check(list(paths), check_image, f"coco {split}").items()}

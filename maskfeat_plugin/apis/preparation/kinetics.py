@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
 
 from .files import ARCHIVE_ENDINGS, Tree, decode_text
 from .readable import check_video
@@ -19,6 +19,8 @@ VERSIONS = (400, 600, 700)
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": None}
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _UNPACKED = "unpacked"
+_NO_NAME = re.compile(r"[\x00-\x1f/]")
+_LENGTH = 200  # characters of a name of a file
 
 
 class Clip(NamedTuple):
@@ -91,16 +93,18 @@ def _read_clips(tree: Tree, work: Workspace) -> dict[str, list[Clip]]:
     """The clips of each split that the .csv files name."""
     clips: dict[str, set[Clip]] = defaultdict(set)
     for path in tree.ending((".csv",)):
-        rows = csv.DictReader(io.StringIO(decode_text(path.read_bytes(), path), newline=""))
-        columns = rows.fieldnames or ()
+        with reading(path, "is no table of text"):
+            rows = csv.DictReader(io.StringIO(decode_text(path.read_bytes(), path), newline=""))
+            columns = rows.fieldnames or ()
         if not {"label", "youtube_id"} <= set(columns):  # the test split has no labels; others are no annotations
             continue
         lacking = [column for column in _COLUMNS if column not in columns]
         if lacking:
             raise ConfigError(f"{path}: the column {lacking[0]} is missing; there are {', '.join(columns)}.")
-        for row in rows:
-            split, clip = _read_row(row, f"{path}, line {rows.line_num}")
-            clips[split].add(clip)
+        with reading(path, "is no table of text"):
+            for row in rows:
+                split, clip = _read_row(row, f"{path}, line {rows.line_num}")
+                clips[split].add(clip)
     clips.pop(None, None)
     if not clips:
         raise ConfigError(
@@ -117,9 +121,12 @@ def _read_row(row: dict[str, str], place: str) -> tuple[str | None, Clip]:
         raise ConfigError(f"{place}: split={row['split']!r} is none of {', '.join(SPLITS)}.")
     try:
         start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{place}: {row['time_start']!r} to {row['time_end']!r} are no seconds.") from error
-    return SPLITS[row["split"]], Clip(row["label"].strip(' "'), f"{row['youtube_id']}_{start:06d}_{end:06d}")
+    clip = Clip(row["label"].strip(' "'), f"{row['youtube_id']}_{start:06d}_{end:06d}")
+    if clip.folder in ("", ".", "..") or _NO_NAME.search(clip.folder + clip.name) or len(max(clip, key=len)) > _LENGTH:
+        raise ConfigError(f"{place}: {clip.label!r} and {row['youtube_id']!r} cannot name a folder and a file.")
+    return SPLITS[row["split"]], clip
 
 
 def _find_videos(tree: Tree) -> dict[str, list[str]]:

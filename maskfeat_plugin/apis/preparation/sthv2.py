@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
 
 from .archives import join_parts
 from .files import Tree
@@ -71,14 +71,10 @@ def _read_annotations(work: Workspace, tree: Tree) -> tuple[dict[str, int], dict
         if found is None:
             raise ConfigError(f"{work.places()}: there is no {names[0]} or {names[1]}; see docs/data.md.")
         places[kind] = found[1]
-        try:
+        with reading(f"{found[1]}:", f"{names[0]} is no JSON"):
             content[kind] = json.loads(found[0].decode("utf-8-sig"))
-        except ValueError as error:
-            raise ConfigError(f"{found[1]}: {names[0]} is no JSON ({error}).") from error
-    try:
+    with reading(f"{places['labels']}:", "templates with their numbers are expected"):
         number = {template: int(label) for template, label in content["labels"].items()}
-    except (AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{places['labels']}: templates with their numbers are expected ({error}).") from error
     return number, {split: _read_samples(content[split], number, places[split]) for split in VIDEOS}
 
 

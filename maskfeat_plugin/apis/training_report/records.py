@@ -104,10 +104,10 @@ def _non_finite(work_dir: Path) -> list[list[str]]:
     for path in (work_dir / "non_finite").glob("iter_*/report.json"):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if isinstance(report["iteration"], int):
+                rows.append(_row(report))
+        except Exception:  # not there, or damaged
             continue
-        if isinstance(report, dict) and isinstance(report.get("iteration"), int):
-            rows.append(_row(report))
     return sorted(rows, key=lambda row: (row[0], row[1]))
 
 

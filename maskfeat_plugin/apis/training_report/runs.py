@@ -133,7 +133,10 @@ def _parse(line: str) -> dict[str, Any] | None:
     """The numbers of a line, None if it is torn."""
     try:
         values = json.loads(line)
-    except ValueError:
+        for value in values.values():
+            if isinstance(value, int):
+                float(value)  # the charts compute with floats
+    except Exception:  # whatever stands there
         return None
     is_whole = (
         isinstance(values, dict) and isinstance(values.get("step"), int) and isinstance(values.get("iter", 0), int)
@@ -171,7 +174,7 @@ def _iteration_of_metrics(run: Run, values: dict[str, Any]) -> int:
 def _read_test(path: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except Exception:  # not there, or damaged
         return {}
     numbers = metrics.items() if isinstance(metrics, dict) else ()
     return {k: v for k, v in numbers if isinstance(v, int | float) and k not in ("data_time", "time")}

@@ -1,5 +1,6 @@
 """Building the MovingDigits data set on disk."""
 
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskfeat_cli.folders import tools_folder
+from maskfeat_plugin.files import held_alone
 from maskfeat_plugin.machine import usable_cores
 
 from .backgrounds import photo_part
@@ -108,7 +110,7 @@ def read_metadata(root: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(root) / METADATA
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except Exception:  # not there, or anything else than JSON
         metadata = None
     if not isinstance(metadata, dict) or metadata.get("name") != _NAME:
         raise FileNotFoundError(
@@ -275,16 +277,27 @@ def _write_metadata(
 
 @contextmanager
 def _folder_beside(root: Path) -> Iterator[Path]:
-    """A new folder beside the root, on its file system, that is gone afterwards if it was not moved."""
+    """A new folder beside the root, on its file system, that is gone afterwards if it was not moved.
+
+    Folders of builds that were killed are removed; those of builds that go on hold a lock.
+    """
     root.parent.mkdir(parents=True, exist_ok=True)
-    outer = Path(tempfile.mkdtemp(prefix=f".{root.name}-building-", dir=root.parent))
+    prefix = f".{root.name}-building-"
+    for path in root.parent.glob(f"{glob.escape(prefix)}*"):
+        with held_alone(path / "lock") as alone:
+            if alone:
+                shutil.rmtree(path, ignore_errors=True)
+    outer = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
+    lock = ExitStack()
     try:
+        lock.enter_context(held_alone(outer / "lock"))
         # One level down: mkdtemp's own folder is closed to other users, the data set is not.
         folder = outer / "data"
         folder.mkdir()
         yield folder
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+        lock.close()
 
 
 def _move(folder: Path, root: Path) -> None:

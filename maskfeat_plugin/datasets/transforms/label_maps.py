@@ -11,6 +11,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
+from maskfeat_plugin.errors import reading
 from maskfeat_plugin.registry import TRANSFORMS
 
 
@@ -160,12 +161,15 @@ class LoadLabelMap(BaseTransform):
 
     def _read(self, path: Path) -> np.ndarray:
         """Scores and classes (2, k, t, h, w); a class that stands for no label has the score 0."""
-        if self.suffix == ".png":
-            maps = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        elif self.suffix == ".npy":
-            maps = np.load(path, allow_pickle=False)
-        else:
-            maps = torch.load(path, weights_only=True).float().numpy()
+        with reading(path, "is no label map, or is damaged"):
+            if self.suffix == ".png":
+                maps = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+            elif self.suffix == ".npy":
+                maps = np.load(path, allow_pickle=False)
+            else:
+                maps = torch.load(path, weights_only=True).float().numpy()
+            if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "biuf":
+                raise ValueError("it holds no numbers")
         clips = len(self.token_grid) == 3
         if maps.ndim == 2 or (maps.ndim == 3 and clips):
             labelled = maps != self.ignore_index

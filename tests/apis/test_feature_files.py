@@ -1,0 +1,74 @@
+"""Files of features: what is damaged anywhere is an error that names the file, and never other features."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+from maskfeat_plugin.apis.feature_files import FeatureTable, read_features, write_features
+from maskfeat_plugin.errors import ConfigError
+
+NAMES = ("noel.jpg", "ü b.jpg", *(f"{i:04d}.jpg" for i in range(38)))
+FEATURES = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+TABLE = FeatureTable(NAMES, np.arange(40) % 5 - 1, FEATURES)
+
+
+def is_whole(found):
+    same = list(found.names) == list(NAMES) and np.array_equal(found.labels, TABLE.labels)
+    return same and np.array_equal(found.features, FEATURES)
+
+
+def written(folder, ending):
+    path = folder / f"features.{ending}"
+    parts = [FeatureTable(NAMES[i : i + 16], TABLE.labels[i : i + 16], FEATURES[i : i + 16]) for i in (0, 16, 32)]
+    write_features(path, parts, 40)
+    assert is_whole(read_features(path))
+    return path, path.read_bytes()
+
+
+def fuzz(folder, ending, cases):
+    """Read damaged files; returns how many were refused. lmdb has much room that nothing uses."""
+    path, content = written(folder, ending)
+    used = [i for i, value in enumerate(content) if value] if ending == "lmdb" else range(len(content))
+    rng, refused = random.Random(ending), 0
+    for case in range(cases):
+        harmed = bytearray(content)
+        if case % 4 == 3:
+            del harmed[rng.randrange(len(harmed)) :]
+        else:
+            harmed[rng.choice(used)] ^= 1 << rng.randrange(8)
+        path.write_bytes(harmed)
+        try:
+            assert is_whole(read_features(path)), case
+        except ConfigError as error:
+            assert str(path) in str(error)
+            refused += 1
+    return refused
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])
+def test_damaged_files(ending, tmp_path):
+    assert fuzz(tmp_path, ending, 12 if ending == "lmdb" else 60) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])
+def test_many_damaged_files(ending, tmp_path):
+    assert fuzz(tmp_path, ending, 2000) > 500
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])
+@pytest.mark.parametrize("content", [b"", b"<html>", os.urandom(5000)], ids=["empty", "page", "noise"])
+def test_other_files(ending, content, tmp_path):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"x\.{ending} is no file of features, or is damaged"):
+        read_features(path)
+
+
+def test_a_pickle_is_not_run(tmp_path):
+    np.savez(tmp_path / "x.npz", names=np.array([print], object), features=np.zeros((1, 2)))
+    with pytest.raises(ConfigError, match="allow_pickle"):
+        read_features(tmp_path / "x.npz")
