@@ -84,7 +84,7 @@ def check_labels(
         for key, node in walk(cfg.model, "model")
         if key.startswith(("model.data_preprocessor", "model.train_cfg")) and isinstance(node.get("num_classes"), int)
     )
-    parts = {key: part for name, dataset in datasets.items() for key, part in _parts(dataset, name)}
+    parts = {key: part for name, dataset in datasets.items() for key, part in dataset_parts(dataset, name)}
     for key, part in parts.items():
         if not getattr(part, "return_classes", False):  # open vocabularies
             _check_number(key, part, heads)
@@ -116,7 +116,7 @@ def check_classes_of_checkpoint(dataset: object, key: str, checkpoint: str | Non
     trained = meta.get("classes") if isinstance(meta, Mapping) else None
     if not isinstance(trained, list | tuple):
         return
-    for name, part in _parts(dataset, key):
+    for name, part in dataset_parts(dataset, key):
         names = _names(part)
         if names and set(names) & set(map(str, trained)):  # others are titles in another language or of another form
             _check_equal({checkpoint: tuple(map(str, trained)), name: names}, "its classes")
@@ -132,7 +132,7 @@ def _compare_folders(loaders: Mapping[str, dict | None], scope: str | None) -> N
     folders = {}
     for loader, config in loaders.items():
         for key, dataset in leaf_datasets(config, loader):
-            folder = _class_folder(_component(dataset, scope), dataset)
+            folder = _class_folder(dataset_class(dataset, scope), dataset)
             if folder is not None and folder.is_dir():
                 folders[key] = folder
                 _check_names_of_folders(key, dataset, folder)
@@ -144,14 +144,22 @@ def _compare_categories(loaders: Mapping[str, dict | None], scope: str | None) -
     categories = {}
     for loader, config in loaders.items():
         for key, dataset in leaf_datasets(config, loader):
-            kind = _component(dataset, scope)
+            kind = dataset_class(dataset, scope)
             if _is_coco(kind):
                 categories[key] = _check_categories(key, dataset, kind)
     _check_equal(categories, "the categories of its file")
 
 
-def _component(dataset: dict, scope: str | None) -> type | None:
-    """The class of a data set; None if there is none, which is said where it is built."""
+def dataset_class(dataset: dict, scope: str | None) -> type | None:
+    """Find the class of a data set.
+
+    Args:
+        dataset (dict): Its config, also of one in ``maskfeat.SkipBadFiles``.
+        scope (str, optional): Default scope of the config.
+
+    Returns:
+        type | None: The class; None if no registry has it, which is said where it is built.
+    """
     kind = dataset.get("dataset_type", dataset.get("type"))
     if isinstance(kind, str):
         with DefaultScope.overwrite_default_scope(scope), DATASETS.switch_scope_and_registry(None) as registry:
@@ -267,16 +275,24 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, int]]:
             yield f"model.{name}.num_classes", number
 
 
-def _parts(dataset: object, key: str) -> Iterator[tuple[str, BaseDataset]]:
-    """The data sets inside mmengine's wrappers and ours."""
+def dataset_parts(dataset: object, key: str) -> Iterator[tuple[str, BaseDataset]]:
+    """Find the data sets inside mmengine's wrappers and ours.
+
+    Args:
+        dataset (object): The data set.
+        key (str): Its key in the config.
+
+    Yields:
+        tuple[str, BaseDataset]: Each with its key.
+    """
     if isinstance(dataset, BaseDataset):
         yield key, dataset
         return
     inner = vars(dataset)
     if "dataset" in inner:
-        yield from _parts(inner["dataset"], f"{key}.dataset" if "dataset_type" not in inner else key)
+        yield from dataset_parts(inner["dataset"], f"{key}.dataset" if "dataset_type" not in inner else key)
     for i, part in enumerate(inner.get("datasets") or ()):
-        yield from _parts(part, f"{key}.datasets[{i}]")
+        yield from dataset_parts(part, f"{key}.datasets[{i}]")
 
 
 def _names(dataset: BaseDataset) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from maskfeat_plugin.registry import MODELS
 
 from .checks import check_dataset_files
 from .feature_files import UNKNOWN, FeatureTable, check_format, write_features
+from .folder_data import complete_endings
 from .input_pipeline import InputDataset, InputPipeline, inference_pipeline, list_inputs, takes_clips, title_of
 from .knn import each_once
 from .models import load_backbone
@@ -167,6 +168,7 @@ def _dataset_of_config(cfg: Config, split: str) -> tuple[Dataset, list[str]]:
     if split not in SPLITS or cfg.get(key) is None:
         there = [name for name in SPLITS if cfg.get(f"{name}_dataloader") is not None]
         raise ConfigError(f"{title_of(cfg)} has no data set {split!r}; it has {', '.join(there) or 'none'}.")
+    complete_endings(cfg)
     config = cfg[key].dataset
     if split == "train":
         queries = next((cfg[f"{s}_dataloader"].dataset for s in ("val", "test") if cfg.get(f"{s}_dataloader")), None)

@@ -1,5 +1,6 @@
 """From files and arrays to what a model takes, by the pipeline of its config without what is random in it."""
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +15,16 @@ from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch.utils.data import Dataset
 
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
-from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
 from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
 from .checks import mask_grid
 from .origins import named_errors
-from .preparation.files import IMAGE_ENDINGS
 from .sample_sizes import class_name, known_class, size_after
 
-_IMAGE_ENDINGS = (*IMAGE_ENDINGS, ".tiff", ".webp")
 # What reads an image; what opens a video; what decodes the chosen frames of it
 _READ_IMAGE = ("LoadImageFromFile", "LoadWholeImage")
 _OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
@@ -298,20 +297,23 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ConfigError(f"the input {path} does not exist.")
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    found = [file for file in files if file.suffix.lower() in (VIDEO_ENDINGS if clips else _IMAGE_ENDINGS)]
-    if not found:
-        others = [file for file in files if file.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS)]
+    endings = VIDEO_ENDINGS if clips else IMAGE_ENDINGS
+    found = find_files(path, endings)
+    skipped = found.describe_skipped()
+    if not found.files:
+        others = [file for file in found.others if file.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS)]
         if others:
-            raise _otherclass_name(others[0], clips, title)
-        endings = ", ".join(VIDEO_ENDINGS if clips else _IMAGE_ENDINGS)
-        raise ConfigError(f"the folder {path} has no files that end in {endings}.")
-    return found
+            raise _other_kind(others[0], clips, title)
+        hint = f"; left out: {skipped}" if skipped else ""
+        raise ConfigError(f"the folder {path} has no files that end in {', '.join(endings)}{hint}.")
+    if skipped:
+        logging.getLogger(__name__).warning(f"{path}: {len(found.files)} files are used; left out: {skipped}.")
+    return found.files
 
 
 def _check_file(path: Path, clips: bool, title: str) -> None:
-    if path.suffix.lower() in (_IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
-        raise _otherclass_name(path, clips, title)
+    if path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
+        raise _other_kind(path, clips, title)
     if not path.stat().st_size:
         raise ConfigError(f"{path} is empty.")
     if clips:
@@ -327,14 +329,14 @@ def _check_array(item: Input, clips: bool, title: str, channels: int) -> None:
     array = item.array
     wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
     if array.ndim == (3 if clips else 4) and array.shape[-1] == channels:
-        raise _otherclass_name(f"{item.name} of the shape {array.shape}", clips, title)
+        raise _other_kind(f"{item.name} of the shape {array.shape}", clips, title)
     fits = array.ndim == (4 if clips else 3) and array.shape[-1] == channels and array.size
     if array.dtype not in (np.uint8, np.uint16) or not fits:
         kind = "RGB, uint8" if channels == 3 else "uint8"
         raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16.")
 
 
-def _otherclass_name(name: Path | str, clips: bool, title: str) -> ConfigError:
+def _other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
     found, wanted = ("an image", "videos") if clips else ("a video", "images")
     return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
 

@@ -14,6 +14,7 @@ from maskfeat_plugin.evaluation.knn import knn_accuracy
 
 from .checks import check_config
 from .classes import check_class_files
+from .folder_data import complete_endings
 from .models import load_backbone
 
 
@@ -48,6 +49,7 @@ def evaluate_knn(
     keys = ("train_dataloader", queries_key)
     check_config(Config({key: cfg[key] for key in keys}), keys)
     check_class_files(cfg, keys)
+    complete_endings(cfg)
     queries = cfg[queries_key]
     bank = copy.deepcopy(queries)
     bank.dataset = each_once(cfg.train_dataloader.dataset, queries.dataset)

@@ -16,6 +16,7 @@ from maskfeat_plugin.locks import hold_folder
 from .bad_data import forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
 from .classes import check_class_files, check_classes_of_checkpoint, check_labels
+from .folder_data import complete_endings, log_files
 from .held_out import check_held_out
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
@@ -45,6 +46,7 @@ def build_trainer(cfg: Config) -> Runner:
     connect_processes(cfg)
     check_config(cfg, ("train_dataloader", "val_dataloader"))
     check_class_files(cfg, ("train_dataloader", "val_dataloader"))
+    complete_endings(cfg)
     check_held_out(cfg, "val")
     list_bad_files(cfg)
     runner = _build_runner(cfg)
@@ -122,6 +124,7 @@ def build_tester(cfg: Config) -> Runner:
     connect_processes(cfg)
     check_config(cfg, ("test_dataloader",))
     check_class_files(cfg, ("test_dataloader",))
+    complete_endings(cfg)
     check_held_out(cfg, "test")
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
@@ -185,6 +188,7 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
     dataset = dataloader.dataset
     if len(dataset) == 0:
         raise ConfigError(empty)
+    log_files(dataset, f"{key}.dataset")
     with (
         named_errors(
             cfg, f"fails on the first sample, {_file(dataset)}", (f"{key}.dataset",), lambda: owners_of(runner)

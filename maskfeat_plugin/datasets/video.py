@@ -10,14 +10,15 @@ from mmengine.fileio import get
 
 from maskfeat_plugin.registry import DATASETS
 
-VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
+from .folders import VIDEO_ENDINGS, find_files
 
 
 class ListedFile(NamedTuple):
-    """A line of a list."""
+    """A line of a list and its number, counted from 1."""
 
     name: str
     labels: tuple[int, ...]
+    line: int
 
 
 @DATASETS.register_module()
@@ -26,7 +27,8 @@ class VideoDataset(_VideoDataset):
 
     A line is the name of a file and its label, or with ``multi_class=True`` its labels. Windows line ends, a byte order
     mark, blank lines, tabs and spaces around name and label make no difference, and names may hold spaces. Upstream's
-    ends a name at its first space, and takes a blank line for a video.
+    ends a name at its first space, and takes a blank line for a video. With ``multi_class=True`` a video may have no
+    label at all, as upstream: none of the classes is there.
 
     Without a list it is all videos below ``data_prefix["video"]``, sub-folders too, in the order of their names and
     without labels: what pre-training needs.
@@ -37,8 +39,9 @@ class VideoDataset(_VideoDataset):
         **kwargs: Likewise.
 
     Raises:
-        ValueError: With the number of the first line that is none of a list; lines with and without labels are not
-            mixed. Without a list: if the folder is not set or has no videos.
+        ValueError: With the number of the first line that is none of a list, or whose label is no class; but for
+            ``multi_class=True``, lines with and without labels are not mixed. Without a list: if the folder is not set
+            or has no videos.
     """
 
     def __init__(self, ann_file: str = "", *args, **kwargs) -> None:
@@ -59,6 +62,11 @@ class VideoDataset(_VideoDataset):
             name = file.name
             if self.data_prefix["video"] is not None:
                 name = os.path.join(self.data_prefix["video"], name)
+            if self.multi_class and any(not 0 <= label < self.num_classes for label in file.labels):
+                raise ValueError(
+                    f"{self.ann_file}, line {file.line}: the labels of {file.name!r} are {file.labels}, and "
+                    f"num_classes={self.num_classes} of the data set has 0 to {self.num_classes - 1}."
+                )
             label = list(file.labels) if self.multi_class else (file.labels or (-1,))[0]
             samples.append(dict(filename=name, label=label))
         return samples
@@ -78,10 +86,14 @@ def find_videos(folder: str) -> list[Path]:
     """
     if not folder:
         raise ValueError("VideoDataset: without ann_file, data_prefix.video has to be the folder of the videos.")
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in VIDEO_ENDINGS and p.is_file())
-    if not found:
-        raise ValueError(f"VideoDataset: there is no video ({', '.join(VIDEO_ENDINGS)}) below {folder!r}.")
-    return found
+    found = find_files(folder, VIDEO_ENDINGS)
+    if not found.files:
+        skipped = found.describe_skipped()
+        raise ValueError(
+            f"VideoDataset: there is no video ({', '.join(VIDEO_ENDINGS)}) below {folder!r}"
+            + (f"; left out: {skipped}." if skipped else ".")
+        )
+    return found.files
 
 
 def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[ListedFile]:
@@ -90,7 +102,8 @@ def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[Li
     Args:
         path (str): The list, UTF-8.
         delimiter (str): What is between a name and its label; a space stands for any white space. Defaults to " ".
-        several (bool): Whether all whole numbers at the end of a line are labels. Defaults to False.
+        several (bool): Whether all whole numbers at the end of a line are labels, and there may be none. Defaults to
+            False.
 
     Returns:
         list[ListedFile]: Of each line that is not blank.
@@ -109,11 +122,11 @@ def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[Li
             raise ValueError(
                 f"{path}, line {number}: {line!r} is no name of a file and its label, a whole number counted from 0."
             )
-        if files and bool(labels) != bool(files[0].labels):
+        if files and not several and bool(labels) != bool(files[0].labels):
             without = (number, first) if files[0].labels else (first, number)
             raise ValueError(f"{path}: line {without[0]} has no label and line {without[1]} has one.")
         first = first or number
-        files.append(ListedFile(name, labels))
+        files.append(ListedFile(name, labels, number))
     return files
 
 
@@ -139,7 +152,7 @@ def decode_list(content: bytes, path: str) -> str:
 
 def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[int, ...]]:
     """The name, and the whole numbers at the end."""
-    name, labels = line, []
+    name, labels = line if separator is None else _without_end(line, separator), []
     while several or not labels:
         parts = name.rsplit(separator, 1)
         if len(parts) < 2 or not _is_whole(parts[1]):
@@ -147,6 +160,13 @@ def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[
         name = parts[0].rstrip()
         labels.append(int(parts[1]))
     return name, tuple(reversed(labels))
+
+
+def _without_end(line: str, separator: str) -> str:
+    """A line without the empty columns at its end that spreadsheets write."""
+    while line.endswith(separator):
+        line = line.removesuffix(separator).rstrip()
+    return line
 
 
 def _is_whole(text: str) -> bool:

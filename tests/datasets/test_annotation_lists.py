@@ -113,6 +113,44 @@ def test_wrong_lines_are_named(folder, content, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("dataset_type", ["maskfeat.VideoDataset", "maskfeat.RepeatAugDataset"])
+def test_videos_without_a_label_among_several(folder, dataset_type):
+    content = f"{NAMES[0]} 3 1\n\nb.mp4\n{NAMES[1]} 2\n{NAMES[2].replace(' ', '')}\n".encode()
+    data = videos(folder, content, dataset_type, multi_class=True, num_classes=5)
+    found = [data.get_data_info(i)["label"].tolist() for i in range(4)]
+    assert found == [[0, 1, 0, 1, 0], [0] * 5, [0, 0, 1, 0, 0], [0] * 5]
+
+
+def test_equal_to_upstream_without_labels(folder):
+    settings = dict(multi_class=True, num_classes=5)
+    for content in (b"a.mp4 3 1\nb.mp4\n", b"b.mp4\na.mp4 4\n", b"a.mp4\nb.mp4\n"):
+        ours, theirs = (
+            videos(folder, content, f"{scope}.VideoDataset", **settings) for scope in ("maskfeat", "mmaction")
+        )
+        for i in (0, 1):
+            assert ours.get_data_info(i)["filename"] == theirs.get_data_info(i)["filename"]
+            assert ours.get_data_info(i)["label"].tolist() == theirs.get_data_info(i)["label"].tolist()
+
+
+def test_a_clip_without_a_label_is_read(folder):
+    data = videos(folder, f"{NAMES[0]}\n{NAMES[1]} 1\n".encode(), multi_class=True, num_classes=3)
+    assert data[0]["inputs"].shape == (1, 3, 2, 32, 32)
+    assert [data[i]["data_samples"].gt_label.tolist() for i in (0, 1)] == [[0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("content", [b"a.mp4,0,2\nb.mp4\n", b"a.mp4,0,2\nb.mp4,,\n", b"a.mp4, 0, 2 ,\r\n b.mp4 ,\r\n"])
+def test_empty_columns_of_a_spreadsheet(folder, content):
+    data = videos(folder, content, delimiter=",", multi_class=True, num_classes=3)
+    assert [data.get_data_info(i)["label"].tolist() for i in (0, 1)] == [[1, 0, 1], [0, 0, 0]]
+    assert [data.get_data_info(i)["filename"] for i in (0, 1)] == [str(folder / n) for n in ("a.mp4", "b.mp4")]
+
+
+@pytest.mark.parametrize("label", [-1, 3, 99])
+def test_labels_of_several_that_are_no_class(folder, label):
+    with pytest.raises(ValueError, match=r"list.txt, line 2: the labels of 'b.mp4' .* has 0 to 2"):
+        videos(folder, f"a.mp4 0\nb.mp4 1 {label}\n".encode(), multi_class=True, num_classes=3)
+
+
 @given(
     names=st.lists(
         st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1).map(

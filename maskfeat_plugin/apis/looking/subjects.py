@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from maskfeat_plugin.errors import ConfigError
 
 from ..checks import check_dataset_files
+from ..folder_data import complete_endings
 from ..input_pipeline import Input, list_inputs, title_of
 from ..knn import each_once
 from ..origins import named_errors
@@ -80,6 +81,7 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
         has = [name for name in SPLITS if cfg.get(f"{name}_dataloader") is not None]
         hint = f"it has {' and '.join(has)}" if has else "it has no data"
         raise ConfigError(f"{title_of(cfg)} has no {key}; {hint}.")
+    complete_endings(cfg)
     dataset, place = cfg[key].dataset, f"{key}.dataset"
     while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):  # one of mmengine's wrappers
         dataset, place = dataset.dataset, f"{place}.dataset"

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmaction.evaluation import read_labelmap
 
 from maskfeat_plugin.datasets.ava import check_annotations
-from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
+from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
 from .files import Tree

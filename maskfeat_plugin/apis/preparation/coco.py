@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
-from .files import IMAGE_ENDINGS, Tree, list_names
+from .files import Tree, list_names
 from .readable import check_image
 from .report import Report
 from .workspace import DataSettings, Workspace

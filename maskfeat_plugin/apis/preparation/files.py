@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from maskfeat_plugin.datasets.folders import FILE, FOLDER, kind_of, printable
 from maskfeat_plugin.errors import ConfigError
 
 # Files that a user had at the place of a list keep their content under this ending.
 ORIGINAL = ".orig"
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -31,6 +31,7 @@ class Tree:
         self.files: dict[str, list[Path]] = defaultdict(list)
         self.folders: dict[str, list[Path]] = defaultdict(list)
         self._skip = re.compile(skip) if skip else None
+        self.broken: list[str] = []  # links and folders that cannot be looked into, and why
         self._seen: set[str] = set()
         for folder in folders:
             path = Path(os.path.abspath(folder))
@@ -59,14 +60,22 @@ class Tree:
         self.folders[name].append(Path(folder))
         if self._skip and self._skip.fullmatch(name):
             return
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    self._add_folder(entry.name, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
-                elif entry.is_file():
-                    self._add_file(entry.name, entry.path)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            self.broken.append(f"{printable(folder)} (folder: {error.strerror or error})")
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            kind = kind_of(entry)
+            if kind == FOLDER:
+                self._add_folder(entry.name, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+            elif kind == FILE:
+                self._add_file(entry.name, entry.path)
+            else:
+                self.broken.append(f"{printable(entry.path)} ({kind})")
 
     def _add_file(self, name: str, path: str) -> None:
         others = self.files[name]

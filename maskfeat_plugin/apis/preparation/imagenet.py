@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 
-from .files import IMAGE_ENDINGS, Tree, decode_text, list_names
+from .files import Tree, decode_text, list_names
 from .readable import check_image
 from .report import Report
 from .workspace import DataSettings, Workspace

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
+from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
 from .files import ARCHIVE_ENDINGS, Tree, decode_text

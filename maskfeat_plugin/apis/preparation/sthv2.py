@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from maskfeat_plugin.datasets.video import VIDEO_ENDINGS
+from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
 from .archives import join_parts

@@ -13,6 +13,8 @@ from .files import Tree, place, write_file
 from .parallel import run_parallel
 from .report import Report
 
+# Broken links and folders that a report names
+_NAMED = 20
 CRASHED = "it ends the process that decodes it"
 
 
@@ -71,7 +73,12 @@ class Workspace:
             skip (str, optional): See :class:`Tree`. Defaults to None.
         """
         with self.report.timed("find"):
-            return Tree([*self.settings.sources, *(self.root / a for a in also if (self.root / a).exists())], skip)
+            tree = Tree([*self.settings.sources, *(self.root / a for a in also if (self.root / a).exists())], skip)
+        for text in tree.broken[:_NAMED]:
+            self.report.warn(f"left out: {text}")
+        if len(tree.broken) > _NAMED:
+            self.report.warn(f"left out, and {len(tree.broken) - _NAMED} more links and folders that cannot be read.")
+        return tree
 
     def places(self) -> str:
         """The sources, for a message."""

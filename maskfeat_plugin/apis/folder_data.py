@@ -1,0 +1,58 @@
+"""Data sets that read folders: the same endings as every tool, and a line in the log on the files used and left out."""
+
+import os
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
+from mmpretrain.datasets import CustomDataset
+
+from maskfeat_plugin.datasets import VideoDataset
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files
+
+from .checks import is_remote
+from .classes import dataset_class, dataset_parts
+from .origins import walk
+
+
+def complete_endings(cfg: Config) -> None:
+    """Have mmpretrain's data sets of folders read every ending of :data:`IMAGE_ENDINGS`, if they name none.
+
+    Upstream's own list lacks ``.tiff`` and ``.webp``, and leaves such files out without a message.
+
+    Args:
+        cfg (Config): The config; completed in place.
+    """
+    for _, node in walk({key: cfg.get(key) for key in cfg if key.endswith("_dataloader") or key == "custom_hooks"}):
+        if "extensions" in node or node.get("ann_file") or not ("data_root" in node or "data_prefix" in node):
+            continue
+        kind = dataset_class(node, cfg.get("default_scope"))
+        if kind is not None and issubclass(kind, CustomDataset):
+            node["extensions"] = IMAGE_ENDINGS
+
+
+def log_files(dataset: object, key: str) -> None:
+    """Log how many samples a data set has, and which files of its folder were left out and why.
+
+    Args:
+        dataset (object): The data set.
+        key (str): Its key in the config.
+    """
+    logger = MMLogger.get_current_instance()
+    for name, part in dataset_parts(dataset, key):
+        logger.info(f"{name}: {len(part)} samples of {part.ann_file or _folder(part) or type(part).__name__} are used.")
+        folder, endings = _folder(part), getattr(part, "extensions", VIDEO_ENDINGS)
+        if not folder:
+            continue
+        found = find_files(folder, endings, follow_links=isinstance(part, CustomDataset))
+        skipped = found.describe_skipped()
+        if skipped:
+            logger.warning(f"{name}: left out in {folder}: {skipped}.")
+
+
+def _folder(dataset: BaseDataset) -> str:
+    """The folder that a data set reads without a list."""
+    if dataset.ann_file or not isinstance(dataset, CustomDataset | VideoDataset):
+        return ""
+    folder = next((folder for folder in dataset.data_prefix.values() if folder), "")
+    return "" if is_remote(folder) else os.path.normpath(folder)
