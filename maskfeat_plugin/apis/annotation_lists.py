@@ -9,6 +9,7 @@ from maskfeat_plugin.datasets.video import decode_list
 
 # Data sets of mmaction2 and of mmpretrain, and the lines that they take
 _SPLIT_AT_SPACES = ("VideoDataset", "RepeatAugDataset")
+_OURS = (*_SPLIT_AT_SPACES, "AVADataset")
 _NAME_AND_LABEL = ("ImageNet", "CustomDataset", "ImageNet21k")
 _VIDEO_LINE = re.compile(r"[^\s]+( -?\d+)?")
 _IMAGE_LINE = re.compile(r"\S.* -?\d+")
@@ -29,14 +30,24 @@ def check_list(path: Path, dataset: dict) -> None:
         raise ValueError(f"the file {path} lists no samples.")
     kind = dataset.get("dataset_type", dataset.get("type"))
     text = decode_list(content, str(path))
+    if str(kind).startswith("maskfeat."):
+        return
+    own = str(kind).rpartition(".")[2]
+    if content.startswith(codecs.BOM_UTF8):
+        hint = f", or set type='maskfeat.{own}', which reads it" if own in _OURS else ""
+        raise ValueError(f"{path}, line 1: it begins with a byte order mark; save the list as UTF-8 without one{hint}.")
+    if own == "AVADataset" and '"' in text:
+        number = text.count("\n", 0, text.index('"')) + 1
+        raise ValueError(
+            f"{path}, line {number}: it has quotes, which mmaction2 takes for a part of the name; set "
+            "type='maskfeat.AVADataset', which reads them."
+        )
     if kind in _SPLIT_AT_SPACES and dataset.get("delimiter", " ") == " " and not dataset.get("multi_class"):
         fits, form = _VIDEO_LINE, f"a name without spaces and a label; type='maskfeat.{kind}' takes more"
     elif kind in _NAME_AND_LABEL and dataset.get("with_label", True):
         fits, form = _IMAGE_LINE, "a name, a space and a label, a whole number counted from 0"
     else:
         return
-    if content.startswith(codecs.BOM_UTF8):
-        raise ValueError(f"{path}, line 1: it begins with a byte order mark; save the list as UTF-8 without one.")
     for number, line in enumerate(StringIO(text, newline=None), start=1):
         if not fits.fullmatch(line.strip()):
             raise ValueError(f"{path}, line {number}: {line.strip()!r} is not {form}.")

@@ -3,6 +3,7 @@
 Labels are numbers. Where two sides count them differently nothing fails, and the result is meaningless.
 """
 
+import codecs
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
-from maskfeat_plugin.datasets.ava import read_label_map
+from maskfeat_plugin.datasets.ava_tables import read_label_map
 from maskfeat_plugin.datasets.categories import class_folders, read_categories
 from maskfeat_plugin.errors import ConfigError
 
@@ -91,6 +92,9 @@ def check_labels(
             _check_metrics(key, part, metrics)
             _check_range(key, part, min(heads.values()))
     _check_equal({key: names for key, part in parts.items() if (names := _names(part))}, "its classes")
+    for key, part in parts.items():
+        if any(name.startswith("\ufeff") for name in _names(part)):
+            raise ConfigError(f"{key}: the file of its classes begins with a byte order mark; save it without one.")
     for name in ("num_classes", "custom_classes"):
         found = {key: value for key, part in parts.items() if (value := getattr(part, name, None)) is not None}
         _check_equal_values(found, name)
@@ -231,6 +235,9 @@ def _check_categories(key: str, dataset: dict, kind: type) -> tuple[str, ...]:
     if not file or is_remote(root, file):
         return ()
     path = Path(root, file)
+    with open(path, "rb") as content:
+        if content.read(3) == codecs.BOM_UTF8:
+            raise ConfigError(f"{key}.ann_file={file!r}: {path} begins with a byte order mark; save it without one.")
     try:
         found = read_categories(path)
     except ValueError as error:

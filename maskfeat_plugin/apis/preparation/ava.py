@@ -1,16 +1,14 @@
 """AVA v2.2: raw frames of the annotated quarter of an hour, and annotations of the videos that have them."""
 
-import csv
 import io
 import json
-import tempfile
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
 from mmaction.evaluation import read_labelmap
 
-from maskfeat_plugin.datasets.ava import check_annotations
+from maskfeat_plugin.datasets.ava_tables import Row, check_annotations, check_exclusions, parse_table, write_table
 from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
@@ -48,7 +46,7 @@ def prepare_ava(settings: DataSettings, short_side: int | None = None) -> Report
     work = Workspace(settings, "ava", short_side=short_side)
     tree = work.scan(skip=_FRAMES)
     tables = {split: _read(work, tree, name) for split, name in ANNOTATIONS.items()}
-    rows = {split: _read_rows(content, path) for split, (content, path) in tables.items()}
+    rows = {split: _parse(content, path) for split, (content, path) in tables.items()}
     for split, (_, path) in tables.items():
         _check_rows(rows[split], path)
     _bring_labels(work, tree)
@@ -71,28 +69,22 @@ def _read(work: Workspace, tree: Tree, name: str) -> tuple[bytes, Path]:
     return found
 
 
-def _read_rows(content: bytes, path: Path) -> list[list[str]]:
-    """Rows of a table, without those that are empty: the data set reads each line."""
-    with reading(path, "is no table of text"):
-        return [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
+def _parse(content: bytes, path: Path) -> list[Row]:
+    try:
+        return parse_table(content, path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
-def _check_rows(rows: list[list[str]], path: Path) -> None:
+def _check_rows(rows: list[Row], path: Path) -> None:
     """Check annotations as the data set will, before the hours that the frames take."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        file.write(_table(rows))
-        file.flush()
-        try:
-            check_annotations(file.name, CLASSES)
-        except ValueError as error:
-            raise ConfigError(str(error).replace(file.name, str(path))) from error
-    wrong = next((row for row in rows if not 900 <= int(row[1]) < 1800), None)
+    try:
+        check_annotations(rows, path, CLASSES)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    wrong = next((row for row in rows if not 900 <= int(row.columns[1]) < 1800), None)
     if wrong is not None:
-        raise ConfigError(f"{path}: {','.join(wrong)!r} has no timestamp from 900 to 1799.")
-
-
-def _table(rows: list[list[str]]) -> str:
-    return "".join(",".join(row) + "\n" for row in rows)
+        raise ConfigError(f"{path}, line {wrong.line}: {','.join(wrong.columns)!r} has no timestamp from 900 to 1799.")
 
 
 def _bring_labels(work: Workspace, tree: Tree) -> None:
@@ -100,11 +92,12 @@ def _bring_labels(work: Workspace, tree: Tree) -> None:
     folder = work.root / "annotations"
     for name in EXCLUDED.values():
         content, source = _read(work, tree, name)
-        rows = _read_rows(content, source)
-        wrong = next((row for row in rows if len(row) != 2 or not row[1].isdigit()), None)
-        if wrong is not None:
-            raise ConfigError(f"{source}: {','.join(wrong)!r} of {name} is no video and timestamp.")
-        work.write(folder / name, _table(rows), [source])
+        rows = _parse(content, source)
+        try:
+            check_exclusions(rows, f"{source}: {name}")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        work.write(folder / name, write_table(rows), [source])
     content, source = _read(work, tree, LABEL_MAP)
     with reading(f"{source}:", f"{LABEL_MAP} is no label map of AVA"):
         actions, _ = read_labelmap(io.StringIO(content.decode("utf-8-sig")))
@@ -145,11 +138,12 @@ def _write_settings(work: Workspace, short_side: int | None, repeated: dict[str,
     work.write(work.root / _SETTINGS, json.dumps(content, ensure_ascii=False) + "\n")
 
 
-def _plan(work: Workspace, tree: Tree, rows: dict[str, list[list[str]]], short_side: int | None) -> dict[str, FrameJob]:
+def _plan(work: Workspace, tree: Tree, rows: dict[str, list[Row]], short_side: int | None) -> dict[str, FrameJob]:
     """What to extract for each annotated video; the file is "" if there is none."""
     last: dict[str, int] = defaultdict(int)
     for row in (row for split in rows.values() for row in split):
-        last[row[0]] = max(last[row[0]], int(row[1]))
+        video, second = row.columns[:2]
+        last[video] = max(last[video], int(second))
     videos = {path.stem: str(path) for path in reversed(tree.ending(VIDEO_ENDINGS))}
     return {
         name: FrameJob(videos.get(name, ""), str(work.root / _FRAMES / name), second, short_side=short_side)
@@ -198,13 +192,13 @@ def _extract(
 def _list_rows(
     work: Workspace,
     split: str,
-    rows: list[list[str]],
+    rows: list[Row],
     source: Path,
     jobs: dict[str, FrameJob],
     unreadable: dict[str, str],
 ) -> None:
     """Write the annotations of the videos that have frames."""
-    videos = sorted({row[0] for row in rows})
+    videos = sorted({row.columns[0] for row in rows})
     report = work.report.split(split)
     report.expected = VIDEOS[split]
     report.unreadable = {name: unreadable[name] for name in videos if name in unreadable}
@@ -214,4 +208,4 @@ def _list_rows(
     lost = {*report.missing, *report.unreadable}
     report.listed = len(videos) - len(lost)
     target = work.root / "annotations" / ANNOTATIONS[split]
-    work.write(target, _table([row for row in rows if row[0] not in lost]), [source])
+    work.write(target, write_table([row for row in rows if row.columns[0] not in lost]), [source])

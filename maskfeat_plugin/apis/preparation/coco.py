@@ -1,5 +1,6 @@
 """COCO 2017: folders of images, and annotations of those that can be read."""
 
+import codecs
 import json
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def _list_readable(work: Workspace, tree: Tree, split: str, folder: Path) -> Non
     report.unreadable = dict(sorted(unreadable.items()))
     report.listed = len(images) - len(report.missing) - len(unreadable)
     lost = {images[image] for image in (*report.missing, *unreadable)}
-    if not lost and source.name == name and (target.is_symlink() or not target.exists()):
+    marked = content.startswith(codecs.BOM_UTF8)  # mmdet does not read it
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not lost and not marked and source.name == name and (target.is_symlink() or not target.exists()):
         work.place(source, target)
         return
     if lost:
