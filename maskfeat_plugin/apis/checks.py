@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.checkpoints import is_sharded
+from maskfeat_plugin.datasets.folders import as_utf8
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
@@ -197,7 +198,7 @@ def _check_precision(cfg: Config) -> None:
 
 
 def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> None:
-    """Refuse a dict or list that holds itself: nothing that walks through the config would come to an end."""
+    """Refuse text that is not UTF-8, and a dict or list that holds itself, which nothing walks through to an end."""
     if id(node) in around:
         raise ConfigError(f"{key} of the config holds itself; copy.deepcopy what is put into a wrapper before.")
     if isinstance(node, dict):
@@ -206,6 +207,8 @@ def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> No
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
             _check_ends(value, f"{key}[{i}]", (*around, id(node)))
+    elif isinstance(node, str) and node != as_utf8(node):  # no log could hold it
+        raise ConfigError(f"{key}={as_utf8(node)!r} is not UTF-8. Rename the file or folder, or link to it.")
 
 
 def _check_deepspeed(strategy: str) -> None:

@@ -1,6 +1,7 @@
 """What the command lines of the tools share."""
 
 import argparse
+import io
 import sys
 import time
 import traceback
@@ -77,6 +78,8 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
     Returns:
         int: The exit status: 0, 1 for a :class:`ConfigError` or a lost process, 130 if interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files as the system gave them
     try:
         work()
     except ConfigError as error:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints import CheckpointError, local_file, publish, unfinished_path
+from maskfeat_plugin.datasets.folders import as_utf8
 from maskfeat_plugin.errors import ConfigError, describe, reading
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
 from maskfeat_plugin.files import sha256
@@ -160,7 +161,7 @@ def _dataset_of_files(cfg: Config, inputs: object) -> tuple[InputDataset, list[s
     pipeline = inference_pipeline(cfg)
     title = title_of(cfg)
     items = list_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg))
-    return InputDataset(items, InputPipeline(cfg, pipeline)), [item.name for item in items]
+    return InputDataset(items, InputPipeline(cfg, pipeline)), [as_utf8(item.name) for item in items]
 
 
 def _dataset_of_config(cfg: Config, split: str) -> tuple[Dataset, list[str]]:
@@ -185,7 +186,7 @@ def _dataset_of_config(cfg: Config, split: str) -> tuple[Dataset, list[str]]:
     names = []
     for index in range(len(dataset)):
         info = dataset.get_data_info(index) if hasattr(dataset, "get_data_info") else {}
-        names.append(str(info.get("filename") or info.get("img_path") or index))
+        names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
     return _Settled(dataset, names), names
 
 

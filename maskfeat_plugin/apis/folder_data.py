@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from mmpretrain.datasets import CustomDataset
 
 from maskfeat_plugin.datasets import VideoDataset
-from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
 
 from .checks import is_remote
 from .classes import dataset_class, dataset_parts
@@ -47,7 +47,7 @@ def log_files(dataset: object, key: str) -> None:
         found = find_files(folder, endings, follow_links=isinstance(part, CustomDataset))
         skipped = found.describe_skipped()
         if skipped:
-            logger.warning(f"{name}: left out in {folder}: {skipped}.")
+            logger.warning(f"{name}: left out in {printable(folder)}: {skipped}.")
 
 
 def _folder(dataset: BaseDataset) -> str:

@@ -13,9 +13,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS, DefaultScope
+from PIL import Image
 from torch.utils.data import Dataset
 
-from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
 from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.errors import ConfigError, describe
@@ -307,7 +308,9 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
         hint = f"; left out: {skipped}" if skipped else ""
         raise ConfigError(f"the folder {path} has no files that end in {', '.join(endings)}{hint}.")
     if skipped:
-        logging.getLogger(__name__).warning(f"{path}: {len(found.files)} files are used; left out: {skipped}.")
+        logging.getLogger(__name__).warning(
+            f"{printable(path)}: {len(found.files)} files are used; left out: {skipped}."
+        )
     return found.files
 
 
@@ -321,8 +324,17 @@ def _check_file(path: Path, clips: bool, title: str) -> None:
             VideoReader(str(path), str(path))
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    elif not cv2.haveImageReader(str(path)):
+    elif not _is_image(path):
         raise ConfigError(f"{path} is no image that OpenCV reads.")
+
+
+def _is_image(path: Path) -> bool:
+    """Tell images from other files; ``cv2.haveImageReader`` crashes with names that are not UTF-8."""
+    try:
+        with Image.open(path):  # reads the header
+            return True
+    except Exception:  # OpenCV reads a few formats more
+        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
 def _check_array(item: Input, clips: bool, title: str, channels: int) -> None:

@@ -1,5 +1,6 @@
 """Training and testing of a config with mmengine's runner."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.locks import hold_folder
@@ -149,6 +151,9 @@ def _make_work_dir(cfg: Config) -> None:
 def _build_runner(cfg: Config) -> Runner:
     with named_errors(cfg, "cannot be built"), limited_size():
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    for handler in runner.logger.handlers:  # names of files that are not UTF-8
+        if isinstance(handler, logging.FileHandler):
+            handler.stream.reconfigure(errors="backslashreplace")
     runner.logger.info(describe_versions())
     runner.logger.info(describe_cpu())
     return runner
@@ -191,7 +196,10 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
     log_files(dataset, f"{key}.dataset")
     with (
         named_errors(
-            cfg, f"fails on the first sample, {_file(dataset)}", (f"{key}.dataset",), lambda: owners_of(runner)
+            cfg,
+            f"fails on the first sample, {_file(dataset)}",
+            (f"{key}.dataset",),
+            lambda: owners_of(runner),
         ),
         named_data_errors(dataloader, key),
     ):
@@ -219,7 +227,7 @@ def _file(dataset: object) -> str:
         info = dataset.get_data_info(0)
     except Exception:  # reading the sample fails likewise, and says why
         return "number 0"
-    return info.get("filename") or info.get("img_path") or "number 0"
+    return printable(info.get("filename") or info.get("img_path") or "number 0")
 
 
 def _source(dataset: dict) -> str:

@@ -18,6 +18,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from maskfeat_plugin.registry import DATASETS
 
+from .folders import printable
+
 try:
     import fcntl
 except ImportError:  # Windows: two processes may then list a file twice, which does no harm
@@ -169,7 +171,7 @@ class SkipBadFiles(Dataset):
 
     def _path(self, index: int) -> str:
         info = self.dataset.get_data_info(index) if hasattr(self.dataset, "get_data_info") else {}
-        return str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}"))
+        return printable(str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}")))
 
     def _list(self, failures: dict[int, str]) -> None:
         """List what has failed, and stop if it is too much."""
@@ -196,7 +198,7 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
 
     Args:
         file (Path): The list; made with its folder if it is not there.
-        found (dict[str, str]): Path -> reason.
+        found (dict[str, str]): Path, as :func:`.printable` gives it, -> reason.
 
     Returns:
         tuple[dict[str, str], list[str]]: The whole list, and the paths that were added.
@@ -279,7 +281,7 @@ def _reason(error: Exception) -> str:
     """One line about an error, without the time and the places in its own source that decord's has."""
     lines = re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", str(error)).strip().splitlines()
     kind = type(error).__name__
-    return f"{kind}: {lines[0]}".replace("\t", " ") if lines else kind
+    return printable(f"{kind}: {lines[0]}".replace("\t", " ")) if lines else kind
 
 
 def _name(files: dict[str, str]) -> str:

@@ -120,6 +120,18 @@ def kind_of(entry: os.DirEntry) -> str:
     return "no file"
 
 
+def as_utf8(name: str) -> str:
+    """Escape the bytes of a file name that are not UTF-8, as in Python and JSON: for files of text that hold any UTF-8.
+
+    Args:
+        name (str): The name.
+
+    Returns:
+        str: The name, unchanged where it is UTF-8.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def printable(path: str | Path) -> str:
     """Escape what a path has that cannot stand in a line of text: control characters, and bytes that are not UTF-8.
 

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints.names import collapse
+from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import compose, draw_boxes, pad_to_height
 from maskfeat_plugin.visualization.animation import write_frames
@@ -79,7 +80,7 @@ class Samples:
         self.takes_clips = reader.takes_clips
         items = list_inputs(list(inputs), reader.takes_clips, title)
         self._samples = [
-            Sample(stem, Path(item.name).name, lambda item=item, i=i: reader(item, i))
+            Sample(stem, printable(Path(item.name).name), lambda item=item, i=i: reader(item, i))
             for i, (item, stem) in enumerate(zip(items, unique_stems(items), strict=True))
         ]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.evaluation.features import batch_features
 from maskfeat_plugin.evaluation.knn import nearest_neighbours
 from maskfeat_plugin.visualization.animation import write_frames
@@ -73,7 +74,8 @@ def write_neighbours(
             for number, value in zip(nearest[row].tolist(), similarity[row].tolist(), strict=True)
             if Path(bank[number].name).resolve() != own
         ][:count]
-        titles = [Path(item.name).name] + [f"{value:.3f}  {Path(other.name).name}" for other, value in found]
+        titles = [printable(Path(item.name).name)]
+        titles += [f"{value:.3f}  {printable(Path(other.name).name)}" for other, value in found]
         clip = [_frames(reader, other) for other in (item, *(other for other, _ in found))]
         middle = [frames[len(frames) // 2] for frames in clip]
         path = out / f"{stem}_neighbours"

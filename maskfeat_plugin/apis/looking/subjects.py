@@ -144,6 +144,6 @@ def collect(cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bo
 
 def unique_stems(items: Sequence[Input]) -> list[str]:
     """Names for files about inputs, without endings, each once: those of the inputs, numbered where two share one."""
-    stems = [Path(item.name).stem.replace(" ", "_") for item in items]
+    stems = ["".join(c if c.isprintable() and c != " " else "_" for c in Path(item.name).stem) for item in items]
     counts = Counter(stems)
     return [stem if counts[stem] == 1 else f"{stem}_{number:06d}" for number, stem in enumerate(stems)]

@@ -1,5 +1,7 @@
 """Loading of images."""
 
+import re
+
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -8,6 +10,8 @@ from mmengine import fileio
 from maskfeat_plugin.registry import TRANSFORMS
 
 _START_OF_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# Between scans: tables, comments, application data, the next scan and the end; no byte of a scan looks like these
+_NEXT_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 
 
 @TRANSFORMS.register_module()
@@ -44,10 +48,22 @@ class LoadWholeImage(LoadImageFromFile):
         return results
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
-        # neither marker occurs inside the pixels of a scan; those of a thumbnail come before those of the image
-        if content.startswith(_START_OF_JPEG) and content.rfind(_END) < content.rfind(_SCAN):
+        if content.startswith(_START_OF_JPEG) and not _is_whole_jpeg(content):
             raise ValueError(f"{path} is cut short.")
         image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend) if content else None
         if image is None:
             raise ValueError(f"{path} is no image, or a broken one.")
         return image
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    """Tell whether the end of the image is there; anything may follow, such as the video of a motion photo."""
+    # neither marker occurs inside the pixels of a scan; those of a thumbnail come before those of the image
+    if content.rfind(_END) >= content.rfind(_SCAN):
+        return True
+    position = len(_START_OF_JPEG)
+    while found := _NEXT_SEGMENT.search(content, position):
+        if found[1] == _END[1:]:
+            return True
+        position = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return False
