@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from small_models import VIT, build, randomised
 from timm_names import DEPTH, WIDTH, TimmViT
@@ -34,14 +35,14 @@ def moderate(model):
 def classifier(path, pooled=False):
     backbone = dict(type="mmpretrain.VisionTransformer", arch=VIT, img_size=32, patch_size=8)
     backbone |= dict(out_type="avg_featmap", final_norm=False) if pooled else dict(out_type="cls_token")
-    model = MODELS.build(
-        dict(
-            type="mmpretrain.ImageClassifier",
-            backbone=backbone,
-            head=dict(type="mmpretrain.LinearClsHead", num_classes=5, in_channels=WIDTH),
-            init_cfg=dict(type="maskfeat.Pretrained", checkpoint=str(path)),
-        )
+    cfg = dict(
+        type="mmpretrain.ImageClassifier",
+        backbone=backbone,
+        head=dict(type="mmpretrain.LinearClsHead", num_classes=5, in_channels=WIDTH),
+        init_cfg=dict(type="maskfeat.Pretrained", checkpoint=str(path)),
     )
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        model = MODELS.build(cfg)
     model.init_weights()
     return model.eval()
 

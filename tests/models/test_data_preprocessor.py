@@ -1,14 +1,18 @@
 """MaskFeatDataPreprocessor on what the frameworks' packing transforms and collate functions make."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from mmaction.datasets.transforms import FormatShape, PackActionInputs
+from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
 from mmpretrain.datasets import BEiTMaskGenerator, PackInputs
 
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "_base_" / "models"
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -50,6 +54,24 @@ def test_images_are_normalised_and_masks_stacked(to_rgb):
     for mask, sample in zip(batch["mask"], samples, strict=True):
         assert torch.equal(mask[0], sample["data_samples"].mask.bool())
     assert [int(s.gt_label) for s in batch["data_samples"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "config, mean, std",
+    [
+        ("maskfeat_vit-base-p16.py", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("maskfeat_mvit-small.py", 0.45, 0.225),
+    ],
+)
+def test_full_size_models_normalise_in_the_authors_order(config, mean, std):
+    """Bit for bit: ``x / 255``, then mean and standard deviation on that scale, for each value of a pixel."""
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
+    ours = MODELS.build(Config.fromfile(CONFIGS / config).model.data_preprocessor)
+    expected = (pixels.float() / 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    assert torch.equal(ours(dict(inputs=pixels))["inputs"], expected)
+    plain = build(mean=ours.mean.flatten().tolist(), std=ours.std.flatten().tolist())(dict(inputs=pixels))["inputs"]
+    assert not torch.equal(plain, expected)
+    torch.testing.assert_close(plain, expected, rtol=0, atol=1e-6)
 
 
 def test_masks_of_mmpretrains_generator_are_taken():
@@ -121,6 +143,8 @@ def test_one_mask_for_several_clips_is_refused():
     [
         (dict(mean=(1, 2)), "data_preprocessor.mean"),
         (dict(std=(1, 0, 1)), "data_preprocessor.std must be positive"),
+        (dict(input_scale=0), "data_preprocessor.input_scale must be positive"),
+        (dict(input_scale=float("nan")), "data_preprocessor.input_scale must be positive"),
     ],
 )
 def test_bad_settings_name_the_key(kwargs, message):

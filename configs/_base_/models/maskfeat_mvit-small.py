@@ -2,7 +2,7 @@
 
 model = dict(
     type="maskfeat.MaskFeat",
-    data_preprocessor=dict(type="maskfeat.MaskFeatDataPreprocessor", mean=114.75, std=57.375),
+    data_preprocessor=dict(type="maskfeat.MaskFeatDataPreprocessor", mean=114.75, std=57.375, input_scale=255),
     backbone=dict(
         type="maskfeat.MaskedMViT", arch="maskfeat-small", temporal_size=16, spatial_size=224, drop_path_rate=0.0
     ),

@@ -7,6 +7,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         to_rgb=True,
+        input_scale=255,
     ),
     backbone=dict(type="maskfeat.MaskedViT", arch="base", img_size=224, patch_size=16, drop_path_rate=0.0),
     target_generator=dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=8),
