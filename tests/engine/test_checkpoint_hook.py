@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -102,6 +103,33 @@ def test_full_disk_keeps_the_best(cfg):
     assert [name for name in files(config) if name.startswith("best_")] == ["best_accuracy_top1_iter_6.pth"]
 
 
+@pytest.mark.parametrize("metrics", ["accuracy/top1", ["accuracy/top1", "accuracy/top5"]])
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_resumed_copy_leaves_the_first_training_alone(cfg, tmp_path, copied, metrics):
+    """A better checkpoint takes the place of the best one of its own folder, and of no other."""
+    options = {
+        "train_cfg.val_interval": 2,
+        "default_hooks.checkpoint.save_best": metrics,
+        "default_hooks.checkpoint.rule": "less",
+        "default_hooks.checkpoint.max_keep_ckpts": 1,
+        "custom_hooks": [dict(type="maskfeat.EverBetterInTest")],
+    }
+    first = cfg(DIGITS, "first", **options, **{"train_cfg.max_iters": 4})
+    train(build_trainer(first))
+    before = {path: path.read_bytes() for path in Path(first.work_dir).glob("*.pth")}
+    names = ["best_accuracy_top1_iter_4.pth", "best_accuracy_top5_iter_4.pth"]
+    assert {path.name for path in before} == {"iter_4.pth", *(names if isinstance(metrics, list) else names[:1])}
+    if copied:
+        shutil.copytree(first.work_dir, tmp_path / "second")
+    resume = "auto" if copied else str(Path(first.work_dir, "iter_4.pth"))
+    second = cfg(DIGITS, "second", resume=resume, **options)
+    train(build_trainer(second))
+    assert {path: path.read_bytes() for path in Path(first.work_dir).glob("*.pth")} == before
+    assert {name for name in files(second) if name.endswith(".pth")} == {
+        path.name.replace("iter_4", "iter_6") for path in before
+    }
+
+
 @HOOKS.register_module(force=True)
 class EverBetterInTest(Hook):
     """Accuracies that fall."""
@@ -109,7 +137,7 @@ class EverBetterInTest(Hook):
     priority = "VERY_HIGH"
 
     def after_val_epoch(self, runner, metrics=None):
-        metrics["accuracy/top1"] = -float(runner.iter)
+        metrics["accuracy/top1"] = metrics["accuracy/top5"] = -float(runner.iter)
 
 
 def damaged(path, tmp_path):

@@ -66,12 +66,29 @@ class CheckpointHook(_CheckpointHook):
         """
         super().before_train(runner)
         self._trains = True
+        self._look_in_own_folder(runner)
         state = getattr(self, "_loop_state", None)
         if state is not None and runner.iter > 0 and hasattr(runner.train_loop, "load_state_dict"):
             runner.train_loop.load_state_dict(state)
         if is_main_process() and self._is_local():
             hold_folder(self.out_dir)  # the unfinished files of a training that runs are not left over
             remove_unfinished(self.out_dir)
+
+    def _look_in_own_folder(self, runner: Runner) -> None:
+        """Replace what a resumed training says of its checkpoints by those of this folder.
+
+        The paths in it are of the folder in which it ran. After the work directory was copied, or with another one,
+        they lead to the checkpoints of the first training, which would be removed as outdated.
+        """
+        known = runner.message_hub.runtime_info
+        for name in [name for name in known if name == _INTERIM or name.startswith("best_ckpt")]:
+            path = self.file_backend.join_path(self.out_dir, Path(known.pop(name)).name)
+            if self.file_backend.exists(path):
+                known[name] = path
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = known.get("best_ckpt")
+        elif self.save_best:
+            self.best_ckpt_path_dict = {name: known.get(f"best_ckpt_{name}") for name in self.key_indicators}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Save the best checkpoint, in training; an evaluation alone saves none.
