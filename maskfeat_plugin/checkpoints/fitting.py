@@ -24,6 +24,7 @@ from .resize import (
 
 _NEW_NORM = "final norm of pre-training, at another place than the model's"
 _PATCHES = "backbone.patch_embed.projection.weight"
+_POSITIONS = "backbone.pos_embed"
 _OTHER_SCALE = "norm of a scale that is not the model's last"
 
 
@@ -147,7 +148,9 @@ def load_into(
             continue
         key = wanted[name]
         target = targets[key]
-        if value.shape == target.shape:
+        if value.shape == target.shape and not (
+            name == _POSITIONS and _is_other_grid(value, backbone, checkpoint, position_grid)
+        ):
             values[key] = value
             report.loaded.append(key)
             continue
@@ -155,7 +158,7 @@ def load_into(
             fitted = value
             if name == _PATCHES and value.shape[1] != target.shape[1]:
                 fitted, report.adapted[key] = adapt_channels(value, target.shape[1])
-            if fitted.shape != target.shape:
+            if fitted.shape != target.shape or name == _POSITIONS:
                 fitted = _resize(name, fitted, target, backbone, checkpoint, inflate, position_grid)
             values[key] = fitted
             report.resized[key] = (tuple(value.shape), tuple(target.shape))
@@ -270,7 +273,7 @@ def _resize(
     """The value in the shape of the target. Raises ValueError where there is no way."""
     if ".rel_pos_" in name and value.shape[1:] == target.shape[1:]:
         return resize_relative_positions(value, len(target))
-    if name == "backbone.pos_embed" and value.shape[2] == target.shape[2]:
+    if name == _POSITIONS and value.shape[2] == target.shape[2]:
         grid = _target_grid(backbone, target.shape[1])
         if grid is None:
             raise ValueError("the model does not tell the grid of its positions")
@@ -293,6 +296,14 @@ def _target_grid(backbone: nn.Module, length: int) -> Grid | None:
         return tuple(resolution)
     steps = length // math.prod(resolution)
     return (steps, *resolution)
+
+
+def _is_other_grid(value: Tensor, backbone: nn.Module, checkpoint: Checkpoint, given: tuple[int, ...] | None) -> bool:
+    """Tell whether as many positions as the model's are of another grid; where no grid is told, it is the same."""
+    grid = _target_grid(backbone, value.shape[1])
+    if grid is None or (given is None and checkpoint.position_grid is None):
+        return False
+    return _source_grid(value, checkpoint, grid, given) != tuple(grid)
 
 
 def _source_grid(value: Tensor, checkpoint: Checkpoint, target: Grid, given: tuple[int, ...] | None) -> Grid:

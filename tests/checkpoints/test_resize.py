@@ -136,6 +136,20 @@ def test_positions_that_are_not_square():
     assert report.resized["pos_embed"] == ((1, 13, 16), (1, 17, 16)) and report.initial == []
 
 
+def test_as_many_positions_of_another_grid():
+    """16 tokens each: 2 x 8 positions are no 4 x 4."""
+    state = pretraining_state("vit")
+    positions = state["backbone.pos_embed"]
+    model = build("mmpretrain.VisionTransformer")
+    report = load_into(model, from_state_dict(state), position_grid=(2, 8))
+    grid = positions[:, 1:].unflatten(1, (2, 8)).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(grid, size=(4, 4), mode="bicubic").flatten(2).mT
+    torch.testing.assert_close(model.pos_embed.data[:, 1:], wanted, rtol=0, atol=1e-5)
+    assert torch.equal(model.pos_embed.data[:, :1], positions[:, :1]) and "pos_embed" in report.resized
+    report = load_into(model, from_state_dict(state), position_grid=(4, 4))
+    assert torch.equal(model.pos_embed.data, positions) and "pos_embed" not in report.resized
+
+
 @pytest.mark.parametrize("learnable", [True, False])
 def test_image_model_starts_a_video_model(learnable):
     """mmaction2's ViT of clips computes on a still clip, token by token, what the ViT of images does on its image."""

@@ -175,6 +175,13 @@ def test_bad_config_is_named(kwargs, message):
         build(**kwargs)
 
 
+def test_numbers_for_other_channels_are_refused():
+    generator = build(mean=[1.0, 2.0], std=[1.0, 2.0])
+    preprocessor = MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor"))
+    with pytest.raises(ValueError, match=r"target_generator.mean has 2 numbers .*data_preprocessor 3 and 3"):
+        generator.tokenizer.connect(preprocessor)
+
+
 def test_bad_grids_and_vocabularies_are_named():
     inputs = torch.randn(BATCH["image"])
     with pytest.raises(ValueError, match=r"\(16, 16\) .*the token grid is \(4, 4\); set target_generator\.stride"):

@@ -133,6 +133,12 @@ class FrozenNetwork(DetachedModule):
                 "or leave out target_generator.mean and std."
             )
         mean, std = mean.flatten().to(self.wanted_mean), std.flatten().to(self.wanted_std)
+        numbers = {len(values) for values in (mean, std, self.wanted_mean, self.wanted_std)} - {1}
+        if len(numbers) > 1:
+            raise ValueError(
+                f"target_generator.mean has {len(self.wanted_mean)} numbers and std {len(self.wanted_std)}, those of "
+                f"the data_preprocessor {len(mean)} and {len(std)}; give one number a channel, or 1 for all."
+            )
         # (x * std + mean - wanted_mean) / wanted_std in one step
         self.scale = (std / self.wanted_std).view(-1, 1, 1)
         self.shift = ((mean - self.wanted_mean) / self.wanted_std).view(-1, 1, 1)
