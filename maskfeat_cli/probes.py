@@ -197,14 +197,15 @@ def check_plugin() -> Iterator[Finding]:
 def _explain(entry) -> str:
     from packaging.specifiers import SpecifierSet
 
+    issue = entry.issue or "not reported"
     if entry.is_active():
-        return f"active: {', '.join(f'{name} {version(name)}' for name in entry.affected)} ({entry.issue})"
+        return f"active: {', '.join(f'{name} {version(name)}' for name in entry.affected)} ({issue})"
     for name, versions in entry.affected.items():
         if not is_installed(name):
-            return f"not needed: {name} is not installed ({entry.issue})"
+            return f"not needed: {name} is not installed ({issue})"
         if not SpecifierSet(versions).contains(version(name), prereleases=True):
-            return f"not needed: {name} {version(name)} is not {versions} ({entry.issue})"
-    return f"not needed: the fault does not show ({entry.issue})"
+            return f"not needed: {name} {version(name)} is not {versions} ({issue})"
+    return f"not needed: the fault does not show ({issue})"
 
 
 def _check_registry() -> Finding:

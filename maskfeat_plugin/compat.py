@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import io
 import logging
 import multiprocessing
@@ -37,12 +38,12 @@ class Entry(ABC):
 
     Attributes:
         name: Short name, as :func:`active` lists it.
-        issue: The upstream issue or, where none is known, Python's: ``owner/repository#number``.
+        issue: The upstream issue or Python's, ``owner/repository#number``; None where none is known.
         affected: Distribution name -> affected versions. All of them have to match.
     """
 
     name: str
-    issue: str
+    issue: str | None
     affected: dict[str, str]
 
     def is_needed(self) -> bool:
@@ -495,6 +496,50 @@ class AnyObjectInYAML(Entry):
         register_handler(["yaml", "yml"])(PlainYamlHandler)
 
 
+class HeldManagerLock(Entry):
+    """mmengine <= 0.10.7 keeps a lock for ever when a logger, visualizer or scope cannot be made.
+
+    ``ManagerMixin`` frees its lock only where nothing fails. The thread in which it failed may go on, for example a
+    notebook after a wrong config; every other thread, for example one that reads samples, then waits for ever at its
+    first message in the log.
+    """
+
+    name = "mmengine-manager-lock"
+    issue = None
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.utils import ManagerMixin
+
+        return not self.is_active() and "finally" not in inspect.getsource(ManagerMixin.get_instance)
+
+    def is_active(self) -> bool:
+        manager = getattr(sys.modules.get("mmengine.utils.manager"), "ManagerMixin", None)
+        return manager is not None and hasattr(manager.get_instance, "__wrapped__")
+
+    def apply(self) -> None:
+        from mmengine.utils import ManagerMixin
+
+        for name in ("get_instance", "get_current_instance"):
+            setattr(ManagerMixin, name, classmethod(_freeing_lock(getattr(ManagerMixin, name).__func__)))
+
+
+def _freeing_lock(get: Callable) -> Callable:
+    """Wrap a method of ``ManagerMixin``, all of whose errors arise between taking its lock and freeing it."""
+
+    @functools.wraps(get)
+    def wrapper(cls: type, *args: object, **kwargs: object) -> object:
+        from mmengine.utils import manager
+
+        try:
+            return get(cls, *args, **kwargs)
+        except BaseException:
+            manager._lock.release()
+            raise
+
+    return wrapper
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -504,4 +549,5 @@ ENTRIES: tuple[Entry, ...] = (
     AVAPool(),
     MissingDecord(),
     AnyObjectInYAML(),
+    HeldManagerLock(),
 )

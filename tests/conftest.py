@@ -21,13 +21,17 @@ settings.load_profile("reproducible")
 NO_BROWSER = "Chromium, in which they open pages, is not installed (Debian, Ubuntu: apt install chromium)"
 
 
-@pytest.fixture(autouse=True)
-def scopes_as_they_were():
-    """What default scope a runner leaves is not for the next test, which with several workers may be any other."""
+def _scopes_as_they_were():
+    """Forget the default scope that a runner leaves: which test comes next depends on the number of workers."""
     before = dict(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+scopes_of_a_test = pytest.fixture(autouse=True)(_scopes_as_they_were)
+# also of a runner in a fixture of a module
+scopes_of_a_module = pytest.fixture(autouse=True, scope="module")(_scopes_as_they_were)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 
 from maskfeat_plugin.errors import ConfigError
 
-from .processes import describe_lost_contact, launched_rank
+from .processes import describe_lost_contact, disconnect_processes, launched_rank
 
 CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds
@@ -82,6 +82,7 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files as the system gave them
     try:
         work()
+        disconnect_processes()
     except ConfigError as error:
         if launched_rank() > 0:  # it is the first's to say, unless it is not its error
             time.sleep(_PATIENCE)

@@ -143,7 +143,7 @@ def test_two_processes_give_the_same(read, tmp_path, samples):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-8000:]
     (file,) = (tmp_path / "two").glob("*/*.json")
     found = json.loads(file.read_text())
     expected = of_one_batch(runner)
