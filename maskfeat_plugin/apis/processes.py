@@ -74,9 +74,10 @@ def connect_processes(cfg: Config) -> None:
 
 
 def disconnect_processes() -> None:
-    """End the connection of the processes, if there is one, while all of its parts are there.
+    """End the connection of the processes, if there is one.
 
-    Left to the end of Python, it ended the last process with SIGABRT when the first one was gone before.
+    Its threads must not be left to the end of Python: one that then asks for the interpreter ends the process with
+    SIGABRT, and the launcher takes the whole run for failed.
     """
     if is_distributed():
         distributed.destroy_process_group()
