@@ -369,8 +369,10 @@ def _facts(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
     own = [f"{name}={short(value)}" for name, value in flatten(origin.settings)] + _missing_parts(origin)
     hint = f"; its settings are {', '.join(own[:16])}" if own and origin.key else ""
     if origin.key.startswith("param_scheduler") and "end=" in text and "end" not in origin.settings:
-        length = [f"{name}={value}" for name, value in (cfg.get("train_cfg") or {}).items() if name.startswith("max_")]
-        hint += f"; its end is that of the training, train_cfg ({', '.join(length)})"
+        length = {name: value for name, value in (cfg.get("train_cfg") or {}).items() if name.startswith("max_")}
+        hint += f"; its end is that of the training, train_cfg ({', '.join(f'{k}={v}' for k, v in length.items())})"
+        if len(length) == 1 and origin.settings.get("begin"):
+            hint += f". Set train_cfg.{next(iter(length))} above {origin.settings['begin']}, or begin and end earlier"
     return hint + _other_size(error, text, origin, cfg)
 
 

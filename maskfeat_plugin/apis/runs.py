@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.engine.resumption import choose_checkpoint
+from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.locks import hold_folder
 
@@ -55,6 +56,9 @@ def build_trainer(cfg: Config) -> Runner:
     choose_checkpoint(runner)
     _count_accumulation(runner, cfg)
     _check_loop(runner, "train_loop", "train_dataloader", cfg)
+    with named_errors(cfg, "does not fit the length of the training", ("param_scheduler",)):
+        fit_schedules(runner.train_loop)
+        warn_of_schedules(runner.train_loop)
     check_equal_length(runner.train_dataloader, "train_dataloader")
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from maskfeat_plugin.registry import LOOPS
 
 from .batches import ResumableBatchSampler, make_resumable, seed_random
+from .schedules import fit_schedules
 
 # What the random numbers are for: those of a step come after those of its samples, whose keys are longer
 _STEP = 0x57E9
@@ -69,6 +70,7 @@ class EpochBasedTrainLoop(_ExactLoop, _EpochBasedTrainLoop):
         super().__init__(*args, **kwargs)
         self._batches = make_resumable(self.dataloader, self._seed)
         self._trained = 0  # batches of this epoch
+        fit_schedules(self)
 
     def run_epoch(self) -> None:
         """Train what is left of an epoch."""
@@ -130,6 +132,7 @@ class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop):
         self.dataloader = dataloader
         self._batches = make_resumable(dataloader, self._seed, endless=True)
         self.dataloader_iterator = self._to_come()
+        fit_schedules(self)
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         """Train a batch.

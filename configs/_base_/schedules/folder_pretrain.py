@@ -10,7 +10,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=0.02),
 )
-# Both end with the training, where they do not say when.
+# Both end with the training, where they do not say when. In a training of 5 epochs or less, the warm-up is half of it.
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", eta_min_ratio=0.01, by_epoch=True, begin=5, convert_to_iter_based=True),
