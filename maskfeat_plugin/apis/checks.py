@@ -243,7 +243,7 @@ def _check_strategy(cfg: Config) -> None:
             f"strategy.type={strategy!r} shards the model over processes, and this is a single one; start several with "
             f"tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh, which are in {tools_folder()}."
         )
-    name = (cfg.get("default_hooks", {}).get("checkpoint") or {}).get("filename_tmpl") or ""
+    name = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("filename_tmpl") or ""
     if is_sharded(name) and not shards:
         raise ConfigError(
             f"default_hooks.checkpoint.filename_tmpl={name!r}: only strategy.type='maskfeat.FSDPStrategy' writes "

@@ -26,6 +26,9 @@ from .processes import check_equal_length, connect_processes, describe_lost_cont
 from .structure import check_structure, limited_size
 from .versions import describe_cpu, describe_versions
 
+# Hooks that mmengine registers unless they are None; it has no case for other names that are None
+_MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+
 
 def build_trainer(cfg: Config) -> Runner:
     """Check a config and build all that training needs, data sets and model included.
@@ -152,7 +155,18 @@ def _make_work_dir(cfg: Config) -> None:
         ) from error
 
 
+def _drop_unset(cfg: Config) -> None:
+    """Take out sections and hooks that are None, where mmengine expects them to be absent."""
+    for key in ("env_cfg", "randomness"):
+        if cfg.get(key) is None:
+            cfg.pop(key, None)
+    hooks = cfg.get("default_hooks") or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINE_HOOKS]:
+        del hooks[name]
+
+
 def _build_runner(cfg: Config) -> Runner:
+    _drop_unset(cfg)
     with named_errors(cfg, "cannot be built"), limited_size():
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     for handler in runner.logger.handlers:  # names of files that are not UTF-8
