@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .config_text import section_of
+from .damage import LARGEST, as_count
 from .runs import Points, Run
 
 Series = tuple[np.ndarray, np.ndarray]
@@ -92,8 +94,8 @@ def _join(parts: Sequence[tuple[dict[str, Points], float]]) -> dict[str, Series]
 def _length(run: Run, epoch_length: int | None) -> int | None:
     if run.log.length is not None:
         return run.log.length
-    loop = run.settings.get("train_cfg") or {}
-    if isinstance(loop.get("max_iters"), int):
-        return loop["max_iters"]
-    epochs = loop.get("max_epochs")
-    return epochs * epoch_length if isinstance(epochs, int) and epoch_length else None
+    loop = section_of(run.settings, "train_cfg")
+    iterations, epochs = (as_count(loop.get(name), 1) for name in ("max_iters", "max_epochs"))
+    if iterations is not None:
+        return iterations
+    return min(epochs * epoch_length, LARGEST) if epochs and epoch_length else None

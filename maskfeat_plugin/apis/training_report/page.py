@@ -11,6 +11,8 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import Curve, Facts, Headline, Notes, Section, Table, Text, write_report
 from maskfeat_plugin.visualization.report.parts import Part
 
+from .config_text import section_of
+from .damage import as_count
 from .history import History, Series, join_runs, trainings_of
 from .records import describe_runs, find_records
 from .runs import Run, read_runs
@@ -57,6 +59,11 @@ def write_training_report(work_dir: str | Path, out: str | Path | None = None) -
     """
     work_dir = Path(work_dir)
     path = Path(out) if out is not None else work_dir / "report.html"
+    with np.errstate(all="ignore"):  # numbers of damaged files are of any size
+        return _write(work_dir, path)
+
+
+def _write(work_dir: Path, path: Path) -> Path:
     runs = read_runs(work_dir)
     history = join_runs(runs)
     last = (trainings_of(runs) or runs)[-1]
@@ -84,13 +91,19 @@ def write_training_report(work_dir: str | Path, out: str | Path | None = None) -
 
 def _name(work_dir: Path, run: Run) -> str:
     """The config's name, which the copy of the config beside the runs has."""
-    configs = sorted(work_dir.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    return configs[-1].stem if configs else str(run.settings.get("experiment_name") or work_dir.resolve().name)
+    configs = sorted(filter(Path.is_file, work_dir.glob("*.py")), key=lambda path: path.stat().st_mtime)
+    name = run.settings.get("experiment_name")
+    return configs[-1].stem if configs else name if isinstance(name, str) and name else work_dir.resolve().name
 
 
 def _describe_kind(settings: dict[str, Any]) -> str:
-    model = str((settings.get("model") or {}).get("type", "")).rpartition(".")[2]
+    model = _model_type(settings).rpartition(".")[2]
     return next((text for name, text in _KINDS if name == model), f"A model of type {model}." if model else "")
+
+
+def _model_type(settings: dict[str, Any]) -> str:
+    kind = section_of(settings, "model").get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]:
@@ -107,10 +120,13 @@ def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]
             values[name] = f"{value:.4g}"
     if "loss" in values and "baseline" in values and float(values["baseline"]) > 0:
         share = _last(history.train, "loss") / _last(history.train, "baseline")
-        values["loss / baseline"] = f"{share:.0%}" if np.isfinite(share) else "not finite"
+        values["loss / baseline"] = f"{share:.{0 if abs(share) < 100 else 2}%}" if np.isfinite(share) else "not finite"
     speed = history.train.get("samples_per_second")
     if speed is not None:
-        values[f"{_samples_word(run.settings)} per second"] = f"{np.nanmedian(speed[1]):.4g}"
+        finite = speed[1][np.isfinite(speed[1])]
+        values[f"{_samples_word(run.settings)} per second"] = (
+            f"{np.median(finite):.4g}" if len(finite) else "not finite"
+        )
     values["time in training"] = _duration(sum(item.log.seconds for item in trainings_of(runs)))
     left = _last(history.train, "seconds_left")
     if not history.is_finished and left is not None and np.isfinite(left):
@@ -119,8 +135,8 @@ def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]
 
 
 def _samples_word(settings: dict[str, Any]) -> str:
-    scope = settings.get("default_scope")
-    return {"mmaction": "clips", "mmpretrain": "images", "mmdet": "images"}.get(scope, "samples")
+    words = {"mmaction": "clips", "mmpretrain": "images", "mmdet": "images"}
+    return next((word for scope, word in words.items() if scope == settings.get("default_scope")), "samples")
 
 
 def _remarks(runs: Sequence[Run]) -> list[Part]:
@@ -260,7 +276,7 @@ def _sample_section(work_dir: Path, runs: Sequence[Run], last: Run) -> Section:
         if left_out:
             parts.append(Notes([f"{left_out} further files are in the work directory."]))
         return Section("Samples", parts, "Written by the training itself.")
-    is_pretraining = "MaskFeat" in str((last.settings.get("model") or {}).get("type", ""))
+    is_pretraining = "MaskFeat" in _model_type(last.settings)
     if is_pretraining and any(
         re.fullmatch(r"(iter|epoch)_\d+\.(pth|sharded)", path.name) for path in work_dir.iterdir()
     ):
@@ -290,7 +306,7 @@ def _throughput_charts(history: History) -> list[Part]:
 
 
 def _throughput_tables(run: Run, history: History) -> list[Part]:
-    loader = run.settings.get("train_dataloader") or {}
+    loader = section_of(run.settings, "train_dataloader")
     word = _samples_word(run.settings)
     values: dict[str, Any] = {}
     for name, text in (
@@ -300,13 +316,13 @@ def _throughput_tables(run: Run, history: History) -> list[Part]:
         ("memory", "MB of tensors on a GPU, largest"),
         ("host_memory", "MB of a process and its workers, largest"),
     ):
-        if name in history.train and np.isfinite(history.train[name][1]).any():
-            measure = np.nanmax if "memory" in name else np.nanmedian
-            values[text] = float(measure(history.train[name][1]))
-    if loader.get("batch_size") is not None:
-        values[f"{word} of a batch on each process"] = loader["batch_size"]
-    if loader.get("num_workers") is not None:
-        values["workers that read"] = loader["num_workers"]
+        numbers = history.train[name][1] if name in history.train else np.zeros(0)
+        numbers = numbers[np.isfinite(numbers)]
+        if len(numbers):
+            values[text] = float((np.max if "memory" in name else np.median)(numbers))
+    for name, text in (("batch_size", f"{word} of a batch on each process"), ("num_workers", "workers that read")):
+        if (count := as_count(loader.get(name))) is not None:
+            values[text] = count
     rows = [[name, value] for name, value in values.items()]
     return [Table("Throughput in numbers", ["what", "value"], rows)] if rows else []
 
@@ -320,4 +336,6 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days" if seconds < 1e9 else f"{seconds / 86400:.3g} days"

@@ -9,6 +9,7 @@ from maskfeat_plugin.datasets.bad_files import LIST_NAME
 from maskfeat_plugin.visualization import Table, Text
 from maskfeat_plugin.visualization.report.parts import Part
 
+from .damage import left_out
 from .history import History, trainings_of
 from .runs import Run
 
@@ -102,12 +103,8 @@ def _bad_files(work_dir: Path, runs: Sequence[Run]) -> list[list[str]]:
 def _non_finite(work_dir: Path) -> list[list[str]]:
     rows = []
     for path in (work_dir / "non_finite").glob("iter_*/report.json"):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(report["iteration"], int):
-                rows.append(_row(report))
-        except Exception:  # not there, or damaged
-            continue
+        with left_out(path, "holds no record of a loss"):
+            rows.append(_row(json.loads(path.read_text(encoding="utf-8"))))
     return sorted(rows, key=lambda row: (row[0], row[1]))
 
 
@@ -115,10 +112,11 @@ def _row(report: dict[str, Any]) -> list[Any]:
     losses = ", ".join(f"{name}: {value}" for name, value in (report.get("losses") or {}).items())
     files = [str(sample.get("file") or f"sample {sample.get('index')}") for sample in report.get("samples") or ()]
     more = f" and {len(files) - 4} more" if len(files) > 4 else ""
-    norm = report.get("grad_norm")
+    norm, numbers = report.get("grad_norm"), [report["iteration"], report.get("rank", 0)]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"iteration and rank are {numbers}")
     return [
-        report["iteration"],
-        report.get("rank", 0),
+        *numbers,
         losses,
         "" if norm is None else norm,
         report.get("action", ""),

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from maskfeat_plugin.errors import ConfigError
 
-from .config_text import read_settings
+from .config_text import read_settings, section_of
+from .damage import LARGEST, as_count, as_number, left_out
 from .text_log import TextLog, read_text_log
 
 Points = tuple[list[int], list[float]]
@@ -27,6 +27,7 @@ class Run:
         test (dict[str, Any]): Metrics of a test.
         log (TextLog): Its text log.
         config (str): The config as it was trained.
+        settings (dict[str, Any]): Its settings.
         unreadable (int): Lines of the numbers that could not be read, such as the last one of a training that was
             killed.
     """
@@ -37,12 +38,8 @@ class Run:
     test: dict[str, Any]
     log: TextLog
     config: str
+    settings: dict[str, Any]
     unreadable: int
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The config's settings."""
-        return read_settings(self.config)
 
     @property
     def iterations(self) -> tuple[int, int] | None:
@@ -57,8 +54,8 @@ class Run:
             return self.log.resumed
         # without the text log: it continues another if it does not begin at the beginning, which logs at its interval
         first = self.iterations[0] if self.iterations else 0
-        hooks = self.settings.get("default_hooks") or {}
-        interval = (hooks.get("logger") or {}).get("interval", 10)
+        logger = section_of(section_of(self.settings, "default_hooks"), "logger")
+        interval = as_count(logger.get("interval"), 1) or 10
         return first - interval if first > interval else 0
 
 
@@ -97,27 +94,37 @@ def _hint(work_dir: Path) -> str:
     """What may have been meant by a folder without runs."""
     if (work_dir / "vis_data").is_dir() or (work_dir / "scalars.json").is_file():
         is_run = (work_dir / "vis_data").is_dir()
-        return f"it is a part of a run; give its work directory, {work_dir.parent if is_run else work_dir.parents[1]}"
+        return f"it is a part of a run; give its work directory, {_above(work_dir, 1 if is_run else 2)}"
     below = sorted(path for path in work_dir.iterdir() if path.is_dir() and _run_folders(path))
     if below:
         return f"but its folders {', '.join(path.name for path in below[:5])} do; give one of them"
     return "a run is a folder named by its time with a .log and vis_data/scalars.json in it"
 
 
+def _above(folder: Path, levels: int) -> Path:
+    """Return the folder so many levels above, of a relative path such as "." too."""
+    return (folder if len(folder.parents) >= levels else folder.resolve()).parents[levels - 1]
+
+
 def _read_run(folder: Path, work_dir: Path) -> Run:
     log = read_text_log(folder / f"{folder.name}.log")
     data = folder / "vis_data"
     configs = [path for path in (data / "config.py", *sorted(work_dir.glob("*.py"))) if path.is_file()]
-    config = configs[0].read_text(encoding="utf-8", errors="replace") if configs else ""
-    run = Run(folder, {}, {}, _read_test(folder / f"{folder.name}.json"), log, config, 0)
-    for line in _lines(data / "scalars.json"):
-        values = _parse(line)
-        if values is None:
-            run.unreadable += 1
-        elif "iter" in values:
-            _append(run.train, int(values["iter"]), values)
-        else:
-            _append(run.metrics, _iteration_of_metrics(run, values), values)
+    config, settings = "", {}
+    for path in configs[:1]:
+        with left_out(path):
+            config = path.read_text(encoding="utf-8", errors="replace")
+            settings = read_settings(config, path)
+    run = Run(folder, {}, {}, _read_test(folder / f"{folder.name}.json"), log, config, settings, 0)
+    with left_out(data / "scalars.json"):
+        for line in _lines(data / "scalars.json"):
+            values = _parse(line)
+            if values is None:
+                run.unreadable += 1
+            elif "iter" in values:
+                _append(run.train, values["iter"], values)
+            else:
+                _append(run.metrics, _iteration_of_metrics(run, values), values)
     for name in ("data_time", "time"):
         run.metrics.pop(name, None)
     return run
@@ -133,23 +140,21 @@ def _parse(line: str) -> dict[str, Any] | None:
     """The numbers of a line, None if it is torn."""
     try:
         values = json.loads(line)
-        for value in values.values():
-            if isinstance(value, int):
-                float(value)  # the charts compute with floats
     except Exception:  # whatever stands there
         return None
-    is_whole = (
-        isinstance(values, dict) and isinstance(values.get("step"), int) and isinstance(values.get("iter", 0), int)
-    )
-    return values if is_whole else None
+    if not isinstance(values, dict) or None in (as_count(values.get("step")), as_count(values.get("iter", 0))):
+        return None
+    is_beyond = any(isinstance(value, int) and as_number(value) is None for value in values.values())
+    return None if is_beyond else values
 
 
 def _append(series: dict[str, Points], iteration: int, values: dict[str, Any]) -> None:
     for name, value in values.items():
-        if name not in _COUNTERS and isinstance(value, int | float):
+        number = as_number(value)
+        if name not in _COUNTERS and number is not None:
             iterations, numbers = series.setdefault(name, ([], []))
             iterations.append(iteration)
-            numbers.append(float(value))
+            numbers.append(number)
 
 
 def _iteration_of_metrics(run: Run, values: dict[str, Any]) -> int:
@@ -163,18 +168,19 @@ def _iteration_of_metrics(run: Run, values: dict[str, Any]) -> int:
     if "data_time" not in values or step >= max(last, 1):  # not of mmengine's validation, or of one by iterations
         return step
     if run.log.epoch_length:
-        return max(step * run.log.epoch_length, last)
-    loop = run.settings.get("train_cfg") or {}
-    interval = loop.get("val_interval", 1)
-    if "max_iters" in loop and isinstance(interval, int) and interval > 0:
-        return -(-last // interval) * interval  # the last step before it may not have been logged
+        return min(max(step * run.log.epoch_length, last), LARGEST)
+    loop = section_of(run.settings, "train_cfg")
+    interval = as_count(loop.get("val_interval", 1), 1)
+    if "max_iters" in loop and interval is not None:
+        return min(-(-last // interval) * interval, LARGEST)  # the last step before it may not have been logged
     return last
 
 
 def _read_test(path: Path) -> dict[str, Any]:
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except Exception:  # not there, or damaged
+    if not path.is_file():
         return {}
-    numbers = metrics.items() if isinstance(metrics, dict) else ()
-    return {k: v for k, v in numbers if isinstance(v, int | float) and k not in ("data_time", "time")}
+    metrics = None
+    with left_out(path, "holds no metrics"):
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    numbers = {name: as_number(value) for name, value in (metrics.items() if isinstance(metrics, dict) else ())}
+    return {k: v for k, v in numbers.items() if v is not None and k not in ("data_time", "time")}

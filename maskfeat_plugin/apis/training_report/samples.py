@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import cv2
 from PIL import Image
 
 from maskfeat_plugin.visualization import Media, Picture
+
+from .damage import left_out
 
 _MIME = {
     ".png": "image/png",
@@ -26,6 +29,8 @@ _ALL_BYTES = 4_000_000
 _BYTES = 1_000_000
 _SIDE = 1600
 _STEPS = 3
+# A picture of more pixels takes more than 400 MB of memory, here or in a browser
+_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ def find_samples(work_dir: Path, run_folders: Sequence[Path]) -> list[Path]:
         list[Path]: The files.
     """
     folders = [*sorted(path for path in work_dir.glob("vis*") if path.is_dir()), *run_folders]
-    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in _MIME]
+    files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in _MIME)
+    return [path for path in files if path.is_file()]
 
 
 def make_pictures(files: Sequence[Path]) -> tuple[list[Picture], int]:
@@ -99,32 +105,43 @@ def read_media(path: Path) -> Media | None:
         Media | None: None for what is too large, or no picture or video (yet: it may be being written).
     """
     mime = _MIME[path.suffix.lower()]
-    try:
+    with left_out(path, "cannot be shown"):
+        is_large = path.stat().st_size > _BYTES
         if mime.startswith("video/"):
-            size = _video_size(path)
-        else:
-            with Image.open(path) as image:
-                image.load()
-                size = image.size
-        data = path.read_bytes()
-    except (OSError, ValueError, SyntaxError):  # the last is Pillow's for a PNG that is cut off
-        return None
-    if size is None:
-        return None
-    if mime in ("image/png", "image/jpeg") and (max(size) > _SIDE or len(data) > _BYTES):
-        with Image.open(io.BytesIO(data)) as image:
-            image = image.convert("RGB")
-            image.thumbnail((_SIDE, _SIDE))
-            buffer = io.BytesIO()
-            image.save(buffer, format="WEBP", quality=85)
-            return Media(buffer.getvalue(), "image/webp", *image.size)
-    return Media(data, mime, *size) if len(data) <= _BYTES else None
+            return None if is_large else Media(path.read_bytes(), mime, *_video_size(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            image = Image.open(path)
+        with image:
+            size = image.size
+            if size[0] * size[1] > _PIXELS:
+                raise ValueError(f"{size[0]} x {size[1]} pixels are too many")
+            image.load()
+            if mime in ("image/png", "image/jpeg") and (max(size) > _SIDE or is_large):
+                return _make_smaller(image)
+        return None if is_large else Media(path.read_bytes(), mime, *size)
+    return None
 
 
-def _video_size(path: Path) -> tuple[int, int] | None:
+def _make_smaller(image: Image.Image) -> Media:
+    image = image.convert("RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=85)
+    return Media(buffer.getvalue(), "image/webp", *image.size)
+
+
+def _video_size(path: Path) -> tuple[int, int]:
+    """Return the size of a video's frames.
+
+    Raises:
+        ValueError: If it has none.
+    """
     video = cv2.VideoCapture(str(path))
     try:
         size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        return size if all(size) else None
     finally:
         video.release()
+    if min(size) < 1:
+        raise ValueError("it has no frames")
+    return size

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from maskfeat_plugin.apis.versions import MACHINE, VERSIONS, parse_versions
 
+from .damage import as_count, left_out, parse_count
+
 _ENTRY = re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - \S+ - (?:\x1b\[\d+m)?([A-Z]+)(?:\x1b\[0m)? - (.*)")
 _FACT = re.compile(r" {4}([^:]+): (.*)")
 _EPOCH = re.compile(r"Epoch\(train\)\s*\[(\d+)\]\[\s*\d+/(\d+)\]")
@@ -47,8 +49,8 @@ class TextLog:
 
     @property
     def seconds(self) -> float:
-        """From the first to the last entry."""
-        return (self.end - self.begin).total_seconds() if self.begin and self.end else 0.0
+        """From the first to the last entry; 0 if the clock was set back."""
+        return max(0.0, (self.end - self.begin).total_seconds()) if self.begin and self.end else 0.0
 
 
 def read_text_log(path: Path) -> TextLog:
@@ -65,7 +67,8 @@ def read_text_log(path: Path) -> TextLog:
         return log
     warnings: dict[str, None] = {}
     in_environment = False
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    first = last = ""
+    with left_out(path), path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             entry = _ENTRY.match(line)
             if entry is None:
@@ -75,13 +78,14 @@ def read_text_log(path: Path) -> TextLog:
                     log.facts[fact[1]] = fact[2].strip()
                 continue
             in_environment = False
-            log.begin = log.begin or datetime.strptime(entry[1], _TIME)
-            last = entry[1]
+            first, last = first or entry[1], entry[1]
             _read_entry(log, entry[3])
             if entry[2] in ("WARNING", "ERROR", "CRITICAL"):
                 warnings.setdefault(entry[3])
-    if log.begin is not None:
-        log.end = datetime.strptime(last, _TIME)
+    if first:
+        with left_out(path, "has an entry without a time"):
+            log.begin = datetime.strptime(first, _TIME)
+            log.end = datetime.strptime(last, _TIME)
     log.warnings = list(warnings)
     return log
 
@@ -89,14 +93,14 @@ def read_text_log(path: Path) -> TextLog:
 def _read_entry(log: TextLog, text: str) -> None:
     if "(train)" in text:
         if found := _EPOCH.search(text):
-            log.epoch_length = int(found[2])
+            log.epoch_length = parse_count(found[2])
         elif found := _ITERATION.search(text):
-            log.length = int(found[1])
+            log.length = parse_count(found[1])
     elif found := _SAVED.match(text):
         unit = 1 if found[2] == "iterations" else log.epoch_length or 0
-        log.saved = int(found[1]) * unit
+        log.saved = as_count((parse_count(found[1]) or 0) * unit) or log.saved
     elif found := _RESUMED.match(text):
-        log.resumed = int(found[1])
+        log.resumed = parse_count(found[1])
     elif text.startswith(VERSIONS):
         log.facts |= parse_versions(text)
     elif text.startswith(MACHINE):

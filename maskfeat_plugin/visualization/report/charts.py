@@ -26,6 +26,8 @@ PALETTE = (
 _TEXT_STAND_IN = "#0d0dfe"
 # Pieces of a curve of which the first, the last, the least and the largest value are drawn; a chart is some 500 pixels
 _PIECES = 250
+# Values beyond leave a gap, as those that are not finite: the width of the axis would be beyond what a float holds
+_LARGEST = 1e300
 
 
 def draw_curve(curve: Curve) -> str:
@@ -44,6 +46,7 @@ def draw_curve(curve: Curve) -> str:
     def plot(axes: Axes) -> None:
         for name, color, is_dashed in legend(curve):
             xs, ys = thin(*curve.series[name])
+            ys = np.where(np.abs(ys) <= _LARGEST, ys, np.nan)
             axes.plot(
                 xs,
                 ys,
@@ -147,7 +150,7 @@ def _draw(summary: str, salt: str, size: tuple[float, float], plot: Callable[[Ax
     """An SVG element of what is plotted, in the colours of the page."""
     style = {
         "svg.fonttype": "none",  # text stays text: searchable, in the reader's font
-        "svg.hashsalt": salt,  # same chart, same bytes
+        "svg.hashsalt": salt.encode("ascii", "backslashreplace").decode(),  # same chart, same bytes
         "text.parse_math": False,
         "axes.spines.top": False,
         "axes.spines.right": False,

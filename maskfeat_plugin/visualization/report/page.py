@@ -19,13 +19,17 @@ from .charts import PALETTE, draw_curve, draw_spread, legend
 from .parts import Curve, Facts, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
 from .templates import PAGE, PARTS, STYLE
 
+# Control characters but white space, halves of characters, and what is no character
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
 
 def write_report(path: str | Path, *, title: str, intro: str = "", sections: Sequence[Section] = ()) -> Path:
     """Write a report as one HTML file that needs nothing else, offline and on any screen.
 
     Pictures are embedded as PNG or as the bytes of their file, charts as SVG; the page makes no request, has no script
-    and follows the reader's light or dark mode. All text is escaped. The file appears at ``path`` when it is complete,
-    or not at all.
+    and follows the reader's light or dark mode. All text is escaped, and characters that no page may hold become
+    U+FFFD: control characters, and bytes of file names that are not UTF-8. The file appears at ``path`` when it is
+    complete, or not at all.
 
     Args:
         path (str | Path): The file to write; its folder is made if need be.
@@ -46,6 +50,7 @@ def write_report(path: str | Path, *, title: str, intro: str = "", sections: Seq
         style=Markup(STYLE),
         palette=PALETTE,
     )
+    html = _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", html)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
