@@ -21,7 +21,7 @@ from torch import nn
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
 from maskfeat_plugin.datasets.ava_tables import read_label_map
 from maskfeat_plugin.datasets.categories import class_folders, read_categories
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, reading
 
 from .checks import is_remote, leaf_datasets
 from .origins import walk
@@ -247,7 +247,8 @@ def _check_categories(key: str, dataset: dict, kind: type) -> tuple[str, ...]:
     place = f"{key}.metainfo.classes" if given is not None else f"{key} ({kind.__name__})"
     if isinstance(names, str):
         if Path(names).is_file():  # a name a line
-            names = Path(names).read_text(encoding="utf-8-sig").splitlines()
+            with reading(names, "is no list of names", f"{place} names it: write a class a line, in UTF-8."):
+                names = Path(names).read_text(encoding="utf-8-sig").splitlines()
         else:
             raise ConfigError(f"{place}={names!r} has to be a list of names; set classes=({names!r},).")
     names = tuple(names or ())

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
 from maskfeat_plugin.datasets.video_reader import VideoReader
-from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.errors import ConfigError, describe, reading
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
 from .checks import mask_grid
@@ -334,6 +334,8 @@ def _is_image(path: Path) -> bool:
         with Image.open(path):  # reads the header
             return True
     except Exception:  # OpenCV reads a few formats more
+        pass
+    with reading(printable(path), "is no image that OpenCV reads"):
         return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 

@@ -42,7 +42,7 @@ def read_categories(path: str | Path) -> list[str]:
                 for size in (1 << 20, len(content)):  # the list is short, the file may have gigabytes
                     try:
                         found, _ = decoder.raw_decode(content[end : end + size].decode("utf-8", "replace"))
-                    except json.JSONDecodeError:
+                    except Exception:  # the part ends before the list does, or is no JSON
                         continue
                     if all(isinstance(item, dict) and {"id", "name"} <= item.keys() for item in found):
                         return [str(item["name"]) for item in found]

@@ -12,7 +12,7 @@ import mmpretrain
 import torch
 
 from maskfeat_plugin.apis.versions import processor_name
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import reading
 
 from .costs import Cost
 from .measuring import Measurement
@@ -115,13 +115,11 @@ def read_run(path: Path) -> dict:
     Raises:
         ConfigError: If the file is not there or holds something else.
     """
-    try:
+    with reading(f"--against {path}:", "give a file that --json wrote"):
         run = json.loads(path.read_text())
         for row in run["rows"]:
             Measurement(**row)
         return dict(machine=str(run["machine"]), repeats=run["repeats"], rows=run["rows"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"--against {path}: give a file that --json wrote ({error}).") from error
 
 
 def describe_machine(device: torch.device) -> str:

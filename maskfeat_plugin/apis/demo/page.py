@@ -1,6 +1,5 @@
 """The demo's page while the demo runs."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from maskfeat_plugin.apis.benchmark.steps import quiet
 
 from .report import make_report
 from .tasks import PRETRAININGS, Plan, Task
-from .train import Say, results_file
+from .train import Say, read_json, results_file
 
 
 class Page:
@@ -52,7 +51,7 @@ class Page:
     def write(self) -> dict[str, dict]:
         """Write the page and return the results on it, by the name of the pre-training."""
         self._written = self._times()
-        results = {name: json.loads(self._files[name].read_text()) for name in self._written}
+        results = {name: read_json(self._files[name]) for name in self._written}
         with quiet():
             make_report(results, self.plan, self.tasks, self.work_dir, 60 * self.minutes, self.data_root)
         return results

@@ -15,6 +15,7 @@ from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
 
 from maskfeat_plugin.apis.training_length import length_of, set_length
+from maskfeat_plugin.errors import reading
 from maskfeat_plugin.visualization import draw_prediction, unnormalize
 
 from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SHIPPED, Plan, Pretraining, Task
@@ -342,6 +343,25 @@ def write_json(path: Path, content: dict) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1))
     os.replace(partial, path)
+
+
+def read_json(path: Path) -> dict:
+    """Read a file of :func:`write_json`.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        dict: What was written.
+
+    Raises:
+        ConfigError: If the file is damaged.
+    """
+    with reading(path, "is damaged", "Remove it, and it is made again."):
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no dict")
+        return content
 
 
 def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> None:

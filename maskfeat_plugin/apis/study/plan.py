@@ -18,7 +18,7 @@ from maskfeat_plugin.apis.checks import check_config
 from maskfeat_plugin.apis.config import load_config
 from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
 from maskfeat_plugin.apis.demo.train import load_config as load_demo_config
-from maskfeat_plugin.apis.demo.train import write_json
+from maskfeat_plugin.apis.demo.train import read_json, write_json
 from maskfeat_plugin.apis.training_length import length_of, set_length
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
@@ -129,7 +129,7 @@ class Run:
     def result(self) -> dict | None:
         """What came out, None as long as it has not run."""
         path = self.folder / RESULT
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     @property
     def title(self) -> str:

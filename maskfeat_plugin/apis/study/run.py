@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 from torch.utils.data import Dataset
 
-from maskfeat_plugin.apis.demo.train import ProgressHook, run_finetuning, run_pretraining, write_json
+from maskfeat_plugin.apis.demo.train import ProgressHook, read_json, run_finetuning, run_pretraining, write_json
 from maskfeat_plugin.evaluation.features import extract_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 
@@ -111,19 +111,19 @@ def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = 
     """
     start = time.monotonic()
     kept = kept or KeptReading()
-    job = json.loads((folder / "run.json").read_text())
+    job = read_json(folder / "run.json")
     seed, title = job["seed"], job["title"]
     done = folder / "pretraining.json"
     pretraining, checkpoint, spent = {}, None, 0.0
     if (folder / "pretrain.py").is_file():
-        if not (done.is_file() and Path(json.loads(done.read_text())["checkpoint"]).is_file()):
+        if not (done.is_file() and Path(read_json(done)["checkpoint"]).is_file()):
             shutil.rmtree(folder / FOLDERS["pretrain"], ignore_errors=True)
             cfg = _read(folder / "pretrain.py")
             hooks = [ProgressHook(say, f"{title}: pre-training"), ShareHook(kept)]
             write_json(done, run_pretraining(cfg, hooks))
         else:
-            spent = json.loads(done.read_text())["seconds"]
-        pretraining = json.loads(done.read_text())
+            spent = read_json(done)["seconds"]
+        pretraining = read_json(done)
         checkpoint = pretraining["checkpoint"]
     shutil.rmtree(folder / FOLDERS["finetune"], ignore_errors=True)
     features = FeaturesHook(kept)

@@ -7,6 +7,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 
+from maskfeat_plugin.errors import reading
 from maskfeat_plugin.registry import TRANSFORMS
 
 _START_OF_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -50,7 +51,10 @@ class LoadWholeImage(LoadImageFromFile):
     def _decode(self, content: bytes, path: str) -> np.ndarray:
         if content.startswith(_START_OF_JPEG) and not _is_whole_jpeg(content):
             raise ValueError(f"{path} is cut short.")
-        image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend) if content else None
+        image = None
+        if content:
+            with reading(path, "is no image, or a broken one"):  # OpenCV raises for more pixels than it decodes
+                image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise ValueError(f"{path} is no image, or a broken one.")
         return image
