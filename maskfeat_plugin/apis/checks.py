@@ -1,6 +1,7 @@
 """What can be known to be wrong with a config before anything large is built."""
 
 import copy
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -133,6 +134,7 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
     ]
     if not generators:
         return
+    _check_preprocessor(cfg)
     backbone = _sketch_backbone(cfg)
     if not hasattr(backbone, "token_grid"):
         return
@@ -151,6 +153,22 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
                 f"{key}.{name}={given} ({transform['type']}) does not fit model.backbone, whose tokens for inputs of "
                 f"{size} are {grid}; set {name}={grid}."
             )
+
+
+def _check_preprocessor(cfg: Config) -> None:
+    """Check that the model takes masks from its data preprocessor, where that is ours."""
+    settings = cfg.model.get("data_preprocessor")
+    if not isinstance(settings, dict) or class_name(settings) != "MaskFeatDataPreprocessor":
+        return
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        with MODELS.switch_scope_and_registry(None) as here:
+            model = here.get(cfg.model.type) if isinstance(cfg.model.type, str) else cfg.model.type
+    if model is not None and "mask" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(
+            f"model.data_preprocessor: MaskFeatDataPreprocessor hands the masks to the model, and {cfg.model.type} "
+            "takes them from the samples. Use mmpretrain.SelfSupDataPreprocessor, with "
+            "train_dataloader.collate_fn=dict(type='default_collate')."
+        )
 
 
 def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:

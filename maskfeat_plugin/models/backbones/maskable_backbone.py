@@ -5,7 +5,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_divisible, expand_mask
+from ..utils import check_divisible, check_mask, expand_mask
 
 
 @MODELS.register_module()
@@ -78,11 +78,7 @@ class MaskableBackbone(BaseModule):
         if mask is None:
             return self.backbone(x, mask=None)
         grid = self.token_grid(x.shape[-2:])
-        if tuple(mask.shape) != (len(x), *grid):
-            raise ValueError(
-                f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(len(x), *grid)} (N, T', H', W'); "
-                f"set the mask generator's token_grid={grid[1:]}."
-            )
+        check_mask(mask, len(x), grid)
         fine = tuple(s // self.mask_stride for s in x.shape[-2:])
         return self._tokens(self.backbone(x, expand_mask(mask, (1, *fine))), grid[1:])
 

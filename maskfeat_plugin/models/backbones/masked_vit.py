@@ -85,17 +85,22 @@ class MaskedViT(VisionTransformer):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden. Defaults to None.
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden, or flat (N, H'*W'), as
+                ``mmpretrain.MaskFeat`` calls its backbone. Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: With a mask the normalised tokens (N, H'*W', C) without class token; without,
-            what the parent returns.
+            Tensor | tuple[Tensor, ...]: With a mask the normalised tokens (N, H'*W', C) without class token; with a
+            flat one (N, 1+H'*W', C), the class token first; without, what the parent returns.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit.
+            ValueError: If the mask's grid or the input size does not fit, or the mask is flat and there is no class
+                token.
         """
         if mask is None:
             return super().forward(x)
+        _, height, width = self.token_grid(x.shape[-2:])
+        if mask.dim() == 2 and mask.shape[1] == height * width and None not in (self.cls_token, self.mask_token):
+            return self.encode_masked(x, mask.bool().view(-1, 1, height, width))
         return self.encode_masked(x, mask)[:, self.num_extra_tokens :]
 
     def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ class MaskedViT(VisionTransformer):
         """
         places = hidden_places(mask)
         if places is None:
-            return self(x, mask)[mask.flatten(1)]
+            return self.encode_masked(x, mask)[:, self.num_extra_tokens :][mask.flatten(1)]
         return self._run_layers(self._embed_masked(x, mask), places).flatten(0, 1)
 
     def encode_masked(self, x: Tensor, mask: Tensor) -> Tensor:

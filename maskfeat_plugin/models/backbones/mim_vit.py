@@ -12,7 +12,8 @@ class MIMViT(MaskedViT):
     """:class:`MaskedViT` as mmpretrain's masked image modeling algorithms call their backbones.
 
     ``mmpretrain.SimMIM`` wants a feature map (``out_type='featmap'``), ``mmpretrain.BEiT`` all tokens, the class token
-    first (``out_type='raw'``). Parameters and numbers are those of :class:`MaskedViT`.
+    first (``out_type='raw'``), ``mmpretrain.MaskFeat`` the same outside a tuple, for a flat mask. Parameters and
+    numbers are those of :class:`MaskedViT`.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
@@ -28,26 +29,24 @@ class MIMViT(MaskedViT):
         if out_type == "raw" and self.cls_token is None:
             raise ValueError("backbone.out_type='raw' needs the class token; leave out backbone.with_cls_token=False.")
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Encode images.
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): (N, H', W'), (N, 1, H', W') or (N, H'*W'), non-zero where a token is hidden, of any
-                dtype. Defaults to None.
+            mask (Tensor, optional): (N, H', W') or (N, 1, H', W'), non-zero where a token is hidden, of any dtype; flat
+                (N, H'*W'), see :meth:`MaskedViT.forward`. Defaults to None.
 
         Returns:
-            tuple[Tensor, ...]: The last layer's output, as ``out_type`` says; without a mask of every layer of
+            Tensor | tuple[Tensor, ...]: The last layer's output, as ``out_type`` says; without a mask of every layer of
                 ``out_indices``.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.
         """
-        if mask is None:
-            return super().forward(x)
+        if mask is None or mask.dim() == 2:
+            return super().forward(x, mask)
         grid = self.token_grid(x.shape[-2:])
-        if mask.dim() == 2 and mask.shape[1] == grid[1] * grid[2]:
-            mask = mask.unflatten(1, grid[1:])  # (N, L) -> (N, H', W')
         if mask.dim() == 3:
             mask = mask.unsqueeze(1)
         tokens = self.encode_masked(x, mask.bool())

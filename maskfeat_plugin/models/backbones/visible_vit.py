@@ -30,6 +30,17 @@ class VisibleViT(MaskedViT):
         super().__init__(arch=arch, **kwargs)
         self.mask_token = None
 
+    def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Refuse to give tokens that this encoder never has.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "backbone: VisibleViT encodes the visible tokens alone. Use it in maskfeat.VisibleMaskFeat, or "
+            "maskfeat.MaskedViT in its place."
+        )
+
     def encode_masked(self, x: Tensor, mask: Tensor) -> Tensor:
         """Encode the visible tokens of images, the class token included.
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import stack_masks
+
 # Types that hold values whose squares, or that themselves in mixed precision, become infinite; no picture has them
 _WIDE = (torch.int32, torch.int64, torch.bfloat16, torch.float32, torch.float64)
 _LARGEST = torch.finfo(torch.float16).max
@@ -106,7 +108,7 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         samples = data.get("data_samples")
         batch = dict(inputs=inputs, data_samples=samples)
         if samples and "mask" in samples[0]:
-            batch["mask"] = self._stack_masks([s.mask for s in samples], inputs)
+            batch["mask"] = stack_masks([s.mask for s in samples], inputs)
         return batch
 
     def _stack(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
@@ -130,20 +132,3 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             )
         # float() of a float tensor is the caller's own tensor, which must not be normalised in place
         return inputs.clone() if inputs.is_floating_point() else inputs
-
-    def _stack_masks(self, masks: Sequence, inputs: Tensor) -> Tensor:
-        """Masks of any packing, (H', W'), (T', H', W') or (M, T', H', W') each, as bool (rows, T', H', W')."""
-        masks = [torch.as_tensor(m) for m in masks]
-        if len({m.shape for m in masks}) > 1:
-            raise ValueError(f"The masks of a batch have several grids, {sorted({tuple(m.shape) for m in masks})}.")
-        mask = torch.stack(masks).to(inputs.device, torch.bool, non_blocking=True)
-        if mask.dim() == 5:
-            mask = mask.flatten(0, 1)  # (N, M, T', H', W') -> (N*M, T', H', W')
-        elif mask.dim() == 3:
-            mask = mask.unsqueeze(1)  # (N, H', W') -> (N, 1, H', W')
-        if mask.dim() != 4 or len(mask) != len(inputs):
-            raise ValueError(
-                f"There are masks of the shape {tuple(mask.shape)} for {len(inputs)} inputs; place the mask generator "
-                "after FormatShape, so that it draws one mask for each clip."
-            )
-        return mask

@@ -25,12 +25,14 @@ class ClassificationHead(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.loss_module = MODELS.build(loss or dict(type="maskfeat.MaskedLoss", kind="cross_entropy"))
 
-    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+    def loss(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
             pred (Tensor): Logits (M, K).
             target (Tensor): Classes (M,), int64, or distributions over classes (M, K), floating point.
+            mask (Tensor, optional): bool (N, L), True at the tokens to compare, as mmpretrain's models call their
+                heads: ``pred`` and ``target`` are then of all tokens, (N, L, ...). Defaults to None, all are.
 
         Returns:
             Tensor: A scalar, float32.
@@ -38,6 +40,8 @@ class ClassificationHead(BaseModule):
         Raises:
             ValueError: If the target is neither, or has another number of classes.
         """
+        if mask is not None:
+            pred, target = pred[mask.bool()], target[mask.bool()]
         if target.dim() == 2 and pred.shape != target.shape:
             raise ValueError(
                 f"The neck predicts {tuple(pred.shape)}, the target has {target.shape[-1]} classes; "

@@ -21,12 +21,14 @@ class RegressionHead(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.loss_module = MODELS.build(loss)
 
-    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+    def loss(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
             pred (Tensor): Predicted features (M, D).
             target (Tensor): True features (M, D).
+            mask (Tensor, optional): bool (N, L), True at the tokens to compare, as mmpretrain's models call their
+                heads: ``pred`` and ``target`` are then of all tokens, (N, L, ...). Defaults to None, all are.
 
         Returns:
             Tensor: A scalar, float32.
@@ -34,6 +36,8 @@ class RegressionHead(BaseModule):
         Raises:
             ValueError: If the shapes differ.
         """
+        if mask is not None:
+            pred, target = pred[mask.bool()], target[mask.bool()]
         if target.dim() != 2:
             raise ValueError(
                 f"The target is one class a token, {tuple(target.shape)} {target.dtype}; use "

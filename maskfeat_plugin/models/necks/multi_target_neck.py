@@ -38,4 +38,5 @@ class MultiTargetNeck(BaseModule):
         Returns:
             dict[str, Tensor]: (..., D) each.
         """
-        return {name: neck(tokens) for name, neck in self.necks.items()}
+        preds = {name: neck(tokens) for name, neck in self.necks.items()}
+        return {name: pred[-1] if isinstance(pred, tuple) else pred for name, pred in preds.items()}

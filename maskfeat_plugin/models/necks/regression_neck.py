@@ -31,13 +31,14 @@ class RegressionNeck(BaseModule):
         self.out_channels = out_channels
         self.fc = nn.Linear(in_channels, out_channels)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor]:
         """Predict features.
 
         Args:
-            tokens (Tensor): (..., C), usually the M masked tokens (M, C).
+            tokens (Tensor | tuple[Tensor, ...]): (..., C), usually the M masked tokens (M, C); or a tuple whose last
+                element they are, as mmpretrain's models call their necks.
 
         Returns:
-            Tensor: (..., D).
+            Tensor | tuple[Tensor]: (..., D); of a tuple a tuple.
         """
-        return self.fc(tokens)
+        return (self.fc(tokens[-1]),) if isinstance(tokens, tuple) else self.fc(tokens)

@@ -10,10 +10,24 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..target_generators import BaseTargetGenerator
+from ..target_generators import BaseTargetGenerator, as_target_generator
+from ..utils import foreign_call, is_foreign, stack_masks
 
 # (M, D), or (M,) for classes; of several targets by their names
 Features = Tensor | dict[str, Tensor]
+_BACKBONES = (
+    "MaskFeat calls it with a mask (N, T', H', W') and needs all tokens (N, T'*H'*W', C). Use maskfeat.MaskedViT or "
+    "maskfeat.MaskedMViT, put a masked backbone of mmpretrain into maskfeat.MaskableBackbone, or use "
+    "maskfeat.VisibleMaskFeat for a backbone of the visible tokens."
+)
+_NECKS = (
+    "MaskFeat calls it with the masked tokens (M, C) and needs their features (M, D). Use maskfeat.RegressionNeck or "
+    "mmpretrain.LinearNeck."
+)
+_HEADS = (
+    "MaskFeat calls loss(pred, target) with features of the masked tokens, (M, D). Use maskfeat.RegressionHead or "
+    "mmpretrain.MIMHead."
+)
 
 
 @MODELS.register_module()
@@ -26,7 +40,8 @@ class MaskFeat(BaseSelfSupervisor):
     Args:
         backbone (dict): Config of a backbone with ``forward(inputs, mask)`` that returns tokens (N, L, C). If it has
             ``hidden_tokens(inputs, mask)``, this is asked for the masked ones alone, (M, C).
-        target_generator (dict): Config of what is to be predicted.
+        target_generator (dict): Config of what is to be predicted. One of mmpretrain, which takes images alone, is put
+            into a :class:`WholeGridGenerator`.
         neck (dict): Config of the layer(s) from tokens to predicted features, which may come in a tuple, as
             ``mmpretrain.LinearNeck`` gives them.
         head (dict): Config of the module whose ``loss(pred, target)`` compares (M, D) with (M, D) or classes (M,).
@@ -56,6 +71,7 @@ class MaskFeat(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        self.target_generator = as_target_generator(self.target_generator)
         _check_classes(self.target_generator, self.neck)
         if isinstance(self.target_generator, BaseTargetGenerator):
             self.target_generator.connect(self)
@@ -72,15 +88,25 @@ class MaskFeat(BaseSelfSupervisor):
         Args:
             inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
             data_samples (Sequence[BaseDataElement], optional): Samples of the batch. Defaults to None.
-            mask (Tensor, optional): bool (N, T', H', W'); needed by "loss" and "predict". Defaults to None.
+            mask (Tensor, optional): bool (N, T', H', W'); needed by "loss" and "predict". Defaults to None, the masks
+                of the samples, where a data preprocessor of others leaves them.
             mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
 
         Returns:
             What the method of that mode returns.
 
         Raises:
-            ValueError: If the mode is unknown, or the mask is missing or empty.
+            ValueError: If the mode is unknown, the mask is missing or empty, the inputs are a list, or a component of
+                another package does not fit.
         """
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                f"The data_preprocessor ({type(self.data_preprocessor).__name__}) gives a {type(inputs).__name__} of "
+                "inputs, MaskFeat needs one tensor. Set the dataloader's collate_fn=dict(type='default_collate'), or "
+                "use maskfeat.MaskFeatDataPreprocessor."
+            )
+        if inputs.dim() == 6:
+            inputs = inputs.flatten(0, 1)  # (N, M, C, T, H, W) -> (N*M, C, T, H, W)
         if mode == "tensor":
             return self.extract_feat(inputs)
         if mode == "loss":
@@ -108,8 +134,9 @@ class MaskFeat(BaseSelfSupervisor):
             every token, which a model has to fall below to have learned anything of the input. Of several targets
             ``loss_<name>`` and ``baseline_<name>`` each.
         """
-        pred, target = self._masked_features(inputs, mask, data_samples)
-        losses = _named("loss", self.head.loss(pred, target))
+        pred, target = self._masked_features(inputs, _masks(mask, data_samples, inputs), data_samples)
+        with foreign_call("head", self.head, _HEADS):
+            losses = _named("loss", self.head.loss(pred, target))
         if hasattr(self.head, "baseline"):
             with torch.no_grad():
                 losses.update(_named("baseline", self.head.baseline(pred, target)))
@@ -132,6 +159,7 @@ class MaskFeat(BaseSelfSupervisor):
             them), ``visible_features``, what the target would be of the other tokens, the metainfo of the given samples
             and ``loss_settings`` of the head, from which :class:`MaskedLossMetric` computes the loss.
         """
+        mask = _masks(mask, data_samples, inputs)
         pred, target = self._masked_features(inputs, mask, data_samples)
         visible = self.target_generator(inputs, ~mask.bool(), data_samples)
         counts = mask.flatten(1).sum(1).tolist()
@@ -145,16 +173,13 @@ class MaskFeat(BaseSelfSupervisor):
         ]
 
     def _masked_features(
-        self, inputs: Tensor, mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None
+        self, inputs: Tensor, mask: Tensor, data_samples: Sequence[BaseDataElement] | None
     ) -> tuple[Features, Features]:
         """Predicted and true features (M, D) of the masked tokens."""
-        if mask is None:
-            raise ValueError(
-                "The batch has no masks; add a mask generator (e.g. maskfeat.BlockMaskGenerator) to the "
-                "pipeline, and its key to the packing transform (PackActionInputs: algorithm_keys=('mask',))."
-            )
         target = self.target_generator(inputs, mask, data_samples)  # (M, D)
-        pred = self.neck(self._hidden_tokens(inputs, mask))  # (M, C) -> (M, D)
+        tokens = self._hidden_tokens(inputs, mask)  # (M, C)
+        with foreign_call("neck", self.neck, _NECKS):
+            pred = self.neck((tokens,) if is_foreign(self.neck) else tokens)  # (M, D)
         if isinstance(pred, tuple):
             pred = pred[-1]
         return _keep_nan(pred, target, inputs), target
@@ -163,8 +188,24 @@ class MaskFeat(BaseSelfSupervisor):
         """The backbone's tokens (M, C) in the masked places."""
         if hasattr(self.backbone, "hidden_tokens"):
             return self.backbone.hidden_tokens(inputs, mask)
-        tokens = self.backbone(inputs, mask)  # (N, L, C)
+        with foreign_call("backbone", self.backbone, _BACKBONES):
+            tokens = self.backbone(inputs, mask)  # (N, L, C)
+        if not isinstance(tokens, Tensor) or tokens.shape[:2] != (len(mask), mask[0].numel()):
+            found = tuple(tokens.shape) if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
+            raise ValueError(f"backbone: {type(self.backbone).__name__} returns {found}. {_BACKBONES}")
         return tokens[mask.flatten(1)]
+
+
+def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:
+    """The masks of a batch, which a data preprocessor of others leaves in the samples."""
+    if mask is not None:
+        return mask
+    if data_samples and all("mask" in sample for sample in data_samples):
+        return stack_masks([sample.mask for sample in data_samples], inputs)
+    raise ValueError(
+        "The batch has no masks; add a mask generator (e.g. maskfeat.BlockMaskGenerator) to the pipeline, and its key "
+        "to the packing transform (PackActionInputs: algorithm_keys=('mask',))."
+    )
 
 
 def _named(what: str, values: Features) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from .pseudo_label import LabelMapGenerator, PseudoLabelGenerator
 from .self_teacher import SelfTeacherGenerator
 from .teacher import TeacherGenerator
 from .token import TokenGenerator
+from .whole_grid import WholeGridGenerator, as_target_generator
 
 __all__ = [
     "BaseTargetGenerator",
@@ -19,4 +20,6 @@ __all__ = [
     "SelfTeacherGenerator",
     "TeacherGenerator",
     "TokenGenerator",
+    "WholeGridGenerator",
+    "as_target_generator",
 ]

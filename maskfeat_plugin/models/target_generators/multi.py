@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from .base import BaseTargetGenerator
+from .whole_grid import as_target_generator
 
 
 @MODELS.register_module()
@@ -31,7 +32,7 @@ class MultiTargetGenerator(BaseTargetGenerator):
         super().__init__(init_cfg=init_cfg)
         if not targets:
             raise ValueError("target_generator.targets is empty; name at least one target generator.")
-        self.targets = ModuleDict({name: MODELS.build(cfg) for name, cfg in targets.items()})
+        self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
         self.num_classes = {name: target.num_classes for name, target in self.targets.items()}
 
     def connect(self, model: nn.Module) -> None:

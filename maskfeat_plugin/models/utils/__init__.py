@@ -1,6 +1,7 @@
 """Helpers on the token grid, and linear layers."""
 
 from .fast_path import LINEAR, FastPathMode, is_watched, may_bypass
+from .foreign import foreign_call, is_foreign
 from .initial_values import is_pretrained, set_authors_biases
 from .linear import (
     apply_layer,
@@ -19,6 +20,7 @@ from .token_grid import (
     expand_mask,
     frames_of_tokens,
     replace_masked,
+    stack_masks,
     token_size,
 )
 from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
@@ -33,8 +35,10 @@ __all__ = [
     "check_divisible",
     "check_mask",
     "expand_mask",
+    "foreign_call",
     "frames_of_tokens",
     "hidden_places",
+    "is_foreign",
     "is_pretrained",
     "is_watched",
     "linear",
@@ -46,6 +50,7 @@ __all__ = [
     "replace_masked",
     "runs_on_onednn",
     "set_authors_biases",
+    "stack_masks",
     "sum_of_products",
     "token_size",
 ]

@@ -60,12 +60,46 @@ def check_mask(mask: Tensor, num_samples: int, grid: Sequence[int]) -> None:
     Raises:
         ValueError: If the mask is not (N, T', H', W').
     """
+    if mask.dim() == 2:
+        raise ValueError(
+            f"The mask is flat, {tuple(mask.shape)}, as mmpretrain.MaskFeat makes it; this backbone needs (N, T', H', "
+            "W') and fits maskfeat.MaskFeat. In mmpretrain.MaskFeat use maskfeat.MaskedViT with its class token."
+        )
     if tuple(mask.shape) != (num_samples, *grid):
         wanted = tuple(grid[1:]) if grid[0] == 1 else tuple(grid)
         raise ValueError(
             f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(num_samples, *grid)} (N, T', H', W'); set "
             f"the mask generator's token_grid={wanted}."
         )
+
+
+def stack_masks(masks: Sequence, inputs: Tensor) -> Tensor:
+    """Stack the masks of a batch's samples.
+
+    Args:
+        masks (Sequence): Masks of any packing, (H', W'), (T', H', W') or (M, T', H', W') each.
+        inputs (Tensor): The batch, one row a clip.
+
+    Returns:
+        Tensor: bool (rows, T', H', W') on the device of the inputs, T' = 1 for images.
+
+    Raises:
+        ValueError: If the masks have several grids, or are not one a row.
+    """
+    masks = [torch.as_tensor(m) for m in masks]
+    if len({m.shape for m in masks}) > 1:
+        raise ValueError(f"The masks of a batch have several grids, {sorted({tuple(m.shape) for m in masks})}.")
+    mask = torch.stack(masks).to(inputs.device, torch.bool, non_blocking=True)
+    if mask.dim() == 5:
+        mask = mask.flatten(0, 1)  # (N, M, T', H', W') -> (N*M, T', H', W')
+    elif mask.dim() == 3:
+        mask = mask.unsqueeze(1)  # (N, H', W') -> (N, 1, H', W')
+    if mask.dim() != 4 or len(mask) != len(inputs):
+        raise ValueError(
+            f"There are masks of the shape {tuple(mask.shape)} for {len(inputs)} inputs; place the mask generator "
+            "after FormatShape, so that it draws one mask for each clip."
+        )
+    return mask
 
 
 def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:

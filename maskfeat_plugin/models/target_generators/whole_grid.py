@@ -1,0 +1,67 @@
+"""Target generators of others, which give the features of every token and know no mask."""
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from ..utils import foreign_call, frames_of_tokens, token_size
+from .base import BaseTargetGenerator
+
+
+class WholeGridGenerator(BaseTargetGenerator):
+    """A target generator called with images alone, such as ``mmpretrain.HOGGenerator``, for masked tokens of any input.
+
+    Of clips it sees the first frame of each token, one image after the other.
+
+    Args:
+        generator (nn.Module): Module that takes images (N, C, H, W) and returns features (N, H'*W', D).
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Compute the target of every token, and keep the masked ones.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W').
+
+        Returns:
+            Tensor: (M, D), row-major.
+
+        Raises:
+            ValueError: If the generator fails, or gives the features of another grid.
+        """
+        frames_per_token, *_ = token_size(inputs, mask)
+        frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
+        images, wanted = frames.flatten(0, 1), mask[0, 0].numel()
+        fits = (
+            f"It has to take images (N, C, H, W) and return (N, {wanted}, D) for the token grid "
+            f"{tuple(mask.shape[2:])}. mmpretrain.HOGGenerator does for grids of 14 x 14; use maskfeat.HOGGenerator, "
+            "which fits any grid."
+        )
+        with foreign_call("target_generator", self.generator, fits):
+            target = self.generator(images)  # (N*T', H'*W', D)
+            if not isinstance(target, Tensor) or target.shape[:2] != (len(images), wanted):
+                found = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+                raise TypeError(f"returned {found}")
+        return target.unflatten(0, frames.shape[:2]).flatten(1, 2)[mask.flatten(1)]
+
+
+def as_target_generator(module: nn.Module) -> nn.Module:
+    """Return a target generator that takes ``(inputs, mask, data_samples)``.
+
+    Args:
+        module (nn.Module): A target generator, of mmpretrain too.
+
+    Returns:
+        nn.Module: The module itself if it takes the three, else a :class:`WholeGridGenerator` around it.
+    """
+    try:
+        inspect.signature(module.forward).bind(*(torch.empty(0),) * 3)
+    except TypeError:
+        return WholeGridGenerator(module)
+    return module
