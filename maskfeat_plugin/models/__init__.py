@@ -9,6 +9,7 @@ from .backbones import (
     MViT,
     VisibleMViT,
     VisibleViT,
+    VisionTransformer,
     WindowedViT,
 )
 from .data_preprocessors import MaskFeatDataPreprocessor
@@ -60,5 +61,6 @@ __all__ = [
     "VisibleMViT",
     "VisibleMaskFeat",
     "VisibleViT",
+    "VisionTransformer",
     "WindowedViT",
 ]

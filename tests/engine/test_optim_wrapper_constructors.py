@@ -41,6 +41,7 @@ def learning_rates(model, optimizer):
     [
         (dict(type="mmpretrain.VisionTransformer", arch=VIT, img_size=32), "layers"),
         (dict(type="maskfeat.MaskedViT", arch=VIT, img_size=32), "layers"),
+        (dict(type="maskfeat.VisionTransformer", arch=VIT, img_size=32), "layers"),
         (dict(type="mmaction.MViT", arch=MVIT, temporal_size=4, spatial_size=32), "blocks"),
         (dict(type="maskfeat.MaskedMViT", arch=MVIT, temporal_size=4, spatial_size=32), "blocks"),
     ],

@@ -31,8 +31,9 @@ PAIRS = dict(
     visible_mvit=(dict(type="maskfeat.VisibleMViT", **MVIT), PARENT_MVIT),
     vit=(dict(type="maskfeat.MaskedViT", **VIT), PARENT_VIT),
     visible_vit=(dict(type="maskfeat.VisibleViT", **VIT), PARENT_VIT),
+    plain_vit=(dict(type="maskfeat.VisionTransformer", **VIT), PARENT_VIT),
 )
-MASKED = {name: ours for name, (ours, _) in PAIRS.items() if name != "mvit_no_class_token"}
+MASKED = {name: ours for name, (ours, _) in PAIRS.items() if name not in ("mvit_no_class_token", "plain_vit")}
 
 
 def take_fast_paths(monkeypatch):

@@ -69,7 +69,7 @@ model = dict(
     type="ImageClassifier",
     data_preprocessor=dict(num_classes=2, mean=[114.75] * 3, std=[57.375] * 3, to_rgb=True),
     backbone=dict(
-        type="VisionTransformer",
+        type="maskfeat.VisionTransformer",
         arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
         img_size=32,
         patch_size=8,

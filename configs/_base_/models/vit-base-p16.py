@@ -10,7 +10,7 @@ model = dict(
         to_rgb=True,
     ),
     backbone=dict(
-        type="VisionTransformer",
+        type="maskfeat.VisionTransformer",
         arch="base",
         img_size=224,
         patch_size=16,

@@ -8,6 +8,7 @@ from .mim_vit import MIMViT
 from .mvit import MViT
 from .visible_mvit import VisibleMViT
 from .visible_vit import VisibleViT
+from .vision_transformer import VisionTransformer
 from .windowed_vit import WindowedViT
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "MaskedViT",
     "VisibleMViT",
     "VisibleViT",
+    "VisionTransformer",
     "WindowedViT",
 ]

@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.model.weight_init import trunc_normal_
-from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
@@ -10,7 +9,6 @@ from maskfeat_plugin.registry import MODELS
 
 from ..utils import (
     TokenPlaces,
-    check_arch,
     check_divisible,
     check_mask,
     expand_mask,
@@ -19,7 +17,7 @@ from ..utils import (
     replace_masked,
     set_authors_biases,
 )
-from .encoder_layer import use_encoder_layers
+from .vision_transformer import VisionTransformer
 
 
 @MODELS.register_module()
@@ -39,12 +37,10 @@ class MaskedViT(VisionTransformer):
     """
 
     def __init__(self, arch: str | dict = "base", **kwargs) -> None:
-        check_arch(arch, self.arch_zoo)
         super().__init__(arch=arch, **kwargs)
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        use_encoder_layers(self.layers)
 
     def init_weights(self) -> None:
         """Initialize as the authors' code does.

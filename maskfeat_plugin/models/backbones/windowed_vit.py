@@ -4,15 +4,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch, check_divisible
-from .encoder_layer import use_encoder_layers
+from ..utils import check_divisible
+from .vision_transformer import VisionTransformer
 
 
 @MODELS.register_module()
@@ -45,7 +44,6 @@ class WindowedViT(VisionTransformer):
         with_cp: bool = False,
         **kwargs,
     ) -> None:
-        check_arch(arch, self.arch_zoo)
         super().__init__(arch=arch, img_size=img_size, out_type="featmap", with_cls_token=False, **kwargs)
         if window_size < 1:
             raise ValueError(f"backbone.window_size={window_size} has to be positive.")
@@ -58,7 +56,6 @@ class WindowedViT(VisionTransformer):
         self.window_size = window_size
         self.global_attn_indexes = tuple(global_attn_indexes)
         self.with_cp = with_cp
-        use_encoder_layers(self.layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode images.

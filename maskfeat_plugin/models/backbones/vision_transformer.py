@@ -1,0 +1,28 @@
+"""ViT as mmpretrain's, faster."""
+
+from mmpretrain.models import VisionTransformer as _VisionTransformer
+
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import check_arch
+from .encoder_layer import use_encoder_layers
+
+
+@MODELS.register_module()
+class VisionTransformer(_VisionTransformer):
+    """``mmpretrain.VisionTransformer`` on the fast layers of pre-training, for fine-tuning.
+
+    Usable wherever ``mmpretrain.VisionTransformer`` is; parameter names, initial values and results are the same.
+
+    Args:
+        arch (str | dict): Architecture, as in the parent. Defaults to "base".
+        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+
+    Raises:
+        ValueError: If ``arch`` is unknown.
+    """
+
+    def __init__(self, arch: str | dict = "base", *args, **kwargs) -> None:
+        check_arch(arch, self.arch_zoo)
+        super().__init__(arch, *args, **kwargs)
+        use_encoder_layers(self.layers)
