@@ -1,6 +1,6 @@
 """Repeated augmentation of decoded clips."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mmaction.datasets import RepeatAugDataset as _RepeatAugDataset
 
@@ -21,10 +21,15 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
 
     Args:
         ann_file (str): Path of the annotation file.
-        pipeline (Sequence[dict]): Configs of the transforms; the first opens the video, the second samples frames,
+        pipeline (Sequence[dict | Callable]): The transforms; the first opens the video, the second samples frames,
             the third decodes them.
+        data_prefix (dict, optional): The folder of the videos, ``video``. Defaults to None, none.
         num_repeats (int): Clips of each video. Defaults to 4.
         sample_once (bool): Whether all of them are of the same frames. Defaults to False.
+        multi_class (bool): Whether a video has several labels. Defaults to False.
+        num_classes (int, optional): Classes, needed by ``multi_class``. Defaults to None.
+        start_index (int): Number of the first frame. Defaults to 0.
+        modality (str): What the files hold. Defaults to "RGB".
         **kwargs: Further arguments of :class:`VideoDataset`.
 
     Raises:
@@ -32,14 +37,40 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
     """
 
     def __init__(
-        self, ann_file: str, pipeline: Sequence[dict], num_repeats: int = 4, sample_once: bool = False, **kwargs
+        self,
+        ann_file: str,
+        pipeline: Sequence[dict | Callable],
+        data_prefix: dict | None = None,
+        num_repeats: int = 4,
+        sample_once: bool = False,
+        multi_class: bool = False,
+        num_classes: int | None = None,
+        start_index: int = 0,
+        modality: str = "RGB",
+        **kwargs,
     ) -> None:
-        kinds = [str(transform["type"]).rpartition(".")[2] for transform in pipeline[:3]]
+        kinds = [_kind(transform) for transform in pipeline[:3]]
         if len(kinds) < 3 or kinds[0] not in _OPENERS or kinds[2] not in _DECODERS:
             raise ValueError(
                 f"RepeatAugDataset: the pipeline must begin with one of {_OPENERS}, a sampler of frames and one of "
                 f"{_DECODERS}, got {kinds}."
             )
-        super(_RepeatAugDataset, self).__init__(ann_file, pipeline=pipeline, test_mode=False, **kwargs)
+        super(_RepeatAugDataset, self).__init__(
+            ann_file,
+            pipeline=pipeline,
+            data_prefix=dict(video="") if data_prefix is None else data_prefix,
+            multi_class=multi_class,
+            num_classes=num_classes,
+            start_index=start_index,
+            modality=modality,
+            test_mode=False,
+            **kwargs,
+        )
         self.num_repeats = num_repeats
         self.sample_once = sample_once
+
+
+def _kind(transform: dict | Callable) -> str:
+    """Return the name of a transform's class, without its scope."""
+    kind = transform["type"] if isinstance(transform, dict) else type(transform)
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]

@@ -36,11 +36,12 @@ class OpenVideo(DecordInit):
     Args:
         io_backend (str): Where the files are, as mmengine's ``FileClient`` names it; those on "disk" are read in place,
             others fetched into memory. Defaults to "disk".
+        num_threads (int): Accepted as ``mmaction.DecordInit`` does; one thread decodes a file here. Defaults to 1.
         **kwargs: Arguments of the ``FileClient``.
     """
 
-    def __init__(self, io_backend: str = "disk", **kwargs) -> None:
-        super().__init__(io_backend, **kwargs)
+    def __init__(self, io_backend: str = "disk", num_threads: int = 1, **kwargs) -> None:
+        super().__init__(io_backend, num_threads, **kwargs)
 
     def _get_video_reader(self, filename: str) -> VideoReader:
         if not splitext(filename)[1]:
@@ -66,16 +67,22 @@ class DecodeClip(DecordDecode):
     3); ``original_shape``, ``img_shape``; ``gt_bboxes`` and ``proposals``, where there are any, become pixels.
 
     Args:
+        mode (str): "accurate", the chosen frames themselves. Defaults to "accurate".
         short_side (int, optional): Pixels of the shorter side of the frames. Resizing is a part of the conversion of
             colours, bilinear and antialiased, so that it costs less than a ``Resize`` of its own. The authors' code
             decodes with 256. Defaults to None: the size of the file.
 
     Raises:
-        ValueError: If ``short_side`` is not a positive integer.
+        ValueError: If ``mode`` is another, or ``short_side`` is not a positive integer.
     """
 
-    def __init__(self, short_side: int | None = None) -> None:
-        super().__init__()
+    def __init__(self, mode: str = "accurate", short_side: int | None = None) -> None:
+        if mode != "accurate":
+            raise ValueError(
+                f"DecodeClip: mode={mode!r} is not supported, it decodes the chosen frames. Leave it out, or use "
+                "mmaction.DecordInit and mmaction.DecordDecode for key frames near them (mode='efficient')."
+            )
+        super().__init__(mode)
         if short_side is not None and not (isinstance(short_side, int) and short_side > 0):
             raise ValueError(f"DecodeClip: short_side={short_side!r} must be a positive integer, or None.")
         self.short_side = short_side

@@ -19,7 +19,7 @@ _NEXT_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 class LoadWholeImage(LoadImageFromFile):
     """``mmcv.LoadImageFromFile`` that refuses a JPEG that is cut short, whose missing part OpenCV paints grey.
 
-    Arguments are those of ``mmcv.LoadImageFromFile``, but ``file_client_args``, which it deprecates.
+    Arguments are those of ``mmcv.LoadImageFromFile``.
 
     Required key: ``img_path``. Added keys: ``img``, ``img_shape``, ``ori_shape``.
     """
@@ -39,7 +39,7 @@ class LoadWholeImage(LoadImageFromFile):
         """
         path = results["img_path"]
         try:
-            image = self._decode(fileio.get(path, backend_args=self.backend_args), path)
+            image = self._decode(self._read(path), path)
         except Exception:
             if self.ignore_empty:
                 return None
@@ -47,6 +47,11 @@ class LoadWholeImage(LoadImageFromFile):
         results["img"] = image.astype(np.float32) if self.to_float32 else image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
+
+    def _read(self, path: str) -> bytes:
+        if self.file_client_args is not None:
+            return fileio.FileClient.infer_client(self.file_client_args, path).get(path)
+        return fileio.get(path, backend_args=self.backend_args)
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
         if content.startswith(_START_OF_JPEG) and not _is_whole_jpeg(content):
