@@ -1,5 +1,7 @@
 """MaskFeat as it is made of mmaction2's MViT and mmpretrain's parts, to time the plugin's against."""
 
+from collections.abc import Callable
+
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -69,3 +71,27 @@ def optimizer(model: nn.Module) -> OptimWrapper:
     """AdamW and clipping as the pre-training configs have them, the same for both sides."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return OptimWrapper(torch.optim.AdamW(trained, lr=1e-5, betas=(0.9, 0.95)), clip_grad=dict(max_norm=0.02))
+
+
+def training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """Return a function that trains a model by one step, in bfloat16 on a GPU, and returns the loss before it.
+
+    Args:
+        model (nn.Module): The model.
+        loss (Callable[[], Tensor]): Computes its loss.
+        device (torch.device): Where the model is.
+    """
+    wrapper = optimizer(model)
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            value = loss()
+        wrapper.update_params(value)
+        return value.detach()
+
+    return step
+
+
+def normal(*size: int) -> Tensor:
+    """Return normally distributed numbers, the same for a size."""
+    return torch.randn(size, generator=torch.Generator().manual_seed(0))

@@ -14,8 +14,9 @@ from maskfeat_plugin.models.utils import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .data import data_comparison
+from .finetuning import image_finetuning, torchvision_finetuning
 from .measuring import Comparison
-from .peers import PeerVideoMaskFeat, image_maskfeat, optimizer
+from .peers import PeerVideoMaskFeat, image_maskfeat, normal, training
 from .plain_masks import cubes_by_loops
 
 BASE_MODELS = configs_folder() / "_base_" / "models"
@@ -45,7 +46,9 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
         yield linear_layers()
     yield video_pretraining(device, 8 if on_gpu else 1)
     yield from video_finetuning(device)
+    yield torchvision_finetuning(device, 8 if on_gpu else 1)
     yield image_pretraining(device, 64 if on_gpu else 8)
+    yield from image_finetuning(device, 64 if on_gpu else 8)
 
 
 def hog(device: torch.device) -> list[Comparison]:
@@ -57,8 +60,8 @@ def hog(device: torch.device) -> list[Comparison]:
     Returns:
         list[Comparison]: Against mmpretrain's generator, which computes all cells.
     """
-    images = _normal(16, 3, 224, 224).to(device)
-    clip = _normal(1, 3, 16, 224, 224).to(device)
+    images = normal(16, 3, 224, 224).to(device)
+    clip = normal(1, 3, 16, 224, 224).to(device)
     frames = clip[:, :, ::2].transpose(1, 2).flatten(0, 1).contiguous()  # (8, 3, 224, 224)
     mask = _clip_masks(1, device)
     ours = MODELS.build(dict(type="maskfeat.HOGGenerator")).to(device)
@@ -85,7 +88,7 @@ def hog_bandwidth(device: torch.device, count: int = 256) -> Comparison:
         Comparison: Against a copy that reads and writes as many bytes as that; 0.5 "times faster" is half of the
         bandwidth.
     """
-    images = _normal(count, 3, 224, 224).to(device)
+    images = normal(count, 3, 224, 224).to(device)
     ours = MODELS.build(dict(type="maskfeat.HOGGenerator")).to(device)
     source = torch.zeros((images.numel() + count * 196 * 108) // 2, device=device)  # is read, and as much is written
     target = torch.empty_like(source)
@@ -130,7 +133,7 @@ def linear_layers() -> Comparison:
     Returns:
         Comparison: Against torch's own.
     """
-    x, weight, bias = _normal(1568, 384), _normal(1536, 384), _normal(1536)
+    x, weight, bias = normal(1568, 384), normal(1536, 384), normal(1536)
 
     def repeat(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         for _ in range(20):
@@ -163,12 +166,12 @@ def video_pretraining(device: torch.device, batch_size: int = 1) -> Comparison:
     theirs.backbone.load_state_dict(ours.backbone.state_dict(), strict=False)  # all but the mask token
     theirs.mask_token.data.copy_(ours.backbone.mask_token)
     _copy_parameters(ours.neck, theirs.decoder)
-    clips, mask = _normal(batch_size, 3, 16, 224, 224).to(device), _clip_masks(batch_size, device)
+    clips, mask = normal(batch_size, 3, 16, 224, 224).to(device), _clip_masks(batch_size, device)
     return Comparison(
         f"MViT-S 16 x 4, pre-training step, {batch_size} clip{'s' if batch_size > 1 else ''}",
         "mmaction2's MViT, mmpretrain's HOG",
-        _training(ours, lambda: ours.loss(clips, mask=mask)["loss"], device),
-        _training(theirs, lambda: theirs(clips, mask), device),
+        training(ours, lambda: ours.loss(clips, mask=mask)["loss"], device),
+        training(theirs, lambda: theirs(clips, mask), device),
     )
 
 
@@ -185,7 +188,7 @@ def video_finetuning(device: torch.device) -> list[Comparison]:
     theirs = MODELS.build(dict(type="mmaction.MViT", **settings)).to(device)
     ours = MODELS.build(dict(type="maskfeat.MViT", **settings)).to(device)
     ours.load_state_dict(theirs.state_dict())
-    clip = _normal(1, 3, 16, 224, 224).to(device)
+    clip = normal(1, 3, 16, 224, 224).to(device)
     return [
         Comparison(
             "MViT-S 16 x 4, fine-tuning, 1 clip, forward and backward",
@@ -216,7 +219,7 @@ def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
     theirs = image_maskfeat().to(device).train()
     ours.backbone.load_state_dict(theirs.backbone.state_dict())
     _copy_parameters(ours.neck, theirs.neck)
-    images = _normal(batch_size, 3, 224, 224).to(device)
+    images = normal(batch_size, 3, 224, 224).to(device)
     draw = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=IMAGE_TOKENS, seed=0))
     drawn = [torch.from_numpy(draw({"sample_idx": i})["mask"]).to(device) for i in range(batch_size)]
     samples = [DataSample(mask=mask) for mask in drawn]
@@ -224,8 +227,8 @@ def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
     return Comparison(
         f"ViT-B/16, pre-training step, {batch_size} images",
         "mmpretrain",
-        _training(ours, lambda: ours.loss(images, mask=mask)["loss"], device),
-        _training(theirs, lambda: theirs.loss(images, samples)["loss"], device),
+        training(ours, lambda: ours.loss(images, mask=mask)["loss"], device),
+        training(theirs, lambda: theirs.loss(images, samples)["loss"], device),
     )
 
 
@@ -233,18 +236,6 @@ def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
 def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
     for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
         theirs.copy_(ours)
-
-
-def _training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    wrapper = optimizer(model)
-
-    def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            value = loss()
-        wrapper.update_params(value)
-        return value.detach()
-
-    return step
 
 
 def _step(model: nn.Module, clip: Tensor) -> None:
@@ -258,10 +249,6 @@ def _step(model: nn.Module, clip: Tensor) -> None:
 def _infer(model: nn.Module, clip: Tensor) -> Tensor:
     with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
         return model(clip)[-1][1]
-
-
-def _normal(*size: int) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(0))
 
 
 def _clip_masks(count: int, device: torch.device) -> Tensor:

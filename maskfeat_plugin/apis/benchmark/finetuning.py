@@ -1,0 +1,127 @@
+"""Fine-tuning steps against the models of timm, torchvision and mmpretrain."""
+
+import logging
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torchvision.models.video import mvit_v2_s
+
+from maskfeat_plugin.checkpoints import from_state_dict, load_into
+from maskfeat_plugin.registry import MODELS
+
+from .measuring import Comparison
+from .peers import normal, training
+
+# Names of torchvision's MViT and of mmaction2's, tried in this order
+_TORCHVISION = (
+    (r"^conv_proj\.", "patch_embed.projection."),
+    (r"^pos_encoding\.class_token$", "cls_token"),
+    (r"^norm\.", "norm3."),
+    (r"\.attn\.project\.0\.", ".attn.proj."),
+    (r"\.attn\.pool_([qkv])\.pool\.", r".attn.pool_\1."),
+    (r"\.attn\.pool_([qkv])\.norm_act\.0\.", r".attn.norm_\1."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
+    (r"^(blocks\.\d+)\.project\.", r"\1.proj."),
+)
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear layer of as many classes as the peer has.
+
+    Args:
+        backbone (nn.Module): The backbone.
+        features (Callable[[tuple], Tensor]): Takes the features (N, C) out of what it returns.
+        head (nn.Linear): The peer's layer, whose weights are copied.
+    """
+
+    def __init__(self, backbone: nn.Module, features: Callable[[tuple], Tensor], head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.features = features
+        self.head = nn.Linear(head.in_features, head.out_features)
+        self.head.load_state_dict(head.state_dict())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (N, K) of images or clips."""
+        return self.head(self.features(self.backbone(inputs)))
+
+
+def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparison]:
+    """A fine-tuning step of ViT-B from the same weights: forward and backward pass, optimizer.
+
+    Args:
+        device (torch.device): Where it runs.
+        batch_size (int): Images of a step. Defaults to 8.
+
+    Returns:
+        list[Comparison]: Against mmpretrain's ViT and, where it is installed, timm's.
+    """
+    images = normal(batch_size, 3, 224, 224).to(device)
+    job = f"ViT-B/16, fine-tuning step, {batch_size} images"
+    settings = dict(arch="base", out_type="avg_featmap", final_norm=False)
+    backbone = MODELS.build(dict(type="mmpretrain.VisionTransformer", **settings))
+    theirs = Classifier(backbone, _last, nn.Linear(768, 1000))
+    ours = Classifier(MODELS.build(dict(type="maskfeat.VisionTransformer", **settings)), _last, theirs.head)
+    ours.backbone.load_state_dict(theirs.backbone.state_dict())
+    rows = [_compare(job, "mmpretrain", ours, theirs, images)]
+    if find_spec("timm") is None:
+        print_log("timm is not installed: its row is left out (pip install timm).", "current", logging.WARNING)
+        return rows
+    import timm
+
+    theirs = timm.create_model("vit_base_patch16_224", global_pool="avg", num_classes=1000)
+    ours = Classifier(MODELS.build(dict(type="maskfeat.VisionTransformer", **settings)), _last, theirs.head)
+    load_into(ours.backbone, from_state_dict(theirs.state_dict(), "timm"), min_found=1.0)
+    return [*rows, _compare(f"{job}, against timm", "timm", ours, theirs, images)]
+
+
+def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Comparison:
+    """A fine-tuning step of MViT-S from the same weights: forward and backward pass, optimizer.
+
+    Channels grow in the attention, as in torchvision's, and the class token gives the features.
+
+    Args:
+        device (torch.device): Where it runs.
+        batch_size (int): Clips of a step. Defaults to 1.
+
+    Returns:
+        Comparison: Against torchvision's ``mvit_v2_s``.
+    """
+    clips = normal(batch_size, 3, 16, 224, 224).to(device)
+    theirs = mvit_v2_s(dropout=0.0, stochastic_depth_prob=0.0)
+    backbone = MODELS.build(dict(type="maskfeat.MViT", arch="small", dim_mul_in_attention=True))
+    ours = Classifier(backbone, _class_token, theirs.head[1])
+    state = {_rename(name): value for name, value in theirs.state_dict().items() if not name.startswith("head.")}
+    backbone.load_state_dict({**state, "cls_token": state["cls_token"].view(1, 1, -1)})
+    job = f"MViT-S 16 x 4, fine-tuning step, {batch_size} clip{'s' if batch_size > 1 else ''}, against torchvision"
+    return _compare(job, "torchvision's mvit_v2_s", ours, theirs, clips)
+
+
+def _compare(job: str, peer: str, ours: nn.Module, theirs: nn.Module, inputs: Tensor) -> Comparison:
+    labels = torch.arange(len(inputs), device=inputs.device)
+
+    def step(model: nn.Module) -> Callable[[], Tensor]:
+        model.to(inputs.device).train()
+        return training(model, lambda: F.cross_entropy(model(inputs), labels), inputs.device)
+
+    return Comparison(job, peer, step(ours), step(theirs))
+
+
+def _rename(name: str) -> str:
+    for pattern, replacement in _TORCHVISION:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _last(outputs: tuple) -> Tensor:
+    return outputs[-1]
+
+
+def _class_token(outputs: tuple) -> Tensor:
+    return outputs[-1][1]

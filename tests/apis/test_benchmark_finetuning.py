@@ -1,0 +1,29 @@
+"""The rows against mmpretrain, timm and torchvision: the same loss on both sides, before and after a step."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from maskfeat_plugin.apis.benchmark.finetuning import image_finetuning, torchvision_finetuning
+
+CPU = torch.device("cpu")
+
+
+def assert_equal_losses(comparison):
+    losses = [(comparison.ours(), comparison.theirs()) for _ in range(2)]
+    torch.testing.assert_close(*map(torch.stack, zip(*losses, strict=True)), rtol=1e-4, atol=1e-5)
+    assert losses[1][0] < losses[0][0]
+
+
+@pytest.mark.slow
+def test_torchvisions_mvit():
+    assert_equal_losses(torchvision_finetuning(CPU))
+
+
+@pytest.mark.slow
+def test_vits_and_the_row_that_is_left_out():
+    rows = image_finetuning(CPU, batch_size=1)
+    assert [row.peer for row in rows] == ["mmpretrain", "timm"][: 1 + bool(find_spec("timm"))]
+    for row in rows:
+        assert_equal_losses(row)
