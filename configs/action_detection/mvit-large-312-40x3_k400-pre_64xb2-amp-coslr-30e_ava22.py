@@ -2,28 +2,32 @@
 
 Blocks are recomputed in the backward pass to save memory. The token grid of 312 pixels is 78, 39, 20 and 10: the last
 map reaches a little beyond the frame, its tokens are still 32 pixels apart.
+
+The size and length of the clips are those of the paper's model. All other values of this file are ours.
 """
 
 _base_ = "./mvit-large-16x4_k400-pre_16xb8-amp-coslr-30e_ava22.py"
 
-size, clip_len, frame_interval = 312, 40, 3
+size, clip_len, frame_interval = 312, 40, 3  # authors
 model = dict(
     backbone=dict(
         temporal_size=clip_len,
         spatial_size=size,
         with_cp=True,
+        # ours
         init_cfg=dict(checkpoint="work_dirs/mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400/epoch_75.pth"),
     )
 )
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[0].update(clip_len=clip_len, frame_interval=frame_interval)
-train_pipeline[2].update(scale_range=(357, 446))
+train_pipeline[2].update(scale_range=(357, 446))  # ours: 256 to 320 times 312 / 224
 train_pipeline[3].update(size=size)
 val_pipeline = _base_.val_pipeline
 val_pipeline[0].update(clip_len=clip_len, frame_interval=frame_interval)
-val_pipeline[2].update(scale=(-1, size))
+val_pipeline[2].update(scale=(-1, size))  # ours: the whole frame
 
+# ours
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=val_pipeline))

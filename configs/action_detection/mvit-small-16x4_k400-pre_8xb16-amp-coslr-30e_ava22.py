@@ -2,6 +2,9 @@
 
 Starts from what the fine-tuning config on Kinetics-400 leaves in ``work_dirs``; from any other weights of MViT-S,
 pre-trained only or the authors', with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+
+The authors released no recipe for AVA. The files of ``_base_`` say of each value whether it is the authors', of their
+recipe for Kinetics-400, or ours; the first weights are ours.
 """
 
 _base_ = [

@@ -2,6 +2,8 @@
 
 Boxes are looked at where a person detector has found people: the proposals that mmaction2's guide to AVA names. They
 follow the frames through scaling, crop and flip.
+
+"authors" marks the values of their recipe for Kinetics-400, "ours" all others: they released none for AVA.
 """
 
 default_scope = "mmaction"
@@ -9,25 +11,25 @@ default_scope = "mmaction"
 data_root = "data/ava"
 annotations = f"{data_root}/annotations"
 train_pipeline = [
-    dict(type="maskfeat.SampleAVAFrames", clip_len=16, frame_interval=4),
+    dict(type="maskfeat.SampleAVAFrames", clip_len=16, frame_interval=4),  # authors
     dict(type="RawFrameDecode"),
-    dict(type="RandomRescale", scale_range=(256, 320)),
-    dict(type="RandomCrop", size=224),
-    dict(type="Flip", flip_ratio=0.5),
+    dict(type="RandomRescale", scale_range=(256, 320)),  # ours
+    dict(type="RandomCrop", size=224),  # authors (the size; the crop has no jitter of area and aspect: ours)
+    dict(type="Flip", flip_ratio=0.5),  # authors
     dict(type="FormatShape", input_format="NCTHW", collapse=True),
     dict(type="PackActionInputs"),
 ]
 val_pipeline = [
-    dict(type="maskfeat.SampleAVAFrames", clip_len=16, frame_interval=4, test_mode=True),
+    dict(type="maskfeat.SampleAVAFrames", clip_len=16, frame_interval=4, test_mode=True),  # authors
     dict(type="RawFrameDecode"),
-    dict(type="Resize", scale=(-1, 224)),
+    dict(type="Resize", scale=(-1, 224)),  # ours: the whole frame
     dict(type="FormatShape", input_format="NCTHW", collapse=True),
     dict(type="PackActionInputs"),
 ]
 label_file = f"{annotations}/ava_action_list_v2.2_for_activitynet_2019.pbtxt"
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
+    batch_size=16,  # ours
+    num_workers=8,  # ours
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
@@ -43,8 +45,8 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=8,
+    batch_size=1,  # ours
+    num_workers=8,  # ours
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type="DefaultSampler", shuffle=False),

@@ -1,27 +1,33 @@
 """AdamW with layer decay 0.75, 30 epochs of clips; the learning rate is 5e-4 for every 128 clips.
 
-The recipe for AVA is not given by the release notes at hand: the optimizer is that of Kinetics, its learning rate and
-length are our choice for a data set that is small and starts from fine-tuned weights.
+"authors" marks the values of their recipe for Kinetics-400, "ours" all others: they released none for AVA.
+Learning rate and length are our choice for a data set that is small and starts from fine-tuned weights.
 """
 
 optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    optimizer=dict(type="AdamW", lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    type="AmpOptimWrapper",  # ours; the authors train in float32
+    optimizer=dict(
+        type="AdamW",  # authors
+        lr=5e-4,  # ours
+        betas=(0.9, 0.999),  # authors
+        weight_decay=0.05,  # authors
+    ),
     constructor="maskfeat.LayerDecayOptimWrapperConstructor",
-    paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0),  # authors
+    clip_grad=dict(max_norm=5.0),  # authors
 )
 param_scheduler = [
+    # ours
     dict(type="LinearLR", start_factor=1 / 100, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(
         type="CosineAnnealingLR",
-        T_max=25,
-        eta_min_ratio=1 / 100,
+        T_max=25,  # ours
+        eta_min_ratio=1 / 100,  # ours
         by_epoch=True,
-        begin=5,
-        end=30,
+        begin=5,  # ours
+        end=30,  # ours
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=30, val_interval=1)
-auto_scale_lr = dict(enable=True, base_batch_size=128)
+train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=30, val_interval=1)  # ours
+auto_scale_lr = dict(enable=True, base_batch_size=128)  # ours
