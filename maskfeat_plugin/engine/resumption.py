@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, get_world_size, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
@@ -29,7 +29,8 @@ def choose_checkpoint(runner: Runner) -> None:
         runner (Runner): Before it loads anything; mmengine has no public name for what is set.
 
     Raises:
-        ConfigError: If the checkpoint is refused, or there are some to resume and none is whole.
+        ConfigError: On every process, if the checkpoint is refused or one process does not find it, or there are some
+            to resume and none is whole.
     """
     source, resume = _wish(runner)
     if source is None and not resume:
@@ -37,12 +38,12 @@ def choose_checkpoint(runner: Runner) -> None:
     if source is not None and source == getattr(runner, "checked_checkpoint", None):
         return
     try:
-        if source is not None and urlparse(str(source)).scheme in ("http", "https", "file"):
-            source = str(local_file(source))
         source = newest_checkpoint(runner) if source is None else source
-        if source is not None and Path(source).expanduser().exists():
-            _of_first_process(check_whole, Path(source).expanduser())
-    except (CheckpointError, FileNotFoundError) as error:
+        if source is not None:
+            source = _on_every_process(_find, str(source))
+            if Path(source).expanduser().exists():
+                _of_first_process(check_whole, Path(source).expanduser())
+    except CheckpointError as error:
         raise ConfigError(f"{'resume' if resume else 'load_from'}: {error}") from error
     if source is None:
         runner.logger.info(f"There is no checkpoint in {runner.work_dir} to resume: training starts at the beginning.")
@@ -138,6 +139,28 @@ def _wish(runner: Runner) -> tuple[str | None, bool]:
 def _newest_of(work_dir: str) -> str | None:
     path = newest_whole(work_dir)
     return None if path is None else str(path)
+
+
+def _find(source: str) -> str:
+    """Return the path of a checkpoint on this machine; mmengine knows further schemes."""
+    if urlparse(source).scheme in ("http", "https", "file"):
+        return str(local_file(source))
+    if "://" not in source:
+        local_file(source)
+    return source
+
+
+def _on_every_process(work: Callable[[str], str], argument: str) -> str:
+    """Return what each process finds, or raise on all of them what one of them meets: none waits for it."""
+    found, error = argument, None
+    try:
+        found = work(argument)
+    except (CheckpointError, OSError) as failure:
+        error = failure
+    for rank, text in enumerate(all_gather_object(error and str(error))):
+        if text is not None:
+            raise CheckpointError(text if get_world_size() == 1 else f"process {rank}: {text}") from error
+    return found
 
 
 def _of_first_process(work: Callable[[Any], Any], argument: Any) -> Any:

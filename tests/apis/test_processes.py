@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ def jobs(folder):
     yield "refused", "refused", 2, dict(config=IMAGE, batch_size=1, samples=9, options=options)
     options = {"optim_wrapper.accumulative_counts": 0, **SCALING}
     yield "no_batches", "refused", 1, dict(config=IMAGE, batch_size=1, options=options)
+    yield "absent", "absent", 2, dict(config=IMAGE, batch_size=2, rank=1)
     for workers in 0, 2:
         yield f"masks{workers}", "masks", 2, dict(config=IMAGE, batch_size=4, workers=workers)
     options = {"randomness.diff_rank_seed": False}
@@ -167,6 +169,12 @@ def test_samples_that_do_not_divide(found):
     torch.testing.assert_close(ours["weights"], theirs["weights"], rtol=0, atol=0)
     for rank in 0, 1:
         assert "between 4 and 5 batches" in found("refused", rank) and "round_up=True" in found("refused", rank)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_one_machine_lacks_is_refused_by_all(found):
+    assert found("absent", 0) == found("absent", 1)
+    assert re.fullmatch(r"load_from: process 1: .*absent.pth.*", found("absent", 0))
 
 
 @pytest.mark.slow

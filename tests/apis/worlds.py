@@ -22,7 +22,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_tester, build_trainer, load_config, run_tool
+from maskfeat_plugin.apis import ConfigError, build_tester, build_trainer, load_config, run_tool
 from maskfeat_plugin.registry import HOOKS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -176,6 +176,18 @@ def refused(folder, **settings):
     return None
 
 
+def absent(folder, rank, **settings):
+    """The message with which a training is refused whose first weights one machine does not have."""
+    cfg = pretraining(folder=folder, **settings)
+    here = CONFIGS / "demo" / "weights" / "maskfeat_vit-tiny_moving-digits.pth"
+    cfg.load_from = (here if int(os.environ["RANK"]) != rank else Path(f"{folder}/absent.pth")).as_uri()
+    try:
+        build_trainer(cfg)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def killed(folder, rank, **settings):
     """Exit status of a process whose fellow is killed, what it says, and after how many seconds of training."""
     cfg = pretraining(folder=folder, **settings)
@@ -188,7 +200,16 @@ def killed(folder, rank, **settings):
     return dict(status=status, said=said.getvalue(), seconds=time.monotonic() - start)
 
 
-TASKS = dict(train=train, masks=masks, test=test, finetune=finetune, watched=watched, refused=refused, killed=killed)
+TASKS = dict(
+    train=train,
+    masks=masks,
+    test=test,
+    finetune=finetune,
+    watched=watched,
+    refused=refused,
+    absent=absent,
+    killed=killed,
+)
 
 
 def run(name, task, size, arguments, folder):
