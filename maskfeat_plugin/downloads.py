@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from .errors import describe
 from .files import locked, sha256
+from .writing import FULL, reason_of, whole_file
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30  # seconds in which a server has to send something
@@ -108,6 +110,9 @@ def _keep(
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                reason = f"{path} cannot be written: {reason_of(error, path)}. Make room there."
+                raise DownloadError(f"{url} cannot be downloaded: {reason}") from error
             raise DownloadError(f"{url} cannot be downloaded: {describe(error)}. Try again.") from error
         if told["Content-Length"] not in (None, str(length)):
             raise DownloadError(
@@ -123,7 +128,8 @@ def _keep(
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _record_path(path).write_text(json.dumps(dict(length=length, sha256=found, told=told)))
+    with suppress(OSError), whole_file(_record_path(path)) as record:  # without it, the next time downloads anew
+        record.write_text(json.dumps(dict(length=length, sha256=found, told=told)))
     return found
 
 

@@ -9,6 +9,10 @@ class ConfigError(ValueError):
     """A config, a command line or a data set that cannot work; the message names the key or file and what would do."""
 
 
+class WriteError(ConfigError, OSError):
+    """A file that cannot be written, as on a full disk; the message names it."""
+
+
 def describe(error: Exception) -> str:
     """The message of an exception, or its type where it has none."""
     # the text of a KeyError is the repr of its message

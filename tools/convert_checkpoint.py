@@ -13,6 +13,7 @@ from maskfeat_plugin.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from maskfeat_plugin.errors import ConfigError
 
 EXAMPLE = """example:
   python tools/convert_checkpoint.py k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth mvit_s.pth --to maskfeat
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             conversion = convert(checkpoint, args.to)
         else:
             conversion = write_checkpoint(checkpoint, args.dst, args.to, local_file(args.src))
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{args.src}: {checkpoint.format.title}\n")

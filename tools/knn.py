@@ -10,6 +10,7 @@ import torch
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import build_parser, load_config, run_tool
 from maskfeat_plugin.apis.knn import evaluate_knn
+from maskfeat_plugin.writing import writing
 
 EXAMPLE = """example:
   python tools/knn.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\
@@ -44,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, value in metrics.items():
             print(f"{name:>12}  {value:6.2f} %")
         if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(metrics, indent=2) + "\n")
+            with writing(args.out) as unfinished:
+                unfinished.write_text(json.dumps(metrics, indent=2) + "\n")
 
     return run_tool(work, args.traceback)
 

@@ -2,14 +2,17 @@
 
 import argparse
 import io
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from mmengine.config import DictAction
 
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, WriteError
+from maskfeat_plugin.writing import FULL
 
 from .processes import describe_lost_contact, disconnect_processes, launched_rank
 
@@ -83,12 +86,21 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
     try:
         work()
         disconnect_processes()
+        _flush_output()
     except ConfigError as error:
         if launched_rank() > 0:  # it is the first's to say, unless it is not its error
             time.sleep(_PATIENCE)
         if show_traceback:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        with suppress(WriteError):
+            _flush_output()
+        where = f"{error.filename or 'a file'} cannot be written: {error.strerror}. Make room on its disk"
+        print("; ".join(filter(None, (f"error: {where}", hint))), file=sys.stderr)
         return 1
     except RuntimeError as error:
         lost = describe_lost_contact(error)
@@ -100,3 +112,16 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
         print("; ".join(filter(None, ("interrupted", hint))), file=sys.stderr)
         return 130
     return 0
+
+
+def _flush_output() -> None:
+    """Write what was printed.
+
+    Raises:
+        WriteError: If the disk that the output is redirected to does not take it.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end
+        raise WriteError(f"the standard output cannot be written: {error.strerror}. Redirect it elsewhere.") from error

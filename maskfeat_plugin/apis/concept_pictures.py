@@ -11,11 +11,12 @@ from PIL import Image
 
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.datasets.moving_digits.sources import load_photos
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.visualization import assemble_hog, compose, draw_hog
 from maskfeat_plugin.visualization.masks import hide_tokens
 from maskfeat_plugin.visualization.panels import strip
+from maskfeat_plugin.writing import writing
 
 from .demo.orchestrate import DATA
 from .demo.tasks import IMAGE, VIDEO
@@ -57,12 +58,15 @@ def write_concept_pictures(out: Path, seed: int = 0) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)  # before any work
         photo = sample_photo()
         _save(draw_steps(photo, seed), paths[0])
-        draw_token(photo).savefig(paths[1], metadata=dict(Software=None))  # the same bytes for any version
+        with writing(paths[1]) as unfinished:  # the same bytes for any version
+            draw_token(photo).savefig(unfinished, format="png", metadata=dict(Software=None))
         frames, clip = predictions()
         _save(frames, paths[2])
         _save(clip, paths[3])
     except ImportError as error:
         raise ConfigError(str(error)) from error
+    except WriteError:
+        raise
     except OSError as error:
         raise ConfigError(f"--out={str(out)!r}: cannot write there ({error.strerror}); name another folder.") from error
     return paths
@@ -176,7 +180,8 @@ def predictions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
-    Image.fromarray(picture & _COLOR_BITS).save(path, optimize=True)
+    with writing(path) as unfinished:
+        Image.fromarray(picture & _COLOR_BITS).save(unfinished, "PNG", optimize=True)
 
 
 def _only(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 import importlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmpretrain.models import ImageClassifier, MultiLabelClsHead
 from torch import Tensor, nn
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.writing import writing
 
 from .looking.class_names import read_class_names
 from .looking.fine_tuned import build_fine_tuned
@@ -128,23 +128,18 @@ def export_model(cfg: Config, checkpoint: str, out: Path) -> Export:
         "scores": "float32 N x classes, probabilities",
         "classes": json.dumps(classes),
     }
-    temporary = out.with_name(f".{os.getpid()}-{out.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(
-                scoring, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
-            )
-            write(program, temporary, about)
-            difference, num_classes = _compare(scoring, read(temporary), shape, largest)
+    with torch.no_grad():
+        program = torch.export.export(
+            scoring, (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+        )
+    with writing(out) as unfinished, torch.no_grad():
+        write(program, unfinished, about)
+        difference, num_classes = _compare(scoring, read(unfinished), shape, largest)
         if difference > TOLERANCE:
             raise ConfigError(
                 f"{out} is not written: logarithms of its scores differ from the model's by {difference:.1e}, "
                 f"{TOLERANCE:.0e} is allowed."
             )
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Export(out, shape, num_classes, difference)
 
 
@@ -225,11 +220,13 @@ def _read_onnx(path: Path) -> Callable[[Tensor], np.ndarray]:
 
 
 def _write_pt2(program: torch.export.ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    torch.export.save(program, str(path), extra_files={"about.json": json.dumps(about)})
+    with open(path, "wb") as file:
+        torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
 
 
 def _read_pt2(path: Path) -> Callable[[Tensor], np.ndarray]:
-    module = torch.export.load(str(path)).module()
+    with open(path, "rb") as file:
+        module = torch.export.load(file).module()
     return lambda inputs: module(inputs).numpy()
 
 

@@ -16,12 +16,13 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from maskfeat_plugin.checkpoints import CheckpointError, local_file, publish, unfinished_path
+from maskfeat_plugin.checkpoints import CheckpointError, local_file
 from maskfeat_plugin.datasets.folders import as_utf8
 from maskfeat_plugin.errors import ConfigError, describe, reading
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
 from maskfeat_plugin.files import sha256
 from maskfeat_plugin.registry import MODELS
+from maskfeat_plugin.writing import writing
 
 from .checks import check_dataset_files
 from .feature_files import UNKNOWN, FeatureTable, check_format, write_features
@@ -235,16 +236,12 @@ class _Parts:
             return  # it was stopped when no more than the parts had to be removed
         file = self._folder / "settings.json"
         text = json.dumps(settings, indent=2)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if file.is_file():
-                with reading(file, "is damaged", f"Remove {self._folder}."):
-                    self._check_same(json.loads(file.read_text()), settings)
-            else:
-                unfinished_path(file).write_text(text)
-                publish(file)
-        except OSError as error:
-            raise ConfigError(f"{out} cannot be written: {error.strerror or error}.") from error
+        if file.is_file():
+            with reading(file, "is damaged", f"Remove {self._folder}."):
+                self._check_same(json.loads(file.read_text()), settings)
+        else:
+            with writing(file) as unfinished:
+                unfinished.write_text(text)
 
     def __iter__(self) -> Iterator[FeatureTable]:
         for path in self._paths:
@@ -264,14 +261,8 @@ class _Parts:
     def add(self, part: FeatureTable) -> None:
         """Keep the next part."""
         path = self._paths[self.begin() // self._size]
-        try:
-            with open(unfinished_path(path), "wb") as file:
-                np.savez(file, names=np.array(part.names), labels=part.labels, features=part.features)
-            publish(path)
-        except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be written: {error.strerror or error}; go on by the same call."
-            ) from error
+        with writing(path) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, names=np.array(part.names), labels=part.labels, features=part.features)
 
     def remove(self) -> None:
         """Remove the parts."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from maskfeat_plugin.checkpoints import publish, unfinished_path
 from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import check_zip_directory
+from maskfeat_plugin.writing import writing
 
 UNKNOWN = -1
 """The label of a sample whose class is not known."""
@@ -74,13 +74,8 @@ def write_features(path: Path, parts: Iterable[FeatureTable], count: int) -> Non
         ConfigError: If the file cannot be written.
     """
     check_format(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished_path(path).unlink(missing_ok=True)
-        _WRITERS[path.suffix](unfinished_path(path), iter(parts), count)
-        publish(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with writing(path) as unfinished:
+        _WRITERS[path.suffix](unfinished, iter(parts), count)
 
 
 def read_features(path: str | Path) -> FeatureTable:

@@ -9,11 +9,12 @@ from PIL import Image
 from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, render_clip
 from maskfeat_plugin.datasets.moving_digits.sources import load_digits
 from maskfeat_plugin.engine.ratio_schedules import build_schedule
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.registry import TRANSFORMS
 from maskfeat_plugin.visualization import compose
 from maskfeat_plugin.visualization.masks import draw_ratios, hide_tokens
 from maskfeat_plugin.visualization.panels import strip
+from maskfeat_plugin.writing import writing
 
 # Grids of the full-size pre-training configs
 IMAGE_KINDS = {
@@ -65,11 +66,15 @@ def write_mask_pictures(out: Path, seed: int = 0) -> list[Path]:
         glyphs, _ = load_digits()
         pictures = draw_image_masks(sample_images(glyphs), seed), draw_clip_masks(sample_clip(glyphs), seed)
         for path, picture in zip(paths, pictures, strict=False):
-            Image.fromarray(picture).save(path, optimize=True)
+            with writing(path) as unfinished:
+                Image.fromarray(picture).save(unfinished, "PNG", optimize=True)
         ratios = {_call(schedule): schedule_ratios(schedule) for schedule in SCHEDULES}
-        draw_ratios(ratios).savefig(paths[-1], metadata=dict(Software=None))  # the same bytes for any version
+        with writing(paths[-1]) as unfinished:  # the same bytes for any version
+            draw_ratios(ratios).savefig(unfinished, format="png", metadata=dict(Software=None))
     except ImportError as error:
         raise ConfigError(str(error)) from error
+    except WriteError:
+        raise
     except OSError as error:
         raise ConfigError(f"--out={str(out)!r}: cannot write there ({error.strerror}); name another folder.") from error
     return paths

@@ -1,10 +1,12 @@
 """Checkpoints of other projects: recognised, renamed, resized, read safely and written."""
 
+from maskfeat_plugin.writing import publish, unfinished_path
+
 from .errors import CheckpointError, UnsafeCheckpointError
 from .fitting import LoadReport, load_into
 from .formats import FORMATS, Format
 from .initializer import PretrainedInit
-from .publishing import publish, remove_unfinished, unfinished_path, write_last
+from .publishing import remove_unfinished, write_last
 from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
 from .sharded import is_sharded, read_shards, shard_files, write_shards
 from .table import format_rows

@@ -19,11 +19,11 @@ from maskfeat_plugin import compat
 from maskfeat_plugin.downloads import DownloadError, fetch, hash_in_name
 from maskfeat_plugin.errors import describe
 from maskfeat_plugin.files import sha256
+from maskfeat_plugin.writing import restore
 
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
 from .names import inner_name
-from .publishing import restore
 from .records import DamagedRecordsError, check_records, is_archive
 from .refused import refuse_by_name, refuse_by_shape
 from .sharded import SUFFIX, is_sharded, read_shards

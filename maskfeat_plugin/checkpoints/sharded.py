@@ -16,8 +16,9 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_inf
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from maskfeat_plugin.writing import publish, restore, unfinished_path
+
 from .errors import CheckpointError
-from .publishing import publish, restore, unfinished_path
 
 # The ending that tells a folder of shards from the file of a whole checkpoint.
 SUFFIX = ".sharded"

@@ -1,7 +1,5 @@
 """Writing checkpoints for this package, for the upstream backbones and for PySlowFast."""
 
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from maskfeat_plugin.files import sha256
 from maskfeat_plugin.version import __version__
+from maskfeat_plugin.writing import writing
 
 from . import names
 from .errors import CheckpointError
@@ -176,6 +175,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
     Raises:
         CheckpointError: As :func:`convert`, or if the output is the source.
         FileNotFoundError: If the folder does not exist.
+        WriteError: If the file cannot be written, as on a full disk.
     """
     conversion = convert(checkpoint, to)
     path = Path(path)
@@ -198,19 +198,6 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
         "model_state" if to == "slowfast" else "state_dict": state,
         "meta": {"maskfeat_plugin": block},
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(path) as unfinished, open(unfinished, "wb") as file:
+        torch.save(content, file)
     return conversion
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,12 +1,13 @@
 """Pictures and moving pictures as files."""
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.writing import writing
 
 STILL = (".png", ".jpg", ".jpeg", ".webp")
 MOVING = (".gif", ".mp4")
@@ -46,23 +47,21 @@ def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path
 
     Raises:
         ConfigError: If the ending is unknown, or mp4 is asked for without PyAV.
+        WriteError: If the file cannot be written, as on a full disk.
         ValueError: If several frames are to go into a still picture.
     """
     path, ending = Path(path), check_ending(path)
     if ending in STILL and len(frames) != 1:
         raise ValueError(f"{path.name} is a still picture, got {len(frames)} frames.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{ending}")  # the writers go by the ending
-    try:
+    with writing(path) as unfinished:
         if ending == ".mp4":
-            _write_mp4(partial, frames, fps)
+            _write_mp4(unfinished, frames, fps)
         else:
             pages = [Image.fromarray(frame) for frame in frames]
             moving = dict(save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
-            pages[0].save(partial, **(moving if ending == ".gif" else {}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            buffer = io.BytesIO()  # a file that is cut off by a full disk is no error to Pillow's JPEG
+            pages[0].save(buffer, Image.registered_extensions()[ending], **(moving if ending == ".gif" else {}))
+            unfinished.write_bytes(buffer.getbuffer())
     return path
 
 
@@ -70,7 +69,7 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     try:
         import av  # among the requirements of the demo only
     except ImportError as error:
-        raise ConfigError(f"{path.suffix} needs PyAV: pip install av, or choose a file that ends in .gif.") from error
+        raise ConfigError(".mp4 needs PyAV: pip install av, or choose a file that ends in .gif.") from error
     height, width = frames.shape[1:3]
     # H.264 with 4:2:0 colour takes even sizes
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=255)

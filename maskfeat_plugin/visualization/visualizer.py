@@ -66,6 +66,7 @@ class MaskFeatVisualizer(Visualizer):
 
         Raises:
             ConfigError: If the ending of ``out_file`` is unknown.
+            WriteError: If ``out_file`` cannot be written, as on a full disk.
             ValueError: If the image, the sample and the target generator do not fit each other.
         """
         ending = None if out_file is None else check_ending(out_file)
@@ -78,11 +79,11 @@ class MaskFeatVisualizer(Visualizer):
         self.set_image(page)
         if show:
             self.show(page, win_name=name, wait_time=wait_time)
+        self.add_image(name, page, step)
         if ending in STILL:
             write_frames(out_file, page[None])
         elif ending is not None:
             steps = range(len(pictures["original"]))
             pages = [compose({title: frames[i] for title, frames in pictures.items()}) for i in steps]
             write_frames(out_file, np.stack(pages), self.fps)
-        self.add_image(name, page, step)
         return page

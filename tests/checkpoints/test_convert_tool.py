@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import REASON, full_disk
 from small_models import build, pretraining_state
 from tool_modules import load_tool
 
-from maskfeat_plugin.checkpoints import convert, format_rows, from_state_dict
+from maskfeat_plugin.checkpoints import convert, format_rows, from_state_dict, unfinished_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,22 @@ def test_dry_run(tool, authors_file, tmp_path):
     assert ["blocks.{0-2}.mlp.fc1.weight", "layers.{0-2}.ffn.layers.0.0.weight", "(32,", "16)"] in lines
     assert ["hogs.0.weight_x", "-", "constant", "of", "the", "HOG", "target"] in lines
     assert [path.name for path in tmp_path.iterdir()] == ["authors.pyth"]
+
+
+def test_full_disk_is_one_line(tool, authors_file, tmp_path):
+    target = tmp_path / "plain.pth"
+    with full_disk():
+        status, output, errors = tool(authors_file, target, "--to", "maskfeat")
+    assert status == 1 and output == ""
+    assert errors == f"error: {target} cannot be written: {REASON}. Make room there, or name another place.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["authors.pyth"]
+
+
+def test_left_over_of_a_killed_conversion_is_removed(tool, authors_file, tmp_path):
+    for name in ("plain.pth", "other.pth"):
+        unfinished_path(tmp_path / name).write_bytes(b"half")
+    assert tool(authors_file, tmp_path / "plain.pth", "--to", "maskfeat")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"authors.pyth", "plain.pth"}
 
 
 def test_errors_leave_what_there_is(tool, authors_file, tmp_path):

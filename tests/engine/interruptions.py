@@ -39,7 +39,7 @@ class KillInTest(Hook):
         def watch(event, args):
             if event == "open" and str(args[0]).startswith(str(folder)) and str(args[0]).endswith(".unfinished"):
                 if share is None:
-                    if "w" not in str(args[1]):  # opened anew, to be brought to the disk
+                    if "r" in str(args[1]):  # opened anew, to be brought to the disk
                         os.kill(os.getpid(), signal.SIGKILL)
                 elif "w" in str(args[1]):
                     content = os.urandom(1000) * 100

@@ -1,7 +1,6 @@
 """Measurements as tables and files."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from maskfeat_plugin.apis.versions import processor_name
 from maskfeat_plugin.errors import reading
+from maskfeat_plugin.writing import writing
 
 from .costs import Cost
 from .measuring import Measurement
@@ -98,9 +98,8 @@ def write_run(path: Path, machine: str, repeats: int, rows: Sequence[Measurement
         rows (Sequence[Measurement]): What was measured, seconds and megabytes.
     """
     content = dict(machine=machine, repeats=repeats, rows=[asdict(row) for row in rows])
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    with writing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read_run(path: Path) -> dict:

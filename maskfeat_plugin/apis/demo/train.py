@@ -1,7 +1,6 @@
 """A part of the demo, run by mmengine: a pre-training, then its tasks, fine-tuned from each start with each seed."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmengine.utils import import_modules_from_strings
 from maskfeat_plugin.apis.training_length import length_of, set_length
 from maskfeat_plugin.errors import reading
 from maskfeat_plugin.visualization import draw_prediction, unnormalize
+from maskfeat_plugin.writing import writing
 
 from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SHIPPED, Plan, Pretraining, Task
 
@@ -339,10 +339,8 @@ def finetuning_dir(work_dir: Path, task: Task, start: str, seed: int) -> Path:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a file that is complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    os.replace(partial, path)
+    with writing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1))
 
 
 def read_json(path: Path) -> dict:
@@ -375,10 +373,8 @@ def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> No
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    torch.save(dict(state_dict=state, meta=dict(source=source, steps=steps)), partial)
-    os.replace(partial, target)
+    with writing(target) as unfinished:
+        torch.save(dict(state_dict=state, meta=dict(source=source, steps=steps)), unfinished)
 
 
 @torch.no_grad()

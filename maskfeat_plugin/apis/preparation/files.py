@@ -9,6 +9,7 @@ from pathlib import Path
 
 from maskfeat_plugin.datasets.folders import FILE, FOLDER, kind_of, printable
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.writing import naming, writing
 
 # Files that a user had at the place of a list keep their content under this ending.
 ORIGINAL = ".orig"
@@ -110,7 +111,7 @@ def place(source: Path, target: Path, move: bool) -> None:
         move (bool): Whether to move it.
 
     Raises:
-        ConfigError: If something else is there.
+        ConfigError: If something else is there, or the copy to another file system fails, as on a full disk.
     """
     move = move and not source.is_symlink()
     if os.path.realpath(source) == os.path.realpath(target) and not (move and target.is_symlink()):
@@ -129,8 +130,13 @@ def place(source: Path, target: Path, move: bool) -> None:
         os.rename(source, target)
     except OSError:  # another file system: the source stays until all of it is there
         copy = shutil.copytree if source.is_dir() else shutil.copy2
-        copy(source, partial)
-        os.replace(partial, target)
+        try:
+            with naming(target):
+                copy(source, partial)
+                os.replace(partial, target)
+        except BaseException:
+            _remove(partial)
+            raise
         _remove(source)
 
 
@@ -141,6 +147,9 @@ def write_file(path: Path, content: bytes, sources: Sequence[Path] = ()) -> None
         path (Path): The file.
         content (bytes): What it will hold.
         sources (Sequence[Path]): Files that the content was made from. Defaults to ().
+
+    Raises:
+        WriteError: If it cannot be written, as on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and not path.is_symlink():
@@ -148,9 +157,8 @@ def write_file(path: Path, content: bytes, sources: Sequence[Path] = ()) -> None
             return
         if any(os.path.realpath(source) == os.path.realpath(path) for source in sources):
             os.replace(path, path.with_name(path.name + ORIGINAL))
-    partial = partial_name(path)
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with writing(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def partial_name(path: Path) -> Path:

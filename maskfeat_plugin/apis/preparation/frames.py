@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 from maskfeat_plugin.datasets import VideoReader
+from maskfeat_plugin.errors import WriteError
+from maskfeat_plugin.writing import naming
 
 from .files import list_names, partial_name
 from .readable import check_image
@@ -95,6 +97,9 @@ def extract_frames(job: FrameJob) -> Frames:
 
     Returns:
         Frames: What became of it.
+
+    Raises:
+        WriteError: If the frames cannot be written, as on a full disk; none is left then.
     """
     folder = Path(job.folder)
     partial = partial_name(folder)
@@ -108,9 +113,11 @@ def extract_frames(job: FrameJob) -> Frames:
         repeated = max(0, job.needed - len(shown))
         partial.mkdir(parents=True)
         _write_frames(reader, np.append(shown, np.repeat(shown[-1:], repeated)), partial, job.short_side)
-    except (ValueError, FileNotFoundError) as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        return Frames(str(error))
+        if isinstance(error, ValueError | FileNotFoundError) and not isinstance(error, WriteError):
+            return Frames(str(error))
+        raise
     if folder.is_dir():
         shutil.rmtree(folder)
     os.replace(partial, folder)
@@ -142,7 +149,8 @@ def _write_frames(reader: VideoReader, shown: np.ndarray, folder: Path, short_si
         encoded = _encode(image, short_side)
         for _ in range(count):
             written += 1
-            (folder / NAME.format(written)).write_bytes(encoded)
+            with naming(folder):
+                (folder / NAME.format(written)).write_bytes(encoded)
 
 
 def _encode(image: np.ndarray, short_side: int | None) -> bytes:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.writing import append_text, naming
 
 from .archives import Archive, read_member, unpack
 from .files import Tree, place, write_file
@@ -192,12 +193,12 @@ class Workspace:
             todo = [p for p, s in signatures.items() if not {f"{level} {s}", f"full {s}"} & known]
             unreadable = {}
             self.root.mkdir(parents=True, exist_ok=True)
-            with open(self._checked, "a", buffering=1, encoding="utf-8", errors="surrogateescape") as log:
-                for path, reason in self.parallel(partial(function, level=level), todo, title, crashed=CRASHED):
-                    if reason is None:
-                        log.write(f"{level} {signatures[path]}\n")
-                    else:
-                        unreadable[path] = reason
+            for path, reason in self.parallel(partial(function, level=level), todo, title, crashed=CRASHED):
+                if reason is None:
+                    with naming(self._checked):
+                        append_text(self._checked, f"{level} {signatures[path]}\n")
+                else:
+                    unreadable[path] = reason
         return unreadable
 
     def parallel(self, function: Callable, items: Sequence, title: str, **options):

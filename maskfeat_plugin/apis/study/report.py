@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from maskfeat_plugin.apis.demo.report import environment
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
+from maskfeat_plugin.writing import writing
 
 from .plan import Plan, Run
 from .settings import STUDIES, Setting
@@ -244,8 +244,6 @@ def _relative_loss(results: Sequence[dict]) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with writing(path) as unfinished:
+        unfinished.write_text(text)
     return path

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.visualization import Curve, Facts, Headline, Notes, Section, Table, Text, write_report
 from maskfeat_plugin.visualization.report.parts import Part
 
@@ -85,8 +85,8 @@ def _write(work_dir: Path, path: Path) -> Path:
             intro=_describe_kind(last.settings),
             sections=[section for section in sections if section.parts],
         )
-    except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written: {error.strerror or error}.") from error
+    except WriteError as error:
+        raise ConfigError(f"--out: {error}") from error
 
 
 def _name(work_dir: Path, run: Run) -> str:

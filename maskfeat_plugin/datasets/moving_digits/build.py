@@ -23,6 +23,7 @@ from tqdm import tqdm
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.files import held_alone
 from maskfeat_plugin.machine import usable_cores
+from maskfeat_plugin.writing import naming
 
 from .backgrounds import photo_part
 from .config import SPLITS, MovingDigitsConfig
@@ -70,6 +71,7 @@ def build_moving_digits(
             holds something else.
         ImportError: A package of ``maskfeat_plugin[demo]`` is missing.
         RuntimeError: A written video does not decode.
+        WriteError: The data set cannot be written, as on a full disk; none of it is left.
         ValueError: ``workers`` is not positive, or ``labelled`` asks for too many frames, or mmaction2 cannot
             read videos of this ``size``.
     """
@@ -87,7 +89,7 @@ def build_moving_digits(
     digits, labels = load_digits()
     photos = load_photos() if config.background == "photo" else ()
     plans = plan_clips(config, labels)
-    with _folder_beside(root) as folder:
+    with naming(root), _folder_beside(root) as folder:
         check_size(folder, config.num_frames, config.size, config.fps)
         for kind in ("videos", "frames"):
             for split in SPLITS:
@@ -144,8 +146,8 @@ class _ClipWriter:
         images = _choose_frames(clip.visible, self.config.frames_per_clip, rng) if plan.upright else []
         for index in images:
             path = self.folder / "frames" / plan.split / image_name(plan, index)
-            if not cv2.imwrite(str(path), cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR)):
-                raise OSError(f"cannot write {path}")
+            _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR))
+            path.write_bytes(encoded.tobytes())  # cv2.imwrite tells nothing of a full disk
         return ClipLabels(
             plan=plan,
             classes=tuple(int(self.labels[digit]) for digit in plan.digits),

@@ -1,9 +1,8 @@
 """Checkpoints that survive what interrupts a training, and from which it goes on exactly."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
-from maskfeat_plugin.checkpoints import is_sharded, publish, remove_unfinished, unfinished_path, write_last
+from maskfeat_plugin.checkpoints import is_sharded, remove_unfinished, write_last
+from maskfeat_plugin.checkpoints.publishing import LAST
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.locks import hold_folder
 from maskfeat_plugin.registry import HOOKS
+from maskfeat_plugin.writing import reason_of, unfinished_path, whole_file
 
 from ..resumption import check_fit, choose_checkpoint, count_anew
 
@@ -172,32 +173,26 @@ class CheckpointHook(_CheckpointHook):
         path = Path(self.out_dir, name)
         # shards are written beside and renamed by those who write them
         whole = self._is_local() and not is_sharded(name)
-        unfinished = unfinished_path(path)
-        try:
-            runner.save_checkpoint(self.out_dir, unfinished.name if whole else name, meta=meta, **settings)
-            if whole and is_main_process():
-                publish(path)
-        except OSError as error:
-            if is_main_process():
-                if unfinished.is_dir():
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                else:
-                    unfinished.unlink(missing_ok=True)
-            raise ConfigError(self._describe(path, error)) from error
+        name = unfinished_path(path).name if whole else name
+        with self._explaining(path), whole_file(path) if whole and is_main_process() else nullcontext():
+            runner.save_checkpoint(self.out_dir, name, meta=meta, **settings)
 
-    def _describe(self, path: Path, error: OSError) -> str:
-        text = f"the checkpoint {path} cannot be written: {error.strerror or error}"
-        if self._is_local():
-            space = shutil.disk_usage(path.parent)
-            text += f" ({space.free / 1e6:.0f} MB are free there)"
-        return (
-            f"{text}. The checkpoints that are there are kept as they are; make room, or set "
-            "default_hooks.checkpoint.max_keep_ckpts to keep fewer, and go on with --resume"
-        )
+    @contextmanager
+    def _explaining(self, path: Path) -> Iterator[None]:
+        """Say what can be done if a file of the training cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"the checkpoint {path} cannot be written: {reason_of(error, path)}. The checkpoints that are there "
+                "are kept as they are; make room, or set default_hooks.checkpoint.max_keep_ckpts to keep fewer, and "
+                "go on with --resume"
+            ) from error
 
     def _write_last(self, runner: Runner) -> None:
         if is_main_process():
-            write_last(runner.work_dir, self.last_ckpt)
+            with self._explaining(Path(runner.work_dir, LAST)):
+                write_last(runner.work_dir, self.last_ckpt)
 
     def _is_local(self) -> bool:
         return isinstance(self.file_backend, LocalBackend)

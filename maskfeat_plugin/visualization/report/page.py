@@ -4,7 +4,6 @@ import base64
 import io
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
+
+from maskfeat_plugin.writing import writing
 
 from .charts import PALETTE, draw_curve, draw_spread, legend
 from .parts import Curve, Facts, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
@@ -39,6 +40,9 @@ def write_report(path: str | Path, *, title: str, intro: str = "", sections: Seq
 
     Returns:
         Path: The file written.
+
+    Raises:
+        WriteError: If it cannot be written, as on a full disk.
     """
     html = _ENVIRONMENT.from_string(PAGE).render(
         title=title,
@@ -52,13 +56,8 @@ def write_report(path: str | Path, *, title: str, intro: str = "", sections: Seq
     )
     html = _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", html)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
     return path
 
 

@@ -1,0 +1,17 @@
+"""A disk that is full, for any user on any machine: the system refuses to let files grow."""
+
+import resource
+from contextlib import contextmanager
+
+REASON = "File too large"
+
+
+@contextmanager
+def full_disk(size=4000):
+    """No file of this process grows beyond a size in bytes; what is there already stays."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
