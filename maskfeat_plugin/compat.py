@@ -18,6 +18,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -540,6 +541,60 @@ def _freeing_lock(get: Callable) -> Callable:
     return wrapper
 
 
+class LostCurves(Entry):
+    """mmengine <= 0.10.7 loses pictures on a full disk without a word, and a training ends for its curves.
+
+    ``LocalVisBackend`` writes pictures by ``cv2.imwrite``, which tells nothing (opencv/opencv#25969), and half a line
+    to ``scalars.json``; the error of the file system then ends the training, as TensorBoard's does. Both backends
+    say in the log, once, what is lost, and go on; see :mod:`maskfeat_plugin.curve_files`. TensorBoard's writer is
+    exchanged when it is first used.
+    """
+
+    name = "mmengine-lost-curves"
+    issue = "opencv/opencv#25969"
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.visualization import LocalVisBackend
+
+        return "imwrite" in LocalVisBackend.add_image.__wrapped__.__code__.co_names
+
+    def is_active(self) -> bool:
+        from mmengine.visualization import LocalVisBackend
+
+        from .curve_files import append_record
+
+        return LocalVisBackend._dump is append_record
+
+    def apply(self) -> None:
+        from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
+        from mmengine.visualization.vis_backend import force_init_env
+
+        from .curve_files import add_config, add_image, append_record, going_on
+
+        LocalVisBackend._dump = append_record
+        LocalVisBackend.add_image = force_init_env(add_image)
+        LocalVisBackend.add_config = force_init_env(add_config)
+        TensorboardVisBackend._init_env = _with_whole_records(TensorboardVisBackend._init_env)
+        for backend in (LocalVisBackend, TensorboardVisBackend):
+            for method in ("add_config", "add_image", "add_scalar", "add_scalars", "close"):
+                setattr(backend, method, going_on(getattr(backend, method)))
+
+
+def _with_whole_records(init: Callable) -> Callable:
+    @functools.wraps(init)
+    def wrapper(self: object) -> None:
+        with suppress(ImportError):  # mmengine says so
+            from tensorboard.summary.writer import event_file_writer
+
+            from .tensorboard_records import WholeRecordWriter
+
+            event_file_writer.RecordWriter = WholeRecordWriter
+        init(self)
+
+    return wrapper
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -550,4 +605,5 @@ ENTRIES: tuple[Entry, ...] = (
     MissingDecord(),
     AnyObjectInYAML(),
     HeldManagerLock(),
+    LostCurves(),
 )

@@ -21,7 +21,7 @@ from mmengine.utils import ManagerMixin
 
 from maskfeat_plugin import compat
 
-OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK = compat.ENTRIES
+OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK, CURVES = compat.ENTRIES
 
 
 def run_python(code):
@@ -35,7 +35,7 @@ def test_each_entry_names_its_issue_and_versions():
     for entry in compat.ENTRIES:
         assert entry.affected and entry.__doc__
         if entry is not MANAGER_LOCK:  # not reported
-            assert re.fullmatch(r"(open-mmlab|python|dmlc|yaml)/\w+#\d+", entry.issue)
+            assert re.fullmatch(r"(open-mmlab|python|dmlc|yaml|opencv)/\w+#\d+", entry.issue)
             assert entry.__doc__.count("#") >= 1
 
 

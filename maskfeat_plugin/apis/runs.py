@@ -21,6 +21,7 @@ from .checks import check_config
 from .classes import check_class_files, check_classes_of_checkpoint, check_labels
 from .folder_data import complete_endings, log_files
 from .held_out import check_held_out
+from .log_streams import go_on_without_log
 from .origins import explain, named_errors, owners_of
 from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .structure import check_structure, limited_size
@@ -28,6 +29,7 @@ from .versions import describe_cpu, describe_versions
 
 # Hooks that mmengine registers unless they are None; it has no case for other names that are None
 _MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+_FIRST_FILES = 1 << 16  # bytes of the config and the first lines of the log
 
 
 def build_trainer(cfg: Config) -> Runner:
@@ -147,7 +149,8 @@ def _make_work_dir(cfg: Config) -> None:
     """Make the work directory, which the runner writes to at once."""
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cfg.work_dir).close()
+        with tempfile.TemporaryFile(dir=cfg.work_dir) as file:
+            file.write(bytes(_FIRST_FILES))
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
@@ -169,9 +172,11 @@ def _build_runner(cfg: Config) -> Runner:
     _drop_unset(cfg)
     with named_errors(cfg, "cannot be built"), limited_size():
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    for handler in runner.logger.handlers:  # names of files that are not UTF-8
-        if isinstance(handler, logging.FileHandler):
+    for handler in runner.logger.handlers:
+        if isinstance(handler, logging.FileHandler):  # names of files that are not UTF-8
             handler.stream.reconfigure(errors="backslashreplace")
+        if isinstance(handler, logging.StreamHandler):
+            go_on_without_log(handler)
     runner.logger.info(describe_versions())
     runner.logger.info(describe_cpu())
     return runner

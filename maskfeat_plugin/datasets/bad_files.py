@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger, print_log
 from torch.utils.data import Dataset, get_worker_info
 
 from maskfeat_plugin.registry import DATASETS
+from maskfeat_plugin.writing import append_text
 
 from .folders import printable
 
@@ -95,7 +96,7 @@ class SkipBadFiles(Dataset):
         self.limit = limit
         self.timeout = timeout
         self.list_file = Path(list_file) if list_file else _list_beside_the_log()
-        self._bad: set[int] = set()
+        self._bad: dict[int, str] = {}  # sample -> reason
         self._reader = _Reader()
         # process and sample that it is at, for each worker of a dataloader, in memory that all of them share
         self._reading = torch.zeros(_WORKERS, 2, dtype=torch.int64).share_memory_()
@@ -177,7 +178,12 @@ class SkipBadFiles(Dataset):
         """List what has failed, and stop if it is too much."""
         self._bad.update(failures)
         found = {self._path(index): reason for index, reason in failures.items()}
-        listed, new = append_to_list(self.list_file, found)
+        try:
+            listed, new = append_to_list(self.list_file, found)
+        except OSError as error:  # go on, with what this process knows
+            listed, new = {self._path(index): reason for index, reason in self._bad.items()}, list(found)
+            text = f"{self.list_file} cannot be written: {error.strerror or error}. Bad files are not listed there."
+            print_log(text, "current", logging.WARNING)
         allowed = int(self.limit * len(self))
         for path in new:
             print_log(
@@ -202,6 +208,9 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
 
     Returns:
         tuple[dict[str, str], list[str]]: The whole list, and the paths that were added.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a+", encoding="utf-8", errors="surrogateescape") as stream:
@@ -210,7 +219,7 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
         stream.seek(0)
         listed = dict(line.rstrip("\n").split("\t", 1) for line in stream if "\t" in line)
         new = [path for path in found if path not in listed]
-        stream.writelines(f"{path}\t{found[path]}\n" for path in new)
+        append_text(file, "".join(f"{path}\t{found[path]}\n" for path in new))
     return {**listed, **{path: found[path] for path in new}}, new
 
 

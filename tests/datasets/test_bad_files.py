@@ -155,6 +155,15 @@ def test_bad_file_is_replaced_and_listed_once(videos, kind, pipeline):
     assert len(found[str(videos.folder / "bad.mp4")]) > 10
 
 
+def test_list_that_cannot_be_written_does_not_end_the_training(videos):
+    (videos.folder / "file").touch()
+    names, place = [*NAMES, "missing.mp4"], str(videos.folder / "file" / "bad.txt")
+    data = videos(names, list_file=place)
+    assert data[GOOD]["inputs"].shape == data[0]["inputs"].shape
+    with pytest.raises(TooManyBadFiles, match="1 of 6 files cannot be read"):
+        videos(names, list_file=place, limit=0.1)[GOOD]
+
+
 def test_the_reason_is_that_of_the_file(videos):
     kinds = ("missing", "sound", "picture", "cut-short")
     for kind in kinds:

@@ -124,6 +124,17 @@ def test_skip_leaves_the_step_out(cfg, value):
     assert all(value.isfinite().all() for value in saved(config, 6)["state_dict"].values() if value.is_floating_point())
 
 
+def test_skip_goes_on_where_the_batch_cannot_be_written(cfg):
+    config = cfg("skip", spoiled(3))
+    Path(config.work_dir).mkdir()
+    Path(config.work_dir, "non_finite").touch()
+    runner = build_trainer(config)
+    train(runner)
+    assert same(saved(config, 2), saved(config, 3)) and Path(config.work_dir, "iter_6.pth").is_file()
+    (log,) = Path(runner.log_dir).glob("*.log")
+    assert "iter_3_rank_0 cannot be written: Not a directory. The step is left out." in log.read_text()
+
+
 def test_rewind_takes_the_weights_of_the_last_checkpoint(cfg):
     config = cfg("rewind", spoiled(4), interval=2)
     runner = build_trainer(config)

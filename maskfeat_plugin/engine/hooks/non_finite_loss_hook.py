@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.optim import Optimizer
 
-from maskfeat_plugin.checkpoints import load_file, publish, unfinished_path
+from maskfeat_plugin.checkpoints import load_file
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import HOOKS
+from maskfeat_plugin.writing import publish, reason_of, unfinished_path, whole_file
 
 from ..optim_wrappers import has_stepped, wrappers_of
 from ..resumption import newest_checkpoint
@@ -95,11 +97,11 @@ class NonFiniteLossHook(Hook):
             return
         text = "the loss" if of_loss else "the loss is finite, but the gradients"
         folder = Path(runner.work_dir, "non_finite", f"iter_{runner.iter + 1}_rank_{get_rank()}")
+        where = f"the batch and its files are in {folder.parent}"
         if own or not of_loss:
-            self._write(runner, folder, losses, data_batch)
+            where = self._write(runner, folder, losses, data_batch) or where
         self._times += 1
         what = f"iteration {runner.iter + 1}: {text} {'is' if of_loss else 'are'} not finite"
-        where = f"the batch and its files are in {folder.parent}"
         if self.action == "stop" or self._times > self.limit:
             again = f", for the {self._times}th time (limit={self.limit})" if self.action != "stop" else ""
             raise ConfigError(
@@ -125,7 +127,8 @@ class NonFiniteLossHook(Hook):
                 for parameter in group["params"]:
                     parameter.grad = None
 
-    def _write(self, runner: Runner, folder: Path, losses: dict[str, Any], data_batch: Any) -> None:
+    def _write(self, runner: Runner, folder: Path, losses: dict[str, Any], data_batch: Any) -> str:
+        """Write what is known of the iteration; returns why that cannot be done, "" if it is."""
         dataset = runner.train_dataloader.dataset
         indices = runner.train_loop.samples_of(runner.iter) if hasattr(runner.train_loop, "samples_of") else []
         samples = [dict(index=index, file=_file(dataset, index)) for index in indices]
@@ -144,10 +147,16 @@ class NonFiniteLossHook(Hook):
             samples=samples,
         )
         unfinished = unfinished_path(folder)
-        unfinished.mkdir(parents=True, exist_ok=True)
-        (unfinished / "report.json").write_text(json.dumps(report, indent=2))
-        torch.save(_plain(data_batch), unfinished / "batch.pth")
-        publish(folder)
+        try:
+            unfinished.mkdir(parents=True, exist_ok=True)
+            (unfinished / "report.json").write_text(json.dumps(report, indent=2))
+            with whole_file(unfinished / "batch.pth") as file:
+                torch.save(_plain(data_batch), file)
+            publish(folder)
+        except OSError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            return f"{folder} cannot be written: {reason_of(error, folder)}"
+        return ""
 
 
 def _rewind(runner: Runner, what: str) -> str:

@@ -10,7 +10,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.curve_files import say_lost
+from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.evaluation.features import preserved_random_state
 from maskfeat_plugin.registry import DATASETS, HOOKS
 from maskfeat_plugin.visualization import MaskFeatVisualizer, attention_rollout, unnormalize
@@ -23,7 +24,8 @@ class MaskFeatVisualizationHook(Hook):
     Each picture has masked input, prediction, target and original, and goes to every backend of the visualizer, which
     has to be :class:`MaskFeatVisualizer`: to ``vis_data/vis_image`` below the work directory, TensorBoard and so on. Of
     clips, an animation is written beside. Samples are read once, with their masks, and kept. Training goes on as if
-    nothing had happened: the random state is kept, the model is in training mode again.
+    nothing had happened: the random state is kept, the model is in training mode again. It goes on without pictures if
+    they cannot be written, as on a full disk, and the log says so once.
 
     Args:
         interval (int): Iterations from one picture to the next. Defaults to 1000.
@@ -126,7 +128,10 @@ class MaskFeatVisualizationHook(Hook):
         out_file = None
         if len(frames) > 1 and self.animation:
             out_file = Path(runner.log_dir) / "vis_data" / "vis_image" / f"{name}_{step}.{self.animation}"
-        runner.visualizer.add_datasample(name, frames, sample, model.target_generator, out_file=out_file, step=step)
+        try:
+            runner.visualizer.add_datasample(name, frames, sample, model.target_generator, out_file=out_file, step=step)
+        except WriteError as error:
+            say_lost(out_file.parent, error)
 
 
 def _inner(model: nn.Module) -> nn.Module:
