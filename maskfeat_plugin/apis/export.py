@@ -1,6 +1,7 @@
 """Fine-tuned classifiers and recognizers for others to run: ONNX and ``torch.export``, compared with the model."""
 
 import importlib
+import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -220,8 +221,9 @@ def _read_onnx(path: Path) -> Callable[[Tensor], np.ndarray]:
 
 
 def _write_pt2(program: torch.export.ExportedProgram, path: Path, about: Mapping[str, str]) -> None:
-    with open(path, "wb") as file:
-        torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
+    buffer = io.BytesIO()  # on a full disk torch's own writing ends the process
+    torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
+    path.write_bytes(buffer.getbuffer())
 
 
 def _read_pt2(path: Path) -> Callable[[Tensor], np.ndarray]:

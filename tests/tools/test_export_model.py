@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from full_disk import REASON, full_disk
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -89,6 +90,17 @@ def error_of(tool, capsys, *arguments):
     assert tool([str(argument) for argument in arguments]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+def test_full_disk_is_one_line(tool, tmp_path, capsys, name):
+    _, checkpoint = fine_tuned(IMAGE, tmp_path)
+    out = tmp_path / "out" / name
+    with full_disk():
+        assert tool([str(IMAGE), checkpoint, str(out)]) == 1
+    error = f"error: {out} cannot be written: {REASON}. Make room there, or name another place."
+    assert capsys.readouterr().err.splitlines()[-1] == error
+    assert not list(out.parent.iterdir())
 
 
 def test_errors(tool, tmp_path, capsys):
