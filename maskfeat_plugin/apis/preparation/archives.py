@@ -21,6 +21,7 @@ from typing import IO
 
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.files import check_zip_directory
+from maskfeat_plugin.writing import naming
 
 from .files import partial_name, write_file
 from .parallel import progress_bar
@@ -57,14 +58,13 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
         return
     partial = partial_name(folder)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        _unpack_all(archives, partial, folder.name, progress)
-        write_file(_origin_path(folder), _origin(archives))
-        os.replace(partial, folder)
-    except (ConfigError, OSError) as error:
+        with naming(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            _unpack_all(archives, partial, folder.name, progress)
+            write_file(_origin_path(folder), _origin(archives))
+            os.replace(partial, folder)
+    except ConfigError:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise ConfigError(f"{folder} cannot be written: {error.strerror or error}.") from error
         raise
 
 
