@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
@@ -176,6 +177,24 @@ def test_backbones_that_do_not_fit_theirs_are_named(backbone):
     model = MODELS.build({**THEIRS, "backbone": backbone})
     with pytest.raises(ValueError, match="In mmpretrain.MaskFeat use maskfeat.MaskedViT with its class token"):
         model(**model.data_preprocessor(batch(), True), mode="loss")
+
+
+def test_data_preprocessor_of_mmaction():
+    """Clips of one view, (1, C, T, H, W) a sample, whose masks stay in the samples."""
+    arch = dict(embed_dims=16, num_layers=2, num_heads=1, downscale_indices=[1], dim_mul_indices=[1])
+    backbone = dict(type="maskfeat.MaskedMViT", arch=arch, temporal_size=4, spatial_size=32)
+    neck, target = dict(OURS["neck"], in_channels=32), dict(type="maskfeat.HOGGenerator", cell_size=4)
+    theirs = dict(type="mmaction.ActionDataPreprocessor", mean=[120.0] * 3, std=[60.0] * 3, format_shape="NCTHW")
+    masks = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.4
+    data = dict(
+        inputs=list(torch.randint(0, 256, (2, 1, 3, 4, 32, 32), dtype=torch.uint8)),
+        data_samples=[ActionDataSample(mask=mask) for mask in masks],
+    )
+    losses = []
+    for preprocessor in (OURS["data_preprocessor"], theirs):
+        model = build(backbone=backbone, neck=neck, target_generator=target, data_preprocessor=preprocessor).eval()
+        losses.append(model(**model.data_preprocessor(data, True), mode="loss")["loss"])
+    torch.testing.assert_close(*losses)
 
 
 def test_lists_of_inputs_are_refused():

@@ -48,12 +48,12 @@ class Classifier(nn.Module):
         self.head.load_state_dict(head.state_dict())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, K) of images or clips."""
+        """Compute logits (N, K) of images or clips."""
         return self.head(self.features(self.backbone(inputs)))
 
 
 def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparison]:
-    """A fine-tuning step of ViT-B from the same weights: forward and backward pass, optimizer.
+    """Build the rows of a fine-tuning step of ViT-B, from the same weights: forward and backward pass, optimizer.
 
     Args:
         device (torch.device): Where it runs.
@@ -82,7 +82,7 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
 
 
 def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Comparison:
-    """A fine-tuning step of MViT-S from the same weights: forward and backward pass, optimizer.
+    """Build the row of a fine-tuning step of MViT-S, from the same weights: forward and backward pass, optimizer.
 
     Channels grow in the attention, as in torchvision's, and the class token gives the features.
 

@@ -197,7 +197,7 @@ class MaskFeat(BaseSelfSupervisor):
 
 
 def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:
-    """The masks of a batch, which a data preprocessor of others leaves in the samples."""
+    """Return the masks of a batch, which a data preprocessor of others leaves in the samples."""
     if mask is not None:
         return mask
     if data_samples and all("mask" in sample for sample in data_samples):
