@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -158,7 +159,7 @@ def test_stopped_by_a_broken_file_and_started_again(extract, tmp_path, capsys):
         (files / path.name).write_bytes(path.read_bytes())
     broken = sorted(files.iterdir())[5]
     content = broken.read_bytes()
-    broken.write_bytes(content[:16] + bytes(100))
+    broken.write_bytes(content[:60] + bytes(100))  # a whole header
     arguments = (IMAGE, str(files), "--batch-size", "2", "--part-size", "2")
     extract(*arguments, "--workers", "1", status=1)
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -173,7 +174,7 @@ def test_stopped_by_a_broken_file_and_started_again(extract, tmp_path, capsys):
 
 def test_parts_of_other_settings(extract, tmp_path, capsys):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(next(Path(FRAMES).rglob("*.png")).read_bytes()[:16])
+    broken.write_bytes(next(Path(FRAMES).rglob("*.png")).read_bytes()[:60])
     arguments = [FRAMES, str(broken), "--part-size", "2"]
     extract(IMAGE, *arguments, "--batch-size", "2", status=1)
     extract(IMAGE, *arguments, "--batch-size", "1", status=1)
@@ -191,7 +192,7 @@ def test_arrays(tmp_path):
     table = read_features(out)
     assert table.names == ["array 0", "array 1"] and not np.allclose(*table.features)
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    broken.write_bytes(cv2.imencode(".png", image)[1].tobytes()[:60] + bytes(100))  # a whole header
     for arrays, message in (([image], "cannot be read"), ([255 - image], "with another data")):
         with pytest.raises(ConfigError, match=message):
             extract_to_file(cfg, weights, tmp_path / "g.npz", [*arrays, broken])
