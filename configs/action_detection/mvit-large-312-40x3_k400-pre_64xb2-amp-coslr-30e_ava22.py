@@ -3,12 +3,12 @@
 Blocks are recomputed in the backward pass to save memory. The token grid of 312 pixels is 78, 39, 20 and 10: the last
 map reaches a little beyond the frame, its tokens are still 32 pixels apart.
 
-The size and length of the clips are those of the paper's model. All other values of this file are ours.
+All values of this file are ours.
 """
 
 _base_ = "./mvit-large-16x4_k400-pre_16xb8-amp-coslr-30e_ava22.py"
 
-size, clip_len, frame_interval = 312, 40, 3  # authors
+size, clip_len, frame_interval = 312, 40, 3  # ours
 model = dict(
     backbone=dict(
         temporal_size=clip_len,
