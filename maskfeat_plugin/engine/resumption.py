@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 
 from mmengine.dist import all_gather_object, broadcast_object_list, get_world_size, is_main_process
 from mmengine.model import is_model_wrapper
+from mmengine.optim import _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -111,11 +112,12 @@ def count_anew(runner: Runner, checkpoint: dict) -> None:
     """Have a resumed training by epochs count its iterations in epochs of the length that they have now.
 
     With another number of processes, or another batch size, an epoch has another number of iterations. The iterations
-    of the checkpoint could then be more than the whole training has.
+    of the checkpoint could then be more than the whole training has, and its schedules end at another epoch.
 
     Args:
         runner (Runner): Before the loop takes the numbers over.
-        checkpoint (dict): What mmengine read; its ``meta`` is replaced if an epoch has another length.
+        checkpoint (dict): What mmengine read; ``meta`` and ``param_schedulers`` are replaced if an epoch has another
+            length.
     """
     loop, meta = runner.train_loop, checkpoint["meta"]
     if not isinstance(loop, EpochBasedTrainLoop):
@@ -129,6 +131,20 @@ def count_anew(runner: Runner, checkpoint: dict) -> None:
         iteration = min(meta["epoch"] * length + round(trained / before * length), loop.max_iters)
         runner.logger.info(f"Iteration {meta['iter']} is number {iteration} of epochs of {length} iterations.")
         checkpoint["meta"] = dict(meta, iter=iteration)
+        if isinstance(runner.param_schedulers, list) and "param_schedulers" in checkpoint:
+            pairs = zip(runner.param_schedulers, checkpoint["param_schedulers"], strict=False)
+            checkpoint["param_schedulers"] = [
+                state if scheduler.by_epoch else _count_schedule_anew(scheduler, state, iteration)
+                for scheduler, state in pairs
+            ]
+
+
+def _count_schedule_anew(scheduler: _ParamScheduler, state: dict, iteration: int) -> dict:
+    """Return the state of a schedule by iterations, with the lengths that it has now, after so many of them."""
+    done = min(max(iteration - scheduler.begin, -1), scheduler.end - 1 - scheduler.begin)
+    counts = dict(_global_step=iteration, last_step=done)
+    kept = {name: state[name] for name in ("base_values", "_last_value") if name in state}
+    return {**scheduler.state_dict(), **kept, **counts}
 
 
 def _wish(runner: Runner) -> tuple[str | None, bool]:
