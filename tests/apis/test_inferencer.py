@@ -237,9 +237,10 @@ def test_broken_files_are_found_before_any_work(images, clips, folder, tmp_path)
     with pytest.raises(ConfigError, match="empty.png is empty"):
         images([folder / "b.png", tmp_path / "empty.png"], out_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    (tmp_path / "header.png").write_bytes((folder / "b.png").read_bytes()[:16] + bytes(100))
-    with pytest.raises(ConfigError, match="header.png cannot be read"):
-        images([folder / "b.png", tmp_path / "header.png"])
+    for length, message in ((16, "header.png is no image that OpenCV reads"), (60, "header.png cannot be read")):
+        (tmp_path / "header.png").write_bytes((folder / "b.png").read_bytes()[:length] + bytes(100))
+        with pytest.raises(ConfigError, match=message):
+            images([folder / "b.png", tmp_path / "header.png"])
 
 
 @pytest.mark.parametrize(
