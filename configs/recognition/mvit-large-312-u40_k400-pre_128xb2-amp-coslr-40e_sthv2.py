@@ -6,7 +6,7 @@ Starts from what the fine-tuning config of this size on Kinetics-400 leaves in `
 
 _base_ = "./mvit-large-u16_k400-pre_32xb8-amp-coslr-40e_sthv2.py"
 
-size, clip_len = 312, 40
+size, clip_len = 312, 40  # authors
 model = dict(
     backbone=dict(
         temporal_size=clip_len,
@@ -18,17 +18,18 @@ model = dict(
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].update(clip_len=clip_len)
-train_pipeline[2].update(short_side=357)
+train_pipeline[2].update(short_side=357)  # ours: 256 times 312 / 224
 train_pipeline[5].update(scale=(size, size))
 val_pipeline = _base_.val_pipeline
 val_pipeline[1].update(clip_len=clip_len)
-val_pipeline[2].update(short_side=357)
+val_pipeline[2].update(short_side=357)  # ours: 256 times 312 / 224
 val_pipeline[3].update(crop_size=size)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].update(clip_len=clip_len)
 test_pipeline[2].update(short_side=size)
 test_pipeline[3].update(crop_size=size)
 
+# ours
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=2, dataset=dict(pipeline=val_pipeline))
-test_dataloader = dict(batch_size=1, dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(batch_size=2, dataset=dict(pipeline=val_pipeline))  # ours
+test_dataloader = dict(batch_size=1, dataset=dict(pipeline=test_pipeline))  # ours

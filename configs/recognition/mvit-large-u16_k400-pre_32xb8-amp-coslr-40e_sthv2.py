@@ -16,13 +16,14 @@ model = dict(
     data_preprocessor=dict(blending=None),
     backbone=dict(
         arch="large",
-        drop_path_rate=0.75,
+        drop_path_rate=0.75,  # authors
         init_cfg=dict(
             type="maskfeat.Pretrained",
             checkpoint="work_dirs/mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400/epoch_75.pth",
         ),
     ),
+    # authors: the channels of MViT-L, the classes of the data set, their dropout
     cls_head=dict(in_channels=1152, num_classes=174, dropout_ratio=0.5),
 )
 
-train_dataloader = dict(batch_size=8)
+train_dataloader = dict(batch_size=8)  # ours

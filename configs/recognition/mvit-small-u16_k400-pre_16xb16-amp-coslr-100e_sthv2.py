@@ -13,22 +13,22 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-num_classes = 174
+num_classes = 174  # of the data set; "authors" marks the values of their supervised MViTv2-S
 model = dict(
     data_preprocessor=dict(
         blending=dict(
             augments=[
-                dict(type="MixupBlending", alpha=0.8, num_classes=num_classes),
-                dict(type="CutmixBlending", alpha=1.0, num_classes=num_classes),
+                dict(type="MixupBlending", alpha=0.8, num_classes=num_classes),  # authors
+                dict(type="CutmixBlending", alpha=1.0, num_classes=num_classes),  # authors
             ]
         )
     ),
     backbone=dict(
-        drop_path_rate=0.4,
+        drop_path_rate=0.4,  # authors
         init_cfg=dict(
             type="maskfeat.Pretrained",
             checkpoint="work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth",
         ),
     ),
-    cls_head=dict(num_classes=num_classes, dropout_ratio=0.5),
+    cls_head=dict(num_classes=num_classes, dropout_ratio=0.5),  # authors
 )

@@ -10,13 +10,17 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from maskfeat_cli.folders import configs_folder
+from maskfeat_plugin.apis.config import named_configs
 from maskfeat_plugin.registry import MODELS
 
 AVA = sorted((configs_folder() / "action_detection").glob("*.py"))
-BASES = sorted((configs_folder() / "_base_").glob("*/*ava*.py"))
+SSV2 = [
+    path for path in sorted((configs_folder() / "recognition").glob("*_sthv2.py")) if path in named_configs().values()
+]
+BASES = sorted(path for task in ("ava", "sthv2") for path in (configs_folder() / "_base_").glob(f"*/*{task}*.py"))
 PAGE = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
 # What is no choice: places in a pipeline, and the actions that AVA has
-NO_CHOICE = ("pipeline[", "num_classes=81")
+NO_CHOICE = ("pipeline[", "num_classes=81", "num_classes = 174")
 
 
 def unmarked(text):
@@ -36,14 +40,14 @@ def is_note(comment):
     return "authors" in comment or "ours" in comment
 
 
-@pytest.mark.parametrize("path", AVA + BASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", AVA + SSV2 + BASES, ids=lambda path: path.stem)
 def test_each_number_is_the_authors_or_ours(path):
     assert list(unmarked(path.read_text())) == []
 
 
 def test_unmarked_numbers_are_found():
     assert list(unmarked("a = 1\nb = 2  # ours\n# authors\nc = [3]\nd = 4\n")) == ["a = 1", "d = 4"]
-    assert len(AVA) == 3 and len(BASES) == 3
+    assert len(AVA) == len(SSV2) == 3 and len(BASES) == 6
 
 
 @pytest.mark.parametrize("path", AVA, ids=lambda path: path.stem.partition("_")[0])
