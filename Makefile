@@ -1,5 +1,7 @@
 # make demo and make test are all a user needs; both set up .venv first.
 PYTHON ?= python3
+# It is for the set-up alone: the launchers in tools/ would take it too
+unexport PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done

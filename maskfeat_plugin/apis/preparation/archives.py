@@ -127,9 +127,10 @@ class _JoinedFile(io.RawIOBase):
     """The parts of a file, one after the other."""
 
     def __init__(self, parts: Archive) -> None:
-        self._files = [open(part, "rb") for part in parts]
+        self._files = []
         self._starts = [0]
         for part in parts:
+            self._files.append(open(part, "rb"))
             self._starts.append(self._starts[-1] + part.stat().st_size)
         self._position = 0
 
