@@ -76,8 +76,8 @@ def connect_processes(cfg: Config) -> None:
 def disconnect_processes() -> None:
     """End the connection of the processes, if there is one.
 
-    Its threads must not be left to the end of Python: one that then asks for the interpreter ends the process with
-    SIGABRT, and the launcher takes the whole run for failed.
+    Its threads are not left to the end of Python, where one that asks for the interpreter may abort the process. The
+    launcher would take the whole run for failed.
     """
     if is_distributed():
         distributed.destroy_process_group()
