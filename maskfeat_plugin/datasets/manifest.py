@@ -1,0 +1,170 @@
+"""The manifest of an archive: one parquet file with a row for each image or video below a folder."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from maskfeat_plugin.errors import ConfigError, reading
+from maskfeat_plugin.writing import writing
+
+from .folders import as_utf8
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ENDING = ".parquet"
+IMAGE, VIDEO = "image", "video"
+# Name of a column -> its type, as pyarrow names it
+COLUMNS = {
+    "path": "string",  # below the folder; bytes that are not UTF-8 are escaped
+    "path_bytes": "binary",  # the same unescaped; null where the name is UTF-8
+    "bytes": "int64",  # size of the file
+    "modified": "int64",  # nanoseconds since 1970
+    "kind": "string",  # IMAGE or VIDEO
+    "problem": "string",  # the reason that the file cannot be read; null where it can
+    "width": "int32",  # pixels, turned as the file says
+    "height": "int32",
+    "codec": "string",
+    "duration": "float64",  # seconds; null of an image
+    "frames": "int64",  # null of an image
+    "fps": "float64",  # on average; null of an image
+    "hash": "uint64",  # perceptual, of an image or of the middle frame; files that look alike differ in few bits
+    "motion": "float32",  # mean difference between frames, in [0, 1]; null of an image
+}
+_FOLDER = b"maskfeat_folder"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows of a manifest.
+
+    Args:
+        folder (str): The folder that the paths are relative to.
+        table (pyarrow.Table): Columns of :data:`COLUMNS`, all or some.
+    """
+
+    folder: str
+    table: "pyarrow.Table"
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def readable(self, kind: str) -> "Manifest":
+        """Return the rows of the images or videos that can be read.
+
+        Args:
+            kind (str): :data:`IMAGE` or :data:`VIDEO`.
+        """
+        compute = import_arrow("pyarrow.compute")
+        wanted = compute.and_(compute.equal(self.table["kind"], kind), compute.is_null(self.table["problem"]))
+        return Manifest(self.folder, self.table.filter(wanted))
+
+    def paths(self, folder: str | None = None) -> list[str]:
+        """Return the path of each file.
+
+        Args:
+            folder (str, optional): Where the files are now. Defaults to None, the folder of the manifest.
+        """
+        folder = self.folder if folder is None else folder
+        names, escaped = self.table["path"].to_pylist(), self.table["path_bytes"].to_pylist()
+        return [
+            os.path.join(folder, name if raw is None else os.fsdecode(raw))
+            for name, raw in zip(names, escaped, strict=True)
+        ]
+
+
+def is_manifest(path: str | Path) -> bool:
+    """Tell a manifest from a list or a folder, by the ending of its name."""
+    return str(path).endswith(ENDING)
+
+
+def name_columns(name: str) -> dict[str, str | bytes | None]:
+    """Return the columns ``path`` and ``path_bytes`` of a file.
+
+    Args:
+        name (str): Its path below the folder, any bytes, as Python gives it.
+    """
+    text = as_utf8(name)
+    return dict(path=text, path_bytes=None if text == name else os.fsencode(name))
+
+
+def write_manifest(path: str | Path, folder: str | Path, tables: Iterable["pyarrow.Table"]) -> None:
+    """Write a manifest, all of it or nothing.
+
+    Args:
+        path (str | Path): The file; its name ends in ``.parquet``.
+        folder (str | Path): The folder that the paths are relative to.
+        tables (Iterable[pyarrow.Table]): Parts of it, see :func:`as_table`.
+
+    Raises:
+        ConfigError: If it cannot be written, or pyarrow is missing.
+    """
+    parquet = import_arrow("pyarrow.parquet")
+    schema = _schema().with_metadata({_FOLDER: os.fsencode(os.path.abspath(folder))})
+    with writing(path) as unfinished, parquet.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema))
+
+
+def as_table(rows: Sequence[dict]) -> "pyarrow.Table":
+    """Return rows as a table with all of :data:`COLUMNS`.
+
+    Args:
+        rows (Sequence[dict]): Column -> value; what is missing is null.
+    """
+    return import_arrow("pyarrow").Table.from_pylist(list(rows), _schema())
+
+
+def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        path (str | Path): The file.
+        columns (Sequence[str]): Columns to read, of :data:`COLUMNS`. Defaults to all.
+
+    Returns:
+        Manifest: All rows, in the order of their paths.
+
+    Raises:
+        ConfigError: If there is no such file, it is no manifest or damaged, or pyarrow is missing.
+    """
+    parquet = import_arrow("pyarrow.parquet")
+    if not Path(path).is_file():
+        raise ConfigError(f"the manifest {path} does not exist. Write it with maskfeat index.")
+    with reading(path, "is no manifest, or is damaged", "Write it again with maskfeat index."):
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            folder = (file.schema_arrow.metadata or {}).get(_FOLDER)
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if folder is None or missing:
+                raise ValueError(f"it lacks {', '.join(missing) or 'the folder of the files'}")
+            table = file.read(list(columns))
+        wanted = [field for field in _schema() if field.name in columns]
+        return Manifest(os.fsdecode(folder), table.select([field.name for field in wanted]).cast(_schema(columns)))
+
+
+def import_arrow(module: str) -> ModuleType:
+    """Import a module of pyarrow, which manifests need and the rest of the package does not.
+
+    Args:
+        module (str): Its name.
+
+    Raises:
+        ConfigError: If pyarrow is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            "a manifest needs pyarrow, which is not installed: pip install 'maskfeat_plugin[features]'."
+        ) from error
+
+
+def _schema(columns: Sequence[str] = tuple(COLUMNS)) -> "pyarrow.Schema":
+    arrow = import_arrow("pyarrow")
+    kinds = dict(string=arrow.string(), binary=arrow.binary(), float64=arrow.float64(), float32=arrow.float32())
+    kinds.update(int32=arrow.int32(), int64=arrow.int64(), uint64=arrow.uint64())
+    return arrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items() if name in columns])
