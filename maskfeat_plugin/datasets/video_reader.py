@@ -1,20 +1,19 @@
 """Chosen frames of a video file, for as little decoding as they need."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
-from itertools import chain, dropwhile, islice
-from typing import NamedTuple
+from itertools import chain
 
 import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from .video_packets import TIMED_FORMATS, ReadPackets, UnfitIndex, find_packets, has_variable_rate
+
 # Opening a file looks into its frames for what the header of most containers says; these leave that out.
 _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
-# Containers that store the time at which each packet is shown; of others libavformat may guess it.
-_TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Formats of picture files: image2, jpeg_pipe, png_pipe, ...
 _PICTURES = ("image2", "_pipe")
 # Resizing equals Pillow's antialiased bilinear up to rounding. Without the last three, swscale rounds down and takes
@@ -22,26 +21,18 @@ _PICTURES = ("image2", "_pipe")
 # PyAV before 18 takes these flags of libswscale as a number, but has no names for them.
 _ACCURATE_RND, _FULL_CHR_H_INT, _FULL_CHR_H_INP = 1 << 18, 1 << 13, 1 << 14
 _RESIZING = int(Interpolation.BILINEAR) | _ACCURATE_RND | _FULL_CHR_H_INT | _FULL_CHR_H_INP
-# Larger files are read a second time where they are decoded, instead of being held in memory
-_KEPT_BYTES = 64 << 20
-
-
-class _Packet(NamedTuple):
-    """What is known of a frame before it is decoded."""
-
-    pts: int | None
-    duration: int | None
-    is_keyframe: bool
-    is_discard: bool
 
 
 class VideoReader:
     """The frames of a video file, each by its number in the order in which they are shown.
 
-    Opening it reads the file without decoding it; of one above 64 MiB it keeps no more than the times of the frames.
+    Opening an mp4 or mov file reads its header alone. So does opening an mkv, webm or ts file above 64 MiB: it does not
+    say how many frames it has, and frame n is the one that is shown in the middle of the n-th of equal parts of its
+    duration, which at a constant rate is the n-th. Other files are read without decoding.
+
     Frames are decoded from the last key frame before them, on one thread and without those that neither are asked for
     nor are needed by others: in H.264 these are told by their header (``nal_ref_idc`` 0, about half of the frames of
-    x264's default settings). What is returned is bit for bit what decoding every frame gives.
+    x264's default settings). The result is bit for bit that of decoding every frame.
 
     Args:
         source (str | bytes): Path of the file, or its content.
@@ -58,37 +49,29 @@ class VideoReader:
         self._name = name
         try:
             container, stream = self._open(_QUICKLY)
-            self._timed = container.format.name in _TIMED_FORMATS
-            if not self._timed:
+            if container.format.name not in TIMED_FORMATS:
                 container, stream = self._open()
-            packets = (packet for packet in container.demux(stream) if packet.size)
-            self._kept = list(packets) if container.size <= _KEPT_BYTES else None
-            is_corrupt = False
-            self._packets = []
-            for packet in packets if self._kept is None else self._kept:
-                self._packets.append(_Packet(packet.pts, packet.duration, packet.is_keyframe, packet.is_discard))
-                is_corrupt = packet.is_corrupt
+            packets = find_packets(container, stream, name)
+            if packets is None and container.format.name in TIMED_FORMATS:  # the search has moved it
+                container, stream = self._open(_QUICKLY)
+            self._packets = ReadPackets(container, stream, name) if packets is None else packets
         except av.FFmpegError as error:
             raise ValueError(f"{name} is no video file, or a broken one: {error}") from error
         self._container = container  # its streams live as long as it does
         self._stream = stream
-        count, expected = len(self._packets), len(stream.index_entries)
-        if not count or count < expected or is_corrupt:
-            raise ValueError(f"{name} is cut short: it holds {count} of {max(expected, count)} frames.")
-        # shown at; None of frames that an edit list leaves out
-        times = [None if packet.is_discard else packet.pts for packet in self._packets]
-        self._positions = {time: i for i, time in enumerate(times) if time is not None}
-        self._times = sorted(self._positions)
-        self._length = count - sum(packet.is_discard for packet in self._packets)
-        self._timed &= len(self._times) == self._length
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._packets)
 
     def get_avg_fps(self) -> float | None:
         """Frames a second over the whole file, None if the file does not tell; named as decord names it."""
         rate = self._stream.average_rate
         return None if rate is None else float(rate)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the first frame to the end of the last, None if the file does not tell."""
+        return self._packets.duration
 
     def get_frame_times(self) -> np.ndarray:
         """Return when each frame is shown, counted from the first.
@@ -99,15 +82,29 @@ class VideoReader:
         Raises:
             ValueError: If the file tells neither times nor a rate.
         """
-        if len(self._times) < self._length:
-            rate = self.get_avg_fps()
-            if not rate:
-                raise ValueError(f"{self._name} does not say when its frames are shown.")
-            begins = np.arange(self._length) / rate
-            return np.stack([begins, begins + 1 / rate], axis=1)
-        durations = [self._packets[self._positions[time]].duration or 0 for time in self._times]
-        begins = np.array(self._times, np.float64) - self._times[0]
-        return np.stack([begins, begins + durations], axis=1) * float(self._stream.time_base)
+        shown = self._read_packets().frame_times()
+        if shown is not None:
+            return shown
+        rate = self.get_avg_fps()
+        if not rate:
+            raise ValueError(f"{self._name} does not say when its frames are shown.")
+        begins = np.arange(len(self)) / rate
+        return np.stack([begins, begins + 1 / rate], axis=1)
+
+    def numbers_at(self, times: np.ndarray) -> np.ndarray:
+        """Return the numbers of the frames that are shown at given times, without reading a long file.
+
+        Args:
+            times (np.ndarray): float (N,), seconds from the first frame on.
+
+        Returns:
+            np.ndarray: int64 (N,); before the first frame 0, after the last frame the last.
+        """
+        return self._packets.numbers_at(np.asarray(times, np.float64))
+
+    def has_variable_rate(self) -> bool:
+        """Check whether a frame is shown more than a frame away from where the average rate puts it."""
+        return has_variable_rate(self._packets)
 
     def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
         """Decode frames.
@@ -147,16 +144,21 @@ class VideoReader:
             ValueError: If there is no such frame, or it does not decode.
         """
         left = [int(index) for index in indices]
-        wrong = [index for index in left if not 0 <= index < self._length]
+        wrong = [index for index in left if not 0 <= index < len(self)]
         if wrong:
-            raise ValueError(f"{self._name} has {self._length} frames, there is no frame {wrong[0]}.")
+            raise ValueError(f"{self._name} has {len(self)} frames, there is no frame {wrong[0]}.")
         done = 0
         try:
-            for index, image in self._decode(left, short_side) if self._timed else ():
-                if index != left[done]:  # the times are wrong
-                    break
-                yield image
-                done += 1
+            try:
+                for index, image in self._decode(left, short_side) if self._packets.is_timed else ():
+                    if index != left[done]:  # the times are wrong
+                        break
+                    yield image
+                    done += 1
+            except UnfitIndex:
+                self._packets = self._read_packets()
+                yield from self.stream(left[done:], short_side)
+                return
             if done < len(left):
                 yield from self._decode_all(left[done:], short_side)
         except av.FFmpegError as error:
@@ -182,52 +184,36 @@ class VideoReader:
 
     def _decode(self, indices: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode what is needed: numbers and frames, in the order in which they come out."""
-        wanted = {self._times[index]: index for index in indices}
-        segments = self._segments(wanted)
         context = self._stream.codec_context
         can_skip = context.name == "h264"
         convert = _Converter(self._name, short_side)
-        for start, stop in segments:
+        for packets, numbers in self._packets.segments(indices):
             skips = None
             try:
                 # None makes the decoder give what it holds back
-                for packet in chain(self._read_packets(start, stop), [None]):
-                    skip = can_skip and packet is not None and packet.pts not in wanted
+                for packet in chain(packets, [None]):
+                    skip = can_skip and packet is not None and packet.pts not in numbers
                     if skip != skips:
                         context.skip_frame = "NONREF" if skip else "DEFAULT"
                         skips = skip
                     for frame in context.decode(packet):
-                        index = wanted.pop(frame.pts, None)
-                        if index is not None:
+                        for index in numbers.pop(frame.pts, ()):
                             yield index, convert(frame)
             finally:
                 context.flush_buffers()
 
-    def _read_packets(self, start: int, stop: int) -> Iterable[av.Packet]:
-        """Packets [start, stop), the first a key frame."""
-        if self._kept is not None:
-            return self._kept[start:stop]
-        first = self._packets[start].pts
-        self._container.seek(first, stream=self._stream)
-        found = dropwhile(lambda packet: packet.pts != first, self._container.demux(self._stream))
-        return islice((packet for packet in found if packet.size), stop - start)
-
-    def _segments(self, wanted: Iterable[int]) -> list[list[int]]:
-        """Ranges [start, stop) of packets to decode, each from a key frame to the last wanted packet behind it."""
-        keys = [(i, packet.pts) for i, packet in enumerate(self._packets) if packet.is_keyframe]
-        ranges = []
-        for time in wanted:
-            position = self._positions[time]
-            # a picture that follows a key frame in the file but is shown before it may need the key frame before
-            start = max((i for i, shown in keys if i <= position and shown <= time), default=0)
-            ranges.append([start, position + 1])
-        merged: list[list[int]] = []
-        for start, stop in sorted(ranges):
-            if merged and (start == merged[-1][0] or start < merged[-1][1]):
-                merged[-1][1] = max(merged[-1][1], stop)
-            else:
-                merged.append([start, stop])
-        return merged
+    def _read_packets(self) -> ReadPackets:
+        """All packets of the file, read if they are not yet."""
+        if isinstance(self._packets, ReadPackets):
+            return self._packets
+        try:
+            container, stream = self._open(_QUICKLY)
+            if container.format.name not in TIMED_FORMATS:
+                container, stream = self._open()
+            packets = ReadPackets(container, stream, self._name)
+        except av.FFmpegError as error:
+            raise ValueError(f"{self._name} does not decode: {error}") from error
+        return packets
 
     def _decode_all(self, indices: Sequence[int], short_side: int | None) -> Iterator[np.ndarray]:
         """Decode every frame from the first on and count them, as decord does."""
@@ -242,6 +228,38 @@ class VideoReader:
                     if not left:
                         return
         raise ValueError(f"{self._name} does not decode: frame {left[0]} does not come out.")
+
+
+class ConstantRateReader:
+    """A video whose frames have different lengths, as one of equal lengths: frame n is shown at the middle of its time.
+
+    What samples frames by number, such as mmaction2's ``SampleFrames``, samples them by time then. The number of frames
+    stays; some are left out and others come several times.
+
+    Args:
+        reader (VideoReader): The frames.
+
+    Raises:
+        ValueError: If the file does not tell how long it is.
+    """
+
+    def __init__(self, reader: VideoReader) -> None:
+        if not reader.duration:
+            raise ValueError("ConstantRateReader: the file does not tell how long it is.")
+        self._reader = reader
+        self._rate = len(reader) / reader.duration
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def get_avg_fps(self) -> float:
+        """Frames a second."""
+        return self._rate
+
+    def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
+        """Decode frames, see :meth:`VideoReader.read`."""
+        times = (np.asarray(indices, np.float64) + 0.5) / self._rate
+        return self._reader.read(self._reader.numbers_at(times), short_side)
 
 
 class _Converter:

@@ -245,6 +245,99 @@ def test_other_codecs(tmp_path, codec, name):
     np.testing.assert_array_equal(ours, decode_by_decord(path)[[19, 4, 11]])
 
 
+def repeat(source, path, times):
+    """A file several times in a row, copied."""
+    with av.open(str(path), "w") as long:
+        stream, offset = None, 0
+        for _ in range(times):
+            with av.open(str(source)) as short:
+                video = short.streams.video[0]
+                stream = stream or long.add_stream_from_template(video)
+                for packet in short.demux(video):
+                    if packet.dts is not None:
+                        packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
+                        long.mux(packet)
+                offset += round(video.frames / video.average_rate / video.time_base)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=["a.mp4", "a.mov", "a.mkv", "a.ts"])
+def long_video(request, tmp_path_factory):
+    """A file that repeats a short one, and the frames of the short one."""
+    folder = tmp_path_factory.mktemp("long")
+    short = write(folder / "short.mp4", options=GOPS["open-gops"])
+    return repeat(short, folder / request.param, 60), decode_all(short)
+
+
+def open_as_long(path):
+    """A reader that takes the file for one above 64 MiB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskfeat_plugin.datasets.video_packets._KEPT_BYTES", 0)
+        return VideoReader(path, path)
+
+
+@settings(max_examples=15)
+@given(indices=st.lists(st.integers(0, 60 * FRAMES - 1), min_size=1, max_size=16))
+def test_any_frames_of_a_long_file(long_video, indices):
+    path, frames = long_video
+    reader = open_as_long(path)
+    assert len(reader) == 60 * FRAMES
+    for index, image in zip(indices, reader.read(indices), strict=True):
+        np.testing.assert_array_equal(image, frames[index % FRAMES])
+
+
+def test_all_frames_of_a_long_file(long_video):
+    path, frames = long_video
+    for index, image in enumerate(open_as_long(path).stream(range(60 * FRAMES))):
+        np.testing.assert_array_equal(image, frames[index % FRAMES])
+
+
+def test_little_of_a_long_file_is_read(long_video):
+    path, _ = long_video
+
+    def bytes_read():
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = bytes_read()
+    reader = open_as_long(path)
+    reader.read(range(1000, 1064, 4))
+    # libavformat looks at up to 250 kB at the end of a ts file for its duration
+    assert bytes_read() - before < 0.15 * Path(path).stat().st_size + 600_000 < 0.7 * Path(path).stat().st_size
+    assert not reader.has_variable_rate()
+    np.testing.assert_array_equal(reader.numbers_at(np.array([-1, 0, 1, 2.5, 1e6])), [0, 0, 30, 75, 60 * FRAMES - 1])
+
+
+def test_an_index_that_does_not_fit_is_not_used(tmp_path):
+    """Of a file whose index leads elsewhere all packets are read, and what they hold is the error."""
+    path = write(tmp_path / "a.mp4", 12)
+    content = bytearray(path.read_bytes())
+    place = content.find(b"stco") + 12
+    content[place : place + 4] = struct.pack(">i", struct.unpack(">i", content[place : place + 4])[0] + 7)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a.mp4"):
+        VideoReader(str(path), "a.mp4").read(range(12))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "long.mkv", "long.ts"])
+def test_a_variable_rate_is_sampled_by_time(tmp_path, name, monkeypatch):
+    """Two seconds of 20 frames and two of 4: each second gives as many frames of a clip."""
+    if name.startswith("long"):
+        monkeypatch.setattr("maskfeat_plugin.datasets.video_packets._KEPT_BYTES", 0)
+    times = np.concatenate([np.arange(0, 2000, 50), np.arange(2000, 4000, 250)])
+    path = str(write(tmp_path / name, len(times), times=times))
+    frames = decode_all(path)
+    opened = TRANSFORMS.build(dict(type="maskfeat.OpenVideo"))(dict(filename=path))
+    seconds = np.arange(0.1, 3.9, 0.25)
+    numbers = np.minimum(np.floor(seconds * opened["avg_fps"]), opened["total_frames"] - 1).astype(int)
+    done = TRANSFORMS.build(dict(type="maskfeat.DecodeClip"))(dict(opened, frame_inds=numbers))
+    # the times of the middles of these numbers
+    assert opened["total_frames"] / opened["avg_fps"] == pytest.approx(4, abs=0.3)
+    shown = np.searchsorted(times, (numbers + 0.5) / opened["avg_fps"] * 1000 + 1e-6, side="right") - 1
+    assert (shown[-1] - shown[8]) < 0.3 * (shown[7] - shown[0])
+    for image, index in zip(done["imgs"], shown, strict=True):
+        np.testing.assert_array_equal(image, frames[index])
+
+
 def test_variable_frame_rate(tmp_path):
     times = np.cumsum(np.random.default_rng(1).integers(10, 90, FRAMES))
     path = str(write(tmp_path / "a.mp4", times=times - times[0]))

@@ -8,7 +8,7 @@ from mmengine.fileio import FileClient, LocalBackend
 
 from maskfeat_plugin.registry import TRANSFORMS
 
-from ..video_reader import VideoReader
+from ..video_reader import ConstantRateReader, VideoReader
 
 
 def open_by_mmaction(path: str) -> dict:
@@ -32,6 +32,8 @@ class OpenVideo(DecordInit):
     Required keys: ``filename``. Added keys: ``video_reader``, ``total_frames``, ``avg_fps``.
 
     Frames that the file's edit list leaves out are not counted: decord counts them, and shows others in their place.
+    Where frames have different lengths (a variable rate, as of phones and screen recordings), their numbers count equal
+    steps of time, so that a clip shows what happened at its pace; decord counts pictures.
 
     Args:
         io_backend (str): Where the files are, as mmengine's ``FileClient`` names it; those on "disk" are read in place,
@@ -43,7 +45,11 @@ class OpenVideo(DecordInit):
     def __init__(self, io_backend: str = "disk", num_threads: int = 1, **kwargs) -> None:
         super().__init__(io_backend, num_threads, **kwargs)
 
-    def _get_video_reader(self, filename: str) -> VideoReader:
+    def _get_video_reader(self, filename: str) -> VideoReader | ConstantRateReader:
+        reader = self._open(filename)
+        return ConstantRateReader(reader) if reader.has_variable_rate() else reader
+
+    def _open(self, filename: str) -> VideoReader:
         if not splitext(filename)[1]:
             filename += ".mp4"
         if self.io_backend == "disk":
@@ -87,7 +93,7 @@ class DecodeClip(DecordDecode):
             raise ValueError(f"DecodeClip: short_side={short_side!r} must be a positive integer, or None.")
         self.short_side = short_side
 
-    def _decord_load_frames(self, container: VideoReader, frame_inds: Sequence[int]) -> list:
+    def _decord_load_frames(self, container: VideoReader | ConstantRateReader, frame_inds: Sequence[int]) -> list:
         return container.read(frame_inds, self.short_side)
 
     def __repr__(self) -> str:
