@@ -381,7 +381,9 @@ def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> l
         settled.pop("twice_sample", None)
     elif kind == "RandomCrop":
         return _central_crops(transform, scope)
-    elif kind == "RandomResizedCrop" and "scale" in transform:  # mmpretrain's, which resizes too
+    elif kind == "MovingResizedCrop" or kind == "RandomResizedCrop" and "scale" in transform:  # these resize too
+        if kind == "MovingResizedCrop":
+            settled["type"] = "mmpretrain.RandomResizedCrop"
         settled.pop("crop_ratio_range", None)
         ratio = _aspect_ratio(size_after(transform, None, scope))
         # after no attempt at random it takes the largest central crop of this ratio
@@ -389,7 +391,7 @@ def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> l
     elif kind == "RandomResizedCrop":  # mmaction2's, which another transform resizes
         size = next((size for step in following if (size := size_after(step, None, scope)) is not None), None)
         return [dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size), lazy=transform.get("lazy", False))]
-    elif kind == "RandomResizedCropFlip":  # ours, the same with its resizing
+    elif kind in ("RandomResizedCropFlip", "MovingResizedCropFlip"):  # ours, the same with its resizing
         settings = {name: transform[name] for name in ("scale", "interpolation") if name in transform}
         return [dict(type="maskfeat.CentralResizedCrop", **settings)]
     return [settled]

@@ -1,10 +1,17 @@
 """A folder of images for pre-training, sub-folders too; crops, flips and masks are those of ImageNet-1k here.
 
+Of wide and tall images, as of panoramas and long screens, the crops see every part.
+
 Set the folder with ``train_dataloader.dataset.data_root``. Labels are not needed.
 """
 
 _base_ = "./imagenet_pretrain.py"
 
+train_pipeline = [
+    _base_.train_pipeline[0],
+    dict(_base_.train_pipeline[1], type="maskfeat.MovingResizedCrop"),
+    *_base_.train_pipeline[2:],
+]
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,
@@ -15,6 +22,6 @@ train_dataloader = dict(
         dataset_type="CustomDataset",
         data_root="my_images",
         with_label=False,
-        pipeline=_base_.train_pipeline,
+        pipeline=train_pipeline,
     ),
 )

@@ -2,7 +2,7 @@
 
 from .ava import SampleAVAFrames
 from .caching import Cached
-from .cropping import CentralCrop, CentralResizedCrop, RandomResizedCropFlip
+from .cropping import CentralCrop, CentralResizedCrop, MovingResizedCrop, MovingResizedCropFlip, RandomResizedCropFlip
 from .decoding import DecodeClip, OpenVideo
 from .formatting import FormatShape
 from .label_maps import LoadLabelMap, TrackCrop
@@ -28,6 +28,8 @@ __all__ = [
     "FrameMaskGenerator",
     "LoadLabelMap",
     "LoadWholeImage",
+    "MovingResizedCrop",
+    "MovingResizedCropFlip",
     "OpenVideo",
     "RandomMaskGenerator",
     "RandomResizedCropFlip",

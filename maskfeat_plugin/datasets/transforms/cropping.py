@@ -1,9 +1,12 @@
-"""Crops of clips: with resizing and flipping in one step, or from the centre."""
+"""Crops of images and clips: with resizing and flipping in one step, of wide pictures, or from the centre."""
+
+import random
 
 import cv2
 import numpy as np
 from mmaction.datasets.transforms import Flip, RandomResizedCrop, Resize
 from mmcv.transforms import BaseTransform
+from mmpretrain.datasets.transforms import RandomResizedCrop as ImageCrop
 
 from maskfeat_plugin.registry import TRANSFORMS
 
@@ -85,6 +88,81 @@ class RandomResizedCropFlip(BaseTransform):
             f"aspect_ratio_range={crop.aspect_ratio_range}, flip_ratio={flip.flip_ratio}, "
             f"interpolation={self.interpolation!r})"
         )
+
+
+class _MovingClipCrop(RandomResizedCrop):
+    """mmaction2's ``RandomResizedCrop`` whose crop in the place of one that does not fit moves along the long side."""
+
+    @staticmethod
+    def get_crop_bbox(
+        img_shape: tuple[int, int],
+        area_range: tuple[float, float],
+        aspect_ratio_range: tuple[float, float],
+        max_attempts: int = 10,
+    ) -> tuple[int, int, int, int]:
+        """Compute the corners (left, top, right, bottom) of the crop in an image of (H, W)."""
+        box = RandomResizedCrop.get_crop_bbox(img_shape, area_range, aspect_ratio_range, max_attempts)
+        left, top, right, bottom = (int(side) for side in box)
+        height, width = bottom - top, right - left
+        top, left = _moved(top, left, height, width, img_shape)
+        return left, top, left + width, top + height
+
+
+@TRANSFORMS.register_module()
+class MovingResizedCropFlip(RandomResizedCropFlip):
+    """:class:`RandomResizedCropFlip` that sees all of wide and tall clips.
+
+    In a clip more than twice as wide as high, a crop of half of the area and a ratio of sides of at most 4 / 3 does not
+    fit. Upstream then takes the largest central square, always the same. This one takes that square at a random place
+    along the long side.
+
+    Args:
+        scale (tuple[int, int]): Size (W, H) of the result.
+        area_range (tuple[float, float]): Share of the area that is kept. Defaults to (0.08, 1.0).
+        aspect_ratio_range (tuple[float, float]): Width by height of the crop. Defaults to (3 / 4, 4 / 3).
+        flip_ratio (float): Probability of a horizontal flip. Defaults to 0.5.
+        interpolation (str): "bilinear", "bicubic" or "area". Defaults to "bilinear".
+
+    Raises:
+        ValueError: As :class:`RandomResizedCropFlip`.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[int, int],
+        area_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_ratio: float = 0.5,
+        interpolation: str = "bilinear",
+    ) -> None:
+        super().__init__(scale, area_range, aspect_ratio_range, flip_ratio, interpolation)
+        self.geometry = (_MovingClipCrop(tuple(area_range), tuple(aspect_ratio_range)), *self.geometry[1:])
+
+
+@TRANSFORMS.register_module()
+class MovingResizedCrop(ImageCrop):
+    """``mmpretrain.RandomResizedCrop`` that sees all of wide and tall images.
+
+    Where no crop of the wanted area and ratio of sides fits, upstream takes the largest central one of the last ratio
+    that does, always the same. This one takes it at a random place along the long side.
+
+    Arguments and keys are those of ``mmpretrain.RandomResizedCrop``.
+    """
+
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """Draw the crop (top, left, height, width) of an image (H, W, C)."""
+        top, left, height, width = super().rand_crop_params(img)
+        return *_moved(top, left, height, width, img.shape[:2]), height, width
+
+
+def _moved(top: int, left: int, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Draw the place of a crop anew along the long side, if it is the central one of the full height or width."""
+    # where a random crop is just there, its place is as random afterwards
+    if height == size[0] and 0 < left == (size[1] - width) // 2:
+        left = random.randint(0, size[1] - width)
+    elif width == size[1] and 0 < top == (size[0] - height) // 2:
+        top = random.randint(0, size[0] - height)
+    return top, left
 
 
 @TRANSFORMS.register_module()
