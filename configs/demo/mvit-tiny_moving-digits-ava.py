@@ -53,9 +53,9 @@ model = dict(
 read_clip = dict(
     type="maskfeat.Cached",
     transforms=[
-        dict(type="DecordInit"),
+        dict(type="maskfeat.OpenVideo"),
         dict(type="maskfeat.SampleAVAFrames", clip_len=8, frame_interval=2, test_mode=True),
-        dict(type="DecordDecode"),
+        dict(type="maskfeat.DecodeClip"),
         dict(type="Resize", scale=(36, 36), keep_ratio=False),
     ],
 )

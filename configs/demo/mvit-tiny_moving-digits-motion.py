@@ -30,9 +30,9 @@ model = dict(
 read_clip = dict(
     type="maskfeat.Cached",
     transforms=[
-        dict(type="DecordInit"),
+        dict(type="maskfeat.OpenVideo"),
         dict(type="SampleFrames", clip_len=8, frame_interval=2, num_clips=1, test_mode=True),
-        dict(type="DecordDecode"),
+        dict(type="maskfeat.DecodeClip"),
         dict(type="Resize", scale=(36, 36), keep_ratio=False),
     ],
 )

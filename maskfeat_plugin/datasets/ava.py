@@ -21,6 +21,9 @@ class AVADataset(_AVADataset):
     Tables are read as CSV: a byte order mark, Windows line ends, blank lines, quotes and spaces around a column make no
     difference. Upstream takes them for a part of the name.
 
+    With video files, ``fps=None`` takes the rate of each file, which :class:`OpenVideo` reads; else ``fps`` is that of
+    all of them.
+
     Args:
         ann_file (str): Annotations in AVA's form, a row an action: video, timestamp in seconds, x1, y1, x2, y2 as
             fractions of the frame, action (counted from 1), person.
@@ -39,7 +42,7 @@ class AVADataset(_AVADataset):
     Raises:
         ValueError: With the line of ``ann_file``, ``exclude_file`` or ``proposal_file`` that has another form, whose
             box leaves the frame or whose action is not below ``num_classes``; if ``custom_classes`` has no
-            ``label_file``.
+            ``label_file``; if ``fps`` is None with frames.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class AVADataset(_AVADataset):
         self._at_ground_truth = proposal_file in (None, GROUND_TRUTH)
         if kwargs.get("custom_classes") and not label_file:
             raise ValueError("AVADataset: custom_classes needs label_file, AVA's label map (.pbtxt); set it.")
+        if kwargs.get("fps", 30) is None and kwargs.get("use_frames", True):
+            raise ValueError("AVADataset: fps=None takes the rate of video files; set fps to that of the frames.")
         upstream = None if table or self._at_ground_truth else proposal_file
         settings = (exclude_file, label_file, filename_tmpl, start_index, upstream)
         super().__init__(ann_file, pipeline, *settings, *args, **kwargs)

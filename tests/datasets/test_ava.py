@@ -4,6 +4,7 @@ import multiprocessing
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -155,3 +156,70 @@ def test_timestamps_outside_of_the_video(changes, message):
 
 def test_the_clock_may_be_a_little_off():
     assert sampled(fps=30, avg_fps=29.97, timestamp=100, total_frames=54000)["frame_inds"][4] == 3000
+
+
+def write_seconds(path, rate, seconds=5):
+    """A video whose frames show the time, as grey: 40 a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"threads": "1", "qp": "1"})
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(seconds * rate):
+            image = np.full((32, 32, 3), round(40 * i / rate), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def files_of_two_rates(folder, **changes):
+    write_seconds(folder / "slow.mp4", 5)
+    write_seconds(folder / "fast.mp4", 60)
+    (folder / "ava.csv").write_text("".join(f"{name}.mp4,2,0.1,0.1,0.9,0.9,1,0\n" for name in ("slow", "fast")))
+    sampler = dict(type="maskfeat.SampleAVAFrames", clip_len=5, frame_interval=6, test_mode=True, target_fps=30)
+    settings = dict(
+        type="maskfeat.AVADataset",
+        ann_file=str(folder / "ava.csv"),
+        data_prefix=dict(img=str(folder)),
+        pipeline=[dict(type="maskfeat.OpenVideo"), sampler, dict(type="maskfeat.DecodeClip")],
+        use_frames=False,
+        start_index=0,
+        timestamp_start=0,
+        fps=None,
+        num_classes=3,
+    )
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        return DATASETS.build({**settings, **changes})
+
+
+def test_videos_of_several_rates(tmp_path):
+    """With the rate of each file, all clips are centred on their second and span the same time."""
+    for sample in files_of_two_rates(tmp_path):
+        shown = np.array([image.mean() / 40 for image in sample["imgs"]])
+        np.testing.assert_allclose(shown, [1.6, 1.8, 2.0, 2.2, 2.4], atol=0.06)  # seconds; 8-bit colours are rounded
+
+
+def test_one_rate_for_files_of_several_is_an_error(tmp_path):
+    dataset = files_of_two_rates(tmp_path, fps=5)
+    assert len(dataset[0]["imgs"]) == 5
+    with pytest.raises(ValueError, match="fast.mp4 has 60 frames a second, the data set fps=5"):
+        dataset[1]
+
+
+def test_random_clips_stay_near_the_second(tmp_path):
+    sampler = dict(type="maskfeat.SampleAVAFrames", clip_len=5, frame_interval=6, target_fps=30)
+    pipeline = [dict(type="maskfeat.OpenVideo"), sampler, dict(type="maskfeat.DecodeClip")]
+    dataset = files_of_two_rates(tmp_path, pipeline=pipeline)
+    clips = np.array([[image.mean() / 40 for image in dataset[1]["imgs"]] for _ in range(8)])
+    assert np.ptp(clips, axis=0).min() > 0.02
+    assert np.abs(clips - [1.6, 1.8, 2.0, 2.2, 2.4]).max() < 0.17
+
+
+@pytest.mark.parametrize("changes", [dict(fps=None, use_frames=True), dict(custom_classes=[1])])
+def test_settings_that_do_not_fit(tmp_path, changes):
+    with pytest.raises(ValueError, match="AVADataset: (fps|custom_classes)"):
+        files_of_two_rates(tmp_path, **changes)
+
+
+def test_a_rate_that_no_file_tells():
+    with pytest.raises(ValueError, match="a.mp4 does not tell its rate; set fps of the data set"):
+        sampled(fps=None, avg_fps=None)
+    with pytest.raises(ValueError, match="target_fps=0 must be a number above 0"):
+        TRANSFORMS.build(dict(type="maskfeat.SampleAVAFrames", clip_len=8, target_fps=0))

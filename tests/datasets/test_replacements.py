@@ -45,6 +45,7 @@ def test_all_replacements_are_tested():
         "DecodeClip",
         "FormatShape",
         "LoadWholeImage",
+        "MovingResizedCrop",
         "OpenVideo",
         "RepeatAugDataset",
         "SampleAVAFrames",

@@ -1,19 +1,16 @@
-"""Whether an image or a video can be read, by what reads it in training."""
+"""Whether an image or a video can be read, by the readers of training."""
 
-import re
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmaction.datasets.transforms import DecordDecode
 from PIL import Image
 
-from maskfeat_plugin.datasets.transforms.decoding import open_by_mmaction
+from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.errors import describe
 
 LEVELS = ("none", "fast", "full")
-_BATCH_BYTES = 32 << 20  # of decoded frames that are in memory at a time
 
 
 def check_image(path: str, level: str = "fast") -> str | None:
@@ -43,7 +40,7 @@ def check_image(path: str, level: str = "fast") -> str | None:
 
 
 def check_video(path: str, level: str = "fast") -> str | None:
-    """Decode a video as the configs for fine-tuning do.
+    """Decode a video as the configs do.
 
     Args:
         path (str): The file.
@@ -53,19 +50,10 @@ def check_video(path: str, level: str = "fast") -> str | None:
         str | None: Why it cannot be read, or None.
     """
     try:
-        opened, decode = open_by_mmaction(path), DecordDecode()
-        count = opened["total_frames"]
-        if count == 0:
-            return "it has no frames"
-        first = decode(dict(opened, frame_inds=np.array([0])))["imgs"][0]
-        batch = max(_BATCH_BYTES // first.nbytes, 1)
-        for start in range(1, count, batch) if level == "full" else (count - 1,):
-            decode(dict(opened, frame_inds=np.arange(start, min(start + batch, count))))
+        reader = VideoReader(path, path)
+        last = len(reader) - 1
+        for _ in reader.stream(range(last + 1) if level == "full" else sorted({0, last})):
+            pass
     except Exception as error:  # decoders fail in any way
-        return _describe_decoding(error)
+        return describe(error).strip().splitlines()[0]
     return None
-
-
-def _describe_decoding(error: Exception) -> str:
-    """Return the first line of a decoder's message, without the time and the places in its source that decord's has."""
-    return re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", describe(error).strip().splitlines()[0])

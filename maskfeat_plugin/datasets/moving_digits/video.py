@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from mmaction.datasets.transforms import DecordDecode
+from mmaction.datasets.transforms import DecordDecode, DecordInit
+from mmengine.fileio import LocalBackend
 
-from ..transforms.decoding import open_by_mmaction
 from .sources import import_demo_package
 
 # Without `mbtree=0` about one clip of 64 x 64 in ten comes out as other bytes from time to time, on
@@ -73,7 +73,9 @@ def check_video(path: Path, num_frames: int, size: int) -> None:
         RuntimeError: The file does not decode, or not to this many frames of this size.
     """
     try:
-        opened = open_by_mmaction(str(path))
+        opening = DecordInit()
+        opening.file_client = LocalBackend()  # its own FileClient warns that it is deprecated
+        opened = opening(dict(filename=str(path)))
         frames = DecordDecode()(dict(opened, frame_inds=np.arange(opened["total_frames"])))["imgs"]
     except Exception as error:  # decoders fail in any way
         raise RuntimeError(f"{path} does not decode: {error}") from error

@@ -4,25 +4,11 @@ from collections.abc import Sequence
 from os.path import splitext
 
 from mmaction.datasets.transforms import DecordDecode, DecordInit
-from mmengine.fileio import FileClient, LocalBackend
+from mmengine.fileio import FileClient
 
 from maskfeat_plugin.registry import TRANSFORMS
 
 from ..video_reader import ConstantRateReader, VideoReader
-
-
-def open_by_mmaction(path: str) -> dict:
-    """Open a video file with mmaction2's ``DecordInit``, as the configs for fine-tuning do.
-
-    Args:
-        path (str): The file.
-
-    Returns:
-        dict: ``video_reader``, from which ``DecordDecode`` takes frames, ``total_frames`` and ``avg_fps``.
-    """
-    transform = DecordInit()
-    transform.file_client = LocalBackend()  # its own FileClient warns that it is deprecated
-    return transform(dict(filename=path))
 
 
 @TRANSFORMS.register_module()
