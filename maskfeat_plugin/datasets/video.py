@@ -11,6 +11,7 @@ from mmengine.fileio import get
 from maskfeat_plugin.registry import DATASETS
 
 from .folders import VIDEO_ENDINGS, find_files
+from .frame_rates import log_frame_rates
 
 
 class ListedFile(NamedTuple):
@@ -46,6 +47,14 @@ class VideoDataset(_VideoDataset):
 
     def __init__(self, ann_file: str = "", *args, **kwargs) -> None:
         super().__init__(ann_file, *args, **kwargs)
+
+    def full_init(self) -> None:
+        """Read the list, and log the frame rates of some of the videos to train on."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if not self.test_mode and len(self):
+            log_frame_rates(lambda index: self.get_data_info(index)["filename"], len(self), self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
         """Read the list, or look into the folder.
