@@ -27,6 +27,7 @@ COMMANDS = {
     "convert": Command("convert_checkpoint.py", "convert a checkpoint of another project, or to its format"),
     "visualize": Command("visualize.py", "draw masks, targets, predictions, detections and actions"),
     "report": Command("report.py", "one HTML page of a training: curves, samples, versions"),
+    "index": Command("index_archive.py", "write a manifest of a folder of images and videos"),
     "knn": Command("knn.py", "k-NN accuracy of a checkpoint's features"),
     "extract": Command("extract_features.py", "write features to npz, parquet or lmdb"),
     "export": Command("export_model.py", "export a fine-tuned model to ONNX or torch.export"),

@@ -11,8 +11,26 @@ from maskfeat_plugin.datasets.video import decode_list
 _SPLIT_AT_SPACES = ("VideoDataset", "RepeatAugDataset")
 _OURS = (*_SPLIT_AT_SPACES, "AVADataset")
 _NAME_AND_LABEL = ("ImageNet", "CustomDataset", "ImageNet21k")
+_IMAGES = "maskfeat.ImageDataset"
 _VIDEO_LINE = re.compile(r"[^\s]+( -?\d+)?")
 _IMAGE_LINE = re.compile(r"\S.* -?\d+")
+
+
+def check_manifest(path: Path, dataset: dict) -> None:
+    """Check that a data set reads manifests: those of mmaction2 and mmpretrain would take it for a list.
+
+    Args:
+        path (Path): The manifest.
+        dataset (dict): Config of the data set.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    kind = str(dataset.get("dataset_type", dataset.get("type")))
+    ours = dict.fromkeys(_SPLIT_AT_SPACES, "maskfeat.VideoDataset") | dict.fromkeys(_NAME_AND_LABEL, _IMAGES)
+    name = kind.rpartition(".")[2]
+    if name in ours and kind not in (f"maskfeat.{name}", ours[name]):
+        raise ValueError(f"{kind} does not read {path}, a manifest. Set type='{ours[name]}', which does.")
 
 
 def check_list(path: Path, dataset: dict) -> None:

@@ -16,10 +16,11 @@ from packaging.version import Version
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.datasets.folders import as_utf8
+from maskfeat_plugin.datasets.manifest import is_manifest
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
-from .annotation_lists import check_list
+from .annotation_lists import check_list, check_manifest
 from .origins import describe_unknown_type, named_errors, walk
 from .sample_sizes import class_name, input_size
 from .structure import limited_size
@@ -85,9 +86,10 @@ def check_dataset_files(dataset: dict, key: str) -> None:
         if not path.is_file():
             hint = "" if root else f" ({key}.data_root is not set)"
             raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there{hint}.")
-        if path.suffix in _LINES:
+        check = check_list if path.suffix in _LINES else check_manifest if is_manifest(path) else None
+        if check is not None:
             try:
-                check_list(path, dataset)
+                check(path, dataset)
             except ValueError as error:
                 raise ConfigError(f"{key}.ann_file={ann_file!r}: {error}") from error
     prefixes = dataset.get("data_prefix") or {}

@@ -30,10 +30,10 @@ COLUMNS = {
     "height": "int32",
     "codec": "string",
     "duration": "float64",  # seconds; null of an image
-    "frames": "int64",  # null of an image
+    "frames": "int64",  # duration x fps where the file does not say; null of an image
     "fps": "float64",  # on average; null of an image
     "hash": "uint64",  # perceptual, of an image or of the middle frame; files that look alike differ in few bits
-    "motion": "float32",  # mean difference between frames, in [0, 1]; null of an image
+    "motion": "float32",  # largest mean difference between frames some seconds apart, in [0, 1]; null of an image
 }
 _FOLDER = b"maskfeat_folder"
 
@@ -144,6 +144,32 @@ def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> 
             table = file.read(list(columns))
         wanted = [field for field in _schema() if field.name in columns]
         return Manifest(os.fsdecode(folder), table.select([field.name for field in wanted]).cast(_schema(columns)))
+
+
+def read_files(path: str | Path, kind: str, folder: str | None, column: str) -> tuple[list[str], list]:
+    """Read the files of a manifest that can be read, for a data set.
+
+    Args:
+        path (str | Path): The manifest.
+        kind (str): :data:`IMAGE` or :data:`VIDEO`.
+        folder (str | None): Where the files are now; "" or None for the folder of the manifest.
+        column (str): A column to read as well.
+
+    Returns:
+        tuple[list[str], list]: The paths, and the values of the column.
+
+    Raises:
+        ConfigError: If the manifest cannot be read, or has no such file.
+    """
+    manifest = read_manifest(path, ("path", "path_bytes", "kind", "problem", column))
+    files = manifest.readable(kind)
+    if not len(files):
+        counts = " and ".join(f"{len(manifest.readable(other))} {other}s" for other in (IMAGE, VIDEO))
+        raise ConfigError(
+            f"ann_file: the manifest {path} has no {kind} that can be read; of its {len(manifest)} files, {counts} can."
+            " Give another one."
+        )
+    return files.paths(folder or None), files.table[column].to_pylist()
 
 
 def import_arrow(module: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Videos: with labels from lists that people have edited, without from a folder alone."""
+"""Videos: with labels from lists that people have edited, without from a manifest or a folder alone."""
 
 import os
 from io import StringIO
@@ -12,6 +12,7 @@ from maskfeat_plugin.registry import DATASETS
 
 from .folders import VIDEO_ENDINGS, find_files
 from .frame_rates import log_frame_rates
+from .manifest import VIDEO, is_manifest, read_files
 
 
 class ListedFile(NamedTuple):
@@ -34,8 +35,11 @@ class VideoDataset(_VideoDataset):
     Without a list it is all videos below ``data_prefix["video"]``, sub-folders too, in the order of their names and
     without labels: what pre-training needs.
 
+    A manifest of ``maskfeat index`` in the place of the list gives all its videos that can be read, without labels and
+    with their ``duration`` in seconds. They are below ``data_prefix["video"]`` if it is set, or else where they were.
+
     Args:
-        ann_file (str): The list. Defaults to "", none.
+        ann_file (str): The list, or a manifest, which ends in ``.parquet``. Defaults to "", none.
         *args: Further arguments of ``mmaction.VideoDataset``.
         **kwargs: Likewise.
 
@@ -60,8 +64,15 @@ class VideoDataset(_VideoDataset):
         """Read the list, or look into the folder.
 
         Returns:
-            list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels.
+            list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels. From a manifest, also
+            ``duration``.
         """
+        if is_manifest(self.ann_file):
+            paths, durations = read_files(self.ann_file, VIDEO, self.data_prefix.get("video"), "duration")
+            return [
+                dict(filename=path, label=-1, duration=duration)
+                for path, duration in zip(paths, durations, strict=True)
+            ]
         if not self.ann_file:
             return [dict(filename=str(path), label=-1) for path in find_videos(self.data_prefix.get("video") or "")]
         if self.multi_class and self.num_classes is None:

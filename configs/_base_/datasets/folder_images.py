@@ -2,7 +2,8 @@
 
 Of wide and tall images, as of panoramas and long screens, the crops see every part.
 
-Set the folder with ``train_dataloader.dataset.data_root``. Labels are not needed.
+Set the folder with ``train_dataloader.dataset.data_root``, or a manifest of it with
+``train_dataloader.dataset.ann_file``. Labels are not needed.
 """
 
 _base_ = "./imagenet_pretrain.py"
@@ -19,8 +20,8 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="maskfeat.SkipBadFiles",
-        dataset_type="CustomDataset",
-        data_root="my_images",
+        dataset_type="maskfeat.ImageDataset",
+        data_root="",
         with_label=False,
         pipeline=train_pipeline,
     ),

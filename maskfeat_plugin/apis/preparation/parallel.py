@@ -3,9 +3,12 @@
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.pool import ExceptionWithTraceback
 from typing import TypeVar
 
 import cv2
@@ -25,6 +28,8 @@ def run_parallel(
     unit: str = "file",
     chunk: int = 16,
     progress: bool = True,
+    timeout: float | None = None,
+    late: Result | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Apply a function to every item, in other processes.
 
@@ -40,18 +45,44 @@ def run_parallel(
         unit (str): What is counted. Defaults to "file".
         chunk (int): Items sent to a process at a time. Defaults to 16.
         progress (bool): Whether to show the bar, on standard error. Defaults to True.
+        timeout (float, optional): Seconds that an item may take; its process is killed then. Defaults to None, any
+            time.
+        late (Result, optional): Result of an item that takes longer. Defaults to None.
 
     Yields:
         tuple[Item, Result]: In any order.
     """
-    chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    chunks.reverse()  # they are taken from the end
+    todo = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    todo.reverse()  # they are taken from the end
+    team: list[_Worker] = []
     with progress_bar(len(items), title, unit, progress) as bar:
-        while chunks:
-            suspects = yield from _run_pool(function, chunks, workers, bar)
-            for item in suspects:
-                yield item, _run_alone(function, item, crashed)
-                bar.update()
+        try:
+            while todo or team:
+                while todo and len(team) < workers:
+                    team.append(_Worker(function))
+                    team[-1].give(todo.pop())
+                for worker in _ready(team, timeout):
+                    item = worker.items[0]
+                    try:
+                        result = worker.receive()
+                    except (EOFError, OSError):  # it died at this item
+                        result = late if worker.is_late else crashed
+                        todo += [left] if (left := list(worker.items)[1:]) else []
+                        team.remove(worker)
+                        worker.end()
+                    if isinstance(result, BaseException):
+                        raise result
+                    bar.update()
+                    yield item, result
+                for worker in [worker for worker in team if not worker.items]:
+                    if todo:
+                        worker.give(todo.pop())
+                    else:
+                        team.remove(worker)
+                        worker.end()
+        finally:  # above all an interruption, which need not wait for minutes of decoding
+            for worker in team:
+                worker.end(kill=True)
 
 
 def progress_bar(total: int, title: str, unit: str, progress: bool) -> tqdm:
@@ -77,55 +108,84 @@ def progress_bar(total: int, title: str, unit: str, progress: bool) -> tqdm:
     )
 
 
-def _run_pool(
-    function: Callable[[Item], Result], chunks: list[Sequence[Item]], workers: int, bar: tqdm
-) -> Generator[tuple[Item, Result], None, list[Item]]:
-    """Take chunks from the end of the list and yield their results; returns the items at work when a process died."""
-    running: dict[Future, Sequence[Item]] = {}
-    others = set(multiprocessing.active_children())
-    executor = _pool(workers)
-    try:
-        while chunks or running:
-            # few at a time: these are the ones to be looked at if a process dies
-            while chunks and len(running) < 2 * workers:
-                part = chunks[-1]
-                running[executor.submit(_apply, function, part)] = part
-                chunks.pop()  # only now: a pool whose process died takes no more
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                results = future.result()
-                part = running.pop(future)
-                bar.update(len(part))
-                yield from zip(part, results, strict=True)
-    except BrokenProcessPool:
-        return [item for part in running.values() for item in part]
-    except BaseException:  # above all an interruption, which need not wait for minutes of decoding
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-    return []
+class _Worker:
+    """A process that takes items and sends the result of each, so that it is known which one it is at.
+
+    Args:
+        function (Callable): Applied to each item.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
+        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+        context = multiprocessing.get_context(method)
+        self.connection, theirs = context.Pipe()
+        self.items: deque = deque()  # given, without a result yet
+        self.since = time.monotonic()  # when it began with the first of them, at the latest
+        self.is_late = False
+        self._process = context.Process(target=_serve, args=(function, theirs, self.connection), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of what it sends
+
+    def give(self, items: Sequence) -> None:
+        """Send items to an idle process."""
+        self.items.extend(items)
+        self.since = time.monotonic()
+        with suppress(BrokenPipeError):  # it has died, which is seen when it is asked for the result
+            self.connection.send(items)
+
+    def receive(self) -> object:
+        """Return the result of the first item, or the exception that it raised.
+
+        Raises:
+            EOFError: If the process has died. ``items`` stay as they are.
+            OSError: Likewise.
+        """
+        result = self.connection.recv()
+        self.items.popleft()
+        self.since = time.monotonic()
+        return result
+
+    def stop_late(self) -> None:
+        """Kill the process, unless it has just sent a result: nothing else ends a decoder that hangs."""
+        if not self.connection.poll():
+            self.is_late = True
+            self._process.kill()
+
+    def end(self, kill: bool = False) -> None:
+        """Wait until the process has ended."""
+        if kill:
+            self._process.kill()
+        self.connection.close()  # which ends an idle one
+        self._process.join()
 
 
-def _run_alone(function: Callable[[Item], Result], item: Item, crashed: Result) -> Result:
-    """The result of one item, in a process of its own."""
-    with _pool(1) as executor:
-        try:
-            return executor.submit(function, item).result()
-        except BrokenProcessPool:
-            return crashed
+def _ready(team: Sequence[_Worker], timeout: float | None) -> list[_Worker]:
+    """Wait for results; return the workers that have one, or have died. Kill those that are late."""
+    left = None
+    if timeout is not None:
+        left = max(min(worker.since for worker in team) + timeout - time.monotonic(), 0)
+    found = wait([worker.connection for worker in team], left)
+    now = time.monotonic()
+    for worker in team:
+        if timeout is not None and worker.connection not in found and now - worker.since >= timeout:
+            worker.stop_late()
+    return [worker for worker in team if worker.connection in found]
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    return ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_start_worker)
-
-
-def _start_worker() -> None:
+def _serve(function: Callable, connection: Connection, parents: Connection) -> None:
+    """Work in another process, until the parent closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
     cv2.setNumThreads(0)
-
-
-def _apply(function: Callable[[Item], Result], part: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in part]
+    parents.close()  # a forked process has it too, and would never see the parent's end
+    while True:
+        try:
+            items = connection.recv()
+        except EOFError:
+            return
+        for item in items:
+            try:
+                result = function(item)
+            except Exception as error:
+                result = ExceptionWithTraceback(error, error.__traceback__)
+            connection.send(result)

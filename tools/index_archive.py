@@ -1,0 +1,45 @@
+"""Write a manifest: one parquet file with a row for each image and video below a folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from maskfeat_plugin.apis import run_tool
+from maskfeat_plugin.apis.preparation.command_line import positive
+from maskfeat_plugin.apis.preparation.manifest_index import index_folder
+from maskfeat_plugin.machine import usable_cores
+
+EXAMPLE = """example:
+  python tools/index_archive.py my_videos --out my_videos.parquet
+  python tools/train.py my_videos.py --cfg-options train_dataloader.dataset.ann_file=my_videos.parquet
+
+Run it again after files came, changed or went: only those are read. See docs/data.md."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the manifest; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="images and videos, at any depth")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, ends in .parquet")
+    parser.add_argument(
+        "--workers", type=positive, default=usable_cores(), metavar="N", help="processes that read files (%(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=positive, default=60, metavar="SECONDS", help="longer may no file take (%(default)s)"
+    )
+    parser.add_argument("--retry", action="store_true", help="read files again that had a problem")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        options = dict(workers=args.workers, timeout=args.timeout, retry=args.retry, progress=not args.quiet)
+        print(index_folder(args.folder, args.out, **options).summary())
+        print(args.out)
+
+    return run_tool(work, hint="the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
