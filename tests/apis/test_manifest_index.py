@@ -17,6 +17,7 @@ from maskfeat_plugin.apis import ConfigError, build_trainer, load_config, train
 from maskfeat_plugin.apis.preparation import manifest_index
 from maskfeat_plugin.apis.preparation.describing import describe_file, perceptual_hash
 from maskfeat_plugin.apis.preparation.manifest_index import index_folder
+from maskfeat_plugin.apis.preparation.near_duplicates import find_redundancy
 from maskfeat_plugin.apis.preparation.parallel import run_parallel
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, read_manifest
 
@@ -338,3 +339,11 @@ def test_a_manifest_without_the_kind_says_so(archive, tmp_path):
     index(tmp_path / "photos", tmp_path / "photos.parquet")
     with pytest.raises(ConfigError, match="has no video that can be read; of its 1 files, 1 images and 0 videos can"):
         build_trainer(config_of("folder_videos", tmp_path, ann_file=str(tmp_path / "photos.parquet")))
+
+
+def test_copies_and_still_videos_of_an_archive_are_found(manifest):
+    found = find_redundancy(read_manifest(manifest))
+    paths = found.manifest.table["path"].to_pylist()
+    copies = {paths[i]: paths[found.kept[i]] for i in np.flatnonzero(found.is_copy)}
+    assert copies == {"deep/smaller copy.mkv": "a.mp4", "hevc.mov": "a.mp4", "photo.jpg": "\\udcff.jpg"}
+    assert [paths[i] for i in np.flatnonzero(found.is_static)] == ["still.mp4"]
