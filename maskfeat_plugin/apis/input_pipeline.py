@@ -17,6 +17,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
+from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, is_manifest, read_manifest
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
 from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.errors import ConfigError, describe, reading
@@ -48,7 +49,7 @@ _AUGMENTATIONS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """A file or an array.
 
@@ -257,44 +258,75 @@ class InputDataset(Dataset):
 
 
 def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> list[Input]:
-    """Files and arrays, each checked as far as it can be without decoding it.
+    """List files and arrays, each checked as far as it can be without decoding it: every file is opened.
 
     Args:
-        inputs (object): Path of a file or of a folder with files at any depth; an array of :class:`Input`; a list of
-            any of these.
+        inputs (object): See :func:`find_inputs`.
         clips (bool): Whether videos are wanted, or images.
         title (str): The config that wants them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
 
     Returns:
-        list[Input]: In the order of the list; the files of a folder in the order of their paths.
+        list[Input]: See :func:`find_inputs`.
 
     Raises:
         ConfigError: With the first input that is not there, of the other kind, or broken.
     """
+    items = find_inputs(inputs, clips, title, channels)
+    for item in items:
+        if item.array is None:
+            _check_file(Path(item.name), clips)
+    return items
+
+
+def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> list[Input]:
+    """List files by their names alone, and arrays. No image or video is opened.
+
+    Args:
+        inputs (object): Path of a file, of a folder with files at any depth, or of a manifest that ``maskfeat index``
+            has written (``.parquet``: its readable files of the wanted kind); an array of :class:`Input`; a list of any
+            of these.
+        clips (bool): Whether videos are wanted, or images.
+        title (str): The config that wants them, for messages.
+        channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
+
+    Returns:
+        list[Input]: In the order of the list; the files of a folder or a manifest in the order of their paths.
+
+    Raises:
+        ConfigError: With the first input that is not there or, as its name or shape tells, of the other kind.
+    """
     several = isinstance(inputs, list | tuple)
     items = []
     for number, given in enumerate(inputs if several else [inputs]):
-        if isinstance(given, str | Path):
+        if isinstance(given, str | Path) and is_manifest(given):
+            items += map(Input, _manifest_files(Path(given), clips, title))
+        elif isinstance(given, str | Path):
             items += [Input(str(path)) for path in _files(Path(given), clips, title)]
         elif isinstance(given, np.ndarray):
             items.append(Input(f"array {number}", given))
+            _check_array(items[-1], clips, title, channels)
         else:
             raise ConfigError(
                 f"input {number} is of the type {type(given).__name__}; give paths, numpy arrays or a list of them."
             )
     if not items:
         raise ConfigError("there is no input: the list is empty.")
-    for item in items:
-        if item.array is None:
-            _check_file(Path(item.name), clips, title)
-        else:
-            _check_array(item, clips, title, channels)
     return items
+
+
+def _manifest_files(path: Path, clips: bool, title: str) -> list[str]:
+    kind = VIDEO if clips else IMAGE
+    files = read_manifest(path, ("path", "path_bytes", "kind", "problem")).readable(kind).paths()
+    if not files:
+        raise ConfigError(f"the manifest {path} has no readable {kind}, and {title} takes {kind}s. Give another one.")
+    return files
 
 
 def _files(path: Path, clips: bool, title: str) -> list[Path]:
     if path.is_file():
+        if path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
+            raise _other_kind(path, clips, title)
         return [path]
     if not path.is_dir():
         raise ConfigError(f"the input {path} does not exist.")
@@ -314,9 +346,7 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
     return found.files
 
 
-def _check_file(path: Path, clips: bool, title: str) -> None:
-    if path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
-        raise _other_kind(path, clips, title)
+def _check_file(path: Path, clips: bool) -> None:
     if not path.stat().st_size:
         raise ConfigError(f"{path} is empty.")
     if clips:
