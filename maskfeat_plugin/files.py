@@ -1,6 +1,8 @@
 """Digests and locks of files, and the directory of zip files."""
 
+import errno
 import hashlib
+import os
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -71,6 +73,52 @@ def held_alone(path: Path) -> Iterator[bool]:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 got = True
         yield got
+
+
+class Claims:
+    """Claims of processes on numbered pieces of work, by locks on the bytes of one file; they end with the process.
+
+    Processes that this one forks do not hold its claims. Where there are no locks, as on Windows, every claim succeeds.
+
+    Args:
+        path (Path): The lock file; it is made and stays. A process opens it once: closing a file ends all locks of the
+            process on it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def take(self, number: int) -> bool:
+        """Claim a piece.
+
+        Args:
+            number (int): Its number, from 0 to 2 ** 62.
+
+        Returns:
+            bool: False if another process holds it.
+        """
+        if fcntl is None:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except OSError as error:  # others: the file system has no locks
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def give_back(self, number: int) -> None:
+        """End a claim.
+
+        Args:
+            number (int): The number of the piece.
+        """
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+    def close(self) -> None:
+        """End all claims."""
+        os.close(self._file)
 
 
 def check_zip_directory(archive: zipfile.ZipFile) -> None:

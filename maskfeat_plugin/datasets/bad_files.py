@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class SkipBadFiles(Dataset):
         self.timeout = timeout
         self.list_file = Path(list_file) if list_file else _list_beside_the_log()
         self._bad: dict[int, str] = {}  # sample -> reason
-        self._reader = _Reader()
+        self._reader = TimedReader()
         # process and sample that it is at, for each worker of a dataloader, in memory that all of them share
         self._reading = torch.zeros(_WORKERS, 2, dtype=torch.int64).share_memory_()
 
@@ -127,10 +128,10 @@ class SkipBadFiles(Dataset):
                 continue
             state = _random_state()
             self._say_what_is_read(index)
-            sample, error = self._reader.read(self.dataset, index, self.timeout)
+            sample, error = self._reader.read(self.dataset.__getitem__, index, self.timeout)
             if error is not None:
                 _set_random_state(state)
-                failures[index] = _reason(error)
+                failures[index] = describe_failure(error)
                 if len(failures) == min(_IN_A_ROW, len(self)):
                     break
                 continue
@@ -223,12 +224,12 @@ def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], l
     return {**listed, **{path: found[path] for path in new}}, new
 
 
-class _Reader:
+class TimedReader:
     """Reads samples in a thread beside, which ends with it, and is left behind when it takes too long."""
 
     def __init__(self) -> None:
         self._owner: int | None = None
-        self._tasks: queue.SimpleQueue[tuple[Callable, int, queue.SimpleQueue] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Callable, object, queue.SimpleQueue] | None] = queue.SimpleQueue()
 
     def __getstate__(self) -> dict:
         return {}
@@ -236,12 +237,14 @@ class _Reader:
     def __setstate__(self, state: dict) -> None:
         self.__init__()
 
-    def read(self, dataset: Dataset, index: int, timeout: float | None) -> tuple[object, Exception | None]:
-        """``dataset[index]``, or what it raised: what a signal raises here meanwhile is not the file's fault.
+    def read(
+        self, get: Callable[[Any], object], index: object, timeout: float | None
+    ) -> tuple[object, Exception | None]:
+        """Return ``get(index)``, or what it raised: what a signal raises here meanwhile is not the file's fault.
 
         Args:
-            dataset (Dataset): The data set.
-            index (int): The sample.
+            get (Callable[[Any], object]): Reads a sample, such as the ``__getitem__`` of a data set.
+            index (object): The sample.
             timeout (float, optional): Seconds it may take; None for any time.
 
         Returns:
@@ -250,7 +253,7 @@ class _Reader:
         if self._owner != os.getpid():  # threads do not cross into a worker
             self._start()
         answer: queue.SimpleQueue[tuple[object, Exception | None]] = queue.SimpleQueue()
-        self._tasks.put((dataset.__getitem__, index, answer))
+        self._tasks.put((get, index, answer))
         try:
             return answer.get(timeout=timeout)
         except queue.Empty:
@@ -286,8 +289,12 @@ def _set_random_state(state: tuple) -> None:
     torch.set_rng_state(state[2])
 
 
-def _reason(error: Exception) -> str:
-    """One line about an error, without the time and the places in its own source that decord's has."""
+def describe_failure(error: Exception) -> str:
+    """Return one line about an error, without the time and the places in its own source that decord's has.
+
+    Args:
+        error (Exception): What a decoder or another transform raised.
+    """
     lines = re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", str(error)).strip().splitlines()
     kind = type(error).__name__
     return printable(f"{kind}: {lines[0]}".replace("\t", " ")) if lines else kind
