@@ -16,7 +16,7 @@ OUT ends in .onnx, or in .pt2 for torch.export. See docs/export.md."""
 
 def main(arguments: list[str] | None = None) -> int:
     """Export; returns the exit status."""
-    parser = build_parser(__doc__, EXAMPLE)
+    parser = build_parser(__doc__, EXAMPLE, launcher=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="fine-tuned weights: a path or a URL")
     parser.add_argument("out", metavar="OUT", type=Path, help="file to write, .onnx or .pt2")
     args = parser.parse_args(arguments)

@@ -29,7 +29,7 @@ def positive(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
-    parser = build_parser(__doc__, EXAMPLE)
+    parser = build_parser(__doc__, EXAMPLE, launcher=False)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned weights: a path or a URL")
     parser.add_argument("--k", type=positive, nargs="+", default=[10, 20], help="numbers of neighbours (10 20)")
     parser.add_argument(

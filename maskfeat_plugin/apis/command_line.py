@@ -38,12 +38,13 @@ class OptionAction(DictAction):
             parser.error(f"{option_string} {' '.join(values)[:200]}: {error}. Give KEY=VALUE, with balanced brackets.")
 
 
-def build_parser(description: str, example: str) -> argparse.ArgumentParser:
+def build_parser(description: str, example: str, launcher: bool = True) -> argparse.ArgumentParser:
     """A parser with the arguments of training and testing: the config, and how to run it.
 
     Args:
         description (str): First lines of ``--help``.
         example (str): Last lines of ``--help``.
+        launcher (bool): Whether several processes can share the work, by ``--launcher``. Defaults to True.
 
     Returns:
         argparse.ArgumentParser: To be given its own arguments.
@@ -60,12 +61,13 @@ def build_parser(description: str, example: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings to change in the config, such as train_dataloader.batch_size=8 or 'a.b=[1,2]'",
     )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="who starts the processes (default: none, a single one)",
-    )
+    if launcher:
+        parser.add_argument(
+            "--launcher",
+            choices=("none", "pytorch", "slurm", "mpi"),
+            default="none",
+            help="who starts the processes (default: none, a single one)",
+        )
     parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
     return parser
 
