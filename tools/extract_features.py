@@ -8,7 +8,8 @@ import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import build_parser, load_config, run_tool
-from maskfeat_plugin.apis.feature_extraction import SPLITS, extract_to_file
+from maskfeat_plugin.apis.feature_extraction import PRECISIONS, SPLITS, TYPES, Extraction, extract_to_file
+from maskfeat_plugin.apis.processes import launched_device, launched_share
 
 EXAMPLE = """example:
   python tools/extract_features.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -17,7 +18,16 @@ EXAMPLE = """example:
       configs/demo/weights/maskfeat_vit-tiny_moving-digits.pth --dataset val --out features.parquet
 
 CONFIG is of pre-training by MaskFeat or of fine-tuning by mmpretrain or mmaction2: a file, or a name of
-maskfeat_plugin.apis.list_models(). Interrupted and started again, the work goes on. See docs/inference.md."""
+maskfeat_plugin.apis.list_models(). Files that cannot be read are left out and listed. Interrupted and started again,
+the work goes on. Several processes share it: torchrun and --launcher pytorch, or --shard. See docs/inference.md."""
+
+
+def seconds(text: str) -> float:
+    """A type of arguments: seconds above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("has to be above 0")
+    return value
 
 
 def whole(least: int):
@@ -32,26 +42,64 @@ def whole(least: int):
     return number
 
 
+def shard(text: str) -> tuple[int, int]:
+    """A type of arguments: I/N, a share of the work."""
+    index, _, count = text.partition("/")
+    if not 0 <= int(index) < int(count):
+        raise argparse.ArgumentTypeError("has to be 0/N to N-1/N")
+    return int(index), int(count)
+
+
+def describe_extraction(done: Extraction, out: Path) -> str:
+    """Return the lines that are printed at the end."""
+    if done.missing:
+        return f"{done.missing} samples are not done yet. The process that does the last of them writes {out}"
+    if done.rows is None:
+        return f"{out} is whole, or another process is writing it"
+    bad = f"\n{done.bad_files} files cannot be read: {done.bad_list}" if done.bad_files else ""
+    return f"features of {done.rows} samples: {out}{bad}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Extract; returns the exit status."""
     parser = build_parser(__doc__, EXAMPLE)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned weights: a path or a URL")
-    parser.add_argument("inputs", metavar="INPUTS", nargs="*", help="files, and folders with files at any depth")
+    parser.add_argument("inputs", metavar="INPUTS", nargs="*", help="files, folders, manifests of maskfeat index")
     parser.add_argument("--dataset", choices=SPLITS, help="a data set of CONFIG instead of INPUTS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .lmdb")
     parser.add_argument("--tokens", action="store_true", help="every token instead of one vector a sample")
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="samples at once (%(default)s)")
     parser.add_argument(
-        "--workers", type=whole(0), default=0, metavar="N", help="processes that read the samples (none of their own)"
+        "--workers",
+        type=whole(0),
+        default=1,
+        metavar="N",
+        help="processes that read the samples; with 0 a file that crashes its decoder ends the work (%(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="a file that is not read in this time is left out and listed as bad (%(default)g)",
     )
     parser.add_argument(
         "--part-size", type=whole(1), default=1024, metavar="N", help="after so many a part is kept (%(default)s)"
     )
+    parser.add_argument(
+        "--shard", type=shard, default=(0, 1), metavar="I/N", help="do the I-th of N shares, counted from 0"
+    )
+    parser.add_argument(
+        "--amp", nargs="?", const="bfloat16", choices=PRECISIONS, help="compute in mixed precision (bfloat16)"
+    )
+    parser.add_argument("--dtype", choices=TYPES, default="float32", help="of the features in FILE (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     args = parser.parse_args(arguments)
 
     def work() -> None:
-        count = extract_to_file(
+        rank, count = launched_share(args.launcher)
+        index, shards = args.shard
+        done = extract_to_file(
             load_config(args.config, args.work_dir, args.cfg_options),
             args.checkpoint,
             args.out,
@@ -60,10 +108,14 @@ def main(arguments: list[str] | None = None) -> int:
             args.tokens,
             args.batch_size,
             args.workers,
-            args.device,
+            launched_device(args.launcher, args.device),
             args.part_size,
+            args.timeout,
+            (index * count + rank, shards * count),
+            args.amp,
+            args.dtype,
         )
-        print(f"features of {count} samples: {args.out}")
+        print(describe_extraction(done, args.out))
 
     return run_tool(work, args.traceback, hint="the same command goes on from here")
 

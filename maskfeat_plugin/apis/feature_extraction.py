@@ -2,38 +2,46 @@
 
 import hashlib
 import inspect
-import json
-import random
-import shutil
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, DefaultScope
-from torch.utils.data import DataLoader, Dataset, Subset
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints import CheckpointError, local_file
-from maskfeat_plugin.datasets.folders import as_utf8
-from maskfeat_plugin.errors import ConfigError, describe, reading
-from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import sha256
 from maskfeat_plugin.registry import MODELS
-from maskfeat_plugin.writing import writing
 
-from .checks import check_dataset_files
-from .feature_files import UNKNOWN, FeatureTable, check_format, write_features
-from .folder_data import complete_endings
-from .input_pipeline import InputDataset, InputPipeline, inference_pipeline, list_inputs, takes_clips, title_of
-from .knn import each_once
-from .models import load_backbone
+from .feature_computing import Extractor, FeatureModel
+from .feature_files import check_format
+from .feature_parts import FeatureParts
+from .feature_reading import SampleReader
+from .feature_sources import SPLITS, DataSetSource, FileSource
+from .input_pipeline import title_of
 from .origins import named_errors
-from .sample_sizes import sample_channels
 
-SPLITS = ("train", "val", "test")
+__all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "extract_to_file"]
+PRECISIONS = ("bfloat16", "float16")
+TYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The result of an extraction.
+
+    Args:
+        rows (int, optional): Number of rows of the file; None if it was whole already, or another process writes it.
+        bad_files (int): Number of files that cannot be read.
+        bad_list (Path): The list of them.
+        missing (int): Number of samples that other processes have to do before the file is written.
+    """
+
+    rows: int | None
+    bad_files: int
+    bad_list: Path
+    missing: int = 0
 
 
 def extract_to_file(
@@ -47,234 +55,104 @@ def extract_to_file(
     workers: int = 0,
     device: str = "cpu",
     part_size: int = 1024,
-) -> int:
+    timeout: float | None = 120.0,
+    share: tuple[int, int] = (0, 1),
+    amp: str | None = None,
+    dtype: str = "float32",
+) -> Extraction:
     """Write the features of files or of a data set into a file.
 
     The features are those of k-NN, see :func:`.batch_features`, by the pipeline of validation, or that of the training
-    without what is random in it. Until the file is whole its parts are in a hidden folder beside it: called again with
-    the same arguments after an interruption, the work goes on from there, and the file is the same.
+    without what is random in it. Files that cannot be read are left out and listed in ``OUT.bad_files.txt``.
+
+    Until the file is whole its parts are in a hidden folder beside it: called again with the same arguments after an
+    interruption, the work goes on from there, and the file is the same. Parts are kept too where files were added to
+    the list or taken out.
 
     Args:
         cfg (Config): Config of pre-training by MaskFeat, or of fine-tuning by mmpretrain or mmaction2; changed.
         checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
         out (str | Path): The file, see :func:`.write_features`.
-        inputs (object, optional): Files, folders or arrays, see :func:`.list_inputs`. Defaults to None: the data set.
+        inputs (object, optional): Files, folders, manifests or arrays, see :func:`.find_inputs`. Defaults to None: the
+            data set.
         split (str, optional): Which data set of the config instead, "train", "val" or "test". Defaults to None.
         tokens (bool): Whether to write the features of every token instead of one vector a sample. Defaults to False.
         batch_size (int): How many samples the model sees at once. Defaults to 32.
-        workers (int): Processes that read the samples. Defaults to 0, this one.
+        workers (int): Processes that read the samples. Defaults to 0, this one: a file that ends the process that reads
+            it then ends this one.
         device (str): Where the model is. Defaults to "cpu".
         part_size (int): After so many samples, rounded up to whole batches, a part is kept. Defaults to 1024.
+        timeout (float, optional): Seconds after which a sample that is still being read counts as one that cannot be
+            read; None for any time. Defaults to 120.
+        share (tuple[int, int]): Which of how many shares to do, counted from 0. Processes with the other shares, of the
+            same machine or of others with the same disk, do the rest; the one that ends last writes the file, which is
+            the same as without shares. Defaults to (0, 1), all.
+        amp (str, optional): One of :data:`PRECISIONS`, in which the model computes where PyTorch's autocast takes it.
+            Defaults to None: float32.
+        dtype (str): Type of the features in the file, "float32" or "float16". Defaults to "float32".
 
     Returns:
-        int: Number of samples.
+        Extraction: Numbers of rows and of bad files.
 
     Raises:
-        ConfigError: If the file is there already, a sample cannot be read, or an argument does not fit.
+        ConfigError: If the file is there already, no file can be read, or an argument does not fit.
     """
     out = Path(out)
     check_format(out)
     for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("part_size", part_size, 1)):
         if not isinstance(value, int) or value < least:
             raise ConfigError(f"{name}={value!r} has to be a whole number of at least {least}.")
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"timeout={timeout!r} has to be a number of seconds above 0, or None.")
+    if not 0 <= share[0] < share[1]:
+        raise ConfigError(f"shard {share[0]}/{share[1]}: the first of N shards is 0/N, the last N-1/N.")
+    for name, value, known in (("amp", amp, (None, *PRECISIONS)), ("dtype", dtype, TYPES)):
+        if value not in known:
+            raise ConfigError(f"{name}={value!r} is not known; give one of {', '.join(map(repr, known))}.")
     if (inputs is None) == (split is None):
         raise ConfigError("give either files or the data set to extract the features of.")
     if not isinstance(cfg.get("model", {}).get("backbone"), dict):
         raise ConfigError(f"{title_of(cfg)} has no model.backbone, which the features are of.")
     if tokens:
         _ask_for_tokens(cfg)
-    if inputs is not None:
-        dataset, names = _dataset_of_files(cfg, inputs)
-        arrays = [item.array for item in dataset.items if item.array is not None]
-        data = inference_pipeline(cfg), [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
-    else:
-        dataset, names = _dataset_of_config(cfg, split)
-        data = cfg[f"{split}_dataloader"]
-    try:
-        digest = _digest(local_file(checkpoint))
-    except (CheckpointError, OSError) as error:
-        raise ConfigError(str(error)) from error
-    size = -(-part_size // batch_size) * batch_size
+    source = FileSource(cfg, inputs) if split is None else DataSetSource(cfg, split)
     settings = dict(
         model=_text_digest(cfg.model.to_dict()),
-        checkpoint=digest,
-        data=_text_digest(data),
-        samples=_text_digest(names),
+        checkpoint=_digest(checkpoint),
+        data=_text_digest(source.settings),
         tokens=tokens,
         batch_size=batch_size,
-        part_size=size,
+        amp=amp,
+        dtype=dtype,
     )
-    parts = _Parts(out, settings, len(names), size)
-    if not parts.is_done():
-        begin = parts.begin()
-        if begin < len(names):
-            model = load_backbone(cfg, checkpoint, device)
-            loader = DataLoader(
-                Subset(dataset, range(begin, len(names))),
-                batch_size,
-                num_workers=workers,
-                collate_fn=pseudo_collate,
-                persistent_workers=workers > 0,
-            )
-            for part in _extract(model, loader, names, begin, size, tokens):
-                parts.add(part)
-        write_features(out, parts, len(names))
-    parts.remove()
-    return len(names)
-
-
-def _extract(
-    model: torch.nn.Module, loader: DataLoader, names: Sequence[str], begin: int, size: int, tokens: bool
-) -> Iterator[FeatureTable]:
-    """Parts of ``size`` samples, the last one shorter."""
-    vectors, labels, start = [], [], begin
-    with tqdm(total=len(names), initial=begin, desc="Features", unit="sample") as bar:
-        batches = iter(loader)
-        while True:
-            try:
-                with preserved_random_state():
-                    batch = next(batches, None)
-                    if batch is None:
-                        break
-                    features, samples = batch_features(model, batch, tokens)
-            except ConfigError as error:  # one from a worker comes with its traceback
-                raise ConfigError(str(error).strip().rpartition("ConfigError: ")[2]) from error
-            except ValueError as error:
-                raise ConfigError(f"no features of {names[start + len(labels)]}: {describe(error)}") from error
-            vectors.append(features.numpy())
-            labels += [_label(sample) for sample in samples] if samples else [UNKNOWN] * len(features)
-            bar.update(len(features))
-            if len(labels) == size or start + len(labels) == len(names):
-                yield FeatureTable(
-                    names[start : start + len(labels)], np.array(labels, np.int64), np.concatenate(vectors)
-                )
-                start += len(labels)
-                vectors, labels = [], []
-
-
-def _label(sample: object) -> int:
-    """The class of a sample of mmpretrain or mmaction2, if it has exactly one."""
-    label = getattr(sample, "gt_label", None)
-    return UNKNOWN if label is None or label.numel() != 1 else int(label)
-
-
-def _dataset_of_files(cfg: Config, inputs: object) -> tuple[InputDataset, list[str]]:
-    pipeline = inference_pipeline(cfg)
-    title = title_of(cfg)
-    items = list_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg))
-    return InputDataset(items, InputPipeline(cfg, pipeline)), [as_utf8(item.name) for item in items]
-
-
-def _dataset_of_config(cfg: Config, split: str) -> tuple[Dataset, list[str]]:
-    key = f"{split}_dataloader"
-    if split not in SPLITS or cfg.get(key) is None:
-        there = [name for name in SPLITS if cfg.get(f"{name}_dataloader") is not None]
-        raise ConfigError(f"{title_of(cfg)} has no data set {split!r}; it has {', '.join(there) or 'none'}.")
-    complete_endings(cfg)
-    config = cfg[key].dataset
-    if split == "train":
-        queries = next((cfg[f"{s}_dataloader"].dataset for s in ("val", "test") if cfg.get(f"{s}_dataloader")), None)
-        if queries is None:
-            kind = config.get("dataset_type", config.type)
-            queries = ConfigDict(type=kind, pipeline=inference_pipeline(cfg), test_mode=True)
-        config = each_once(config, queries)
-    check_dataset_files(config, f"{key}.dataset")
-    with named_errors(cfg, "cannot be built", (f"{key}.dataset",)):
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-            dataset = DATASETS.build(config)
-    if not len(dataset):
-        raise ConfigError(f"{key}.dataset of {title_of(cfg)} is empty.")
-    names = []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index) if hasattr(dataset, "get_data_info") else {}
-        names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
-    return _Settled(dataset, names), names
-
-
-class _Settled(Dataset):
-    """A data set whose samples are the same each time, whatever its transforms draw."""
-
-    def __init__(self, dataset: Dataset, names: Sequence[str]) -> None:
-        self.dataset = dataset
-        self.names = names
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict:
-        with preserved_random_state():
-            random.seed(index)
-            np.random.seed(index)
-            torch.manual_seed(index)
-            try:
-                return self.dataset[index]
-            except Exception as error:  # decoders and transforms are anybody's
-                raise ConfigError(f"{self.names[index]} cannot be read: {describe(error)}") from error
-
-
-class _Parts:
-    """The parts of a file that is not whole yet, in a folder beside it.
-
-    Args:
-        out (Path): The file.
-        settings (dict): What the features depend on, for JSON.
-        count (int): Number of samples.
-        size (int): Number of samples of a part.
-
-    Raises:
-        ConfigError: If the file is there, or parts with other settings are.
-    """
-
-    def __init__(self, out: Path, settings: dict, count: int, size: int) -> None:
-        self._out = out
-        self._folder = out.with_name(f".{out.name}.parts")
-        self._paths = [self._folder / f"{i:06d}.npz" for i in range(-(-count // size))]
-        self._count, self._size = count, size
-        if out.exists():
-            if not self._folder.is_dir():
-                raise ConfigError(f"{out} is there already; remove it or name another file.")
-            return  # it was stopped when no more than the parts had to be removed
-        file = self._folder / "settings.json"
-        text = json.dumps(settings, indent=2)
-        if file.is_file():
-            with reading(file, "is damaged", f"Remove {self._folder}."):
-                self._check_same(json.loads(file.read_text()), settings)
-        else:
-            with writing(file) as unfinished:
-                unfinished.write_text(text)
-
-    def __iter__(self) -> Iterator[FeatureTable]:
-        for path in self._paths:
-            with reading(path, "is damaged", f"Remove {self._folder}."), np.load(path) as content:
-                part = FeatureTable(content["names"].tolist(), content["labels"], content["features"])
-            yield part
-
-    def is_done(self) -> bool:
-        """Whether the file is whole."""
-        return self._out.exists()
-
-    def begin(self) -> int:
-        """Number of the first sample that no part has."""
-        done = next((i for i, path in enumerate(self._paths) if not path.is_file()), len(self._paths))
-        return min(done * self._size, self._count)
-
-    def add(self, part: FeatureTable) -> None:
-        """Keep the next part."""
-        path = self._paths[self.begin() // self._size]
-        with writing(path) as unfinished, open(unfinished, "wb") as file:
-            np.savez(file, names=np.array(part.names), labels=part.labels, features=part.features)
-
-    def remove(self) -> None:
-        """Remove the parts."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _check_same(self, found: dict, settings: dict) -> None:
-        different = [key for key, value in settings.items() if found.get(key) != value]
-        if different:
-            raise ConfigError(
-                f"{self._folder} has parts of an extraction with another {', '.join(different)}; go on with that one, "
-                "remove the folder to begin anew, or name another file."
-            )
+    origin = dict(
+        config=str(cfg.filename or ""),
+        weights=str(checkpoint),
+        **{key: settings[key] for key in ("model", "checkpoint", "data")},
+    )
+    parts = FeatureParts(out, settings, source.keys, origin)
+    if parts.is_done():
+        parts.remove()
+        return Extraction(None, 0, parts.bad_list)
+    try:
+        # a part for each share at least; whole batches, so that they are the same whatever the size of the parts
+        size = min(part_size, -(-len(source.keys) // share[1]))
+        size = -(-size // batch_size) * batch_size
+        missing = parts.count_missing()
+        if missing:
+            reader = SampleReader(source, batch_size, workers, timeout)
+            with tqdm(
+                total=len(source.keys), initial=len(source.keys) - missing, desc="Features", unit="sample"
+            ) as bar:
+                compute = FeatureModel(cfg, checkpoint, device, tokens, amp, dtype)
+                Extractor(compute, reader, parts, bar).run(size, share)
+            missing = parts.count_missing()
+        merged = None if missing else parts.merge()
+    finally:
+        parts.close()
+    if merged is None:
+        return Extraction(None, 0, parts.bad_list, 0 if out.exists() else missing)
+    return Extraction(*merged, parts.bad_list)
 
 
 def _ask_for_tokens(cfg: Config) -> None:
@@ -290,8 +168,16 @@ def _ask_for_tokens(cfg: Config) -> None:
         cfg.model.backbone.out_type = "featmap"
 
 
-def _digest(path: Path) -> str:
+def _digest(checkpoint: str | Path) -> str:
     """Digest of a checkpoint, a file or the files of a folder."""
+    try:
+        path = local_file(checkpoint)
+        return _digest_files(path)
+    except (CheckpointError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _digest_files(path: Path) -> str:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     digests = [sha256([file]) for file in files]
     return digests[0] if len(digests) == 1 else _text_digest(digests)

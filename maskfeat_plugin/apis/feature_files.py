@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import chain
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -30,12 +31,43 @@ class FeatureTable:
     Args:
         names (Sequence[str]): Files of the N samples.
         labels (np.ndarray): Classes, int64 (N,), :data:`UNKNOWN` where not known.
-        features (np.ndarray): float32 (N, C), or (N, L, C) of every token.
+        features (np.ndarray): float32 or float16 (N, C), or (N, L, C) of every token.
+        times (np.ndarray, optional): float64 (N, 2), seconds at which the samples begin and end in their files; None
+            where they are whole files. Defaults to None.
+        origin (Mapping[str, str], optional): What the features are of, such as the digest of the checkpoint; empty in
+            files of earlier versions.
     """
 
     names: Sequence[str]
     labels: np.ndarray
     features: np.ndarray
+    times: np.ndarray | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def take(self, rows: np.ndarray) -> "FeatureTable":
+        """Return some rows.
+
+        Args:
+            rows (np.ndarray): Their numbers.
+        """
+        times = None if self.times is None else self.times[rows]
+        names = [self.names[row] for row in rows]
+        return FeatureTable(names, self.labels[rows], self.features[rows], times, self.origin)
+
+
+def join_tables(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """Join tables of the same kind, at least one.
+
+    Args:
+        tables (Sequence[FeatureTable]): Tables; the first gives the origin.
+    """
+    return FeatureTable(
+        [name for table in tables for name in table.names],
+        np.concatenate([table.labels for table in tables]),
+        np.concatenate([table.features for table in tables]),
+        None if tables[0].times is None else np.concatenate([table.times for table in tables]),
+        tables[0].origin,
+    )
 
 
 def check_format(path: Path) -> None:
@@ -58,16 +90,20 @@ def check_format(path: Path) -> None:
 def write_features(path: Path, parts: Iterable[FeatureTable], count: int) -> None:
     """Write features part by part: no more than one of them is in memory.
 
-    - ``.npz``: ``features``, ``names`` and, where any is known, ``labels``, for ``numpy.load``.
-    - ``.parquet``: columns ``name``, ``label`` (null where not known) and ``features``, a list of fixed size; the shape
-      of several tokens is in the metadata of the schema.
-    - ``.lmdb``: one file (``lmdb.open(path, subdir=False)``) with the keys ``meta``, JSON with ``count``, ``shape`` and
-      ``dtype``, and of each sample ``features/00000000``, little-endian bytes, ``names/00000000``, UTF-8, and, where
-      known, ``labels/00000000``, a decimal number.
+    - ``.npz``: ``features``, ``names``, ``origin``, a text in JSON, and, where any is known, ``labels`` and ``times``,
+      for ``numpy.load``.
+    - ``.parquet``: columns ``name``, ``label`` (null where not known), where there are times ``start`` and ``end`` in
+      seconds, and ``features``, a list of fixed size; the shape of several tokens and ``origin`` are in the metadata of
+      the schema.
+    - ``.lmdb``: one file (``lmdb.open(path, subdir=False)``) with the keys ``meta``, JSON with ``count``, ``shape``,
+      ``dtype``, ``timed`` and ``origin``, and of each sample ``features/00000000``, little-endian bytes,
+      ``names/00000000``, UTF-8, and, where known, ``labels/00000000``, a decimal number, and ``times/00000000``, two
+      numbers of 8 bytes.
 
     Args:
         path (Path): The file.
-        parts (Iterable[FeatureTable]): The parts in order, at least one.
+        parts (Iterable[FeatureTable]): The parts in order, at least one; all with or without times. The first gives the
+            type of the features and the origin.
         count (int): Number of samples of all of them.
 
     Raises:
@@ -97,28 +133,30 @@ def read_features(path: str | Path) -> FeatureTable:
         raise ConfigError(f"{path} does not exist.")
     with reading(path, "is no file of features, or is damaged", "Write it again."):
         table = _READERS[path.suffix](path)
-        if len(table.names) != len(table.features) or table.labels.shape != (len(table.names),):
+        times = np.zeros((len(table.names), 2)) if table.times is None else table.times
+        if not len(table.names) == len(table.features) == len(table.labels) == len(times) or times.ndim != 2:
             raise ValueError(f"{len(table.names)} names, {len(table.labels)} labels, {len(table.features)} features")
         return table
 
 
 def _write_npz(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     first = next(parts)
-    names, labels = [], []
+    names, labels, times = [], [], []
 
     def features() -> Iterator[np.ndarray]:
-        part = first
-        while part is not None:
+        for part in chain([first], parts):
             names.extend(part.names)
             labels.append(part.labels)
+            times.append(part.times)
             yield part.features
-            part = next(parts, None)
 
     with zipfile.ZipFile(path, "w") as archive:
-        _write_array(archive, "features", np.dtype("<f4"), (count, *first.features.shape[1:]), features())
-        whole = dict(names=np.array(names), labels=np.concatenate(labels))
+        _write_array(archive, "features", _dtype(first), (count, *first.features.shape[1:]), features())
+        whole = dict(names=np.array(names), labels=np.concatenate(labels), origin=np.array(json.dumps(first.origin)))
         if (whole["labels"] == UNKNOWN).all():
             del whole["labels"]
+        if first.times is not None:
+            whole["times"] = np.concatenate(times)
         for key, array in whole.items():
             _write_array(archive, key, array.dtype, array.shape, [array])
 
@@ -144,26 +182,32 @@ def _read_npz(path: Path) -> FeatureTable:
     with np.load(path, allow_pickle=False) as content:
         names = content["names"].tolist()
         labels = content["labels"] if "labels" in content else np.full(len(names), UNKNOWN)
-        return FeatureTable(names, labels, content["features"])
+        times = content["times"] if "times" in content else None
+        origin = json.loads(str(content["origin"])) if "origin" in content else {}
+        return FeatureTable(names, labels, content["features"], times, origin)
 
 
 def _write_parquet(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     arrow, parquet = _import("pyarrow", path), _import("pyarrow.parquet", path)
     first = next(parts)
     shape = first.features.shape[1:]
+    timed = first.times is not None
     fields = [
         ("name", arrow.string()),
         ("label", arrow.int64()),
-        ("features", arrow.list_(arrow.float32(), prod(shape))),
+        *([("start", arrow.float64()), ("end", arrow.float64())] if timed else []),
+        ("features", arrow.list_(arrow.from_numpy_dtype(first.features.dtype), prod(shape))),
     ]
-    schema = arrow.schema(fields, metadata=dict(shape=json.dumps(shape)))
-    digest = hashlib.sha256()
+    metadata = dict(shape=json.dumps(shape), origin=json.dumps(first.origin))
+    schema = arrow.schema(fields, metadata=metadata)
+    digest = _begin_digest(first.origin)
     with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
-        for part in _chain(first, parts):
+        for part in chain([first], parts):
             _update(digest, part)
             columns = [
                 arrow.array(list(part.names), arrow.string()),
                 arrow.array(part.labels, arrow.int64(), mask=part.labels == UNKNOWN),
+                *([arrow.array(column) for column in part.times.T] if timed else []),
                 arrow.FixedSizeListArray.from_arrays(arrow.array(part.features.ravel()), prod(shape)),
             ]
             writer.write_table(arrow.table(columns, schema=schema))
@@ -178,7 +222,10 @@ def _read_parquet(path: Path) -> FeatureTable:
     shape = json.loads(table.schema.metadata[b"shape"])
     features = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, *shape)
     labels = table["label"].fill_null(UNKNOWN).to_numpy().astype(np.int64)
-    return _checked(FeatureTable(table["name"].to_pylist(), labels, features), told)
+    timed = "start" in table.column_names
+    times = np.stack([table["start"].to_numpy(), table["end"].to_numpy()], axis=1) if timed else None
+    origin = json.loads(table.schema.metadata.get(b"origin", b"{}"))
+    return _checked(FeatureTable(table["name"].to_pylist(), labels, features, times, origin), told)
 
 
 def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
@@ -186,21 +233,26 @@ def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     first = next(parts)
     shape = first.features.shape[1:]
     # an upper bound of the file, which grows as it is written: values in whole pages, and the tree above them
-    size = count * (4 * prod(shape) + 4 * 4096) + (64 << 20)
-    digest = hashlib.sha256()
+    size = count * (4 * prod(shape) + 5 * 4096) + (64 << 20)
+    dtype = _dtype(first)
+    digest = _begin_digest(first.origin)
     with lmdb.open(str(path), map_size=size, subdir=False, lock=False) as file:
         number = 0
-        for part in _chain(first, parts):
+        for part in chain([first], parts):
             _update(digest, part)
+            times = [None] * len(part.names) if part.times is None else part.times
             with file.begin(write=True) as transaction:
-                for name, label, vector in zip(part.names, part.labels, part.features, strict=True):
-                    transaction.put(_key("features", number), vector.astype("<f4").tobytes())
+                for name, label, vector, time in zip(part.names, part.labels, part.features, times, strict=True):
+                    transaction.put(_key("features", number), vector.astype(dtype).tobytes())
                     transaction.put(_key("names", number), name.encode())
                     if label != UNKNOWN:
                         transaction.put(_key("labels", number), str(label).encode())
+                    if time is not None:
+                        transaction.put(_key("times", number), time.astype("<f8").tobytes())
                     number += 1
         with file.begin(write=True) as transaction:
-            meta = dict(count=count, shape=shape, dtype="float32", sha256=digest.hexdigest())
+            meta = dict(count=count, shape=shape, dtype=dtype.name, sha256=digest.hexdigest())
+            meta.update(timed=first.times is not None, origin=first.origin)
             transaction.put(b"meta", json.dumps(meta).encode())
 
 
@@ -212,10 +264,15 @@ def _read_lmdb(path: Path) -> FeatureTable:
             get = transaction.get
             meta = json.loads(get(b"meta"))
             numbers = range(meta["count"])
-            vectors = [np.frombuffer(get(_key("features", i)), "<f4").reshape(meta["shape"]) for i in numbers]
+            dtype = np.dtype(meta["dtype"]).newbyteorder("<")
+            vectors = [np.frombuffer(get(_key("features", i)), dtype).reshape(meta["shape"]) for i in numbers]
             names = [get(_key("names", i)).decode() for i in numbers]
             labels = [int(get(_key("labels", i), UNKNOWN)) for i in numbers]
-    return _checked(FeatureTable(names, np.array(labels), np.stack(vectors)), meta.get("sha256", ""))
+            times = [np.frombuffer(get(_key("times", i)), "<f8") for i in numbers] if meta.get("timed") else None
+    table = FeatureTable(
+        names, np.array(labels), np.stack(vectors), None if times is None else np.stack(times), meta.get("origin", {})
+    )
+    return _checked(table, meta.get("sha256", ""))
 
 
 def _try_lmdb(path: Path) -> None:
@@ -235,16 +292,28 @@ def _try_lmdb(path: Path) -> None:
         raise ValueError((done.stderr.strip() or "lmdb cannot read it").splitlines()[-1])
 
 
+def _dtype(table: FeatureTable) -> np.dtype:
+    """The type of features in files: little-endian."""
+    return table.features.dtype.newbyteorder("<")
+
+
+def _begin_digest(origin: Mapping[str, str]) -> Any:
+    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode() if origin else b"")
+
+
 def _update(digest: Any, table: FeatureTable) -> None:
     """Add samples to a digest, one after the other, so that the size of the parts does not matter."""
-    for name, label, vector in zip(table.names, table.labels, table.features, strict=True):
+    dtype = _dtype(table)
+    times = [b""] * len(table.names) if table.times is None else np.ascontiguousarray(table.times, "<f8")
+    for name, label, vector, time in zip(table.names, table.labels, table.features, times, strict=True):
         digest.update(f"{name}\0{label}\0".encode())
-        digest.update(np.ascontiguousarray(vector, "<f4"))
+        digest.update(np.ascontiguousarray(vector, dtype))
+        digest.update(time)
 
 
 def _checked(table: FeatureTable, told: str) -> FeatureTable:
     """The table, whose digest is that of the file; files of version 0.1 have none."""
-    digest = hashlib.sha256()
+    digest = _begin_digest(table.origin)
     _update(digest, table)
     if told and digest.hexdigest() != told:
         raise ValueError("its checksum is another")
@@ -253,11 +322,6 @@ def _checked(table: FeatureTable, told: str) -> FeatureTable:
 
 def _key(kind: str, number: int) -> bytes:
     return f"{kind}/{number:08d}".encode()
-
-
-def _chain(first: FeatureTable, others: Iterator[FeatureTable]) -> Iterator[FeatureTable]:
-    yield first
-    yield from others
 
 
 def _import(module: str, path: Path) -> ModuleType:

@@ -66,11 +66,43 @@ def connect_processes(cfg: Config) -> None:
         _use_cpu_wrapper(cfg)
         if not is_distributed():
             _connect(launcher, dict(options, backend=backend))
-    elif is_cuda_available() and int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"process {os.environ['LOCAL_RANK']} of this machine (counted from 0) has no GPU, of which it can see "
-            f"{torch.cuda.device_count()}; start one process for each GPU and let each of them see all."
-        )
+    elif is_cuda_available():
+        _check_gpu()
+
+
+def launched_share(launcher: str) -> tuple[int, int]:
+    """Return which of how many processes this one is, for work that needs no connection between them.
+
+    Args:
+        launcher (str): Who started them: "pytorch", "slurm" or "mpi"; "none" for a single process.
+
+    Returns:
+        tuple[int, int]: The rank, counted from 0, and the number of processes.
+
+    Raises:
+        ConfigError: If the launcher did not start this process.
+    """
+    if launcher == "none":
+        return 0, 1
+    _name_process(launcher)
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def launched_device(launcher: str, device: str) -> str:
+    """Return the device of this process: of several processes on a machine, each takes a GPU of its own.
+
+    Args:
+        launcher (str): See :func:`launched_share`.
+        device (str): A device; "cuda" without a number is shared out.
+
+    Raises:
+        ConfigError: If there are more processes than GPUs.
+    """
+    if launcher == "none" or device != "cuda":
+        return device
+    _name_process(launcher)
+    _check_gpu()
+    return f"cuda:{os.environ['LOCAL_RANK']}"
 
 
 def disconnect_processes() -> None:
@@ -139,6 +171,14 @@ def _name_process(launcher: str) -> None:
         )
     for name, source in zip(_VARIABLES["pytorch"], _VARIABLES[launcher], strict=True):
         os.environ[name] = os.environ[source]
+
+
+def _check_gpu() -> None:
+    if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {os.environ['LOCAL_RANK']} of this machine (counted from 0) has no GPU, of which it can see "
+            f"{torch.cuda.device_count()}; start one process for each GPU and let each of them see all."
+        )
 
 
 def _set_mpi_address() -> None:

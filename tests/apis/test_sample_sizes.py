@@ -196,7 +196,7 @@ def test_from_the_check_to_the_export(kind, scenes, tmp_path):
     train(build_trainer(cfg))
     fine_tuned = str(tmp_path / "fine" / "iter_2.pth")
     assert set(evaluate_knn(cfg, checkpoint, k=(1,))) == {"top1_k1", "top5_k1"}
-    assert extract_to_file(cfg, fine_tuned, tmp_path / "features.npz", str(scenes / folder)) == 8
+    assert extract_to_file(cfg, fine_tuned, tmp_path / "features.npz", str(scenes / folder)).rows == 8
     exported = export_model(cfg, fine_tuned, tmp_path / "model.pt2")
     assert exported.shape == (3, *size)
     program = torch.export.load(str(tmp_path / "model.pt2")).module()

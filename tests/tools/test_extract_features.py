@@ -1,16 +1,18 @@
 """tools/extract_features.py: the features of k-NN, in each format, and the same after an interruption."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -37,7 +39,7 @@ def main():
 
 @pytest.fixture
 def extract(main, digits, tmp_path, monkeypatch):
-    """Runs the tool where the demo's data are; returns what it has written, or its exit status."""
+    """Runs the tool where the demo's data are; returns what it has written, with status=None not the whole file."""
     monkeypatch.chdir(digits)
 
     def run(config, *arguments, out="features.npz", status=0):
@@ -51,8 +53,8 @@ def extract(main, digits, tmp_path, monkeypatch):
             "--out",
             str(tmp_path / out),
         ]
-        assert main(command) == status
-        return None if status else read_features(tmp_path / out)
+        assert main(command) == (status or 0)
+        return read_features(tmp_path / out) if status == 0 else None
 
     return run
 
@@ -84,7 +86,7 @@ def test_labels_and_the_features_of_knn(ending, extract):
 def test_npz_by_numpy_alone(extract, tmp_path):
     extract(CLASS, "--dataset", "test")
     with np.load(tmp_path / "features.npz", allow_pickle=False) as content:
-        assert set(content) == {"features", "names", "labels"}
+        assert set(content) == {"features", "names", "labels", "origin"}
         assert content["features"].shape == (24, 96) and content["features"].dtype == np.float32
 
 
@@ -152,35 +154,127 @@ def test_killed_and_started_again(extract, digits, tmp_path):
     assert not parts.exists() and len(whole.names) == 960
 
 
-def test_stopped_by_a_broken_file_and_started_again(extract, tmp_path, capsys):
+def test_bad_files_are_left_out_and_listed(extract, tmp_path, capsys):
     files = tmp_path / "files"
     files.mkdir()
     for path in Path(FRAMES).rglob("*.png"):
         (files / path.name).write_bytes(path.read_bytes())
-    broken = sorted(files.iterdir())[5]
-    content = broken.read_bytes()
-    broken.write_bytes(content[:60] + bytes(100))  # a whole header
-    arguments = (IMAGE, str(files), "--batch-size", "2", "--part-size", "2")
-    extract(*arguments, "--workers", "1", status=1)
+    names = sorted(files.iterdir())
+    names[5].write_bytes(names[5].read_bytes()[:60] + bytes(100))  # a whole header
+    names[8].write_bytes(b"")
+    good = [str(path) for path in names if path not in (names[5], names[8])]
+    arguments = (IMAGE, str(files), "--batch-size", "2", "--part-size", "6")
+    found = extract(*arguments, "--workers", "2")
+    assert f"2 files cannot be read: {tmp_path / 'features.npz.bad_files.txt'}" in capsys.readouterr().out
+    assert found.names == good
+    listed = (tmp_path / "features.npz.bad_files.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(names[5]), str(names[8])]
+    assert all(line.split("\t")[1] for line in listed)
+    np.testing.assert_allclose(found.features, extract(IMAGE, *good, out="good.npz").features, rtol=1e-4, atol=1e-5)
+    extract(*arguments, "--workers", "0", "--shard", "1/2", out="twice.npz", status=None)
+    extract(*arguments, "--workers", "0", out="twice.npz")
+    assert (tmp_path / "twice.npz").read_bytes() == (tmp_path / "features.npz").read_bytes()
+    assert (tmp_path / "twice.npz.bad_files.txt").read_text().splitlines() == listed
+
+
+def test_bad_samples_of_a_data_set(extract, tmp_path):
+    shutil.copytree("data/moving_digits", tmp_path / "data")
+    image, label = (tmp_path / "data/annotations/image_val.txt").read_text().splitlines()[3].split()
+    (tmp_path / "data/frames/val" / image).write_bytes(b"no image")
+    options = ["--cfg-options", f"val_dataloader.dataset.data_root={tmp_path / 'data'}"]
+    table = extract(CLASS, "--dataset", "val", *options)
+    assert len(table.names) == 23 and not any(name.endswith(image) for name in table.names)
+    (line,) = (tmp_path / "features.npz.bad_files.txt").read_text().splitlines()
+    assert line.split("\t")[0].endswith(image)
+
+
+def test_one_error_where_no_file_can_be_read(extract, tmp_path, capsys):
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in range(5):
+        (files / f"{number}.png").write_bytes(b"no image")
+    extract(IMAGE, str(files), status=1)
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert f"{broken} cannot be read" in error
-    parts = tmp_path / ".features.npz.parts"
-    assert sorted(path.name for path in parts.glob("0*")) == ["000000.npz", "000001.npz"]
-    broken.write_bytes(content)
-    extract(*arguments)
-    extract(*arguments, out="once.npz")
-    assert (tmp_path / "features.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
+    assert re.match(r"error: none of 5 files can be read: \S+/0.png \(.+\), \S+/1.png", error)
+    assert [path.name for path in tmp_path.iterdir()] == ["files"]
 
 
-def test_parts_of_other_settings(extract, tmp_path, capsys):
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(next(Path(FRAMES).rglob("*.png")).read_bytes()[:60])
-    arguments = [FRAMES, str(broken), "--part-size", "2"]
-    extract(IMAGE, *arguments, "--batch-size", "2", status=1)
+def test_parts_count_after_files_are_added_and_removed(extract, tmp_path):
+    files = sorted(map(str, Path(FRAMES).rglob("*.png")))
+    arguments = ["--batch-size", "2", "--part-size", "4"]
+    extract(IMAGE, *files[:20], *arguments, "--shard", "1/2", status=None)  # every second part
+    parts = sorted((tmp_path / ".features.npz.parts").glob("0*.npz"))
+    assert len(parts) == 2
+    for part in parts:  # files 4 to 8 and 12 to 16
+        marked = dict(np.load(part))
+        marked["labels"][:] = 7
+        np.savez(part, **marked)
+    changed = [*files[20:], *files[:6], *files[7:20]]
+    table = extract(IMAGE, *changed, *arguments)
+    assert table.names == changed
+    marked = [name for name, label in zip(table.names, table.labels, strict=True) if label == 7]
+    assert marked == [*files[4:6], files[7], *files[12:16]]
+    np.testing.assert_allclose(table.features, extract(IMAGE, *changed, out="anew.npz").features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])
+def test_shards_in_any_order_give_the_same_file(ending, extract, tmp_path, capsys):
+    arguments = [FRAMES, "--batch-size", "2", "--part-size", "4", "--dtype", "float16"]
+    for index in (2, 0):
+        extract(IMAGE, *arguments, "--shard", f"{index}/3", out=f"shards.{ending}", status=None)
+        assert "samples are not done yet" in capsys.readouterr().out
+    assert extract(IMAGE, *arguments, "--shard", "1/3", out=f"shards.{ending}").features.dtype == np.float16
+    extract(IMAGE, *arguments, "--workers", "0", "--part-size", "6", out=f"once.{ending}")
+    assert (tmp_path / f"shards.{ending}").read_bytes() == (tmp_path / f"once.{ending}").read_bytes()
+
+
+def test_mixed_precision(extract):
+    whole = extract(IMAGE, FRAMES, out="whole.npz").features
+    mixed = extract(IMAGE, FRAMES, "--amp", out="mixed.npz").features
+    assert mixed.dtype == np.float32 and not np.array_equal(mixed, whole)
+    np.testing.assert_allclose(mixed, whole, atol=0.05 * np.abs(whole).max())
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_does(extract, digits, tmp_path):
+    """By torchrun, and two with the same command: no part is done twice."""
+    arguments = [FRAMES, "--batch-size", "2", "--part-size", "2", "--workers", "1"]
+    extract(IMAGE, *arguments, out="once.npz")
+    tool = [str(ROOT / "tools" / "extract_features.py"), str(DEMO / f"{IMAGE}.py")]
+    tool += [str(DEMO / "weights" / f"{IMAGE}.pth"), *arguments, "--device", "cpu", "--out"]
+    ranks = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONPATH=str(ROOT))
+    ranked = subprocess.run(
+        [*ranks, *tool, str(tmp_path / "ranks.npz"), "--launcher", "pytorch"],
+        cwd=digits,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ranked.returncode == 0, ranked.stderr
+    assert len(re.findall("features of 24 samples", ranked.stdout)) == 1
+    assert (tmp_path / "ranks.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
+    command = [sys.executable, "-W", "ignore", *tool, str(tmp_path / "same.npz")]
+    same = [
+        subprocess.Popen(command, cwd=digits, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    assert [process.wait(600) for process in same] == [0, 0]
+    outputs = [process.stdout.read().decode() for process in same]
+    assert sum("features of 24 samples" in output for output in outputs) == 1, outputs
+    assert (tmp_path / "same.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
+
+
+def test_parts_of_other_settings(extract, capsys):
+    arguments = [FRAMES, "--part-size", "2", "--shard", "0/2"]
+    extract(IMAGE, *arguments, "--batch-size", "2", status=None)
     extract(IMAGE, *arguments, "--batch-size", "1", status=1)
     assert "with another batch_size" in capsys.readouterr().err
     extract(IMAGE, *arguments, "--batch-size", "2", "--tokens", status=1)
     assert "with another model, tokens" in capsys.readouterr().err
+    extract(IMAGE, *arguments, "--batch-size", "2", "--amp", "--dtype", "float16", status=1)
+    assert "with another amp, dtype" in capsys.readouterr().err
 
 
 def test_arrays(tmp_path):
@@ -188,14 +282,12 @@ def test_arrays(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
     cfg = Config.fromfile(DEMO / f"{IMAGE}.py")
     out, weights = tmp_path / "f.npz", DEMO / "weights" / f"{IMAGE}.pth"
-    assert extract_to_file(cfg, weights, out, [image, 255 - image]) == 2
+    assert extract_to_file(cfg, weights, out, [image, 255 - image]).rows == 2
     table = read_features(out)
     assert table.names == ["array 0", "array 1"] and not np.allclose(*table.features)
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(cv2.imencode(".png", image)[1].tobytes()[:60] + bytes(100))  # a whole header
-    for arrays, message in (([image], "cannot be read"), ([255 - image], "with another data")):
-        with pytest.raises(ConfigError, match=message):
-            extract_to_file(cfg, weights, tmp_path / "g.npz", [*arrays, broken])
+    for arrays, message in (([image, image], None), ([255 - image, image], "with another data")):
+        with nullcontext() if message is None else pytest.raises(ConfigError, match=message):
+            extract_to_file(cfg, weights, tmp_path / "g.npz", arrays, batch_size=1, share=(0, 2))
 
 
 def test_finished_is_not_overwritten(extract, tmp_path, capsys):
@@ -210,6 +302,7 @@ def test_finished_is_not_overwritten(extract, tmp_path, capsys):
     "config, arguments, out, message",
     [
         (IMAGE, [FRAMES], "features.csv", "ends in .npz, .parquet, .lmdb"),
+        (IMAGE, [FRAMES, "--launcher", "pytorch"], "f.npz", "--launcher pytorch is for processes started by torchrun"),
         (IMAGE, [], "f.npz", "either files or the data set"),
         (IMAGE, [FRAMES, "--dataset", "train"], "f.npz", "either files or the data set"),
         (IMAGE, ["--dataset", "val"], "f.npz", "no data set 'val'; it has train."),

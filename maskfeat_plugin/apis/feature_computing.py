@@ -1,0 +1,220 @@
+"""Parts of a file of features, computed one after the other from samples that come in batches."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from tqdm import tqdm
+
+from maskfeat_plugin.errors import ConfigError, describe
+from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
+
+from .feature_files import UNKNOWN, FeatureTable
+from .feature_parts import FeatureParts, Part, describe_all_bad
+from .feature_reading import Batch, Reading, SampleReader
+from .feature_sources import Source
+from .models import load_backbone
+
+# Bad samples one after the other that say that not the files may be bad but the place of them
+_IN_A_ROW = 10
+# Samples that workers read before others take their place
+_GROUP = 1024
+# Bad samples before any good one that say that the pipeline cannot read them
+_AT_FIRST = 100
+
+
+class FeatureModel:
+    """Computes the features of batches.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint (str | Path): The checkpoint; it is loaded for the first batch.
+        device (str): Where the model is.
+        tokens (bool): Whether every token counts.
+        amp (str | None): See :func:`.extract_to_file`.
+        dtype (str): Type of the features.
+    """
+
+    def __init__(
+        self, cfg: Config, checkpoint: str | Path, device: str, tokens: bool, amp: str | None, dtype: str
+    ) -> None:
+        self._load = lambda: load_backbone(cfg, checkpoint, device)
+        self._model: torch.nn.Module | None = None
+        self._tokens = tokens
+        precision = torch.float32 if amp is None else getattr(torch, amp)
+        self._autocast = torch.autocast(torch.device(device).type, precision, enabled=amp is not None)
+        self._dtype = np.dtype(dtype)
+
+    def __call__(self, rows: list[dict]) -> tuple[np.ndarray, list[int]]:
+        """Return the features and the labels of packed samples."""
+        if self._model is None:
+            self._model = self._load()
+        with preserved_random_state(), self._autocast:
+            features, samples = batch_features(self._model, pseudo_collate(rows), self._tokens)
+        labels = [_label(sample) for sample in samples] if samples else [UNKNOWN] * len(features)
+        return features.numpy().astype(self._dtype), labels
+
+
+class Extractor:
+    """Does parts, one after the other.
+
+    Args:
+        model (FeatureModel): Computes the features.
+        reader (SampleReader): Reads the samples.
+        parts (FeatureParts): The parts.
+        bar (tqdm): Shows how many samples are done.
+    """
+
+    def __init__(self, model: FeatureModel, reader: SampleReader, parts: FeatureParts, bar: tqdm) -> None:
+        self._model = model
+        self._reader = reader
+        self._source: Source = reader.source
+        self._parts = parts
+        self._bar = bar
+        self._good = parts.find_good()
+        self._bad: dict[int, str] = {}  # those since the last good one
+
+    def run(self, size: int, share: tuple[int, int]) -> None:
+        """Do the parts that no other process does.
+
+        Args:
+            size (int): Number of samples of a part.
+            share (tuple[int, int]): See :func:`.extract_to_file`.
+        """
+        for group, reading in self._start_ahead(size, share):
+            self._do(group, reading)
+
+    def _start_ahead(self, size: int, share: tuple[int, int]) -> Iterator[tuple["Group", Reading]]:
+        """Groups of parts with their reading, which begins while the group before is done."""
+        batch_size = self._reader.batch_size
+        waiting = None
+        for parts in _grouped(self._parts.take(size, share)):
+            tasks, group = [], {}
+            for part in parts:
+                pieces = [part.numbers[i : i + batch_size] for i in range(0, len(part.numbers), batch_size)]
+                group[part] = range(len(tasks), len(tasks) + len(pieces))
+                tasks += pieces
+            started = group, self._reader.start(tasks)
+            if waiting is not None:
+                yield waiting
+            waiting = started
+        if waiting is not None:
+            yield waiting
+
+    def _do(self, group: "Group", reading: Reading) -> None:
+        """Compute and keep parts."""
+        done: dict[int, list[_Rows]] = {}
+        begun: defaultdict[int, list[_Rows]] = defaultdict(list)
+        while group:
+            try:
+                for batch in reading:
+                    if batch is None:
+                        begun.clear()
+                        continue
+                    begun[batch.task].append(self._compute(batch))
+                    if batch.is_last:
+                        done[batch.task] = begun.pop(batch.task)
+                        reading.finish(batch.task)
+                        self._watch(batch)
+                        self._keep(group, done)
+                self._keep(group, done)
+            except RuntimeError as error:  # the end of a worker is told in the midst of anything
+                reading.blame(error)
+                begun.clear()
+
+    def _keep(self, group: "Group", done: dict[int, list["_Rows"]]) -> None:
+        """Keep the parts whose tasks are done."""
+        for part in [part for part, tasks in group.items() if all(task in done for task in tasks)]:
+            results = [rows for task in group[part] for rows in done[task]]
+            bad = {number: reason for rows in results for number, reason in rows.batch.bad.items()}
+            if bad:
+                self._check_disk()
+            rows = [
+                row
+                for result in results
+                for row in zip(result.batch.numbers, result.labels, result.features, strict=True)
+                if row[0] not in bad
+            ]
+            numbers = [row[0] for row in rows]
+            table = FeatureTable(
+                [self._source.names[number] for number in numbers],
+                np.array([row[1] for row in rows], np.int64),
+                np.stack([row[2] for row in rows]) if rows else np.zeros((0, 0), np.float32),
+            )
+            counts = Counter(numbers)
+            self._parts.add(part, table, [counts[number] for number in part.numbers], bad)
+            for task in group.pop(part):
+                del done[task]
+            self._bar.update(len(part.numbers))
+
+    def _compute(self, batch: Batch) -> "_Rows":
+        if not batch.rows:
+            return _Rows(batch, [], np.zeros((0, 0), np.float32))
+        try:
+            features, labels = self._model(batch.rows)
+        except ValueError as error:
+            name = self._source.names[batch.numbers[0]]
+            raise ConfigError(f"no features of {name}: {describe(error)}") from error
+        return _Rows(replace(batch, rows=[]), labels, features)
+
+    def _watch(self, batch: Batch) -> None:
+        """Stop early where it is not the files that are bad."""
+        self._bad.update(batch.bad)
+        if batch.numbers:
+            self._good = batch.numbers[-1]
+            self._bad.clear()
+        elif self._good is None and len(self._bad) >= _AT_FIRST:
+            raise ConfigError(describe_all_bad(self._named_bad(), len(self._bad)))
+        elif len(self._bad) >= _IN_A_ROW:
+            self._check_disk()
+            self._bad.clear()
+
+    def _check_disk(self) -> None:
+        """Stop if a file cannot be read any more that could be read before."""
+        if self._good is None:
+            return
+        reason = self._reader.check(self._good)
+        if reason is not None:
+            raise ConfigError(
+                f"{self._source.names[self._good]} could be read before, and cannot be any more ({reason}). See to the "
+                "disk that it is on, and start again. Files that could not be read since the last part are tried again."
+            )
+
+    def _named_bad(self) -> dict[str, str]:
+        return {self._source.names[number]: reason for number, reason in self._bad.items()}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The features of a batch, and the batch without its rows."""
+
+    batch: Batch
+    labels: list[int]
+    features: np.ndarray
+
+
+# Part -> numbers of its tasks
+Group = dict[Part, range]
+
+
+def _grouped(parts: Iterator[Part]) -> Iterator[list[Part]]:
+    """Join small parts: workers start for each group."""
+    group: list[Part] = []
+    for part in parts:
+        group.append(part)
+        if sum(len(p.numbers) for p in group) >= _GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _label(sample: object) -> int:
+    """The class of a sample of mmpretrain or mmaction2, if it has exactly one."""
+    label = getattr(sample, "gt_label", None)
+    return UNKNOWN if label is None or label.numel() != 1 else int(label)

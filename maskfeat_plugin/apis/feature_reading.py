@@ -1,0 +1,275 @@
+"""Reading of samples for the extraction of features: the same batches whoever reads them, without the bad files."""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from maskfeat_plugin.datasets.bad_files import TimedReader, describe_failure
+
+from .feature_sources import Source
+
+# Seconds in which the system says how a process ended
+_PATIENCE = 2.0
+# Seconds between two looks at workers of which nothing comes
+_LOOK = 5.0
+# Seconds in which a worker itself notices that its sample takes too long
+_GRACE = 1.0
+# A worker may die because of what others do, such as filling the memory: so often a sample is read
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a task for the model, and the samples that could not be read.
+
+    Args:
+        task (int): Number of the task.
+        numbers (list[int]): Number of the sample of each row.
+        rows (list[dict]): The packed samples.
+        bad (dict[int, str]): Sample -> reason that it cannot be read; rows of it in this task do not count.
+        is_last (bool): Whether the task is done.
+    """
+
+    task: int
+    numbers: list[int]
+    rows: list[dict]
+    bad: dict[int, str]
+    is_last: bool
+
+
+class SampleReader:
+    """Reads samples by tasks, in this process or in workers, and survives samples that fail, hang, or end a worker.
+
+    A task is a list of samples. Its batches depend on nothing else: not on the workers, nor on other tasks.
+
+    Args:
+        source (Source): The samples.
+        batch_size (int): The most rows of a batch.
+        workers (int): Processes that read; 0 for this one, which a sample that ends its process ends too.
+        timeout (float, optional): Seconds that a row may take to read; None for any time.
+    """
+
+    def __init__(self, source: Source, batch_size: int, workers: int, timeout: float | None) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self._workers = workers
+        self._timeout = timeout
+        self._here = TimedReader()
+        # process, sample and time since which it reads it; of two loaders: one begins before the other has ended
+        self._reading = torch.full((2 * workers, 3), -1.0, dtype=torch.float64).share_memory_()
+        self._turn = 0
+
+    def start(self, tasks: Sequence[list[int]]) -> "Reading":
+        """Begin to read tasks; workers start at once.
+
+        Args:
+            tasks (Sequence[list[int]]): Numbers of the samples of each task.
+        """
+        self._turn = 1 - self._turn
+        return Reading(self, dict(enumerate(tasks)), self._turn * self._workers)
+
+    def check(self, number: int) -> str | None:
+        """Read a sample in this process.
+
+        Args:
+            number (int): Its number.
+
+        Returns:
+            str | None: The reason that it cannot be read now; None if it can.
+        """
+        _, error = self._here.read(_advance, self.source.read(number), self._timeout)
+        return None if error is None else describe_failure(error)
+
+    def load(self, tasks: Mapping[int, list[int]], bad: Mapping[int, str], first: int) -> _BaseDataLoaderIter:
+        """Return the batches of tasks.
+
+        Args:
+            tasks (Mapping[int, list[int]]): Number of a task -> its samples.
+            bad (Mapping[int, str]): Samples that are not read -> reason.
+            first (int): Row of the first worker where workers note what they read.
+        """
+        batches = _Batches(self.source, tasks, bad, self.batch_size, self._timeout, self._reading[first:])
+        # so often the dataloader looks if workers are alive, and its user if one hangs and lets no other thread run
+        patience = min(self._timeout or _LOOK, _LOOK) if self._workers else 0
+        return iter(DataLoader(batches, None, num_workers=self._workers, collate_fn=_as_it_is, timeout=patience))
+
+    def find_lost(self, error: Exception, loader: _BaseDataLoaderIter) -> dict[int, str] | None:
+        """Find the samples at which workers ended or hang.
+
+        Args:
+            error (Exception): What reading raised.
+            loader (_BaseDataLoaderIter): The loader.
+
+        Returns:
+            dict[int, str] | None: Sample -> reason; None if no worker is to blame for the exception.
+        """
+        now = time.time()
+        if "DataLoader timed out" in str(error):
+            limit = self._timeout or float("inf")
+            rows = [row for row in self._reading.tolist() if row[1] >= 0 and now - row[2] > limit + _GRACE]
+            return {int(row[1]): f"TimeoutError: it was not read in {self._timeout:g} s" for row in rows}
+        with contextlib.suppress(RuntimeError):  # torch may say at the signal what it has said already
+            time.sleep(0.1 if "DataLoader worker" in str(error) else _PATIENCE)
+        ended = {worker.pid: worker.exitcode for worker in getattr(loader, "_workers", ()) if worker.exitcode}
+        for pid in map(int, re.findall(r"\d+", "".join(re.findall(r"worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))))):
+            ended.setdefault(pid, None)
+        if not ended:
+            return None
+        found = {}
+        for pid, number, _ in self._reading.tolist():
+            if int(pid) in ended and number >= 0:
+                found[int(number)] = f"the process that reads it ended ({_describe_end(ended[int(pid)])})"
+        return found
+
+
+@dataclass
+class Reading:
+    """The batches of some tasks, as they come.
+
+    Args:
+        reader (SampleReader): Reads them.
+        tasks (dict[int, list[int]]): Number of a task -> its samples.
+        first (int): See :meth:`SampleReader.load`.
+    """
+
+    reader: SampleReader
+    tasks: dict[int, list[int]]
+    first: int
+    bad: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._deaths: dict[int, int] = {}
+        self._lost = 0
+        self._loader = self.reader.load(self.tasks, self.bad, self.first)
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        """Read.
+
+        Yields:
+            Batch | None: A batch. None says that a worker was lost: every task that is not done begins anew.
+
+        Raises:
+            RuntimeError: If workers end for another reason than a sample.
+        """
+        while self.tasks:
+            try:
+                batch = next(self._loader)
+            except (RuntimeError, OSError, EOFError) as error:
+                if not self.blame(error):
+                    continue
+                yield None
+                continue
+            yield batch
+
+    def finish(self, task: int) -> None:
+        """Take note that a task is done; those that are not begin anew when a worker is lost.
+
+        Args:
+            task (int): Its number.
+        """
+        del self.tasks[task]
+
+    def blame(self, error: Exception) -> bool:
+        """Find the sample that an exception is about, and begin anew without it.
+
+        Args:
+            error (Exception): What reading, or at any time the signal of a worker's end, raised.
+
+        Returns:
+            bool: False if there is nothing to begin anew: reading only took long.
+
+        Raises:
+            Exception: The same, if it is not about a worker.
+        """
+        lost = self.reader.find_lost(error, self._loader)
+        if lost is None or self._lost == _ATTEMPTS:
+            raise error
+        if not lost and "timed out" in str(error):
+            return False
+        self._lost = 0 if lost else self._lost + 1
+        for number, reason in lost.items():
+            self._deaths[number] = self._deaths.get(number, 0) + 1
+            if self._deaths[number] == _ATTEMPTS or reason.startswith("TimeoutError"):
+                self.bad[number] = reason
+        self._loader = None  # ends its workers
+        self._loader = self.reader.load(self.tasks, self.bad, self.first)
+        return True
+
+
+class _Batches(IterableDataset):
+    """Tasks as batches, in a worker its share of the tasks; see :meth:`SampleReader.load`."""
+
+    def __init__(
+        self,
+        source: Source,
+        tasks: Mapping[int, list[int]],
+        bad: Mapping[int, str],
+        batch_size: int,
+        timeout: float | None,
+        reading: torch.Tensor,
+    ) -> None:
+        self._source = source
+        self._tasks = list(tasks.items())
+        self._bad = dict(bad)
+        self._batch_size = batch_size
+        self._timeout = timeout
+        self._reading = reading
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        reader = TimedReader()
+        for task, numbers in self._tasks if worker is None else self._tasks[worker.id :: worker.num_workers]:
+            kept: deque[tuple[int, dict]] = deque()
+            bad: dict[int, str] = {}
+            for number in numbers:
+                if number in self._bad:
+                    bad[number] = self._bad[number]
+                    continue
+                rows = self._source.read(number)
+                while True:
+                    if worker is not None:
+                        self._reading[worker.id] = torch.tensor([os.getpid(), number, time.time()], dtype=torch.float64)
+                    row, error = reader.read(_advance, rows, self._timeout)
+                    if error is not None:
+                        bad[number] = describe_failure(error.__cause__ or error)
+                        kept = deque(pair for pair in kept if pair[0] != number)
+                    if error is not None or row is None:
+                        break
+                    if len(kept) == self._batch_size:
+                        yield _batch(task, kept, {}, False)
+                        kept.clear()
+                    kept.append((number, row))
+                if worker is not None:
+                    self._reading[worker.id, 1] = -1
+            yield _batch(task, kept, bad, True)
+
+
+def _batch(task: int, kept: Iterable[tuple[int, dict]], bad: dict[int, str], is_last: bool) -> Batch:
+    numbers, rows = [number for number, _ in kept], [row for _, row in kept]
+    return Batch(task, numbers, rows, bad, is_last)
+
+
+def _advance(rows: Iterator[dict]) -> dict | None:
+    return next(rows, None)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _describe_end(code: int | None) -> str:
+    if code is None:
+        return "unexpectedly"
+    if code >= 0:
+        return f"status {code}"
+    memory = "; the memory may have run out" if code == -signal.SIGKILL else ""
+    return f"{signal.strsignal(-code)}{memory}"

@@ -1,0 +1,152 @@
+"""Samples to extract features of, each known by a key: files, or the samples of a data set."""
+
+import hashlib
+import random
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, DefaultScope
+from torch.utils.data import Dataset
+
+from maskfeat_plugin.datasets.folders import as_utf8
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.evaluation.features import preserved_random_state
+
+from .checks import check_dataset_files
+from .folder_data import complete_endings
+from .input_pipeline import Input, InputPipeline, find_inputs, inference_pipeline, takes_clips, title_of
+from .knn import each_once
+from .origins import named_errors
+from .sample_sizes import sample_channels
+
+SPLITS = ("train", "val", "test")
+
+
+class Source(Protocol):
+    """Samples in order.
+
+    Attributes:
+        names: Of each sample, the file that it is of, as UTF-8.
+        keys: Of each sample, its name, and in another way where the list has a name twice.
+        settings: What the samples depend on besides their files, for a digest.
+    """
+
+    names: Sequence[str]
+    keys: Sequence[str]
+    settings: object
+
+    def read(self, number: int) -> Iterator[dict]:
+        """Read a sample, anew and the same each time.
+
+        Args:
+            number (int): Its number.
+
+        Yields:
+            dict: What a packing transform makes of it, for each row of features that it gives.
+        """
+        ...
+
+
+class FileSource:
+    """Files and arrays, a row for each.
+
+    Args:
+        cfg (Config): Config whose pipeline they go through, see :func:`.inference_pipeline`.
+        inputs (object): See :func:`.find_inputs`.
+    """
+
+    def __init__(self, cfg: Config, inputs: object) -> None:
+        pipeline = inference_pipeline(cfg)
+        self.items = _find(cfg, pipeline, inputs)
+        self.names = [as_utf8(item.name) for item in self.items]
+        self.keys = unique_keys(self.names)
+        arrays = [item.array for item in self.items if item.array is not None]
+        self.settings = pipeline, [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
+        self._pipeline = InputPipeline(cfg, pipeline)
+
+    def read(self, number: int) -> Iterator[dict]:
+        """See :class:`Source`."""
+        yield self._pipeline(self.items[number], _seed(self.keys[number]))
+
+
+class DataSetSource:
+    """The samples of a data set of a config, each the same each time, whatever its transforms draw.
+
+    Args:
+        cfg (Config): The config.
+        split (str): One of :data:`SPLITS`.
+
+    Raises:
+        ConfigError: If the config has no such data set, or it cannot be built or is empty.
+    """
+
+    def __init__(self, cfg: Config, split: str) -> None:
+        self.settings = cfg.get(f"{split}_dataloader")
+        self._dataset = _build_dataset(cfg, split)
+        self.names = []
+        for index in range(len(self._dataset)):
+            info = self._dataset.get_data_info(index) if hasattr(self._dataset, "get_data_info") else {}
+            self.names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
+        self.keys = unique_keys(self.names)
+
+    def read(self, number: int) -> Iterator[dict]:
+        """See :class:`Source`."""
+        with preserved_random_state():
+            seed = _seed(self.keys[number])
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            sample = self._dataset[number]
+        yield sample
+
+
+def unique_keys(names: Iterable[str]) -> list[str]:
+    """Return names, those that come again with how often they came before.
+
+    Args:
+        names (Iterable[str]): The names.
+    """
+    seen: Counter[str] = Counter()
+    keys = []
+    for name in names:
+        again = seen[name]
+        keys.append(f"{name}\0{again}" if again else name)
+        seen[name] += 1
+    return keys
+
+
+def _seed(key: str) -> int:
+    """A seed that does not depend on the place in the list."""
+    return zlib.crc32(key.encode())
+
+
+def _find(cfg: Config, pipeline: Sequence[dict], inputs: object) -> list[Input]:
+    title = title_of(cfg)
+    return find_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg))
+
+
+def _build_dataset(cfg: Config, split: str) -> Dataset:
+    key = f"{split}_dataloader"
+    if split not in SPLITS or cfg.get(key) is None:
+        there = [name for name in SPLITS if cfg.get(f"{name}_dataloader") is not None]
+        raise ConfigError(f"{title_of(cfg)} has no data set {split!r}; it has {', '.join(there) or 'none'}.")
+    complete_endings(cfg)
+    config = cfg[key].dataset
+    if split == "train":
+        queries = next((cfg[f"{s}_dataloader"].dataset for s in ("val", "test") if cfg.get(f"{s}_dataloader")), None)
+        if queries is None:
+            kind = config.get("dataset_type", config.type)
+            queries = ConfigDict(type=kind, pipeline=inference_pipeline(cfg), test_mode=True)
+        config = each_once(config, queries)
+    check_dataset_files(config, f"{key}.dataset")
+    with named_errors(cfg, "cannot be built", (f"{key}.dataset",)):
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            dataset = DATASETS.build(config)
+    if not len(dataset):
+        raise ConfigError(f"{key}.dataset of {title_of(cfg)} is empty.")
+    return dataset
