@@ -50,14 +50,14 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def describe_extraction(done: Extraction, out: Path) -> str:
+def describe_extraction(done: Extraction, out: Path, rows: str) -> str:
     """Return the lines that are printed at the end."""
     if done.missing:
         return f"{done.missing} samples are not done yet. The process that does the last of them writes {out}"
     if done.rows is None:
         return f"{out} is whole, or another process is writing it"
     bad = f"\n{done.bad_files} files cannot be read: {done.bad_list}" if done.bad_files else ""
-    return f"features of {done.rows} samples: {out}{bad}"
+    return f"features of {done.rows} {rows}: {out}{bad}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("inputs", metavar="INPUTS", nargs="*", help="files, folders, manifests of maskfeat index")
     parser.add_argument("--dataset", choices=SPLITS, help="a data set of CONFIG instead of INPUTS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .lmdb")
+    parser.add_argument(
+        "--every", type=seconds, metavar="SECONDS", help="a row for each window of a video, with its start and end"
+    )
     parser.add_argument("--tokens", action="store_true", help="every token instead of one vector a sample")
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="samples at once (%(default)s)")
     parser.add_argument(
@@ -84,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a file that is not read in this time is left out and listed as bad (%(default)g)",
     )
     parser.add_argument(
-        "--part-size", type=whole(1), default=1024, metavar="N", help="after so many a part is kept (%(default)s)"
+        "--part-size", type=whole(1), metavar="N", help="after so many files a part is kept (1024; with --every 16)"
     )
     parser.add_argument(
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="do the I-th of N shares, counted from 0"
@@ -114,8 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
             (index * count + rank, shards * count),
             args.amp,
             args.dtype,
+            args.every,
         )
-        print(describe_extraction(done, args.out))
+        print(describe_extraction(done, args.out, "windows" if args.every else "samples"))
 
     return run_tool(work, args.traceback, hint="the same command goes on from here")
 

@@ -22,8 +22,6 @@ from .models import load_backbone
 
 # Bad samples one after the other that say that not the files may be bad but the place of them
 _IN_A_ROW = 10
-# Samples that workers read before others take their place
-_GROUP = 1024
 # Bad samples before any good one that say that the pipeline cannot read them
 _AT_FIRST = 100
 
@@ -33,7 +31,7 @@ class FeatureModel:
 
     Args:
         cfg (Config): The config.
-        checkpoint (str | Path): The checkpoint; it is loaded for the first batch.
+        checkpoint (str | Path): The checkpoint.
         device (str): Where the model is.
         tokens (bool): Whether every token counts.
         amp (str | None): See :func:`.extract_to_file`.
@@ -50,10 +48,12 @@ class FeatureModel:
         self._autocast = torch.autocast(torch.device(device).type, precision, enabled=amp is not None)
         self._dtype = np.dtype(dtype)
 
+    def load(self) -> None:
+        """Build the model, if that is not done yet."""
+        self._model = self._model or self._load()
+
     def __call__(self, rows: list[dict]) -> tuple[np.ndarray, list[int]]:
         """Return the features and the labels of packed samples."""
-        if self._model is None:
-            self._model = self._load()
         with preserved_random_state(), self._autocast:
             features, samples = batch_features(self._model, pseudo_collate(rows), self._tokens)
         labels = [_label(sample) for sample in samples] if samples else [UNKNOWN] * len(features)
@@ -91,12 +91,13 @@ class Extractor:
 
     def _start_ahead(self, size: int, share: tuple[int, int]) -> Iterator[tuple["Group", Reading]]:
         """Groups of parts with their reading, which begins while the group before is done."""
-        batch_size = self._reader.batch_size
+        # a file with windows fills batches of its own
+        step = 1 if self._source.is_timed else self._reader.batch_size
         waiting = None
-        for parts in _grouped(self._parts.take(size, share)):
+        for parts in _grouped(self._parts.take(size, share), self._source.part_size):
             tasks, group = [], {}
             for part in parts:
-                pieces = [part.numbers[i : i + batch_size] for i in range(0, len(part.numbers), batch_size)]
+                pieces = [part.numbers[i : i + step] for i in range(0, len(part.numbers), step)]
                 group[part] = range(len(tasks), len(tasks) + len(pieces))
                 tasks += pieces
             started = group, self._reader.start(tasks)
@@ -112,6 +113,7 @@ class Extractor:
         begun: defaultdict[int, list[_Rows]] = defaultdict(list)
         while group:
             try:
+                self._model.load()
                 for batch in reading:
                     if batch is None:
                         begun.clear()
@@ -123,7 +125,7 @@ class Extractor:
                         self._watch(batch)
                         self._keep(group, done)
                 self._keep(group, done)
-            except RuntimeError as error:  # the end of a worker is told in the midst of anything
+            except Exception as error:  # the end of a worker is told in the midst of anything
                 reading.blame(error)
                 begun.clear()
 
@@ -137,7 +139,7 @@ class Extractor:
             rows = [
                 row
                 for result in results
-                for row in zip(result.batch.numbers, result.labels, result.features, strict=True)
+                for row in zip(result.batch.numbers, result.labels, result.features, result.times, strict=True)
                 if row[0] not in bad
             ]
             numbers = [row[0] for row in rows]
@@ -145,6 +147,7 @@ class Extractor:
                 [self._source.names[number] for number in numbers],
                 np.array([row[1] for row in rows], np.int64),
                 np.stack([row[2] for row in rows]) if rows else np.zeros((0, 0), np.float32),
+                np.array([row[3] for row in rows], np.float64).reshape(-1, 2) if self._source.is_timed else None,
             )
             counts = Counter(numbers)
             self._parts.add(part, table, [counts[number] for number in part.numbers], bad)
@@ -154,13 +157,13 @@ class Extractor:
 
     def _compute(self, batch: Batch) -> "_Rows":
         if not batch.rows:
-            return _Rows(batch, [], np.zeros((0, 0), np.float32))
+            return _Rows(batch, [], np.zeros((0, 0), np.float32), [])
         try:
-            features, labels = self._model(batch.rows)
+            features, labels = self._model([row.packed for row in batch.rows])
         except ValueError as error:
             name = self._source.names[batch.numbers[0]]
             raise ConfigError(f"no features of {name}: {describe(error)}") from error
-        return _Rows(replace(batch, rows=[]), labels, features)
+        return _Rows(replace(batch, rows=[]), labels, features, [row.time for row in batch.rows])
 
     def _watch(self, batch: Batch) -> None:
         """Stop early where it is not the files that are bad."""
@@ -196,18 +199,19 @@ class _Rows:
     batch: Batch
     labels: list[int]
     features: np.ndarray
+    times: list[tuple[float, float] | None]
 
 
 # Part -> numbers of its tasks
 Group = dict[Part, range]
 
 
-def _grouped(parts: Iterator[Part]) -> Iterator[list[Part]]:
+def _grouped(parts: Iterator[Part], least: int) -> Iterator[list[Part]]:
     """Join small parts: workers start for each group."""
     group: list[Part] = []
     for part in parts:
         group.append(part)
-        if sum(len(p.numbers) for p in group) >= _GROUP:
+        if sum(len(p.numbers) for p in group) >= least:
             yield group
             group = []
     if group:

@@ -18,7 +18,7 @@ from .feature_computing import Extractor, FeatureModel
 from .feature_files import check_format
 from .feature_parts import FeatureParts
 from .feature_reading import SampleReader
-from .feature_sources import SPLITS, DataSetSource, FileSource
+from .feature_sources import SPLITS, DataSetSource, FileSource, WindowSource
 from .input_pipeline import title_of
 from .origins import named_errors
 
@@ -54,11 +54,12 @@ def extract_to_file(
     batch_size: int = 32,
     workers: int = 0,
     device: str = "cpu",
-    part_size: int = 1024,
+    part_size: int | None = None,
     timeout: float | None = 120.0,
     share: tuple[int, int] = (0, 1),
     amp: str | None = None,
     dtype: str = "float32",
+    every: float | None = None,
 ) -> Extraction:
     """Write the features of files or of a data set into a file.
 
@@ -81,7 +82,8 @@ def extract_to_file(
         workers (int): Processes that read the samples. Defaults to 0, this one: a file that ends the process that reads
             it then ends this one.
         device (str): Where the model is. Defaults to "cpu".
-        part_size (int): After so many samples, rounded up to whole batches, a part is kept. Defaults to 1024.
+        part_size (int, optional): After so many samples, rounded up to whole batches, a part is kept. Defaults to None:
+            1024, with ``every`` 16 files.
         timeout (float, optional): Seconds after which a sample that is still being read counts as one that cannot be
             read; None for any time. Defaults to 120.
         share (tuple[int, int]): Which of how many shares to do, counted from 0. Processes with the other shares, of the
@@ -90,6 +92,8 @@ def extract_to_file(
         amp (str, optional): One of :data:`PRECISIONS`, in which the model computes where PyTorch's autocast takes it.
             Defaults to None: float32.
         dtype (str): Type of the features in the file, "float32" or "float16". Defaults to "float32".
+        every (float, optional): Write a row for each window of so many seconds of a video, with its start and end,
+            instead of one for the file. The row is of the clip in the middle of the window. Defaults to None.
 
     Returns:
         Extraction: Numbers of rows and of bad files.
@@ -99,11 +103,16 @@ def extract_to_file(
     """
     out = Path(out)
     check_format(out)
-    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("part_size", part_size, 1)):
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("workers", workers, 0),
+        ("part_size", part_size or 1, 1),
+    ):
         if not isinstance(value, int) or value < least:
             raise ConfigError(f"{name}={value!r} has to be a whole number of at least {least}.")
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"timeout={timeout!r} has to be a number of seconds above 0, or None.")
+    for name, value in (("timeout", timeout), ("every", every)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name}={value!r} has to be a number of seconds above 0, or None.")
     if not 0 <= share[0] < share[1]:
         raise ConfigError(f"shard {share[0]}/{share[1]}: the first of N shards is 0/N, the last N-1/N.")
     for name, value, known in (("amp", amp, (None, *PRECISIONS)), ("dtype", dtype, TYPES)):
@@ -115,7 +124,14 @@ def extract_to_file(
         raise ConfigError(f"{title_of(cfg)} has no model.backbone, which the features are of.")
     if tokens:
         _ask_for_tokens(cfg)
-    source = FileSource(cfg, inputs) if split is None else DataSetSource(cfg, split)
+    if every is not None and split is not None:
+        raise ConfigError(
+            f"every={every:g} goes with video files, and not with the data set {split!r}. Give its files."
+        )
+    if split is not None:
+        source = DataSetSource(cfg, split)
+    else:
+        source = FileSource(cfg, inputs) if every is None else WindowSource(cfg, inputs, every)
     settings = dict(
         model=_text_digest(cfg.model.to_dict()),
         checkpoint=_digest(checkpoint),
@@ -124,6 +140,7 @@ def extract_to_file(
         batch_size=batch_size,
         amp=amp,
         dtype=dtype,
+        every=every,
     )
     origin = dict(
         config=str(cfg.filename or ""),
@@ -136,8 +153,9 @@ def extract_to_file(
         return Extraction(None, 0, parts.bad_list)
     try:
         # a part for each share at least; whole batches, so that they are the same whatever the size of the parts
-        size = min(part_size, -(-len(source.keys) // share[1]))
-        size = -(-size // batch_size) * batch_size
+        size = min(part_size or source.part_size, -(-len(source.keys) // share[1]))
+        if not source.is_timed:
+            size = -(-size // batch_size) * batch_size
         missing = parts.count_missing()
         if missing:
             reader = SampleReader(source, batch_size, workers, timeout)

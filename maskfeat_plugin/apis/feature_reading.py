@@ -15,7 +15,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from maskfeat_plugin.datasets.bad_files import TimedReader, describe_failure
 
-from .feature_sources import Source
+from .feature_sources import Row, Source
 
 # Seconds in which the system says how a process ended
 _PATIENCE = 2.0
@@ -34,14 +34,14 @@ class Batch:
     Args:
         task (int): Number of the task.
         numbers (list[int]): Number of the sample of each row.
-        rows (list[dict]): The packed samples.
+        rows (list[Row]): The packed samples.
         bad (dict[int, str]): Sample -> reason that it cannot be read; rows of it in this task do not count.
         is_last (bool): Whether the task is done.
     """
 
     task: int
     numbers: list[int]
-    rows: list[dict]
+    rows: list[Row]
     bad: dict[int, str]
     is_last: bool
 
@@ -112,15 +112,18 @@ class SampleReader:
         Returns:
             dict[int, str] | None: Sample -> reason; None if no worker is to blame for the exception.
         """
-        now = time.time()
-        if "DataLoader timed out" in str(error):
+        now, text = time.time(), _whole_text(error)
+        if "DataLoader timed out" in text:
             limit = self._timeout or float("inf")
             rows = [row for row in self._reading.tolist() if row[1] >= 0 and now - row[2] > limit + _GRACE]
             return {int(row[1]): f"TimeoutError: it was not read in {self._timeout:g} s" for row in rows}
+        told = re.findall(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
+        if not told and not isinstance(error, RuntimeError | OSError | EOFError):
+            return None
         with contextlib.suppress(RuntimeError):  # torch may say at the signal what it has said already
-            time.sleep(0.1 if "DataLoader worker" in str(error) else _PATIENCE)
+            time.sleep(0.1 if told else _PATIENCE)
         ended = {worker.pid: worker.exitcode for worker in getattr(loader, "_workers", ()) if worker.exitcode}
-        for pid in map(int, re.findall(r"\d+", "".join(re.findall(r"worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))))):
+        for pid in map(int, re.findall(r"\d+", " ".join(told))):
             ended.setdefault(pid, None)
         if not ended:
             return None
@@ -193,7 +196,7 @@ class Reading:
         lost = self.reader.find_lost(error, self._loader)
         if lost is None or self._lost == _ATTEMPTS:
             raise error
-        if not lost and "timed out" in str(error):
+        if not lost and "DataLoader timed out" in str(error):
             return False
         self._lost = 0 if lost else self._lost + 1
         for number, reason in lost.items():
@@ -228,7 +231,7 @@ class _Batches(IterableDataset):
         worker = get_worker_info()
         reader = TimedReader()
         for task, numbers in self._tasks if worker is None else self._tasks[worker.id :: worker.num_workers]:
-            kept: deque[tuple[int, dict]] = deque()
+            kept: deque[tuple[int, Row]] = deque()
             bad: dict[int, str] = {}
             for number in numbers:
                 if number in self._bad:
@@ -253,13 +256,22 @@ class _Batches(IterableDataset):
             yield _batch(task, kept, bad, True)
 
 
-def _batch(task: int, kept: Iterable[tuple[int, dict]], bad: dict[int, str], is_last: bool) -> Batch:
+def _batch(task: int, kept: Iterable[tuple[int, Row]], bad: dict[int, str], is_last: bool) -> Batch:
     numbers, rows = [number for number, _ in kept], [row for _, row in kept]
     return Batch(task, numbers, rows, bad, is_last)
 
 
-def _advance(rows: Iterator[dict]) -> dict | None:
+def _advance(rows: Iterator[Row]) -> Row | None:
     return next(rows, None)
+
+
+def _whole_text(error: BaseException | None) -> str:
+    """The messages of an exception and of those that it took the place of."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
 
 
 def _as_it_is(batch: Batch) -> Batch:

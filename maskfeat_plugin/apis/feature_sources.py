@@ -5,7 +5,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
 from .checks import check_dataset_files
+from .clip_windows import ClipReader
 from .folder_data import complete_endings
 from .input_pipeline import Input, InputPipeline, find_inputs, inference_pipeline, takes_clips, title_of
 from .knn import each_once
@@ -34,22 +35,33 @@ class Source(Protocol):
         names: Of each sample, the file that it is of, as UTF-8.
         keys: Of each sample, its name, and in another way where the list has a name twice.
         settings: What the samples depend on besides their files, for a digest.
+        is_timed: Whether a sample gives several rows, each with a time.
+        part_size: How many samples make a part.
     """
 
     names: Sequence[str]
     keys: Sequence[str]
     settings: object
+    is_timed: bool
+    part_size: int
 
-    def read(self, number: int) -> Iterator[dict]:
+    def read(self, number: int) -> Iterator["Row"]:
         """Read a sample, anew and the same each time.
 
         Args:
             number (int): Its number.
 
         Yields:
-            dict: What a packing transform makes of it, for each row of features that it gives.
+            Row: What a packing transform makes of it, for each row of features that it gives.
         """
         ...
+
+
+class Row(NamedTuple):
+    """A packed sample or a piece of it, and the seconds at which the piece starts and ends."""
+
+    packed: dict
+    time: tuple[float, float] | None = None
 
 
 class FileSource:
@@ -60,6 +72,9 @@ class FileSource:
         inputs (object): See :func:`.find_inputs`.
     """
 
+    is_timed = False
+    part_size = 1024
+
     def __init__(self, cfg: Config, inputs: object) -> None:
         pipeline = inference_pipeline(cfg)
         self.items = _find(cfg, pipeline, inputs)
@@ -69,9 +84,39 @@ class FileSource:
         self.settings = pipeline, [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
         self._pipeline = InputPipeline(cfg, pipeline)
 
-    def read(self, number: int) -> Iterator[dict]:
+    def read(self, number: int) -> Iterator[Row]:
         """See :class:`Source`."""
-        yield self._pipeline(self.items[number], _seed(self.keys[number]))
+        yield Row(self._pipeline(self.items[number], _seed(self.keys[number])))
+
+
+class WindowSource:
+    """Videos, a row for each window of so many seconds, see :class:`.ClipReader`.
+
+    Args:
+        cfg (Config): Config whose pipeline the clips go through.
+        inputs (object): See :func:`.find_inputs`; files.
+        seconds (float): Length of the windows.
+    """
+
+    is_timed = True
+    part_size = 16
+
+    def __init__(self, cfg: Config, inputs: object, seconds: float) -> None:
+        pipeline = inference_pipeline(cfg)
+        self._reader = ClipReader(cfg)
+        self._items = _find(cfg, pipeline, inputs)
+        arrays = [item.name for item in self._items if item.array is not None]
+        if arrays:
+            raise ConfigError(f"{arrays[0]} has no times, which windows need. Give files.")
+        self.names = [as_utf8(item.name) for item in self._items]
+        self.keys = unique_keys(self.names)
+        self.settings = pipeline, seconds
+        self._seconds = seconds
+
+    def read(self, number: int) -> Iterator[Row]:
+        """See :class:`Source`."""
+        for packed, window in self._reader.read_windows(self._items[number].name, self._seconds):
+            yield Row(packed, window)
 
 
 class DataSetSource:
@@ -85,6 +130,9 @@ class DataSetSource:
         ConfigError: If the config has no such data set, or it cannot be built or is empty.
     """
 
+    is_timed = False
+    part_size = 1024
+
     def __init__(self, cfg: Config, split: str) -> None:
         self.settings = cfg.get(f"{split}_dataloader")
         self._dataset = _build_dataset(cfg, split)
@@ -94,7 +142,7 @@ class DataSetSource:
             self.names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
         self.keys = unique_keys(self.names)
 
-    def read(self, number: int) -> Iterator[dict]:
+    def read(self, number: int) -> Iterator[Row]:
         """See :class:`Source`."""
         with preserved_random_state():
             seed = _seed(self.keys[number])
@@ -102,7 +150,7 @@ class DataSetSource:
             np.random.seed(seed)
             torch.manual_seed(seed)
             sample = self._dataset[number]
-        yield sample
+        yield Row(sample)
 
 
 def unique_keys(names: Iterable[str]) -> list[str]:

@@ -29,8 +29,8 @@ from .sample_sizes import class_name, known_class, size_after
 
 # What reads an image; what opens a video; what decodes the chosen frames of it
 _READ_IMAGE = ("LoadImageFromFile", "LoadWholeImage")
-_OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
-_DECODE_VIDEO = ("DecordDecode", "DecodeClip", "PyAVDecode", "OpenCVDecode", "PIMSDecode")
+OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
+DECODE_VIDEO = ("DecordDecode", "DecodeClip", "PyAVDecode", "OpenCVDecode", "PIMSDecode")
 _SAMPLE_FRAMES = ("SampleFrames", "DenseSampleFrames", "UniformSample")
 # Changes of a sample that are for training alone
 _AUGMENTATIONS = (
@@ -77,10 +77,10 @@ def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
         ConfigError: If it reads neither from a file, but for example folders of frames.
     """
     kinds = [class_name(transform) for transform in _expand(pipeline)]
-    for known, is_clip in ((_OPEN_VIDEO, True), (_READ_IMAGE, False)):
+    for known, is_clip in ((OPEN_VIDEO, True), (_READ_IMAGE, False)):
         if any(kind in known for kind in kinds):
             return is_clip
-    known = ", ".join((*_READ_IMAGE, *_OPEN_VIDEO))
+    known = ", ".join((*_READ_IMAGE, *OPEN_VIDEO))
     raise ConfigError(f"the pipeline of {title} reads no files of images or videos: it has none of {known}.")
 
 
@@ -183,9 +183,9 @@ class InputPipeline:
                 else:
                     steps = [TRANSFORMS.build(config)]
                 files += steps
-                if kind in _DECODE_VIDEO:
+                if kind in DECODE_VIDEO:
                     arrays.append(_take_frames)
-                elif kind not in (*_READ_IMAGE, *_OPEN_VIDEO):
+                elif kind not in (*_READ_IMAGE, *OPEN_VIDEO):
                     arrays += steps
         if needs_masks:
             raise ConfigError(f"the pipeline of {self.title} has no mask generator; give the config of a pre-training.")

@@ -400,7 +400,7 @@ def test_a_thread_that_was_left_behind_ends_when_it_has_read(videos):
     before = readers()
     data = videos([*NAMES, "pipe.mp4"])
     try:
-        assert data._reader.read(data.dataset, GOOD, 0.5)[0] is None
+        assert data._reader.read(data.dataset.__getitem__, GOOD, 0.5)[0] is None
         (reader,) = readers() - before
     finally:
         os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
