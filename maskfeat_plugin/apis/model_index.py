@@ -37,7 +37,8 @@ HEADER = "# Written by tools/write_model_index.py from the configs.\n"
 def describe_config(path: Path, root: Path) -> dict:
     """The entry of one config in a metafile.
 
-    No metric is given: weights of these configs are not released, and what the paper reports was not measured here.
+    These configs are recipes. Nobody has trained one at full size, so an entry has no metric, no weights and no
+    ``Training Resources``; ``Recipe For`` is the number of GPUs that its batch size is meant for.
 
     Args:
         path (Path): Config file below one of ``FOLDERS``, with a name such as ``..._8xb256-amp-coslr-300e_in1k.py``.
@@ -61,7 +62,7 @@ def describe_config(path: Path, root: Path) -> dict:
         "Batch Size": gpus * batch,
         "Epochs": Config.fromfile(path).train_cfg.max_epochs,
         "Training Data": DATASETS[suffix],
-        "Training Resources": f"{gpus} GPUs",
+        "Recipe For": f"{gpus} GPUs",
     }
     results = [dict(Task=task, Dataset=DATASETS[suffix], Metrics={})]
     if path.stem.startswith("mask-rcnn"):

@@ -39,7 +39,7 @@ _TOP = """<!-- Written by tools/write_model_index.py from the configs. -->
 
 Every full-size config, by task. None was trained at full size here, so no weights are released and no number on this
 page was measured here: what is given is what the paper and the authors' release report for the same model, and it says
-so. `-` is no number at hand.
+so. `-` is no number at hand. Epochs, GPUs and batch are those that a recipe is written for; metafiles say `Recipe For`.
 
 A checkpoint of anybody's goes into any of these by one line, `model.backbone.init_cfg.checkpoint`; see
 [checkpoints](checkpoints.md), which also lists OpenMMLab's files. The authors' files lie under
@@ -82,7 +82,7 @@ def _table(models: Iterable[dict], title: str) -> list[str]:
     rows = [f"| config | data | epochs | GPUs x batch | {last} |", "| --- | --- | ---: | ---: | --- |"]
     for model in models:
         name, metadata = model["Name"], model["Metadata"]
-        gpus = int(metadata["Training Resources"].split()[0])
+        gpus = int(metadata["Recipe For"].split()[0])
         file = next((f"`{file}`" for start, file in AUTHORS_FILES.items() if name.startswith(start)), "-")
         rows.append(
             f"| [{name}](../{model['Config']}) | {metadata['Training Data']} | {metadata['Epochs']} | "

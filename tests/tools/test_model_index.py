@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_the_format_has_no_complaint():
     assert len(index.models) == len(CONFIGS)
     # pages are named from the project's root, as in the metafiles of mmpretrain; modelindex looks beside the metafile
     assert [complaint for complaint in index.check(silent=True) if "README" not in complaint] == []
+
+
+def test_no_entry_states_a_training_that_nobody_ran():
+    """Resources, FLOPs, weights and metrics are those of a training; a recipe says what it is for."""
+    index = modelindex.load(str(ROOT / "model-index.yml"))
+    index.build_models_with_collections()
+    for model in index.models:
+        assert model.weights is None and model.metadata.training_resources is None, model.name
+        assert all(not result.metrics for result in model.results), model.name
+        assert re.fullmatch(r"\d+ GPUs", model.metadata.data["Recipe For"]), model.name
 
 
 def test_pages_exist():
