@@ -41,13 +41,14 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 from maskfeat_plugin.apis.structure import limited_size
 from maskfeat_plugin.apis.versions import describe_cpu
-from maskfeat_plugin.datasets.bad_files import append_to_list
+from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList
 from maskfeat_plugin.engine.hooks.termination_hook import TerminationHook, _shield
 with limited_size():
     torch.nn.Linear(2, 2)
 assert int(describe_cpu().split(", ")[-1].split()[0]) >= 1
-listed, new = append_to_list(Path(sys.argv[1]), {"a.mp4": "cut short"})
-assert append_to_list(Path(sys.argv[1]), {"a.mp4": "cut short", "b.mp4": "empty"})[1] == ["b.mp4"]
+a, b = {"a.mp4": BadFile("cut short")}, {"b.mp4": BadFile("empty")}
+assert BadFileList(Path(sys.argv[1])).add(a) == ["a.mp4"]
+assert BadFileList(Path(sys.argv[1])).add(a | b) == ["b.mp4"]
 loader = DataLoader([1, 2], num_workers=1)
 _shield(loader, TerminationHook().signals)
 assert loader.worker_init_fn is None

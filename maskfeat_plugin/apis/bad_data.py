@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
-from maskfeat_plugin.datasets.bad_files import LIST_NAME
+from maskfeat_plugin.datasets.bad_file_list import LIST_NAME, BadFileList
 from maskfeat_plugin.errors import ConfigError
 
 _SKIPPING = SkipBadFiles.__name__
@@ -23,12 +22,13 @@ _PATIENCE = 2.0
 
 
 def forget_bad_files(cfg: Config) -> None:
-    """Delete the list of bad files that an earlier training left in the work directory; every training makes its own.
+    """Delete the list of bad files that another training left in the work directory. A resumed training keeps its own.
 
     Args:
         cfg (Config): The config; of several processes, the first calls this before they are connected.
     """
-    Path(cfg.work_dir, LIST_NAME).unlink(missing_ok=True)
+    if not cfg.get("resume"):
+        Path(cfg.work_dir, LIST_NAME).unlink(missing_ok=True)
 
 
 def list_bad_files(cfg: Config) -> None:
@@ -37,12 +37,37 @@ def list_bad_files(cfg: Config) -> None:
     Args:
         cfg (Config): Its ``maskfeat.SkipBadFiles`` in ``train_dataloader`` are completed in place.
     """
+    for part in _skipping(cfg):
+        if part.get("list_file") is None:
+            part["list_file"] = str(Path(cfg.work_dir, LIST_NAME))
+
+
+def describe_listed(cfg: Config) -> list[str]:
+    """Say which lists of bad files a training begins with, a line for each.
+
+    Args:
+        cfg (Config): The config, completed by :func:`list_bad_files`.
+    """
+    texts = []
+    for path in sorted({str(part["list_file"]) for part in _skipping(cfg)}):
+        bad = BadFileList(Path(path))
+        bad.refresh()
+        if bad.files:
+            texts.append(
+                f"{path} lists {len(bad.files)} bad files, left out unless they have changed. Delete the list to "
+                "try all of them."
+            )
+    return texts
+
+
+def _skipping(cfg: Config) -> Iterator[dict]:
+    """The configs of ``maskfeat.SkipBadFiles`` in ``train_dataloader``."""
     parts = [cfg.train_dataloader.get("dataset")]
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
-            if str(part.get("type", "")).rpartition(".")[2] == _SKIPPING and part.get("list_file") is None:
-                part["list_file"] = str(Path(cfg.work_dir, LIST_NAME))
+            if str(part.get("type", "")).rpartition(".")[2] == _SKIPPING:
+                yield part
             parts += [part.get("dataset"), *(part.get("datasets") or ())]
 
 
@@ -69,6 +94,9 @@ def named_data_errors(dataloader: DataLoader, key: str) -> Iterator[None]:
 def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> str | None:
     """What to tell the user about data that stop a training, None for any other error.
 
+    A file that crashes a worker, or keeps it busy until the dataloader's ``timeout``, is added to the list of bad files
+    of a :class:`.SkipBadFiles`, so that the resumed training leaves it out.
+
     Args:
         error (Exception): What a step raised.
         dataloader (DataLoader): Where the batch came from.
@@ -80,6 +108,8 @@ def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> s
     if isinstance(error, TooManyBadFiles):
         return f"{key}.dataset: {error}"
     text = _whole_text(_with_signal(error))
+    if "DataLoader timed out after" in text:
+        return _describe_timeout(error, dataloader, key)
     found = re.search(r"DataLoader worker \(pid(?:\(s\))? (\d+)", text)
     if found is None:
         return None
@@ -95,11 +125,35 @@ def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> s
             f"{about} ran out of shared memory, /dev/shm: make it larger (docker run --shm-size=8g), or take {fewer}."
         )
     if "segmentation fault" in text.lower():
-        return f"{about} crashed inside a decoder: the file is broken in a way that the decoder cannot take; unlist it."
+        advice = _give_up(dataloader.dataset, int(found[1]), "it crashed a worker: segmentation fault")
+        return f"{about} crashed inside a decoder: the file is broken in a way that the decoder cannot take. {advice}"
     return (
         f"{about} ended unexpectedly: {text.splitlines()[0]} It may have run out of memory: take {fewer}; or see what "
         f"it raises with {key}.num_workers=0 {key}.persistent_workers=False."
     )
+
+
+def _describe_timeout(error: Exception, dataloader: DataLoader, key: str) -> str | None:
+    """The message for a worker that did not answer in the dataloader's ``timeout``."""
+    loading = _loading_of(error)
+    if loading is None:
+        return None
+    process = loading._workers[loading._task_info[loading._rcvd_idx][0]].pid
+    dataset, seconds = dataloader.dataset, dataloader.timeout
+    about = f"a worker of {key} (process {process}{_doing(dataset, process)})"
+    about += f" gave no batch in {seconds:g} s, {key}.timeout."
+    # else it has read one file after the other, only slowly
+    if isinstance(dataset, SkipBadFiles) and dataset.seconds_at(process) >= seconds / 2:
+        return f"{about} {_give_up(dataset, process, f'it kept a worker busy for {seconds:g} s')}"
+    return f"{about} Take a longer time, smaller batches, or more workers ({key}.num_workers={dataloader.num_workers})."
+
+
+def _give_up(dataset: object, process: int, reason: str) -> str:
+    """List the file that a worker was at, if the data set lists bad files; what the user can do."""
+    if not isinstance(dataset, SkipBadFiles) or dataset.file_at(process) is None:
+        return "Take the file out of the annotations."
+    dataset.give_up(process, reason)
+    return f"It is listed in {dataset.list_file}: go on without it by --resume."
 
 
 def _with_signal(error: Exception) -> Exception:
@@ -111,19 +165,20 @@ def _with_signal(error: Exception) -> Exception:
     except RuntimeError as later:
         return later
     # What torch raises is lost where the signal comes within a destructor; the process still knows how it ended
-    for worker in _workers_of(error):
+    loading = _loading_of(error)
+    for worker in loading._workers if loading is not None else ():
         if worker.exitcode is not None and worker.exitcode < 0:
             name = signal.strsignal(-worker.exitcode)
             return RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: {name}")
     return error
 
 
-def _workers_of(error: Exception) -> list[BaseProcess]:
-    """The workers of the dataloader that raised an exception, with and without ``persistent_workers``."""
+def _loading_of(error: Exception) -> _MultiProcessingDataLoaderIter | None:
+    """The iterator with the workers of the dataloader that raised an exception."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(loading := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
-            return loading._workers
-    return []
+            return loading
+    return None
 
 
 def _doing(dataset: object, process: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfeat_plugin.datasets.bad_files import append_to_list
+from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import Claims, locked
@@ -145,7 +145,7 @@ class FeatureParts:
             content["times"] = table.times
         if bad:
             with naming(self.bad_list):
-                append_to_list(self.bad_list, {self._printable(number): reason for number, reason in bad.items()})
+                BadFileList(self.bad_list).add({self._printable(n): BadFile(reason) for n, reason in bad.items()})
         with writing(part.path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, **content)
         self._claims.give_back(part.claim)

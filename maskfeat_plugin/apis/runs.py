@@ -16,7 +16,7 @@ from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.locks import hold_folder
 
-from .bad_data import forget_bad_files, list_bad_files, named_data_errors
+from .bad_data import describe_listed, forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
 from .classes import check_class_files, check_classes_of_checkpoint, check_labels
 from .folder_data import complete_endings, log_files
@@ -58,6 +58,8 @@ def build_trainer(cfg: Config) -> Runner:
     check_held_out(cfg, "val")
     list_bad_files(cfg)
     runner = _build_runner(cfg)
+    for text in describe_listed(cfg):
+        runner.logger.info(text)
     choose_checkpoint(runner)
     _count_accumulation(runner, cfg)
     _check_loop(runner, "train_loop", "train_dataloader", cfg)

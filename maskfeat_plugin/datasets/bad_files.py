@@ -7,8 +7,10 @@ import random
 import re
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +20,18 @@ from mmengine.logging import MMLogger, print_log
 from torch.utils.data import Dataset, get_worker_info
 
 from maskfeat_plugin.registry import DATASETS
-from maskfeat_plugin.writing import append_text
 
+from .bad_file_list import LIST_NAME, UNKNOWN, BadFile, BadFileList, has_changed, state_of
 from .folders import printable
 
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may then list a file twice, which does no harm
-    fcntl = None
-
-LIST_NAME = "bad_files.txt"
 # Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
 _IN_A_ROW = 10
 # Workers of a dataloader of which is known what they read
 _WORKERS = 128
 # Files of the list that a message names
 _NAMED = 5
+# Seconds that the file system may take to say when a listed file was changed
+_LOOK = 5.0
 # Where a sample says which file it is of
 _PATHS = ("filename", "img_path", "frame_dir")
 
@@ -54,6 +52,10 @@ class SkipBadFiles(Dataset):
     been there, so that training with the same seed gives the same numbers, whichever worker met the file first. Each
     bad file is listed once, with the reason, in ``list_file``, and counted there for all workers and processes.
 
+    A listed file is not read again by any worker, process or resumed training that has the same ``list_file``, until
+    its size or time of change differ from those in the list. There is one exception: a file that failed after random
+    numbers were drawn, such as the place of a clip, may be whole elsewhere. It is tried again whenever its turn comes.
+
     All other settings are those of the data set it stands for, so that a config needs two keys more::
 
         dict(type="maskfeat.SkipBadFiles", dataset_type="VideoDataset", ann_file=..., pipeline=...)
@@ -66,9 +68,9 @@ class SkipBadFiles(Dataset):
         dataset_type (str): Type of the data set; one of samples that can be read by index.
         limit (float): Share of the samples that may be bad, in [0, 1]. Defaults to 0.01.
         timeout (float, optional): Seconds that a sample may take; None for any time. Defaults to 120.
-        list_file (str, optional): Where bad files are listed, a line each: path, tab, reason. Defaults to None:
-            ``bad_files.txt`` in the work directory where tools/train.py trains, beside the log of another runner, or in
-            a temporary folder.
+        list_file (str, optional): Where bad files are listed, a line each: path, tab, reason, and for a file that is
+            not read again a tab, its bytes and the time of its last change. Defaults to None: ``bad_files.txt`` in the
+            work directory where tools/train.py trains, beside the log of another runner, or in a temporary folder.
         **settings: Of the data set.
 
     Raises:
@@ -97,10 +99,11 @@ class SkipBadFiles(Dataset):
         self.limit = limit
         self.timeout = timeout
         self.list_file = Path(list_file) if list_file else _list_beside_the_log()
-        self._bad: dict[int, str] = {}  # sample -> reason
+        self._list = BadFileList(self.list_file)
         self._reader = TimedReader()
-        # process and sample that it is at, for each worker of a dataloader, in memory that all of them share
-        self._reading = torch.zeros(_WORKERS, 2, dtype=torch.int64).share_memory_()
+        # process, sample that it is at, and since when in nanoseconds, for each worker of a dataloader, in memory that
+        # all of them share
+        self._reading = torch.zeros(_WORKERS, 3, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -122,24 +125,28 @@ class SkipBadFiles(Dataset):
         Raises:
             TooManyBadFiles: If more files than the limit allows cannot be read, or many one after the other.
         """
-        failures: dict[int, str] = {}
+        if self._list.refresh():
+            self._check_limit()
+        failures: dict[int, BadFile] = {}
         for index in self._candidates(idx):
-            if index in self._bad or index in failures:
+            if index in failures or self._is_left_out(index):
                 continue
             state = _random_state()
             self._say_what_is_read(index)
             sample, error = self._reader.read(self.dataset.__getitem__, index, self.timeout)
             if error is not None:
+                # after random numbers were drawn, the next draw may read well; but to wait again costs too much
+                is_bad = isinstance(error, TimeoutError) or _is_random_state(state)
                 _set_random_state(state)
-                failures[index] = describe_failure(error)
+                failures[index] = BadFile(describe_failure(error), self._state(index) if is_bad else None)
                 if len(failures) == min(_IN_A_ROW, len(self)):
                     break
                 continue
             if failures:
-                self._list(failures)
+                self._add({printable(self._file(index)): file for index, file in failures.items()})
             return sample
         # not listed: with all files failing there is something else to mend
-        named = _name({self._path(index): reason for index, reason in failures.items()})
+        named = _name({printable(self._file(index)): file for index, file in failures.items()})
         raise TooManyBadFiles(
             f"{len(failures)} files one after the other cannot be read, so the pipeline may be wrong, or the place of "
             f"the files: {named}."
@@ -154,14 +161,41 @@ class SkipBadFiles(Dataset):
         Returns:
             str | None: Its path, None if it has read none.
         """
+        reading = self._reading_of(process)
+        return None if reading is None else printable(self._file(reading[0]))
+
+    def seconds_at(self, process: int) -> float:
+        """Return how long ago a worker of a dataloader began to read its last file, 0 if it has read none.
+
+        Args:
+            process (int): The worker's process.
+        """
+        reading = self._reading_of(process)
+        return 0.0 if reading is None else (time.monotonic_ns() - reading[1]) * 1e-9
+
+    def give_up(self, process: int, reason: str) -> None:
+        """List the file that a worker read last, so that no worker and no resumed training reads it again.
+
+        Args:
+            process (int): The worker's process.
+            reason (str): What the file did to the worker.
+        """
+        reading = self._reading_of(process)
+        if reading is not None:
+            file = self._file(reading[0])
+            self._write({printable(file): BadFile(reason, state_of(file))})
+
+    def _reading_of(self, process: int) -> tuple[int, int] | None:
+        """The sample that a worker read last, and when it began."""
         found = (self._reading[:, 0] == process).nonzero()
-        return self._path(int(self._reading[found[0, 0], 1])) if len(found) else None
+        return (int(self._reading[found[0, 0], 1]), int(self._reading[found[0, 0], 2])) if len(found) else None
 
     def _say_what_is_read(self, index: int) -> None:
         worker = get_worker_info()
         if worker is not None and worker.id < _WORKERS:
             self._reading[worker.id, 0] = os.getpid()
             self._reading[worker.id, 1] = index
+            self._reading[worker.id, 2] = time.monotonic_ns()
 
     def _candidates(self, idx: int) -> Iterator[int]:
         """The sample asked for and, drawn by its number alone, those to stand in for it."""
@@ -171,61 +205,63 @@ class SkipBadFiles(Dataset):
         for _ in range(100 * _IN_A_ROW):
             yield int(rng.integers(len(self)))
 
-    def _path(self, index: int) -> str:
+    def _file(self, index: int) -> str:
         info = self.dataset.get_data_info(index) if hasattr(self.dataset, "get_data_info") else {}
-        return printable(str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}")))
+        return str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}"))
 
-    def _list(self, failures: dict[int, str]) -> None:
+    def _state(self, index: int) -> str:
+        """State of a sample's file, beside: a file system that hangs would hold up the worker."""
+        return self._reader.read(state_of, self._file(index), _LOOK)[0] or UNKNOWN
+
+    def _is_left_out(self, index: int) -> bool:
+        """Tell whether a file is listed and unchanged since."""
+        if not self._list.files:
+            return False
+        file = self._file(index)
+        listed = self._list.files.get(printable(file))
+        if listed is None or listed.state is None:
+            return False
+        return not self._reader.read(partial(has_changed, state=listed.state), file, _LOOK)[0]
+
+    def _add(self, found: dict[str, BadFile]) -> None:
         """List what has failed, and stop if it is too much."""
-        self._bad.update(failures)
-        found = {self._path(index): reason for index, reason in failures.items()}
-        try:
-            listed, new = append_to_list(self.list_file, found)
-        except OSError as error:  # go on, with what this process knows
-            listed, new = {self._path(index): reason for index, reason in self._bad.items()}, list(found)
-            text = f"{self.list_file} cannot be written: {error.strerror or error}. Bad files are not listed there."
-            print_log(text, "current", logging.WARNING)
+        new = self._write(found)
         allowed = int(self.limit * len(self))
         for path in new:
             print_log(
-                f"Left out, number {len(listed)} of at most {allowed}: {path} ({listed[path]})",
+                f"Left out, number {len(self._list.files)} of at most {allowed}: {path} ({found[path].reason})",
                 "current",
                 logging.WARNING,
             )
-        if len(listed) > allowed:
+        if new:
+            self._check_limit()
+
+    def _write(self, found: dict[str, BadFile]) -> list[str]:
+        """List files; the paths of those that were not."""
+        new = [path for path in found if path not in self._list.files]
+        try:
+            return self._list.add(found)
+        except OSError as error:  # go on, with what this process knows
+            text = f"{self.list_file} cannot be written: {error.strerror or error}. Bad files are not listed there."
+            print_log(text, "current", logging.WARNING)
+            return new
+
+    def _check_limit(self) -> None:
+        """Stop if more files are bad than may be, those left out that were mended since."""
+        allowed = int(self.limit * len(self))
+        if len(self._list.files) <= allowed:
+            return
+        bad = self._reader.read(_still_bad, self._list.files, self.timeout)[0] or self._list.files
+        if len(bad) > allowed:
             raise TooManyBadFiles(
-                f"{len(listed)} of {len(self)} files cannot be read, and limit={self.limit:g} of maskfeat.SkipBadFiles "
-                f"allows {allowed}: {_name(listed)}; all are listed in {self.list_file}. Mend them or take them out of "
+                f"{len(bad)} of {len(self)} files cannot be read, and limit={self.limit:g} of maskfeat.SkipBadFiles "
+                f"allows {allowed}: {_name(bad)}; all are listed in {self.list_file}. Mend them or take them out of "
                 "the annotations, or raise limit."
             )
 
 
-def append_to_list(file: Path, found: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Add files to the list that is shared with other processes, those that it does not hold.
-
-    Args:
-        file (Path): The list; made with its folder if it is not there.
-        found (dict[str, str]): Path, as :func:`.printable` gives it, -> reason.
-
-    Returns:
-        tuple[dict[str, str], list[str]]: The whole list, and the paths that were added.
-
-    Raises:
-        OSError: If it cannot be written, as on a full disk.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a+", encoding="utf-8", errors="surrogateescape") as stream:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
-        stream.seek(0)
-        listed = dict(line.rstrip("\n").split("\t", 1) for line in stream if "\t" in line)
-        new = [path for path in found if path not in listed]
-        append_text(file, "".join(f"{path}\t{found[path]}\n" for path in new))
-    return {**listed, **{path: found[path] for path in new}}, new
-
-
 class TimedReader:
-    """Reads samples in a thread beside, which ends with it, and is left behind when it takes too long."""
+    """Calls functions in a thread beside, which ends with it, and is left behind when one takes too long."""
 
     def __init__(self) -> None:
         self._owner: int | None = None
@@ -248,7 +284,7 @@ class TimedReader:
             timeout (float, optional): Seconds it may take; None for any time.
 
         Returns:
-            tuple[object, Exception | None]: The sample, or the exception.
+            tuple[object, Exception | None]: The result or None, the exception or None.
         """
         if self._owner != os.getpid():  # threads do not cross into a worker
             self._start()
@@ -271,16 +307,22 @@ class TimedReader:
 def _serve(tasks: queue.SimpleQueue) -> None:
     """Read what is asked for, until it is None."""
     while task := tasks.get():
-        read, index, answer = task
+        function, argument, answer = task
         try:
-            answer.put((read(index), None))
+            answer.put((function(argument), None))
         except Exception as error:  # a decoder fails in any way
             answer.put((None, error))
-        del task, read, answer  # the data set may go
+        del task, function, argument, answer  # the data set may go
 
 
 def _random_state() -> tuple:
     return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _is_random_state(state: tuple) -> bool:
+    """Tell whether no random number was drawn since."""
+    now = _random_state()
+    return state[0] == now[0] and all(map(np.array_equal, state[1], now[1])) and torch.equal(state[2], now[2])
 
 
 def _set_random_state(state: tuple) -> None:
@@ -300,8 +342,12 @@ def describe_failure(error: Exception) -> str:
     return printable(f"{kind}: {lines[0]}".replace("\t", " ")) if lines else kind
 
 
-def _name(files: dict[str, str]) -> str:
-    named = [f"{path} ({reason})" for path, reason in list(files.items())[:_NAMED]]
+def _still_bad(files: dict[str, BadFile]) -> dict[str, BadFile]:
+    return {path: file for path, file in files.items() if not has_changed(path, file.state)}
+
+
+def _name(files: dict[str, BadFile]) -> str:
+    named = [f"{path} ({file.reason})" for path, file in list(files.items())[:_NAMED]]
     more = len(files) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")
 

@@ -25,7 +25,9 @@ NAMES = [f"{i}.mp4" for i in range(4)]
 
 # A worker that gets a signal, as from a system that is out of memory, or ends by itself, at a file
 ENDS = """
+import ctypes
 import os
+import time
 
 from mmcv.transforms import BaseTransform
 from torch.utils.data import get_worker_info
@@ -39,7 +41,12 @@ class EndsAt(BaseTransform):
         self.name, self.number = name, number
 
     def transform(self, results):
+        if self.number == "slow":
+            time.sleep(0.4)
+            return results
         if get_worker_info() is not None and results["filename"].endswith(self.name):
+            if self.number == "holds the interpreter":
+                ctypes.PyDLL(None).sleep(600)
             os._exit(3) if self.number is None else os.kill(os.getpid(), self.number)
         return results
 """
@@ -100,8 +107,20 @@ def test_training_goes_on_without_a_bad_file(folder, train):
     bad_files.write_text("of/another/training.mp4\tand mended since\n" * 5)
     assert train("train_dataloader.dataset.limit=0.05") == 0
     (line,) = bad_files.read_text().splitlines()
-    path, reason = line.split("\t")
+    path, reason, state = line.split("\t")
+    assert state == "missing"
     assert Path(path) == Path("missing.mp4") and "No such file" in reason
+
+
+def test_a_resumed_training_knows_the_bad_files(folder, train):
+    list_videos(folder, 19, "missing.mp4")
+    bad_files = folder / "work_dirs" / "config" / "bad_files.txt"
+    bad_files.parent.mkdir(parents=True)
+    bad_files.write_text("./missing.mp4\tfound before\tmissing\n")
+    assert train("train_dataloader.dataset.limit=0.05", "resume=True") == 0
+    assert bad_files.read_text() == "./missing.mp4\tfound before\tmissing\n"
+    (log,) = bad_files.parent.glob("*/*.log")
+    assert "bad_files.txt lists 1 bad files" in log.read_text()
 
 
 def test_training_stops_with_the_list(folder, train, capsys):
@@ -151,6 +170,33 @@ def test_ends_of_workers(folder, number, message):
     except Exception as error:
         told = describe_data_error(error, loader, "train_dataloader")
     assert message in told and "2.mp4)" in told
+    left_out = loader.dataset.list_file.read_text() if loader.dataset.list_file.exists() else ""
+    if number == signal.SIGSEGV:
+        assert left_out.startswith("2.mp4\tit crashed a worker") and str(loader.dataset.list_file) in told
+    else:
+        assert left_out == ""
+
+
+def test_a_worker_whose_decoder_keeps_the_interpreter(folder):
+    """The resumed training knows the file, and goes on without it."""
+    # at its first: of a batch that it has sent and nobody has taken yet, it could not give the memory away
+    loader = loader_that_ends("holds the interpreter", name="0.mp4", timeout=4)
+    with pytest.raises(RuntimeError) as caught:
+        list(loader)
+    told = describe_data_error(caught.value, loader, "train_dataloader")
+    assert "0.mp4) gave no batch in 4 s, train_dataloader.timeout. It is listed in" in told and "--resume" in told
+    del caught
+    resumed = loader_that_ends("holds the interpreter", name="0.mp4", timeout=60)
+    assert len(list(resumed)) == len(NAMES)
+
+
+def test_a_worker_that_is_only_slow(folder):
+    loader = loader_that_ends("slow", timeout=1, batch_size=4)
+    with pytest.raises(RuntimeError) as caught:
+        list(loader)
+    told = describe_data_error(caught.value, loader, "train_dataloader")
+    assert "gave no batch in 1 s" in told and "Take a longer time" in told
+    assert not loader.dataset.list_file.exists()
 
 
 def test_end_of_a_worker_whose_signal_is_lost(folder):
@@ -167,11 +213,11 @@ def test_end_of_a_worker_whose_signal_is_lost(folder):
     assert "was killed from outside. Most likely the memory ran out" in told and "2.mp4)" in told
 
 
-def loader_that_ends(number):
-    """A dataloader over the folder's videos whose worker ends at the third."""
+def loader_that_ends(number, name="2.mp4", timeout=0, batch_size=1):
+    """A dataloader over the folder's videos whose worker ends at one of them, or hangs there, or is slow at each."""
     exec(ENDS, {})
     pipeline = [
-        dict(type="maskfeat.EndsAt", name="2.mp4", number=number),
+        dict(type="maskfeat.EndsAt", name=name, number=number),
         dict(type="maskfeat.OpenVideo"),
         dict(type="SampleFrames", clip_len=2),
         dict(type="maskfeat.DecodeClip"),
@@ -185,9 +231,11 @@ def loader_that_ends(number):
                 dataset_type="maskfeat.VideoDataset",
                 ann_file="videos.txt",
                 pipeline=pipeline,
+                list_file="left_out.txt",
+                limit=0.25,
             )
         )
-    return DataLoader(data, batch_size=1, num_workers=1, collate_fn=pseudo_collate)
+    return DataLoader(data, batch_size=batch_size, num_workers=1, collate_fn=pseudo_collate, timeout=timeout)
 
 
 def test_other_errors_are_not_of_the_data(folder):

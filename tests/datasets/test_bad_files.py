@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 import threading
+import time
 
 import av
 import cv2
@@ -20,7 +21,7 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles, VideoReader, video_reader
-from maskfeat_plugin.datasets.bad_files import append_to_list
+from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList, parse_list
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 SAMPLED = dict(type="SampleFrames", clip_len=4, frame_interval=2)
@@ -127,7 +128,7 @@ def videos(good, tmp_path):
 
 
 def listed(videos):
-    return dict(line.split("\t") for line in videos.list.read_text().splitlines())
+    return {path: file.reason for path, file in parse_list(videos.list.read_text()).items()}
 
 
 def seed(number=0):
@@ -333,7 +334,7 @@ def test_same_batches_from_the_same_seed_in_workers(videos):
 
 def add(file, start):
     for i in range(60):
-        append_to_list(file, {f"/data/{start + i}.mp4": f"reason {start}"})
+        BadFileList(file).add({f"/data/{start + i}.mp4": BadFile(f"reason {start}", str(start))})
 
 
 def test_processes_share_the_list(tmp_path):
@@ -346,7 +347,9 @@ def test_processes_share_the_list(tmp_path):
         process.join()
         assert process.exitcode == 0
     lines = file.read_text().splitlines()
-    assert sorted(int(line.split("\t")[0][6:-4]) for line in lines) == list(range(120))
+    # of a file that was found in another state, the last line counts
+    assert {int(line.split("\t")[0][6:-4]) for line in lines} == set(range(120))
+    assert len(set(lines)) == len(lines) and len(parse_list(file.read_text())) == 120
 
 
 def test_tiny_data_set_stops_at_the_first(videos):
@@ -378,6 +381,91 @@ def test_a_decoder_that_hangs(videos, workers, pipeline):
     assert listed(videos) == {str(videos.folder / "pipe.mp4"): "TimeoutError: it was not read in 5 s"}
     # lets go of the threads that still wait
     os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
+
+
+def test_a_file_that_hangs_is_found_once(videos):
+    """By another process, by one that runs beside it, and by a resumed training."""
+    os.mkfifo(videos.folder / "pipe.mp4")
+    names = [*NAMES, "pipe.mp4"]
+    beside = videos(names, timeout=600)
+    assert beside[0]
+    assert videos(names, timeout=1.0)[GOOD]
+    start = time.monotonic()
+    assert beside[GOOD] and videos(names, timeout=600)[GOOD]
+    assert time.monotonic() - start < 60 and len(videos.list.read_text().splitlines()) == 1
+    os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
+
+
+def label(sample):
+    return int(sample["data_samples"].gt_label)
+
+
+def list_as_bad(videos, *names):
+    status = [os.stat(videos.folder / name) for name in names]
+    rows = (f"{videos.folder / n}\tgone\t{s.st_size} {s.st_mtime_ns}\n" for n, s in zip(names, status, strict=True))
+    videos.list.parent.mkdir(exist_ok=True)
+    videos.list.write_text("".join(rows))
+
+
+def test_a_listed_file_is_left_out_until_the_list_is_deleted(videos):
+    data = videos(NAMES)
+    assert label(data[1]) == 1
+    list_as_bad(videos, "1.mp4")
+    stand_in = label(data[1])
+    assert stand_in != 1 and label(videos(NAMES)[1]) == stand_in
+    videos.list.unlink()
+    assert label(data[1]) == 1
+    list_as_bad(videos, "1.mp4", "2.mp4")
+    assert label(data[1]) != 1 and label(data[2]) != 2
+    list_as_bad(videos, "2.mp4")  # a line is taken out
+    assert label(data[1]) == 1 and label(data[2]) != 2
+
+
+def test_a_file_that_was_mended_is_read_again(videos):
+    names = [*NAMES, "late.mp4"]
+    data = videos(names)
+    assert label(data[GOOD]) != GOOD
+    cut(videos.folder / "late.mp4", 0.6, movflags="faststart")
+    assert label(data[GOOD]) != GOOD  # found bad in another state, which is listed
+    write(videos.folder / "late.mp4")
+    assert label(data[GOOD]) == GOOD and label(videos(names)[GOOD]) == GOOD
+    states = [line.split("\t")[2] for line in videos.list.read_text().splitlines()]
+    assert states[0] == "missing" and len(states) == 2 and len(listed(videos)) == 1
+
+
+def test_lists_of_earlier_versions(videos):
+    """They tell no state, so their files count and are tried."""
+    videos.list.parent.mkdir()
+    videos.list.write_text(f"{videos.folder / '1.mp4'}\tgone\n")
+    assert label(videos(NAMES)[1]) == 1
+    with pytest.raises(TooManyBadFiles, match="1 of 5 files cannot be read"):
+        videos(NAMES, limit=0.1)[0]
+
+
+def test_the_limit_counts_what_was_listed_before_and_is_still_bad(videos):
+    names = [*NAMES, "a.mp4", "b.mp4"]
+    data = videos(names)
+    assert data[GOOD] and data[GOOD + 1]
+    with pytest.raises(TooManyBadFiles, match="2 of 7 files cannot be read, and limit=0.2"):
+        videos(names, limit=0.2)[0]
+    write(videos.folder / "a.mp4")
+    assert label(videos(names, limit=0.2)[GOOD]) == GOOD
+
+
+def test_a_file_that_is_damaged_in_places_is_read_in_others(videos):
+    """So that the same seed gives the same numbers whoever met the damage first, and with the list of another run."""
+    content = bytearray(write(videos.folder / "half.mp4", count=60, g="10", movflags="faststart").read_bytes())
+    content[2 * len(content) // 3 :] = bytes(len(content) - 2 * len(content) // 3)
+    (videos.folder / "half.mp4").write_bytes(content)
+    runs = []
+    for _ in range(2):
+        data = videos([*NAMES, "half.mp4"])
+        seed()
+        samples = [data[GOOD] for _ in range(16)]
+        assert len({label(sample) for sample in samples}) == 2
+        runs.append([sample["inputs"] for sample in samples])
+    assert all(torch.equal(x, y) for x, y in zip(*runs, strict=True))
+    assert len(listed(videos)) == 1 and videos.list.read_text().count("\t") == 1
 
 
 def readers():

@@ -106,7 +106,7 @@ def test_training_lists_bad_files_a_line_each(photos):
     )
     assert tool("train.py", config, "--work-dir", "work").returncode == 0
     lines = Path("work/bad_files.txt").read_text().splitlines()
-    assert len(lines) == 4 and all(line.count("\t") == 1 for line in lines)
+    assert len(lines) == 4 and all(line.count("\t") == 2 for line in lines)
     listed = {line.partition("\t")[0] for line in lines}
     assert listed == {f"photos/{n}.jpg" for n in (r"\udcff\udcfe", r"caf\udce9", r"tab\there", r"line\nbreak")}
     (log,) = Path("work").glob("*/*.log")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskfeat_plugin.datasets.bad_files import LIST_NAME
+from maskfeat_plugin.datasets.bad_file_list import LIST_NAME, parse_list
 from maskfeat_plugin.visualization import Table, Text
 from maskfeat_plugin.visualization.report.parts import Part
 
@@ -95,8 +95,8 @@ def _bad_files(work_dir: Path, runs: Sequence[Run]) -> list[list[str]]:
     """Path and reason of each, of the tool's list or of the last run's own."""
     for path in (work_dir / LIST_NAME, *(run.folder / LIST_NAME for run in reversed(runs))):
         if path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            return [list(line.partition("\t")[::2]) for line in lines if line.strip()]
+            listed = parse_list(path.read_text(encoding="utf-8", errors="replace"))
+            return [[name, file.reason] for name, file in listed.items()]
     return []
 
 
