@@ -20,7 +20,7 @@ from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
-from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles, VideoReader, video_reader
+from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles, VideoReader
 from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList, parse_list
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
@@ -557,12 +557,15 @@ def test_huge_files_are_not_held_in_memory(tmp_path):
     assert [int(image[0, 0, 0]) for image in images] == [70, 3, 71]
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_huge_files_read_twice_give_the_same_frames(tmp_path, monkeypatch, name):
-    path = str(write(tmp_path / name, count=600, codec="libx264"))  # two key frames and more
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.mp4", {}), ("a.mkv", {}), ("fragments.mp4", dict(movflags="frag_keyframe+empty_moov"))]
+)
+def test_huge_files_read_twice_give_the_same_frames(tmp_path, monkeypatch, name, options):
+    """Of mp4 with its index, mkv with its times, and mp4 in fragments, which has to be read."""
+    path = str(write(tmp_path / name, count=600, codec="libx264", **options))  # two key frames and more
     wanted = [599, 0, 301, 299, 300, 302, 10]
     frames = VideoReader(path, name).read(wanted)
-    monkeypatch.setattr(video_reader, "_KEPT_BYTES", 0)
+    monkeypatch.setattr("maskfeat_plugin.datasets.video_packets._KEPT_BYTES", 0)
     reader = VideoReader(path, name)
     monkeypatch.setattr(reader, "_decode_all", lambda indices: pytest.fail("decoded all"))
     for _ in range(2):
