@@ -239,6 +239,11 @@ def test_each_item_has_its_own_result_when_processes_hang_and_die():
     assert sorted(found) == sorted((item, outcome.get(item, item)) for item in items)
 
 
+def test_a_process_that_is_ready_first_waits_for_no_other():
+    options = dict(crashed=None, workers=3, title="", chunk=1, progress=False)
+    assert len(list(run_parallel(time.sleep, [0.0, 0.3, 0.6, 0.0], **options))) == 4
+
+
 def test_errors_say_what_to_do(archive, tmp_path):
     out = tmp_path / "files.parquet"
     (tmp_path / "none").mkdir()

@@ -156,7 +156,9 @@ class _Worker:
         """Wait until the process has ended."""
         if kill:
             self._process.kill()
-        self.connection.close()  # which ends an idle one
+        with suppress(BrokenPipeError):
+            self.connection.send(None)  # closing alone ends none: processes forked later have this connection too
+        self.connection.close()
         self._process.join()
 
 
@@ -174,7 +176,7 @@ def _ready(team: Sequence[_Worker], timeout: float | None) -> list[_Worker]:
 
 
 def _serve(function: Callable, connection: Connection, parents: Connection) -> None:
-    """Work in another process, until the parent closes the connection or ends."""
+    """Work in another process, until the parent sends None or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
     cv2.setNumThreads(0)
     parents.close()  # a forked process has it too, and would never see the parent's end
@@ -182,6 +184,8 @@ def _serve(function: Callable, connection: Connection, parents: Connection) -> N
         try:
             items = connection.recv()
         except EOFError:
+            return
+        if items is None:
             return
         for item in items:
             try:
