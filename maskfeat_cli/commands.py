@@ -29,6 +29,7 @@ COMMANDS = {
     "report": Command("report.py", "one HTML page of a training: curves, samples, versions"),
     "index": Command("index_archive.py", "write a manifest of a folder of images and videos"),
     "deduplicate": Command("deduplicate_archive.py", "find near-duplicates and static videos in a manifest"),
+    "shrink": Command("shrink_archive.py", "write smaller copies of videos, long ones in pieces"),
     "knn": Command("knn.py", "k-NN accuracy of a checkpoint's features"),
     "extract": Command("extract_features.py", "write features to npz, parquet or lmdb"),
     "export": Command("export_model.py", "export a fine-tuned model to ONNX or torch.export"),

@@ -1,7 +1,8 @@
 """Descriptions of files for a manifest, without reading long ones: sizes, times, a perceptual hash, how much moves."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os.path import splitext
 
 import av
@@ -40,9 +41,19 @@ def describe_file(path: str) -> dict:
     try:
         (_describe_video if kind == VIDEO else _describe_image)(path, row)
     except Exception as error:  # decoders fail in any way
-        reason = error.strerror if isinstance(error, av.FFmpegError) else describe(error).replace(path, "it")
-        row["problem"] = printable((reason.strip() or type(error).__name__).splitlines()[0].removesuffix("."))
+        row["problem"] = describe_problem(error, path)
     return row
+
+
+def describe_problem(error: Exception, path: str) -> str:
+    """Return the reason of a decoder in one line, without the path.
+
+    Args:
+        error (Exception): What it has raised.
+        path (str): The file.
+    """
+    reason = error.strerror if isinstance(error, av.FFmpegError) else describe(error).replace(path, "it")
+    return printable((reason.strip() or type(error).__name__).splitlines()[0].removesuffix("."))
 
 
 def perceptual_hash(grey: np.ndarray) -> int:
@@ -72,16 +83,10 @@ def _describe_image(path: str, row: dict) -> None:
 
 def _describe_video(path: str, row: dict) -> None:
     """Read the header of a video, decode a few frames, and fill its row."""
-    with av.open(path) as container:
-        stream = container.streams.best("video") if container.streams.video else None
-        if stream is None or stream.codec_context is None:
-            raise ValueError("it holds no video that can be decoded")
-        if stream.disposition & Disposition.attached_pic:
-            raise ValueError("it holds a picture and no video")
+    with open_video(path) as (container, stream):
         context, base = stream.codec_context, stream.time_base
-        context.thread_count = 1
         row.update(codec=context.name, width=context.width, height=context.height)
-        _check_whole(container, stream)
+        check_whole(container, stream)
         first = next(iter(_decode_from_here(container, stream, [stream.start_time or 0])), None)
         if first is None:
             raise ValueError("it has no frames that decode")
@@ -89,7 +94,7 @@ def _describe_video(path: str, row: dict) -> None:
             raise ValueError(f"it is turned by {first.rotation} degrees; re-encode it upright")
         if first.rotation % 180:
             row.update(width=context.height, height=context.width)
-        duration, frames = _length(container, stream)
+        duration, frames = read_length(container, stream)
         rate = stream.average_rate or (frames / duration if duration else None)
         row.update(duration=duration, frames=frames, fps=rate and float(rate))
         begin = (stream.start_time or 0) * base
@@ -105,15 +110,54 @@ def _describe_video(path: str, row: dict) -> None:
         row["motion"] = float(max(changes))
 
 
-def _check_whole(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
-    """Compare the end of the last frame, as the index at the beginning of an mp4 says, with the end of the file."""
+@contextmanager
+def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """Open a video file, to be decoded on one thread.
+
+    Args:
+        path (str): The file.
+
+    Yields:
+        tuple[av.container.InputContainer, av.video.stream.VideoStream]: The file and the video in it.
+
+    Raises:
+        ValueError: If it holds sound, a picture, or nothing that can be decoded.
+    """
+    with av.open(path) as container:
+        stream = container.streams.best("video") if container.streams.video else None
+        if stream is None or stream.codec_context is None:
+            raise ValueError("it holds no video that can be decoded")
+        if stream.disposition & Disposition.attached_pic:
+            raise ValueError("it holds a picture and no video")
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def check_whole(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
+    """Compare the end of the last frame, as the index at the beginning of an mp4 says, with the end of the file.
+
+    Args:
+        container (av.container.InputContainer): The file.
+        stream (av.video.stream.VideoStream): The video in it.
+
+    Raises:
+        ValueError: If the file ends before.
+    """
     last = stream.index_entries[-1] if len(stream.index_entries) else None
     if container.format.name.startswith("mov,") and last is not None and last.pos + last.size > container.size:
         raise ValueError(f"it is cut short: it holds {container.size} of at least {last.pos + last.size} bytes")
 
 
-def _length(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> tuple[float, int]:
-    """Return the seconds and the number of frames: as the stream says, or from the times at the end of the file."""
+def read_length(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> tuple[float, int]:
+    """Return the seconds and the number of frames: as the stream says, or from the times at the end of the file.
+
+    Args:
+        container (av.container.InputContainer): The file; where it stands afterwards is not defined.
+        stream (av.video.stream.VideoStream): The video in it.
+
+    Returns:
+        tuple[float, int]: Both, above 0 where the file has a frame.
+    """
     base, count = stream.time_base, stream.frames
     rate = stream.average_rate or stream.guessed_rate
     seconds = (stream.duration or 0) * base

@@ -1,0 +1,387 @@
+"""Smaller copies of the videos of an archive: fewer pixels, no sound, long ones in pieces, frame times as they were."""
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS, find_files, printable
+from maskfeat_plugin.datasets.manifest import VIDEO, is_manifest, read_manifest
+from maskfeat_plugin.datasets.transforms.decoding import DecodeClip, OpenVideo
+from maskfeat_plugin.errors import ConfigError, WriteError, reading
+from maskfeat_plugin.writing import append_text, naming, writing
+
+from .describing import check_whole, describe_problem, open_video, read_length
+from .parallel import run_parallel
+from .workspace import CRASHED
+
+# Codec -> encoder, and the quality that is taken by default (constant rate factor, smaller is better)
+CODECS = {"h264": ("libx264", 23), "hevc": ("libx265", 28)}
+_ENDING = ".mp4"
+# Beside the copies: how they were made, which are done, and which were left out
+_SETTINGS, _DONE, LEFT_OUT = ".shrink_settings.json", ".shrink_done.txt", "left_out.txt"
+# Clips begin anywhere, and are decoded from the key frame before
+_KEY_FRAME_SECONDS = 2
+# Files that a summary names; clips that are timed
+_NAMED, _CLIPS = 5, 5
+
+
+@dataclass(frozen=True)
+class ShrinkSettings:
+    """How videos are made smaller.
+
+    Args:
+        short_side (int): Pixels of the shorter side, at most; smaller videos keep their size. Defaults to 256.
+        max_seconds (float): Longer videos are cut into pieces of equal length, none longer. Defaults to 60.
+        codec (str): One of :data:`CODECS`. Defaults to "h264".
+        quality (int, optional): Constant rate factor of the encoder, 0 to 51, smaller is better. Defaults to None: that
+            of :data:`CODECS`.
+
+    Raises:
+        ConfigError: If one is out of range.
+    """
+
+    short_side: int = 256
+    max_seconds: float = 60.0
+    codec: str = "h264"
+    quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ConfigError(f"--codec {self.codec}: it is none of {', '.join(CODECS)}. Give one of them.")
+        if self.short_side < 16 or not self.max_seconds >= 1:
+            raise ConfigError("--short-side is at least 16 pixels, and --max-seconds at least 1. Give more.")
+        if self.quality is not None and not 0 <= self.quality <= 51:
+            raise ConfigError(f"--quality {self.quality}: it is a constant rate factor. Give 0 to 51.")
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """What became of the videos of an archive.
+
+    Args:
+        out (Path): The folder of the copies.
+        pieces (dict[str, int]): Path of each video, below the folder, -> number of copies.
+        problems (dict[str, str]): Path of each that was left out -> reason.
+        read (int): Number of videos that were read now; the others were done before.
+        before (int): Bytes of the videos that were not left out.
+        after (int): Bytes of their copies.
+        milliseconds (tuple[float, float] | None): Time of a core to decode a clip of the first, before and after.
+    """
+
+    out: Path
+    pieces: dict[str, int]
+    problems: dict[str, str]
+    read: int
+    before: int
+    after: int
+    milliseconds: tuple[float, float] | None
+
+    def summary(self) -> str:
+        """Return lines on the files, and the first of those that were left out."""
+        count, share = sum(self.pieces.values()), 100 * self.after / max(self.before, 1)
+        lines = [
+            f"{len(self.pieces)} videos in {count} files, {self.read} read now; "
+            f"{self.before / 1e6:.1f} MB became {self.after / 1e6:.1f} MB ({share:.0f} %)"
+        ]
+        if self.milliseconds is not None:
+            before, after = self.milliseconds
+            lines.append(
+                f"decoding a clip of the first, every fourth of 64 frames: {before:.1f} ms became {after:.1f} ms"
+            )
+        if self.problems:
+            lines.append(f"{len(self.problems)} left out, see {self.out / LEFT_OUT}:")
+            lines += [f"  {printable(name)}: {reason}" for name, reason in list(self.problems.items())[:_NAMED]]
+            lines += ["  ..."] * (len(self.problems) > _NAMED)
+        return "\n".join(lines)
+
+
+def shrink_archive(
+    source: str | Path,
+    out: str | Path,
+    settings: ShrinkSettings | None = None,
+    *,
+    workers: int = 1,
+    retry: bool = False,
+    progress: bool = True,
+) -> ShrinkReport:
+    """Write a smaller copy of each video below a folder, in the same sub-folders; sound is left out.
+
+    ``a/b.mp4`` becomes ``a/b.mp4``, other endings keep their name and get ``.mp4`` behind it, and what is longer than
+    ``max_seconds`` becomes ``a/b.part000.mp4`` and so on. A file has its name when it is whole. After an interruption
+    of any kind the same call goes on; videos that are done and have not changed are not read again.
+
+    Args:
+        source (str | Path): The folder, or a manifest of it, whose readable videos are taken.
+        out (str | Path): The folder of the copies.
+        settings (ShrinkSettings, optional): How they are made. Defaults to None: its defaults.
+        workers (int): Processes. Defaults to 1.
+        retry (bool): Whether to read videos again that were left out before. Defaults to False.
+        progress (bool): Whether to show progress. Defaults to True.
+
+    Returns:
+        ShrinkReport: What became of them.
+
+    Raises:
+        ConfigError: If there are no videos, ``out`` is inside of the folder or has copies of other settings, two
+            videos would get the same name, or a copy cannot be written.
+    """
+    settings, out = settings or ShrinkSettings(), Path(out)
+    folder, names = _list_videos(source)
+    if Path(folder).resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(f"OUT {out} is inside of {folder}. Name a folder outside.")
+    _check_names(names)
+    _check_settings(out / _SETTINGS, settings)
+    known = _read_done(out / _DONE)
+    signatures = {name: _signature(os.path.join(folder, name)) for name in names}
+    done = {
+        name: outcome
+        for name, (signature, outcome) in known.items()
+        if signatures.get(name) == signature and not (retry and isinstance(outcome, str))
+    }
+    todo = [name for name in names if name not in done]
+    shrink = partial(_shrink_or_describe, folder=folder, out=str(out), settings=settings)
+    results = run_parallel(
+        shrink, todo, crashed=CRASHED, workers=workers, title="Shrink", unit="video", chunk=1, progress=progress
+    )
+    for name, outcome in results:
+        if isinstance(outcome, str):
+            _remove_copies(out, name)
+        with naming(out / _DONE):
+            append_text(out / _DONE, json.dumps([name, signatures[name], outcome]) + "\n")
+        done[name] = outcome
+    return _report(folder, out, {name: done[name] for name in names}, len(todo))
+
+
+def shrink_video(source: str, target: Path, settings: ShrinkSettings) -> int:
+    """Write smaller copies of a video.
+
+    Args:
+        source (str): The file.
+        target (Path): The copy; of a long video, see :func:`piece_path`.
+        settings (ShrinkSettings): How they are made.
+
+    Returns:
+        int: Number of copies.
+
+    Raises:
+        ValueError: If the video cannot be decoded to its end.
+        WriteError: If a copy cannot be written.
+    """
+    with open_video(source) as (container, stream):
+        check_whole(container, stream)
+        seconds, _ = read_length(container, stream)
+    count = max(math.ceil(round(seconds / settings.max_seconds, 3)), 1)
+    with open_video(source) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        begin, length = stream.start_time or 0, seconds / count / stream.time_base
+
+        def number(frame: av.VideoFrame) -> int:
+            return min(max(int((frame.pts - begin) / length), 0), count - 1) if length else 0
+
+        written = 0
+        for i, frames in groupby(_decode(container, stream, rate), number):
+            _encode(frames, piece_path(target, i) if count > 1 else target, rate, settings)
+            written += 1
+    if not written:
+        raise ValueError("it has no frames that decode")
+    return written
+
+
+def piece_path(target: Path, number: int) -> Path:
+    """Return the path of a piece of a long video.
+
+    Args:
+        target (Path): The path of the copy, if it were one.
+        number (int): Number of the piece, from 0.
+    """
+    return target.with_name(f"{target.name.removesuffix(_ENDING)}.part{number:03d}{_ENDING}")
+
+
+def _decode(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, rate: Fraction
+) -> Iterator[av.VideoFrame]:
+    """Decode all frames, each with a time after that of the one before."""
+    last, step = None, max(round(1 / (rate * stream.time_base)), 1)
+    try:
+        for frame in container.decode(stream):
+            if frame.pts is None:
+                frame.pts = frame.dts if frame.dts is not None else (0 if last is None else last + step)
+            if last is None or frame.pts > last:
+                last = frame.pts
+                yield frame
+    except av.FFmpegError as error:  # not to be taken for one of writing
+        raise ValueError(error.strerror) from error
+
+
+def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, settings: ShrinkSettings) -> None:
+    """Write frames to a file, which begins with the first of them."""
+    encoder, quality = CODECS[settings.codec]
+    options = dict(crf=str(quality if settings.quality is None else settings.quality), preset="veryfast")
+    if settings.codec == "hevc":
+        options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
+    reformatter, stream, begin = VideoReformatter(), None, 0
+    with (
+        writing(path) as unfinished,
+        av.open(str(unfinished), "w", format="mp4", options=dict(movflags="faststart")) as container,
+    ):
+        for frame in frames:
+            if stream is None:
+                stream, begin = container.add_stream(encoder, rate=rate, options=options), frame.pts
+                stream.width, stream.height = _size(frame, settings.short_side)
+                stream.pix_fmt = "yuv420p"
+                context = stream.codec_context
+                context.time_base, context.thread_count = frame.time_base, 1
+                context.gop_size = max(round(_KEY_FRAME_SECONDS * rate), 1)
+                context.colorspace, context.color_range = frame.colorspace, frame.color_range
+                if frame.rotation:
+                    stream.set_display_rotation(frame.rotation)
+            # a box over the pixels that become one: antialiased, whatever the factor
+            small = reformatter.reformat(
+                frame, stream.width, stream.height, "yuv420p", interpolation=Interpolation.AREA, threads=1
+            )
+            small.pts, small.time_base = frame.pts - begin, frame.time_base
+            small.pict_type = 0  # key frames are the encoder's to choose
+            container.mux(stream.encode(small))
+        container.mux(stream.encode(None))
+
+
+def _size(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
+    """Return the width and height of a copy: even, as the chroma of most decoders needs it."""
+    scale = min(short_side / min(frame.width, frame.height), 1)
+    return tuple(max(2 * round(side * scale / 2), 2) for side in (frame.width, frame.height))
+
+
+def _shrink_or_describe(name: str, folder: str, out: str, settings: ShrinkSettings) -> int | str:
+    """Shrink a video; return the number of copies, or the reason that there are none."""
+    path = os.path.join(folder, name)
+    try:
+        _remove_copies(Path(out), name)  # of an earlier state of the file
+        return shrink_video(path, _target(Path(out), name), settings)
+    except WriteError:
+        raise
+    except Exception as error:  # decoders fail in any way
+        return describe_problem(error, path)
+
+
+def _target(out: Path, name: str) -> Path:
+    return out / (name if name.endswith(_ENDING) else name + _ENDING)
+
+
+def _copies(out: Path, name: str) -> Iterator[Path]:
+    """Yield the copies of a video that are there."""
+    target = _target(out, name)
+    if target.is_file():
+        yield target
+    number = 0
+    while piece_path(target, number).is_file():
+        yield piece_path(target, number)
+        number += 1
+
+
+def _remove_copies(out: Path, name: str) -> None:
+    for path in list(_copies(out, name)):
+        path.unlink()
+
+
+def _list_videos(source: str | Path) -> tuple[str, list[str]]:
+    """Return the folder of the videos, and the path of each below it."""
+    if is_manifest(source):
+        manifest = read_manifest(source)
+        folder, paths = manifest.folder, manifest.readable(VIDEO).paths()
+    else:
+        folder = os.path.abspath(source)
+        if not os.path.isdir(folder):
+            raise ConfigError(f"SOURCE {source} is not there. Give the folder with the videos, or a manifest of it.")
+        paths = [str(path) for path in find_files(folder, VIDEO_ENDINGS).files]
+    if not paths:
+        raise ConfigError(f"SOURCE {source} has no video ({', '.join(VIDEO_ENDINGS)}) that can be read.")
+    return folder, [os.path.relpath(path, folder) for path in paths]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Check that no two videos get copies of one name."""
+    targets: dict[str, str] = {}
+    for name in names:
+        target = str(_target(Path(), name))
+        other = targets.setdefault(target, name)
+        if other != name:
+            raise ConfigError(f"{printable(other)} and {printable(name)} would both become {target}. Rename one.")
+    for target, name in targets.items():
+        whole = re.sub(r"\.part\d{3,}\.mp4$", _ENDING, target)
+        if whole != target and whole in targets:
+            raise ConfigError(
+                f"{printable(name)} may be the name of a piece of {printable(targets[whole])}. Rename one."
+            )
+
+
+def _check_settings(file: Path, settings: ShrinkSettings) -> None:
+    """Compare the settings with those of copies that are there, or keep them."""
+    if file.is_file():
+        with reading(file, "is damaged", f"Remove {file.parent}."):
+            before = json.loads(file.read_text())
+        different = [name for name, value in asdict(settings).items() if before.get(name) != value]
+        if different:
+            raise ConfigError(
+                f"{file.parent} has copies with another {', '.join(different)}. Give the same, or another folder."
+            )
+        return
+    with writing(file) as unfinished:
+        unfinished.write_text(json.dumps(asdict(settings)))
+
+
+def _read_done(file: Path) -> dict[str, tuple[list[int], int | str]]:
+    """Read what became of each video: name -> its size and time, and the number of copies or the reason for none."""
+    if not file.is_file():
+        return {}
+    with reading(file, "is damaged", f"Remove {file.parent}."):
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        return {name: (signature, outcome) for name, signature, outcome in rows}
+
+
+def _signature(path: str) -> list[int]:
+    with suppress(OSError):  # it has gone: it is read, and left out
+        info = os.stat(path)
+        return [info.st_size, info.st_mtime_ns]
+    return [0, 0]
+
+
+def _report(folder: str, out: Path, done: dict[str, int | str], read: int) -> ShrinkReport:
+    """Write the list of what was left out, and add up bytes."""
+    problems = {name: outcome for name, outcome in done.items() if isinstance(outcome, str)}
+    if problems or (out / LEFT_OUT).exists():
+        with writing(out / LEFT_OUT) as unfinished:
+            lines = [f"{printable(name)}\t{reason}\n" for name, reason in problems.items()]
+            unfinished.write_text("".join(lines), "utf-8")
+    pieces = {name: outcome for name, outcome in done.items() if not isinstance(outcome, str)}
+    before = sum(os.path.getsize(os.path.join(folder, name)) for name in pieces)
+    after = sum(path.stat().st_size for name in pieces for path in _copies(out, name))
+    times = None
+    for name in list(pieces)[:1]:
+        times = _time_clip(os.path.join(folder, name)), _time_clip(str(next(_copies(out, name))))
+    return ShrinkReport(out, pieces, problems, read, before, after, times)
+
+
+def _time_clip(path: str) -> float:
+    """Return the milliseconds of a core in which the recipes decode a clip, every fourth of 64 frames: a median."""
+    times = []
+    for position in np.linspace(0, 1, _CLIPS):
+        begin = time.thread_time()
+        sample = OpenVideo()(dict(filename=path))
+        last = max(sample["total_frames"] - 1, 0)
+        frames = np.minimum(int(position * max(last - 60, 0)) + 4 * np.arange(16), last)
+        DecodeClip(short_side=256)(dict(sample, frame_inds=frames))
+        times.append(1000 * (time.thread_time() - begin))
+    return float(np.median(times))

@@ -1,0 +1,48 @@
+"""Write smaller copies of the videos below a folder: fewer pixels, no sound, long ones in pieces."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from maskfeat_plugin.apis import run_tool
+from maskfeat_plugin.apis.preparation.command_line import positive
+from maskfeat_plugin.apis.preparation.shrinking import CODECS, ShrinkSettings, shrink_archive
+from maskfeat_plugin.machine import usable_cores
+
+EXAMPLE = """example:
+  python tools/shrink_archive.py my_videos my_videos_256
+  python tools/shrink_archive.py my_videos.parquet my_videos_256 --short-side 320 --max-seconds 30 --codec hevc
+
+The libraries of ffmpeg come with PyAV; no program is needed. See docs/scaling.md."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Shrink; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="a folder with videos, or a manifest of it")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder of the copies, outside of SOURCE")
+    parser.add_argument("--short-side", type=positive, default=256, metavar="PIXELS", help="at most (%(default)s)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=60.0, metavar="SECONDS", help="longer ones are cut into pieces (60)"
+    )
+    parser.add_argument("--codec", choices=CODECS, default="h264", help="(%(default)s)")
+    parser.add_argument("--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (h264: 23, hevc: 28)")
+    parser.add_argument(
+        "--workers", type=positive, default=usable_cores(), metavar="N", help="processes (as many as there are cores)"
+    )
+    parser.add_argument("--retry", action="store_true", help="read videos again that were left out before")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    args = parser.parse_args(arguments)
+
+    def work() -> None:
+        settings = ShrinkSettings(args.short_side, args.max_seconds, args.codec, args.quality)
+        options = dict(workers=args.workers, retry=args.retry, progress=not args.quiet)
+        print(shrink_archive(args.source, args.out, settings, **options).summary())
+
+    return run_tool(work, hint="the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
