@@ -22,7 +22,7 @@ from .feature_sources import SPLITS, DataSetSource, FileSource, WindowSource
 from .input_pipeline import title_of
 from .origins import named_errors
 
-__all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "extract_to_file"]
+__all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "describe_origin", "extract_to_file"]
 PRECISIONS = ("bfloat16", "float16")
 TYPES = ("float32", "float16")
 
@@ -132,20 +132,16 @@ def extract_to_file(
         source = DataSetSource(cfg, split)
     else:
         source = FileSource(cfg, inputs) if every is None else WindowSource(cfg, inputs, every)
+    origin = describe_origin(cfg, checkpoint)
     settings = dict(
-        model=_text_digest(cfg.model.to_dict()),
-        checkpoint=_digest(checkpoint),
+        model=origin["model"],
+        checkpoint=origin["checkpoint"],
         data=_text_digest(source.settings),
         tokens=tokens,
         batch_size=batch_size,
         amp=amp,
         dtype=dtype,
         every=every,
-    )
-    origin = dict(
-        config=str(cfg.filename or ""),
-        weights=str(checkpoint),
-        **{key: settings[key] for key in ("model", "checkpoint", "data")},
     )
     parts = FeatureParts(out, settings, source.keys, origin)
     if parts.is_done():
@@ -171,6 +167,28 @@ def extract_to_file(
     if merged is None:
         return Extraction(None, 0, parts.bad_list, 0 if out.exists() else missing)
     return Extraction(*merged, parts.bad_list)
+
+
+def describe_origin(cfg: Config, checkpoint: str | Path) -> dict[str, str]:
+    """Return the origin of features, see :class:`.FeatureTable`.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint (str | Path): The checkpoint.
+
+    Returns:
+        dict[str, str]: ``config`` and ``weights``, as they were given, and digests of the ``model`` in the config and
+        of the content of the ``checkpoint``.
+
+    Raises:
+        ConfigError: If the checkpoint is not there.
+    """
+    return dict(
+        config=str(cfg.filename or ""),
+        weights=str(checkpoint),
+        model=_text_digest(cfg.model.to_dict()),
+        checkpoint=_digest(checkpoint),
+    )
 
 
 def _ask_for_tokens(cfg: Config) -> None:
