@@ -4,7 +4,7 @@ import hashlib
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -153,12 +153,14 @@ class DataSetSource:
         yield Row(sample)
 
 
-def unique_keys(names: Iterable[str]) -> list[str]:
+def unique_keys(names: Sequence[str]) -> Sequence[str]:
     """Return names, those that come again with how often they came before.
 
     Args:
-        names (Iterable[str]): The names.
+        names (Sequence[str]): The names.
     """
+    if len(set(names)) == len(names):  # of millions, no copy is made
+        return names
     seen: Counter[str] = Counter()
     keys = []
     for name in names:

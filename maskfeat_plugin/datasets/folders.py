@@ -129,6 +129,8 @@ def as_utf8(name: str) -> str:
     Returns:
         str: The name, unchanged where it is UTF-8.
     """
+    if name.isascii():  # of millions, no copy is made
+        return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
