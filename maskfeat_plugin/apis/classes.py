@@ -348,7 +348,7 @@ def _check_metrics(key: str, dataset: BaseDataset, metrics: Mapping[str, Sequenc
 def _check_range(key: str, dataset: BaseDataset, number: int) -> None:
     """Check that every label is a class of the head, and say which classes have no sample to learn from."""
     seen: set[int] = set()
-    for index in range(len(dataset)):
+    for index in range(BaseDataset.__len__(dataset)):  # of files, where their number is not that of the samples
         info = BaseDataset.get_data_info(dataset, index)  # before mmaction2 makes vectors of several labels
         labels = _labels_of(info)
         if labels is None:

@@ -17,6 +17,12 @@ from .classes import check_class_files
 from .folder_data import complete_endings
 from .models import load_backbone
 
+# Data sets of several clips of a file -> settings that a data set of one clip does not have
+_SEVERAL_CLIPS = dict(
+    RepeatAugDataset=("num_repeats", "sample_once"),
+    ClipsByDuration=("clips_per_minute", "clips_per_epoch", "clips_per_file"),
+)
+
 
 def evaluate_knn(
     cfg: Config, checkpoint: str, k: Sequence[int] = (10, 20), temperature: float = 0.07, device: str = "cpu"
@@ -73,7 +79,7 @@ def each_once(train: dict, queries: dict) -> dict:
 
     Args:
         train (dict): Config of the training data set.
-        queries (dict): Config of a data set with the pipeline to read them with, and its ``type``, ``test_mode``.
+        queries (dict): Config of a data set with the pipeline to read them with, and its ``test_mode``.
 
     Returns:
         dict: Config of a data set with each sample once.
@@ -83,9 +89,11 @@ def each_once(train: dict, queries: dict) -> dict:
         dataset.type = dataset.pop("dataset_type")
         for name in ("limit", "timeout", "list_file"):  # all are read here, or it is an error
             dataset.pop(name, None)
-    if str(dataset.type).endswith("RepeatAugDataset"):
-        dataset.type = queries.type
-        dataset.pop("num_repeats", None)
+    kind = str(dataset.type).rpartition(".")[2]
+    if kind in _SEVERAL_CLIPS:
+        dataset.type = str(dataset.type).replace(kind, "VideoDataset")
+        for name in _SEVERAL_CLIPS[kind]:
+            dataset.pop(name, None)
     dataset.pipeline = queries.pipeline
     if "test_mode" in queries:
         dataset.test_mode = queries.test_mode

@@ -3,6 +3,7 @@
 from . import transforms
 from .ava import AVADataset
 from .bad_files import SkipBadFiles, TooManyBadFiles
+from .clips_by_duration import ClipsByDuration
 from .image import ImageDataset
 from .repeat_aug import RepeatAugDataset
 from .video import VideoDataset
@@ -10,6 +11,7 @@ from .video_reader import VideoReader
 
 __all__ = [
     "AVADataset",
+    "ClipsByDuration",
     "ImageDataset",
     "RepeatAugDataset",
     "SkipBadFiles",

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, get_worker_info
 from maskfeat_plugin.registry import DATASETS
 
 from .bad_file_list import LIST_NAME, UNKNOWN, BadFile, BadFileList, has_changed, state_of
+from .clips_by_duration import DrawsFiles
 from .folders import printable
 
 # Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
@@ -96,6 +97,7 @@ class SkipBadFiles(Dataset):
                 "SkipBadFiles: test_mode=True: another sample in the place of one that cannot be read would falsify "
                 f"the result; take {dataset_type} itself."
             )
+        self._draws_files = isinstance(self.dataset, DrawsFiles)
         self.limit = limit
         self.timeout = timeout
         self.list_file = Path(list_file) if list_file else _list_beside_the_log()
@@ -128,18 +130,19 @@ class SkipBadFiles(Dataset):
         if self._list.refresh():
             self._check_limit()
         failures: dict[int, BadFile] = {}
-        for index in self._candidates(idx):
+        read = self.dataset.read_file if self._draws_files else self.dataset.__getitem__
+        for index in self._candidates(self.dataset.draw_file(idx) if self._draws_files else idx):
             if index in failures or self._is_left_out(index):
                 continue
             state = _random_state()
             self._say_what_is_read(index)
-            sample, error = self._reader.read(self.dataset.__getitem__, index, self.timeout)
+            sample, error = self._reader.read(read, index, self.timeout)
             if error is not None:
                 # after random numbers were drawn, the next draw may read well; but to wait again costs too much
                 is_bad = isinstance(error, TimeoutError) or _is_random_state(state)
                 _set_random_state(state)
                 failures[index] = BadFile(describe_failure(error), self._state(index) if is_bad else None)
-                if len(failures) == min(_IN_A_ROW, len(self)):
+                if len(failures) == min(_IN_A_ROW, self._count_files()):
                     break
                 continue
             if failures:
@@ -199,11 +202,15 @@ class SkipBadFiles(Dataset):
 
     def _candidates(self, idx: int) -> Iterator[int]:
         """The sample asked for and, drawn by its number alone, those to stand in for it."""
-        idx %= len(self)
+        count = self._count_files()
+        idx %= count
         yield idx
         rng = np.random.default_rng(idx)
         for _ in range(100 * _IN_A_ROW):
-            yield int(rng.integers(len(self)))
+            yield int(rng.integers(count))
+
+    def _count_files(self) -> int:
+        return self.dataset.count_files() if self._draws_files else len(self)
 
     def _file(self, index: int) -> str:
         info = self.dataset.get_data_info(index) if hasattr(self.dataset, "get_data_info") else {}
@@ -226,7 +233,7 @@ class SkipBadFiles(Dataset):
     def _add(self, found: dict[str, BadFile]) -> None:
         """List what has failed, and stop if it is too much."""
         new = self._write(found)
-        allowed = int(self.limit * len(self))
+        allowed = int(self.limit * self._count_files())
         for path in new:
             print_log(
                 f"Left out, number {len(self._list.files)} of at most {allowed}: {path} ({found[path].reason})",
@@ -248,15 +255,15 @@ class SkipBadFiles(Dataset):
 
     def _check_limit(self) -> None:
         """Stop if more files are bad than may be, those left out that were mended since."""
-        allowed = int(self.limit * len(self))
+        allowed = int(self.limit * self._count_files())
         if len(self._list.files) <= allowed:
             return
         bad = self._reader.read(_still_bad, self._list.files, self.timeout)[0] or self._list.files
         if len(bad) > allowed:
             raise TooManyBadFiles(
-                f"{len(bad)} of {len(self)} files cannot be read, and limit={self.limit:g} of maskfeat.SkipBadFiles "
-                f"allows {allowed}: {_name(bad)}; all are listed in {self.list_file}. Mend them or take them out of "
-                "the annotations, or raise limit."
+                f"{len(bad)} of {self._count_files()} files cannot be read, and limit={self.limit:g} of "
+                f"maskfeat.SkipBadFiles allows {allowed}: {_name(bad)}; all are listed in {self.list_file}. Mend them "
+                "or take them out of the annotations, or raise limit."
             )
 
 
@@ -307,12 +314,12 @@ class TimedReader:
 def _serve(tasks: queue.SimpleQueue) -> None:
     """Read what is asked for, until it is None."""
     while task := tasks.get():
-        function, argument, answer = task
+        read, index, answer = task
         try:
-            answer.put((function(argument), None))
+            answer.put((read(index), None))
         except Exception as error:  # a decoder fails in any way
             answer.put((None, error))
-        del task, function, argument, answer  # the data set may go
+        del task, read, answer  # the data set may go
 
 
 def _random_state() -> tuple:

@@ -49,12 +49,7 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
         modality: str = "RGB",
         **kwargs,
     ) -> None:
-        kinds = [_kind(transform) for transform in pipeline[:3]]
-        if len(kinds) < 3 or kinds[0] not in _OPENERS or kinds[2] not in _DECODERS:
-            raise ValueError(
-                f"RepeatAugDataset: the pipeline must begin with one of {_OPENERS}, a sampler of frames and one of "
-                f"{_DECODERS}, got {kinds}."
-            )
+        check_several_clips("RepeatAugDataset", pipeline)
         super(_RepeatAugDataset, self).__init__(
             ann_file,
             pipeline=pipeline,
@@ -68,6 +63,24 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
         )
         self.num_repeats = num_repeats
         self.sample_once = sample_once
+
+
+def check_several_clips(name: str, pipeline: Sequence[dict | Callable]) -> None:
+    """Check that a pipeline opens a video, samples frames and decodes them: this is done once for several clips.
+
+    Args:
+        name (str): Name of the data set, for the message.
+        pipeline (Sequence[dict | Callable]): The transforms.
+
+    Raises:
+        ValueError: If the pipeline begins otherwise.
+    """
+    kinds = [_kind(transform) for transform in pipeline[:3]]
+    if len(kinds) < 3 or kinds[0] not in _OPENERS or kinds[2] not in _DECODERS:
+        raise ValueError(
+            f"{name}: the pipeline must begin with one of {_OPENERS}, a sampler of frames and one of "
+            f"{_DECODERS}, got {kinds}."
+        )
 
 
 def _kind(transform: dict | Callable) -> str:

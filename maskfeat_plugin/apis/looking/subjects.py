@@ -86,8 +86,7 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
     while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):  # one of mmengine's wrappers
         dataset, place = dataset.dataset, f"{place}.dataset"
     check_dataset_files(dataset, place)
-    kind = str(dataset.get("dataset_type", dataset.type)).replace("RepeatAugDataset", "VideoDataset")
-    dataset = each_once(dataset, ConfigDict(type=kind, pipeline=list(pipeline), test_mode=True))
+    dataset = each_once(dataset, ConfigDict(pipeline=list(pipeline), test_mode=True))
     with named_errors(cfg, "cannot be built", (f"{key}.dataset",)):
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             return DATASETS.build(dataset)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maskfeat_plugin.checkpoints import load_file
+from maskfeat_plugin.datasets.clips_by_duration import DrawsFiles
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import HOOKS
 from maskfeat_plugin.writing import publish, reason_of, unfinished_path, whole_file
@@ -189,6 +190,8 @@ def _rewind(runner: Runner, what: str) -> str:
 
 
 def _file(dataset: Any, index: int) -> str | None:
+    if isinstance(getattr(dataset, "dataset", dataset), DrawsFiles):  # another file each time
+        return None
     return _path(dataset.get_data_info(index)) if hasattr(dataset, "get_data_info") else None
 
 
