@@ -14,10 +14,10 @@ from tqdm import tqdm
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
 
-from .feature_files import UNKNOWN, FeatureTable
 from .feature_parts import FeatureParts, Part, describe_all_bad
 from .feature_reading import Batch, Reading, SampleReader
 from .feature_sources import Source
+from .feature_table import UNKNOWN, FeatureTable
 from .models import load_backbone
 
 # Bad samples one after the other that say that not the files may be bad but the place of them

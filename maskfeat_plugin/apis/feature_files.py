@@ -5,8 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain
 from math import prod
@@ -20,54 +19,9 @@ from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import check_zip_directory
 from maskfeat_plugin.writing import writing
 
-UNKNOWN = -1
-"""The label of a sample whose class is not known."""
+from .feature_table import UNKNOWN, FeatureTable
 
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of samples, in order.
-
-    Args:
-        names (Sequence[str]): Files of the N samples.
-        labels (np.ndarray): Classes, int64 (N,), :data:`UNKNOWN` where not known.
-        features (np.ndarray): float32 or float16 (N, C), or (N, L, C) of every token.
-        times (np.ndarray, optional): float64 (N, 2), seconds at which the samples begin and end in their files; None
-            where they are whole files. Defaults to None.
-        origin (Mapping[str, str], optional): What the features are of, such as the digest of the checkpoint; empty in
-            files of earlier versions.
-    """
-
-    names: Sequence[str]
-    labels: np.ndarray
-    features: np.ndarray
-    times: np.ndarray | None = None
-    origin: Mapping[str, str] = field(default_factory=dict)
-
-    def take(self, rows: np.ndarray) -> "FeatureTable":
-        """Return some rows.
-
-        Args:
-            rows (np.ndarray): Their numbers.
-        """
-        times = None if self.times is None else self.times[rows]
-        names = [self.names[row] for row in rows]
-        return FeatureTable(names, self.labels[rows], self.features[rows], times, self.origin)
-
-
-def join_tables(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """Join tables of the same kind, at least one.
-
-    Args:
-        tables (Sequence[FeatureTable]): Tables; the first gives the origin.
-    """
-    return FeatureTable(
-        [name for table in tables for name in table.names],
-        np.concatenate([table.labels for table in tables]),
-        np.concatenate([table.features for table in tables]),
-        None if tables[0].times is None else np.concatenate([table.times for table in tables]),
-        tables[0].origin,
-    )
+__all__ = ["UNKNOWN", "FeatureTable", "check_format", "read_features", "write_features"]
 
 
 def check_format(path: Path) -> None:

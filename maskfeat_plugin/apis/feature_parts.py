@@ -16,7 +16,8 @@ from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import Claims, locked
 from maskfeat_plugin.writing import naming, writing
 
-from .feature_files import FeatureTable, join_tables, write_features
+from .feature_files import write_features
+from .feature_table import FeatureTable, join_tables
 
 # Claim on the file itself; those on parts are above
 _WHOLE = 0
@@ -70,6 +71,14 @@ class FeatureParts:
             if not self._folder.is_dir():
                 raise ConfigError(f"{out} is there already; remove it or name another file.")
             return  # it was stopped when no more than the parts had to be removed
+        try:
+            self._begin(settings)
+        except ConfigError:
+            if not out.exists():  # otherwise another process has written it, and has removed the parts meanwhile
+                raise
+
+    def _begin(self, settings: dict) -> None:
+        """Make the folder, or look into the one that is there."""
         file = self._folder / "settings.json"
         with naming(file), locked(self._folder / "settings.lock"):
             if file.is_file():
@@ -87,7 +96,11 @@ class FeatureParts:
 
     def count_missing(self) -> int:
         """Look for parts of other processes too; return the number of samples that no part has."""
-        self._look()
+        try:
+            self._look()
+        except ConfigError:
+            if not self.is_done():  # otherwise another process has removed them
+                raise
         return int((self._part_of < 0).sum())
 
     def find_good(self) -> int | None:

@@ -283,5 +283,5 @@ def _describe_end(code: int | None) -> str:
         return "unexpectedly"
     if code >= 0:
         return f"status {code}"
-    memory = "; the memory may have run out" if code == -signal.SIGKILL else ""
-    return f"{signal.strsignal(-code)}{memory}"
+    name = signal.strsignal(-code)
+    return f"{name}; the memory may have run out" if name == "Killed" else str(name)

@@ -13,8 +13,9 @@ from .clip_windows import ClipReader
 from .config import load_config
 from .feature_computing import FeatureModel
 from .feature_extraction import describe_origin
-from .feature_files import FeatureTable, read_features
+from .feature_files import read_features
 from .feature_sources import FileSource
+from .feature_table import FeatureTable
 from .input_pipeline import title_of
 
 INDEXES = ("numpy", "faiss")
