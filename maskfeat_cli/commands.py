@@ -33,7 +33,7 @@ COMMANDS = {
     "knn": Command("knn.py", "k-NN accuracy of a checkpoint's features"),
     "extract": Command("extract_features.py", "write features to npz, parquet or lmdb"),
     "search": Command("search_features.py", "find the images or clips that are most like a given one"),
-    "export": Command("export_model.py", "export a fine-tuned model to ONNX or torch.export"),
+    "export": Command("export_model.py", "export a model, or its backbone alone, to ONNX or torch.export"),
     "web": Command("web_demo.py", "a page on this machine: drop an image or a clip, move the mask ratio"),
     "estimate": Command("estimate.py", "parameters, FLOPs, memory and days of a training, before it"),
     "bench": Command("benchmark.py", "time the plugin against the packages that do the same job, in a checkout"),

@@ -1,15 +1,19 @@
-"""Export a fine-tuned classifier or recognizer to ONNX or torch.export, and compare its scores with the model's."""
+"""Export a model, or its backbone alone, to ONNX or torch.export, and compare what the file computes with the model."""
 
 import sys
 from pathlib import Path
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import build_parser, load_config, run_tool
-from maskfeat_plugin.apis.export import TOLERANCE, export_model
+from maskfeat_plugin.apis.export import export_model
 
 EXAMPLE = """example:
   python tools/export_model.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\
       work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth mvit_s_k400.onnx
+
+the backbone of a pre-trained model, which gives the vector of maskfeat extract:
+  python tools/export_model.py configs/pretrain/maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py \\
+      work_dirs/maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400/epoch_300.pth mvit_s.onnx --backbone
 
 OUT ends in .onnx, or in .pt2 for torch.export. See docs/export.md."""
 
@@ -17,19 +21,28 @@ OUT ends in .onnx, or in .pt2 for torch.export. See docs/export.md."""
 def main(arguments: list[str] | None = None) -> int:
     """Export; returns the exit status."""
     parser = build_parser(__doc__, EXAMPLE, launcher=False)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="fine-tuned weights: a path or a URL")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights of the model: a path or a URL")
     parser.add_argument("out", metavar="OUT", type=Path, help="file to write, .onnx or .pt2")
+    parser.add_argument(
+        "--backbone",
+        action="store_true",
+        help="export the backbone alone, of any config, that of pre-training too: frames to features",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="height and width of the inputs (default: those of the config's test pipeline)",
+    )
     args = parser.parse_args(arguments)
 
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options)
-        export = export_model(cfg, args.checkpoint, args.out)
+        export = export_model(cfg, args.checkpoint, args.out, args.backbone, args.size)
         sizes = " x ".join(map(str, export.shape))
-        print(f"{export.path}: batches of {sizes} to scores of {export.num_classes} classes")
-        print(
-            f"Its scores are the model's: their logarithms differ by at most {export.difference:.1e} "
-            f"(allowed: {TOLERANCE:.0e})."
-        )
+        print(f"{export.path}: batches of {sizes} to {export.description}")
+        print(f"It computes what the model does, to {export.difference:.1e} ({export.tolerance:.0e} is allowed).")
 
     return run_tool(work, args.traceback)
 

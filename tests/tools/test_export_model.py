@@ -13,11 +13,15 @@ import pytest
 import torch
 from full_disk import REASON, full_disk
 from mmaction.structures import ActionDataSample
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from tool_modules import load_tool
 
+from maskfeat_plugin.apis.models import load_backbone
+from maskfeat_plugin.evaluation.features import batch_features, one_vector_each
 from maskfeat_plugin.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +90,138 @@ def test_scores_are_the_models(tool, tmp_path, capsys, config, shape):
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.onnx", "model.pt2"]
 
 
+WEIGHTS = ROOT / "configs" / "demo" / "weights"
+CLIP_PRETRAINING = ROOT / "configs" / "demo" / "maskfeat_mvit-tiny_moving-digits.py"
+DETECTION = ROOT / "configs" / "demo" / "vit-tiny_moving-digits-coco.py"
+
+
+def features_of(config, checkpoint, samples):
+    """What maskfeat extract writes of packed samples; of a detector, the vector of its backbone alone."""
+    cfg = Config.fromfile(config)
+    model = load_backbone(cfg, checkpoint)
+    if model.data_preprocessor.__class__.__name__ == "ActionDataPreprocessor":
+        batch = dict(inputs=[x[None] for x in samples], data_samples=[ActionDataSample() for _ in samples])
+    else:
+        batch = dict(inputs=list(samples), data_samples=[DataSample() for _ in samples])
+    if config == DETECTION:  # its neck is not that of the checkpoint, but as it was built
+        batch["data_samples"] = [DetDataSample() for _ in samples]
+        with torch.no_grad():
+            return one_vector_each(model.backbone(model.data_preprocessor(batch)["inputs"]), len(samples)).numpy()
+    return batch_features(model, batch)[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "shape", "name"),
+    [
+        (PRETRAINING, "maskfeat_vit-tiny_moving-digits.pth", (3, 40, 40), "model.onnx"),
+        pytest.param(
+            CLIP_PRETRAINING,
+            "maskfeat_mvit-tiny_moving-digits.pth",
+            (3, 8, 32, 32),
+            "model.onnx",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(IMAGE, None, (3, 40, 40), "model.pt2", marks=pytest.mark.slow),
+        pytest.param(CLIP, None, (3, 8, 32, 32), "model.pt2", marks=pytest.mark.slow),
+        pytest.param(DETECTION, None, (3, 40, 40), "model.pt2", marks=pytest.mark.slow),
+    ],
+)
+def test_features_of_a_backbone_are_those_of_extract(tool, tmp_path, capsys, config, weights, shape, name):
+    checkpoint = str(WEIGHTS / weights) if weights else fine_tuned(config, tmp_path)[1]
+    samples = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    expected = features_of(config, checkpoint, samples)
+    assert expected.std(0).max() > 0.01  # samples are told apart
+    out = tmp_path / "exported" / name
+    assert tool(["--backbone", str(config), checkpoint, str(out)]) == 0
+    assert f"features of {expected.shape[1]} channels" in capsys.readouterr().out
+    inputs = samples.float()
+    if len(shape) == 3:
+        inputs = inputs.flip(1)  # mmpretrain and mmdet read BGR, their preprocessors turn it
+    if name == "model.onnx":
+        session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+        found = session.run(["features"], {"inputs": inputs.numpy()})[0]
+        about = {entry.key: entry.value for entry in onnx.load(str(out)).metadata_props}
+    else:
+        extra = {"about.json": ""}
+        found = torch.export.load(str(out), extra_files=extra).module()(inputs).detach().numpy()
+        about = json.loads(extra["about.json"])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert about["config"] == config.name and "RGB" in about["inputs"] and "classes" not in about
+
+
+MASK_RCNN = f"""
+_base_ = {str(DETECTION)!r}
+pooling = dict(roi_layer=dict(type="RoIAlign", output_size=6, sampling_ratio=0), out_channels=64, finest_scale=8)
+model = dict(
+    type="MaskRCNN",
+    roi_head=dict(
+        bbox_head=dict(reg_class_agnostic=False),
+        mask_roi_extractor=dict(type="SingleRoIExtractor", featmap_strides=[2, 4, 8, 16], **pooling),
+        mask_head=dict(
+            type="FCNMaskHead",
+            num_convs=1,
+            in_channels=64,
+            conv_out_channels=32,
+            num_classes=10,
+            loss_mask=dict(type="CrossEntropyLoss", use_mask=True),
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(mask_size=12)),
+    test_cfg=dict(rcnn=dict(score_thr=0.95, mask_thr_binary=0.5)),
+)
+"""
+
+
+def detections_of(model, image):
+    """What mmdet's own test step gives for an image, and what its mask head gives for these boxes."""
+    size = tuple(image.shape[-2:])
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    data = dict(inputs=[image], data_samples=[sample])
+    with torch.no_grad():
+        found = model.test_step(data)[0].pred_instances
+        if not model.with_mask:
+            return found, None
+        maps = model.extract_feat(model.data_preprocessor(data)["inputs"])
+        masks = model.roi_head._mask_forward(maps, bbox2roi([found.bboxes]))["mask_preds"].sigmoid()
+    return found, masks[torch.arange(len(found)), found.labels].numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+@pytest.mark.parametrize("kind", ["faster", "mask"])
+def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
+    config = DETECTION
+    if kind == "mask":
+        config = tmp_path / "mask-rcnn.py"
+        config.write_text(MASK_RCNN)
+    model, checkpoint = fine_tuned(config, tmp_path)
+    out = tmp_path / name
+    assert tool([str(config), checkpoint, str(out)]) == 0
+    assert "3 x 40 x 40 to boxes, scores, labels" in capsys.readouterr().out
+    images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    numbers = []
+    for image in images:
+        inputs = image[None].flip(1).float()
+        if name == "model.onnx":
+            session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+            boxes, scores, labels, *masks = session.run(None, {"inputs": inputs.numpy()})
+        else:
+            boxes, scores, labels, *masks = (x.detach().numpy() for x in torch.export.load(str(out)).module()(inputs))
+        expected, expected_masks = detections_of(model, image)
+        count = len(expected)
+        # weights at random make much of rounding: with float64 these scores differ by up to 4e-4 from those of float32
+        np.testing.assert_allclose(scores[:count], expected.scores, atol=5e-3)
+        np.testing.assert_array_equal(labels[:count], expected.labels)
+        np.testing.assert_allclose(boxes[:count], expected.bboxes, atol=0.02)
+        assert (labels[count:] == -1).all() and not scores[count:].any() and not boxes[count:].any()
+        assert len(masks) == (kind == "mask")
+        if masks:
+            assert masks[0].shape == (10, 12, 12) and not masks[0][count:].any()
+            np.testing.assert_allclose(masks[0][:count], expected_masks, atol=5e-3)
+        numbers.append(count)
+    assert min(numbers) > 0 and (kind == "faster" or min(numbers) < 10)  # some of the places are empty
+
+
 def error_of(tool, capsys, *arguments):
     assert tool([str(argument) for argument in arguments]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -117,6 +253,15 @@ def test_errors(tool, tmp_path, capsys):
     assert "does not say the height and width" in error_of(tool, capsys, IMAGE, checkpoint, out, *options)
     options = ("--cfg-options", "model.head.type=MultiLabelLinearClsHead", "model.head.loss.use_sigmoid=True")
     assert "several labels" in error_of(tool, capsys, IMAGE, checkpoint, out, *options)
+    (tmp_path / "det").mkdir()
+    _, checkpoint = fine_tuned(DETECTION, tmp_path / "det")
+    options = ("--cfg-options", "model.test_cfg.rcnn.nms.type=soft_nms")
+    assert "nms.type='nms' with max_per_img above 0 is exported" in error_of(
+        tool, capsys, DETECTION, checkpoint, out, *options
+    )
+    options = ("--cfg-options", "test_dataloader.dataset.pipeline=[]", "val_dataloader.dataset.pipeline=[]")
+    options += ("train_dataloader.dataset.pipeline=[]",)
+    assert "give one of images with --size" in error_of(tool, capsys, DETECTION, checkpoint, out, *options)
     assert not out.exists()
 
 

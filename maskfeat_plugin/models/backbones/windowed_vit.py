@@ -100,7 +100,7 @@ class WindowedViT(VisionTransformer):
         if keys is None:
             windows = layer(windows)
         else:
-            mask = keys.repeat(len(windows) // len(keys), 1)[:, None, None]  # (N*K, 1, 1, w*w)
+            mask = keys.repeat(x.shape[0], 1)[:, None, None]  # (N*K, 1, 1, w*w)
             windows = layer(windows, None, mask)
         return from_windows(windows, resolution, self.window_size)
 
