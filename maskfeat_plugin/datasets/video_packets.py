@@ -17,8 +17,10 @@ TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _INDEXED_FORMAT = TIMED_FORMATS[0]
 # Containers that find a time without being read; their frames are not counted anywhere
 _SEEKABLE_FORMATS = (TIMED_FORMATS[1], "mpegts")
-# Larger files are not held in memory, and of those whose frames nothing counts the frames are told by time
+# Larger files are not held in memory
 _KEPT_BYTES = 64 << 20
+# Larger files whose frames nothing counts are not read to count them
+_COUNTED_BYTES = 8 << 20
 # No codec shows a picture more than so many pictures after those that follow it in the file
 _REORDERED = 16
 # Wanted frames so far apart are read by a search of their own
@@ -98,7 +100,7 @@ def find_packets(container: av.container.InputContainer, stream: VideoStream, na
         packets = IndexedPackets(container, stream, name)
         # of a variable rate the index tells times less exactly than the packets
         return packets if container.size > _KEPT_BYTES or not has_variable_rate(packets) else None
-    if container.format.name in _SEEKABLE_FORMATS and container.size > _KEPT_BYTES:
+    if container.format.name in _SEEKABLE_FORMATS and container.size > _COUNTED_BYTES:
         duration = _duration(container, stream)
         if duration and stream.average_rate and _can_seek(container, stream):
             return SoughtPackets(container, stream, duration)

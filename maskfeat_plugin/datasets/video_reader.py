@@ -26,7 +26,7 @@ _RESIZING = int(Interpolation.BILINEAR) | _ACCURATE_RND | _FULL_CHR_H_INT | _FUL
 class VideoReader:
     """The frames of a video file, each by its number in the order in which they are shown.
 
-    Opening an mp4 or mov file reads its header alone. So does opening an mkv, webm or ts file above 64 MiB: it does not
+    Opening an mp4 or mov file reads its header alone. So does opening an mkv, webm or ts file above 8 MiB: it does not
     say how many frames it has, and frame n is the one that is shown in the middle of the n-th of equal parts of its
     duration, which at a constant rate is the n-th. Other files are read without decoding.
 

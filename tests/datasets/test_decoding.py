@@ -269,10 +269,15 @@ def long_video(request, tmp_path_factory):
     return repeat(short, folder / request.param, 60), decode_all(short)
 
 
+def take_for_long(patch):
+    for limit in ("_KEPT_BYTES", "_COUNTED_BYTES"):
+        patch.setattr(f"maskfeat_plugin.datasets.video_packets.{limit}", 0)
+
+
 def open_as_long(path):
     """A reader that takes the file for one above 64 MiB."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskfeat_plugin.datasets.video_packets._KEPT_BYTES", 0)
+        take_for_long(patch)
         return VideoReader(path, path)
 
 
@@ -322,7 +327,7 @@ def test_an_index_that_does_not_fit_is_not_used(tmp_path):
 def test_a_variable_rate_is_sampled_by_time(tmp_path, name, monkeypatch):
     """Two seconds of 20 frames and two of 4: each second gives as many frames of a clip."""
     if name.startswith("long"):
-        monkeypatch.setattr("maskfeat_plugin.datasets.video_packets._KEPT_BYTES", 0)
+        take_for_long(monkeypatch)
     times = np.concatenate([np.arange(0, 2000, 50), np.arange(2000, 4000, 250)])
     path = str(write(tmp_path / name, len(times), times=times))
     frames = decode_all(path)
