@@ -15,6 +15,7 @@ from .masking import (
     RandomMaskGenerator,
     TubeMaskGenerator,
 )
+from .torchcodec_decoding import OpenVideoByTorchCodec
 
 __all__ = [
     "BaseMaskGenerator",
@@ -31,6 +32,7 @@ __all__ = [
     "MovingResizedCrop",
     "MovingResizedCropFlip",
     "OpenVideo",
+    "OpenVideoByTorchCodec",
     "RandomMaskGenerator",
     "RandomResizedCropFlip",
     "TrackCrop",

@@ -32,17 +32,18 @@ class OpenVideo(DecordInit):
         super().__init__(io_backend, num_threads, **kwargs)
 
     def _get_video_reader(self, filename: str) -> VideoReader | ConstantRateReader:
-        reader = self._open(filename)
+        reader = VideoReader(*self._source_of(filename))
         return ConstantRateReader(reader) if reader.has_variable_rate() else reader
 
-    def _open(self, filename: str) -> VideoReader:
+    def _source_of(self, filename: str) -> tuple[str | bytes, str]:
+        """Return the path of a file, or its content, and its name."""
         if not splitext(filename)[1]:
             filename += ".mp4"
         if self.io_backend == "disk":
-            return VideoReader(filename, filename)
+            return filename, filename
         if self.file_client is None:
             self.file_client = FileClient(self.io_backend, **self.kwargs)
-        return VideoReader(bytes(self.file_client.get(filename)), filename)
+        return bytes(self.file_client.get(filename)), filename
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(io_backend={self.io_backend!r})"
