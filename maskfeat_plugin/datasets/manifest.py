@@ -69,12 +69,12 @@ class Manifest:
         Args:
             folder (str, optional): Where the files are now. Defaults to None, the folder of the manifest.
         """
-        folder = self.folder if folder is None else folder
-        names, escaped = self.table["path"].to_pylist(), self.table["path_bytes"].to_pylist()
-        return [
-            os.path.join(folder, name if raw is None else os.fsdecode(raw))
-            for name, raw in zip(names, escaped, strict=True)
-        ]
+        prefix = os.path.join(self.folder if folder is None else folder, "")
+        names, escaped = self.table["path"].to_pylist(), self.table["path_bytes"]
+        if escaped.null_count == len(names):  # quickly, of millions
+            return [prefix + name for name in names]
+        raw_names = zip(names, escaped.to_pylist(), strict=True)
+        return [prefix + (name if raw is None else os.fsdecode(raw)) for name, raw in raw_names]
 
 
 def is_manifest(path: str | Path) -> bool:
@@ -169,7 +169,10 @@ def read_files(path: str | Path, kind: str, folder: str | None, column: str) -> 
             f"ann_file: the manifest {path} has no {kind} that can be read; of its {len(manifest)} files, {counts} can."
             " Give another one."
         )
-    return files.paths(folder or None), files.table[column].to_pylist()
+    paths, values = files.paths(folder or None), files.table[column].to_pylist()
+    del manifest, files
+    import_arrow("pyarrow").default_memory_pool().release_unused()  # a data set lives as long as its training
+    return paths, values
 
 
 def import_arrow(module: str) -> ModuleType:
