@@ -54,6 +54,11 @@ class ClipReader:
                 f"the pipeline of {title_of(cfg)} takes no clips from video files: it needs one of {known}, then "
                 "SampleFrames and a decoder. Give a config for videos."
             )
+        if "Uniform" in class_name(sampling[0]):
+            raise ConfigError(
+                f"the pipeline of {title_of(cfg)}: {class_name(sampling[0])} spreads a clip over a whole file, so "
+                "there are no clips at chosen times. Give a config with SampleFrames."
+            )
         self._length = sampling[0]["clip_len"]
         self._interval = sampling[0].get("frame_interval", 1)
         self._rate = sampling[0].get("target_fps")

@@ -11,13 +11,16 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
+from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.apis.clip_windows import ClipReader
 from maskfeat_plugin.apis.feature_extraction import extract_to_file
 from maskfeat_plugin.apis.feature_files import read_features
+from maskfeat_plugin.apis.feature_sources import FileSource
 from maskfeat_plugin.errors import ConfigError
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
 CLIP, IMAGE = "maskfeat_mvit-tiny_moving-digits", "maskfeat_vit-tiny_moving-digits"
+UNIFORM = "mvit-small-u16_k400-pre_16xb16-amp-coslr-100e_sthv2"
 
 
 @TRANSFORMS.register_module()
@@ -72,6 +75,16 @@ def test_windows_of_a_constant_rate(tmp_path):
     assert [(round(start, 6), round(end, 6)) for start, end, _ in found] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
     # 7 frames from the first to the last of a clip, in the middle of 20
     assert [clip for *_, clip in found] == [[b, b + 2, b + 4, b + 6] for b in (6, 26, 46, 6, 26)]
+
+
+@pytest.mark.parametrize("rate", [None, 5, 10, 15])
+def test_the_window_of_a_whole_file_is_the_clip_of_the_pipeline(rate, tmp_path):
+    path = write_video(tmp_path / "a.mp4", np.arange(50) * 100)
+    cfg = config(target_fps=rate)
+    (packed,) = [row.packed for row in FileSource(cfg, str(path)).read(0)]
+    clip, expected = windows_of(cfg, path, 60.0)[0][-1], numbers(packed)
+    # by time, the last digit may be another: the pipeline rounds the rate and the first frame
+    assert np.abs(np.subtract(clip, expected)).max() <= (0 if rate is None else 1)
 
 
 def test_windows_of_a_variable_rate(tmp_path):
@@ -144,14 +157,13 @@ def test_extraction_of_windows(ending, digits, tmp_path, monkeypatch):
 
 def test_what_has_no_windows(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(digits)
-    weights = {name: DEMO / "weights" / f"{name}.pth" for name in (CLIP, IMAGE)}
     cases = [
         (IMAGE, dict(inputs="data/moving_digits/frames/val"), "takes no clips from video files"),
+        (UNIFORM, dict(inputs="data/moving_digits/videos/val"), "UniformSample spreads a clip over a whole file"),
         (CLIP, dict(inputs=[np.zeros((20, 40, 40, 3), np.uint8)]), "array 0 has no times"),
         (CLIP, dict(split="train"), "not with the data set 'train'"),
     ]
     for name, inputs, message in cases:
+        cfg, weights = load_config(name), DEMO / "weights" / f"{CLIP}.pth"
         with pytest.raises(ConfigError, match=re.escape(message)):
-            extract_to_file(
-                Config.fromfile(DEMO / f"{name}.py"), weights[name], tmp_path / "f.npz", every=1.0, **inputs
-            )
+            extract_to_file(cfg, weights, tmp_path / "f.npz", every=1.0, **inputs)

@@ -57,6 +57,15 @@ def test_a_command_is_a_tool(name, monkeypatch, capsys):
     assert text.startswith(f"usage: maskfeat {name} ") and "example" in text
 
 
+@pytest.mark.parametrize("arguments", [["knn", "a.py", "a.pth"], ["export", "a.py", "a.pth", "a.onnx"]])
+def test_launcher_is_for_commands_that_share_their_work(arguments, monkeypatch, capsys):
+    """Others would do all of it in each process."""
+    monkeypatch.setattr(sys, "argv", ["maskfeat"])
+    with pytest.raises(SystemExit, match="2"):
+        maskfeat_cli.main([*arguments, "--launcher", "pytorch"])
+    assert "unrecognized arguments: --launcher pytorch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "typed, meant", [("tran", "train"), ("convert_checkpoint", "convert"), ("benchmark", "bench"), ("docter", "doctor")]
 )
