@@ -242,6 +242,8 @@ class _Batches(IterableDataset):
                     if worker is not None:
                         self._reading[worker.id] = torch.tensor([os.getpid(), number, time.time()], dtype=torch.float64)
                     row, error = reader.read(_advance, rows, self._timeout)
+                    if worker is not None:  # it may now wait for as long as others take
+                        self._reading[worker.id, 1] = -1
                     if error is not None:
                         bad[number] = describe_failure(error.__cause__ or error)
                         kept = deque(pair for pair in kept if pair[0] != number)
@@ -251,8 +253,6 @@ class _Batches(IterableDataset):
                         yield _batch(task, kept, {}, False)
                         kept.clear()
                     kept.append((number, row))
-                if worker is not None:
-                    self._reading[worker.id, 1] = -1
             yield _batch(task, kept, bad, True)
 
 

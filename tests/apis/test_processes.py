@@ -14,7 +14,12 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.apis import ConfigError, load_config
-from maskfeat_plugin.apis.processes import connect_processes, describe_lost_contact
+from maskfeat_plugin.apis.processes import (
+    connect_processes,
+    describe_lost_contact,
+    launched_device,
+    launched_share,
+)
 
 WORLDS = Path(__file__).with_name("worlds.py")
 IMAGE, CLIP = "demo/maskfeat_vit-tiny_moving-digits.py", "demo/maskfeat_mvit-tiny_moving-digits.py"
@@ -228,6 +233,24 @@ def test_when_one_is_killed_the_others_stop_and_say_so(found, size, dead):
         assert f"process {rank} of {size} lost contact" in said and "--resume" in said
         assert "Traceback" not in process["said"]
         assert process["seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    "launcher, names",
+    [
+        ("pytorch", ("RANK", "LOCAL_RANK", "WORLD_SIZE")),
+        ("slurm", ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")),
+        ("mpi", ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_SIZE")),
+    ],
+)
+def test_share_and_device_of_processes_that_are_not_connected(launcher, names, monkeypatch):
+    for name, own, value in zip(names, ("RANK", "LOCAL_RANK", "WORLD_SIZE"), ("5", "99", "8"), strict=True):
+        monkeypatch.setenv(own, "0")  # put back afterwards
+        monkeypatch.setenv(name, value)
+    assert launched_share(launcher) == (5, 8) and launched_share("none") == (0, 1)
+    assert launched_device(launcher, "cpu") == "cpu" and launched_device("none", "cuda") == "cuda"
+    with pytest.raises(ConfigError, match="process 99 of this machine"):
+        launched_device(launcher, "cuda")
 
 
 @pytest.mark.parametrize("launcher, variable", [("pytorch", "RANK"), ("slurm", "SLURM_PROCID"), ("mpi", "OMPI_COMM")])
