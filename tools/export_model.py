@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         sizes = " x ".join(map(str, export.shape))
         print(f"{export.path}: batches of {sizes} to {export.description}")
         print(f"It computes what the model does, to {export.difference:.1e} ({export.tolerance:.0e} is allowed).")
+        if export.remark:
+            print(export.remark)
 
     return run_tool(work, args.traceback)
 

@@ -41,6 +41,7 @@ class Export:
         difference (float): The largest between the model and the file: between logarithms of scores, of features as a
             share of the largest one, or of detections as :meth:`.DetectingModel.compare` says.
         tolerance (float): The largest difference that is allowed.
+        remark (str): Why the comparison says little, "" if it does not.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Export:
     description: str
     difference: float
     tolerance: float
+    remark: str
 
     @property
     def num_classes(self) -> int:
@@ -112,7 +114,8 @@ def export_model(
             )
     first = 1 if part.takes_batches else 0
     shapes = {name: tuple(output.shape[first:]) for name, output in zip(part.outputs, samples[0][1], strict=True)}
-    return Export(out, shape, shapes, part.describe(shapes), difference, part.tolerance)
+    remark = part.remark([ours for _, ours in samples])
+    return Export(out, shape, shapes, part.describe(shapes), difference, part.tolerance, remark)
 
 
 def _build_backbone(cfg: Config, checkpoint: str) -> tuple[ExportedPart, dict[str, str]]:

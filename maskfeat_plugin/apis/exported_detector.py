@@ -119,6 +119,12 @@ class DetectingModel(ExportedPart):
         """Return the number of detections in words."""
         return f"{', '.join(shapes)} of at most {shapes['boxes'][0]} detections"
 
+    def remark(self, outputs: Sequence[Sequence[Tensor]]) -> str:
+        """Say if there was no detection to compare."""
+        if any(scores.any() for _, scores, *_ in outputs):
+            return ""
+        return "The model found nothing in the noise that was compared: compare the file with it on images of yours."
+
     def compare(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
         """Compute the largest difference of a score, and of a box as a share of its image.
 

@@ -52,6 +52,14 @@ class ExportedPart(nn.Module):
             shapes (Mapping[str, tuple[int, ...]]): Shape of each output, of one sample.
         """
 
+    def remark(self, outputs: Sequence[Sequence[Tensor]]) -> str:
+        """Return why a comparison says little, "" if it does not.
+
+        Args:
+            outputs (Sequence[Sequence[Tensor]]): What the model gave for each of the compared batches.
+        """
+        return ""
+
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the outputs."""

@@ -187,6 +187,17 @@ def detections_of(model, image):
 
 
 @pytest.mark.slow
+def test_a_detector_that_finds_nothing_says_so(tool, tmp_path, capsys):
+    _, checkpoint = fine_tuned(DETECTION, tmp_path)
+    options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=1.0"]
+    assert tool([str(DETECTION), checkpoint, str(tmp_path / "model.pt2"), "--size", "48", "40", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "3 x 48 x 40 to boxes" in printed and "found nothing in the noise" in printed
+    found = torch.export.load(str(tmp_path / "model.pt2")).module()(torch.zeros(1, 3, 48, 40))
+    assert [float(output.abs().max()) for output in found] == [0, 0, 1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
 @pytest.mark.parametrize("kind", ["faster", "mask"])
 def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
@@ -197,7 +208,8 @@ def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
     model, checkpoint = fine_tuned(config, tmp_path)
     out = tmp_path / name
     assert tool([str(config), checkpoint, str(out)]) == 0
-    assert "3 x 40 x 40 to boxes, scores, labels" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3 x 40 x 40 to boxes, scores, labels" in printed and "noise" not in printed
     images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     numbers = []
     for image in images:
