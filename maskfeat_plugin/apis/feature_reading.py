@@ -142,6 +142,7 @@ class Reading:
         reader (SampleReader): Reads them.
         tasks (dict[int, list[int]]): Number of a task -> its samples.
         first (int): See :meth:`SampleReader.load`.
+        bad (dict[int, str]): Samples that are known to be bad -> reason. Defaults to none.
     """
 
     reader: SampleReader
@@ -194,10 +195,10 @@ class Reading:
             Exception: The same, if it is not about a worker.
         """
         lost = self.reader.find_lost(error, self._loader)
+        if lost == {} and "DataLoader timed out" in str(error):
+            return False
         if lost is None or self._lost == _ATTEMPTS:
             raise error
-        if not lost and "DataLoader timed out" in str(error):
-            return False
         self._lost = 0 if lost else self._lost + 1
         for number, reason in lost.items():
             self._deaths[number] = self._deaths.get(number, 0) + 1
