@@ -181,6 +181,9 @@ def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
         ["convert", weights, "converted.pth", "--to", "mmpretrain"],
         ["report", f"work_dirs/{CLASSES}"],
         ["estimate", IMAGE],
+        ["index", frame.parent, "--out", "frames.parquet"],
+        ["deduplicate", "frames.parquet", "--out", "fewer.parquet"],
+        ["shrink", digits / "data" / "moving_digits" / "videos" / "test", "small", "--short-side", "32"],
         ["train", "maskfeat_vit-tiny_moving-digit"],
     ]
     done = run("-c", COMMANDS, json.dumps(commands, default=str), digits / "data", IMAGE)
@@ -198,7 +201,14 @@ def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
     assert f"did you mean {IMAGE}" in no_config and f"{mim_folder}/configs" in no_config
     [metrics] = (empty / "tested").glob("*/*.json")
     assert "accuracy/top1" in json.loads(metrics.read_text())
-    for file in ("features.npz", "knn.json", "model.onnx", "converted.pth", f"work_dirs/{CLASSES}/report.html"):
+    for file in (
+        "features.npz",
+        "knn.json",
+        "model.onnx",
+        "converted.pth",
+        f"work_dirs/{CLASSES}/report.html",
+        "fewer.parquet",
+    ):
         assert (empty / file).stat().st_size
     assert list((empty / "pictures").iterdir())
     assert f"| {IMAGE} |" in done.stdout

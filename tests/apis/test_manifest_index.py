@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 from moving_scenes import OTHER, SCENE, cut, write_video
 from tool_modules import load_tool
 
@@ -21,6 +22,7 @@ from maskfeat_plugin.apis.preparation.manifest_index import index_folder
 from maskfeat_plugin.apis.preparation.near_duplicates import find_redundancy
 from maskfeat_plugin.apis.preparation.parallel import run_parallel
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, read_manifest
+from maskfeat_plugin.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -287,7 +289,9 @@ def test_training_reads_a_manifest(archive, manifest, tmp_path, data):
 
 def test_samples_of_a_manifest(archive, manifest, tmp_path):
     def build(data, **options):
-        return build_trainer(config_of(data, tmp_path, **options)).train_dataloader.dataset
+        cfg = config_of(data, tmp_path, **options)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            return DATASETS.build(cfg.train_dataloader.dataset)
 
     videos = build("folder_videos", ann_file=manifest)
     infos = [videos.get_data_info(i) for i in range(len(videos))]
