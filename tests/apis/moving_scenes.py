@@ -1,5 +1,7 @@
 """Videos of a scene that passes by."""
 
+import struct
+
 import av
 import cv2
 import numpy as np
@@ -16,13 +18,17 @@ def write_video(path, scene=SCENE, seconds=4.0, rate=25, size=(192, 144), codec=
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        if turn:
-            stream.set_display_rotation(turn)
         for i in range(count):
             shift = i * 192 // count if moves else 0
             picture = cv2.resize(np.ascontiguousarray(scene[:, shift : shift + 192]), size)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
+    if turn:  # the matrix of an mp4
+        content, one, end = bytearray(path.read_bytes()), 1 << 16, 1 << 30
+        place = content.find(struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, end), content.find(b"tkhd"))
+        x, y = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[turn]
+        content[place : place + 36] = struct.pack(">9i", x, y, 0, -y, x, 0, 0, 0, end)
+        path.write_bytes(content)
 
 
 def cut(source, path, share=0.6):

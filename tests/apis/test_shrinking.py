@@ -103,11 +103,13 @@ def test_irregular_times_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_turned_videos_stay_turned(tmp_path, turn):
+def test_turned_videos_become_upright(tmp_path, turn):
     write_video(tmp_path / "a.mp4", size=(192, 144), seconds=0.4, turn=turn)
     shrink_video(str(tmp_path / "a.mp4"), tmp_path / "small.mp4", ShrinkSettings(short_side=72))
     (frames, _), (small, _) = frames_of(tmp_path / "a.mp4"), frames_of(tmp_path / "small.mp4")
     assert small.shape[1:3] == ((72, 96) if turn == 180 else (96, 72))
+    with av.open(str(tmp_path / "small.mp4")) as container:
+        assert next(container.decode(video=0)).rotation == 0
     check_same_pictures(frames, small)
 
 

@@ -240,22 +240,33 @@ def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, setting
         for frame in frames:
             if stream is None:
                 stream, begin = container.add_stream(encoder, rate=rate, options=options), frame.pts
-                stream.width, stream.height = _size(frame, settings.short_side)
+                if frame.rotation % 90:
+                    raise ValueError(f"it is turned by {frame.rotation} degrees; re-encode it upright")
+                width, height = _size(frame, settings.short_side)
+                stream.width, stream.height = (height, width) if frame.rotation % 180 else (width, height)
                 stream.pix_fmt = "yuv420p"
                 context = stream.codec_context
                 context.time_base, context.thread_count = frame.time_base, 1
                 context.gop_size = max(round(_KEY_FRAME_SECONDS * rate), 1)
                 context.colorspace, context.color_range = frame.colorspace, frame.color_range
-                if frame.rotation:
-                    stream.set_display_rotation(frame.rotation)
             # a box over the pixels that become one: antialiased, whatever the factor
-            small = reformatter.reformat(
-                frame, stream.width, stream.height, "yuv420p", interpolation=Interpolation.AREA, threads=1
-            )
+            small = reformatter.reformat(frame, width, height, "yuv420p", interpolation=Interpolation.AREA, threads=1)
+            if frame.rotation:
+                small = _turn(small, frame.rotation // 90)
             small.pts, small.time_base = frame.pts - begin, frame.time_base
             small.pict_type = 0  # key frames are the encoder's to choose
             container.mux(stream.encode(small))
         container.mux(stream.encode(None))
+
+
+def _turn(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
+    """Turn a frame, yuv420p of even size, by quarters of a circle against the clock."""
+    planes, height, width = frame.to_ndarray(), frame.height, frame.width
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    turned = [np.rot90(plane, quarters).ravel() for plane in (planes[:height], *chroma)]
+    return av.VideoFrame.from_ndarray(
+        np.concatenate(turned).reshape(-1, height if quarters % 2 else width), format="yuv420p"
+    )
 
 
 def _size(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
