@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmaction.datasets import VideoDataset as _VideoDataset
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import get
 
 from maskfeat_plugin.registry import DATASETS
@@ -57,8 +58,9 @@ class VideoDataset(_VideoDataset):
         if self._fully_initialized:
             return
         super().full_init()
-        if not self.test_mode and len(self):
-            log_frame_rates(lambda index: self.get_data_info(index)["filename"], len(self), self.pipeline.transforms)
+        count = BaseDataset.__len__(self)  # of files: of a data set of several clips, samples are more or fewer
+        if not self.test_mode and count:
+            log_frame_rates(lambda index: self.get_data_info(index)["filename"], count, self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
         """Read the list, or look into the folder.

@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from maskfeat_plugin.apis.knn import each_once
 from maskfeat_plugin.datasets import ClipsByDuration
+from maskfeat_plugin.datasets.manifest import VIDEO, as_table, name_columns, write_manifest
 from maskfeat_plugin.engine.batches import make_resumable, seed_random
 from maskfeat_plugin.registry import DATASETS
 
@@ -193,6 +194,21 @@ def test_files_without_a_duration_are_left_out(build):
     assert epoch(data, 0) == {1: 20} and data.count_files() == 2
     unserialized = build([("2.mp4", 2), ("4.mp4", 0)], clips_per_epoch=40, serialize_data=False)
     assert epoch(unserialized, 0) == {0: 20}
+
+
+@pytest.mark.parametrize(("clips", "samples"), [(4, 2), (40, 20)])  # fewer and more than files
+def test_a_manifest_has_durations(folder, tmp_path, clips, samples):
+    rows = [
+        dict(name_columns(f"{seconds}.mp4"), kind=VIDEO, duration=float(seconds), bytes=1, modified=1)
+        for seconds in SECONDS
+    ]
+    write_manifest(tmp_path / "archive.parquet", folder, [as_table(rows)])
+    settings = dict(type="maskfeat.SkipBadFiles", dataset_type="maskfeat.ClipsByDuration", clips_per_file=2)
+    place = dict(ann_file=str(tmp_path / "archive.parquet"), list_file=str(tmp_path / "bad.txt"), pipeline=PIPELINE)
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        data = DATASETS.build(dict(settings, clips_per_epoch=clips, **place))
+    assert len(data) == samples and data.count_files() == len(SECONDS)
+    assert [len(data[i]) for i in range(len(data))] == [2] * samples and not (tmp_path / "bad.txt").exists()
 
 
 def test_a_folder_has_no_durations(folder):
