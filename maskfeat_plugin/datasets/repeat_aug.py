@@ -1,7 +1,10 @@
 """Repeated augmentation of decoded clips."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from itertools import islice
 
+import numpy as np
 from mmaction.datasets import RepeatAugDataset as _RepeatAugDataset
 
 from maskfeat_plugin.registry import DATASETS
@@ -63,6 +66,32 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
         )
         self.num_repeats = num_repeats
         self.sample_once = sample_once
+
+    def prepare_data(self, idx: int) -> list[dict]:
+        """Open a video once for all its clips.
+
+        Upstream's hides the rate of the file from the sampler, so that ``target_fps`` has no effect.
+
+        Args:
+            idx (int): Number of the video.
+
+        Returns:
+            list[dict]: A sample for each clip.
+        """
+        opener, sampler, decoder, *others = self.pipeline.transforms
+        opened = opener(self.get_data_info(idx))
+        video = {key: opened[key] for key in ("total_frames", "start_index", "avg_fps") if key in opened}
+        draws = [sampler(dict(video)) for _ in range(1 if self.sample_once else self.num_repeats)]
+        indices = [draw["frame_inds"].reshape(-1) for draw in draws] * (self.num_repeats // len(draws))
+        decoded = decoder({**opened, **draws[-1], "frame_inds": np.concatenate(indices)})
+        images = iter(decoded.pop("imgs"))
+        clips = []
+        for chosen in indices:
+            sample = dict(deepcopy(decoded), imgs=list(islice(images, len(chosen))))
+            for transform in others:
+                sample = transform(sample)
+            clips.append(sample)
+        return clips
 
 
 def check_several_clips(name: str, pipeline: Sequence[dict | Callable]) -> None:

@@ -655,6 +655,16 @@ def test_repeated_augmentation_of_decords_transforms(videos):
     assert all(torch.equal(x[1]["inputs"], y[1]["inputs"]) for x, y in zip(ours, theirs, strict=True))
 
 
+def test_repeated_clips_span_the_time_that_is_asked_for(videos):
+    """Of the first 48 frames at 30 a second, every third at 10 a second."""
+    sampler = dict(type="mmaction.SampleFrames", clip_len=8, frame_interval=1, target_fps=10)
+    steps = [OURS[0], sampler, OURS[2], dict(type="mmaction.FormatShape", input_format="NCTHW")]
+    pack = dict(type="mmaction.PackActionInputs", meta_keys=("frame_inds",))
+    for sample in dataset(videos, [*steps, pack], type="maskfeat.RepeatAugDataset", num_repeats=2)[0]:
+        chosen = sample["data_samples"].frame_inds[:8]
+        assert np.diff(chosen).mean() == pytest.approx(3, abs=0.35)
+
+
 def test_repeated_augmentation_needs_a_decoder_in_third_place(videos):
     with pytest.raises(ValueError, match="must begin with"):
         dataset(videos, OURS[1:], type="maskfeat.RepeatAugDataset")

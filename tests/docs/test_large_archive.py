@@ -62,7 +62,8 @@ def test_the_page_from_the_folder_to_features(tmp_path):
             continue
         for line in lines:
             printed += run_shell(line, project)
-    (log,) = (project / "work_dirs" / "my_archive").glob("*/vis_data/scalars.json")
+    # the page starts the training and resumes it
+    log, _ = sorted((project / "work_dirs" / "my_archive").glob("*/vis_data/scalars.json"))
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) > 1 and np.isfinite(losses).all()
