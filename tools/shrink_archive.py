@@ -11,7 +11,7 @@ from maskfeat_plugin.machine import usable_cores
 
 EXAMPLE = """example:
   python tools/shrink_archive.py my_videos my_videos_256
-  python tools/shrink_archive.py my_videos.parquet my_videos_256 --short-side 320 --max-seconds 30 --codec hevc
+  python tools/shrink_archive.py my_videos.parquet my_videos_256 --short-side 320 --max-seconds 30 --codec av1
 
 The libraries of ffmpeg come with PyAV; no program is needed. See docs/scaling.md."""
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--max-seconds", type=float, default=60.0, metavar="SECONDS", help="longer ones are cut into pieces (60)"
     )
     parser.add_argument("--codec", choices=CODECS, default="h264", help="(%(default)s)")
-    parser.add_argument("--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (h264: 23, hevc: 28)")
+    parser.add_argument("--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (h264: 23, av1: 35)")
     parser.add_argument(
         "--workers", type=positive, default=usable_cores(), metavar="N", help="processes (as many as there are cores)"
     )

@@ -27,8 +27,9 @@ from .describing import check_whole, describe_problem, open_video, read_length
 from .parallel import run_parallel
 from .workspace import CRASHED
 
-# Codec -> encoder, and the quality that is taken by default (constant rate factor, smaller is better)
-CODECS = {"h264": ("libx264", 23), "hevc": ("libx265", 28)}
+# Codec -> encoder, its preset, and the quality that is taken by default (constant rate factor, smaller is better). The
+# libx265 of PyAV's wheels frees memory that is not its own when a process encodes a second file.
+CODECS = {"h264": ("libx264", "veryfast", 23), "av1": ("libsvtav1", "8", 35)}
 _ENDING = ".mp4"
 # Beside the copies: how they were made, which are done, and which were left out
 _SETTINGS, _DONE, LEFT_OUT = ".shrink_settings.json", ".shrink_done.txt", "left_out.txt"
@@ -228,10 +229,11 @@ def _decode(
 
 def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, settings: ShrinkSettings) -> None:
     """Write frames to a file, which begins with the first of them."""
-    encoder, quality = CODECS[settings.codec]
-    options = dict(crf=str(quality if settings.quality is None else settings.quality), preset="veryfast")
-    if settings.codec == "hevc":
-        options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
+    encoder, preset, quality = CODECS[settings.codec]
+    options = dict(crf=str(quality if settings.quality is None else settings.quality), preset=preset)
+    if settings.codec == "av1":
+        options["svtav1-params"] = "lp=1"
+        os.environ.setdefault("SVT_LOG", "1")  # errors alone; the library has no other switch for its log
     reformatter, stream, begin = VideoReformatter(), None, 0
     with (
         writing(path) as unfinished,
