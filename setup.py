@@ -95,6 +95,8 @@ extras["all"] = sum(extras.values(), [])
 # not among "all": it would overwrite a compiled mmcv
 extras["mmcv-lite"] = read_requirements("mmcv")
 extras["mim"] = ["mmcv>=2.1.0,<2.2"]
+# not among "all": NumPy does the same, and the set-up stays fast
+extras["search"] = ["faiss-cpu>=1.15,<2"]
 
 setup(
     name="maskfeat_plugin",

@@ -130,7 +130,8 @@ def _import_faiss() -> object:
         return import_module("faiss")
     except ImportError as error:
         raise ConfigError(
-            "index='faiss' needs faiss, which is not installed: pip install faiss-cpu; or take index='numpy'."
+            "index='faiss' needs faiss, which is not installed: pip install 'maskfeat_plugin[search]'; or take "
+            "index='numpy'."
         ) from error
 
 

@@ -366,7 +366,9 @@ class SoughtPackets:
     def _read(self, first: int, last: int) -> list[av.Packet]:
         """Packets from the last key frame that is shown at or before a time, until another time."""
         # the first frame is decoded before it is shown, and a search goes by the time of decoding
-        back, step = first, int(2 / self._stream.time_base)
+        step = int(2 / self._stream.time_base)
+        # Matroska finds key frames, MPEG-TS any packet
+        back = max(first - step, self._start) if self._container.format.name == "mpegts" else first
         while True:
             self._container.seek(back if back > self._start else self._start - step, stream=self._stream)
             found = (packet for packet in self._container.demux(self._stream) if packet.size and packet.pts is not None)

@@ -79,7 +79,7 @@ def test_rows_in_several_chunks_and_equal_ones():
 
 
 def test_faiss_finds_the_same(frames):
-    pytest.importorskip("faiss", reason="an extra: pip install faiss-cpu")
+    pytest.importorskip("faiss", reason="an extra: pip install 'maskfeat_plugin[search]'")
     query = read_features(frames).names[3]
     exact, found = (search_features(frames, query, index=index) for index in ("numpy", "faiss"))
     assert [row.name for row in found] == [row.name for row in exact]
@@ -116,7 +116,7 @@ def test_one_line_of_error(frames, digits, tmp_path, monkeypatch, capsys):
         ([digits / FRAMES, "--in", frames], "has 24 files. Search is for one"),
         ([query, "--in", frames, "--at", "1"], "takes no clips from video files"),
         ([query, "--in", frames, "--count", "0"], "count=0"),
-        ([query, "--in", frames, "--index", "faiss"], "pip install faiss-cpu"),
+        ([query, "--in", frames, "--index", "faiss"], "pip install 'maskfeat_plugin[search]'"),
         ([tmp_path / "no.png", "--in", frames], "no.png does not exist"),
         ([__file__, "--in", frames], "test_search_features.py cannot be read"),
     ):
