@@ -120,8 +120,9 @@ class ClipReader:
 
     def _start(self, path: str) -> tuple[dict, np.ndarray]:
         """An open file, and when each of its frames begins; at last, when the last one ends."""
-        sample = self._open(self._before(dict(filename=path, start_index=0, modality="RGB")))
-        reader: VideoReader = sample["video_reader"]
+        sample = self._before(dict(filename=path, start_index=0, modality="RGB"))
+        reader = self._open.open_file(sample["filename"])
+        sample.update(video_reader=reader, total_frames=len(reader), avg_fps=reader.get_avg_fps())
         times = reader.get_frame_times()
         mean = times[-1, 0] / (len(times) - 1) if len(times) > 1 else 1 / (reader.get_avg_fps() or 1.0)
         return sample, np.append(times[:, 0], max(times[-1, 1], times[-1, 0] + mean))

@@ -158,7 +158,8 @@ def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> n
         device (str): Where the model is put. Defaults to "cpu".
 
     Returns:
-        nn.Module: The model; what is behind its backbone is not loaded.
+        nn.Module: The model; its heads are not loaded, and a neck with parameters, such as a detector's FPN, is left
+        out: the features are those of the backbone.
 
     Raises:
         ConfigError: If the model cannot be built or the checkpoint does not load.
@@ -172,6 +173,9 @@ def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> n
             raise ConfigError(str(error)) from error
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"the model of {cfg.filename} cannot be built: {describe(error)}") from error
+    neck = getattr(model, "neck", None)
+    if neck is not None and any(True for _ in neck.parameters()):
+        model.neck = None
     return model.to(device).eval()
 
 

@@ -58,6 +58,13 @@ class Packets(Protocol):
     def __len__(self) -> int:
         """Return the number of frames."""
 
+    def frame_times(self) -> np.ndarray | None:
+        """Return when each frame is shown, None if the file does not tell.
+
+        Returns:
+            np.ndarray | None: float64 (N, 2), seconds from the first frame on at which each begins and ends.
+        """
+
     def segments(self, indices: Sequence[int]) -> Iterator[Segment]:
         """Find packets.
 
@@ -158,16 +165,11 @@ class ReadPackets:
         return self._length
 
     def frame_times(self) -> np.ndarray | None:
-        """Return when each frame is shown, None if the file does not tell.
-
-        Returns:
-            np.ndarray | None: float64 (N, 2), seconds from the first frame on at which each begins and ends.
-        """
+        """Return when each frame is shown, see :class:`Packets`."""
         if len(self._times) < self._length:
             return None
         durations = [self._packets[self._positions[time]].duration or 0 for time in self._times]
-        begins = np.array(self._times, np.float64) - self._times[0]
-        return np.stack([begins, begins + durations], axis=1) * float(self._stream.time_base)
+        return _times(self._times, durations, self._stream)
 
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
         """Return the numbers of the frames that are shown at given times, see :class:`Packets`."""
@@ -242,6 +244,17 @@ class IndexedPackets:
 
     def __len__(self) -> int:
         return len(self._entries) - self._discarded
+
+    def frame_times(self) -> np.ndarray:
+        """Return when each frame is shown, see :class:`Packets`; all packets are read for it."""
+        packets = [packet for packet in (self._packet_at(0), *self._following) if packet is not None]
+        if any(packet.pts is None for packet in packets):
+            raise UnfitIndex
+        shown = sorted((packet.pts, packet.duration or 0) for packet in packets if not packet.is_discard)
+        if len(shown) != len(self):
+            raise UnfitIndex
+        begins, durations = zip(*shown, strict=True)
+        return _times(begins, durations, self._stream)
 
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
         """Return the numbers of the frames that are shown at given times, see :class:`Packets`.
@@ -334,6 +347,11 @@ class SoughtPackets:
 
     def __len__(self) -> int:
         return self._length
+
+    def frame_times(self) -> np.ndarray:
+        """Return when each part is shown, see :class:`Packets`."""
+        begins = np.arange(self._length) / float(self._stream.average_rate)
+        return np.stack([begins, begins + 1 / float(self._stream.average_rate)], axis=1)
 
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
         """Return the numbers of the frames that are shown at given times, see :class:`Packets`."""
@@ -435,6 +453,12 @@ def _can_seek(container: av.container.InputContainer, stream: VideoStream) -> bo
         return True
     container.seek(stream.start_time or 0, stream=stream)
     return len(stream.index_entries) > 1
+
+
+def _times(begins: Sequence[int], durations: Sequence[int], stream: VideoStream) -> np.ndarray:
+    """Seconds (N, 2) of frames, from units of the file."""
+    shown = np.array(begins, np.float64) - begins[0]
+    return np.stack([shown, shown + durations], axis=1) * float(stream.time_base)
 
 
 def _at_rate(times: np.ndarray, rate: Fraction | int, length: int) -> np.ndarray:

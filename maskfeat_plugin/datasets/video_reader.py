@@ -82,7 +82,11 @@ class VideoReader:
         Raises:
             ValueError: If the file tells neither times nor a rate.
         """
-        shown = self._read_packets().frame_times()
+        try:
+            shown = self._packets.frame_times()
+        except UnfitIndex:
+            self._packets = self._read_packets()
+            shown = self._packets.frame_times()
         if shown is not None:
             return shown
         rate = self.get_avg_fps()

@@ -109,7 +109,7 @@ def test_training_goes_on_without_a_bad_file(folder, train):
     (line,) = bad_files.read_text().splitlines()
     path, reason, state = line.split("\t")
     assert state == "missing"
-    assert Path(path) == Path("missing.mp4") and "No such file" in reason
+    assert Path(path) == Path("missing.mp4") and "is not there" in reason
 
 
 def test_a_resumed_training_knows_the_bad_files(folder, train):

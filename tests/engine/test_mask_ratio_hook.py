@@ -132,12 +132,12 @@ def test_wrappers_of_data_sets(cfg):
 
 
 def test_repeated_augmentation(cfg):
-    """mmaction2's data set that gives several clips of each video, each with a mask of its own."""
+    """A data set that gives several clips of each video, each with a mask of its own."""
     config = by_epoch(cfg("demo/maskfeat_mvit-tiny_moving-digits.py"), epochs=3, type="linear", ratio=0.8)
     loader = config.train_dataloader
     pipeline = loader.dataset.pipeline
     pipeline[:1] = [dict(step, keep_ratio=False) if step.type == "Resize" else step for step in pipeline[0].transforms]
-    loader.dataset.update(type="RepeatAugDataset", num_repeats=2)
+    loader.dataset.update(type="maskfeat.RepeatAugDataset", num_repeats=2)
     loader.update(num_workers=2, persistent_workers=True, collate_fn=dict(type="repeat_pseudo_collate"))
     config.param_scheduler = None
     counts, _ = train(config)

@@ -21,7 +21,7 @@ from mmpretrain.structures import DataSample
 from tool_modules import load_tool
 
 from maskfeat_plugin.apis.models import load_backbone
-from maskfeat_plugin.evaluation.features import batch_features, one_vector_each
+from maskfeat_plugin.evaluation.features import batch_features
 from maskfeat_plugin.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -96,17 +96,15 @@ DETECTION = ROOT / "configs" / "demo" / "vit-tiny_moving-digits-coco.py"
 
 
 def features_of(config, checkpoint, samples):
-    """What maskfeat extract writes of packed samples; of a detector, the vector of its backbone alone."""
+    """What maskfeat extract writes of packed samples."""
     cfg = Config.fromfile(config)
     model = load_backbone(cfg, checkpoint)
     if model.data_preprocessor.__class__.__name__ == "ActionDataPreprocessor":
         batch = dict(inputs=[x[None] for x in samples], data_samples=[ActionDataSample() for _ in samples])
     else:
         batch = dict(inputs=list(samples), data_samples=[DataSample() for _ in samples])
-    if config == DETECTION:  # its neck is not that of the checkpoint, but as it was built
+    if config == DETECTION:
         batch["data_samples"] = [DetDataSample() for _ in samples]
-        with torch.no_grad():
-            return one_vector_each(model.backbone(model.data_preprocessor(batch)["inputs"]), len(samples)).numpy()
     return batch_features(model, batch)[0].numpy()
 
 

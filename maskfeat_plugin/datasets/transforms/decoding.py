@@ -31,8 +31,16 @@ class OpenVideo(DecordInit):
     def __init__(self, io_backend: str = "disk", num_threads: int = 1, **kwargs) -> None:
         super().__init__(io_backend, num_threads, **kwargs)
 
+    def open_file(self, filename: str) -> VideoReader:
+        """Open a file whose frames are numbered as they come, also at a variable rate.
+
+        Args:
+            filename (str): The file.
+        """
+        return VideoReader(*self._source_of(filename))
+
     def _get_video_reader(self, filename: str) -> VideoReader | ConstantRateReader:
-        reader = VideoReader(*self._source_of(filename))
+        reader = self.open_file(filename)
         return ConstantRateReader(reader) if reader.has_variable_rate() else reader
 
     def _source_of(self, filename: str) -> tuple[str | bytes, str]:
