@@ -432,7 +432,7 @@ def _naming_its_reader(init: Callable) -> Callable:
         if isinstance(self, OpenVideo):
             return
         # It is pickled with the transform: a worker that is spawned imports this package to read it.
-        self.opener = OpenVideo
+        self.opener = OpenVideo(self.io_backend, self.num_threads, **self.kwargs)
         if multiprocessing.parent_process() is None:
             # mmengine shows a warning once in each log
             text = "decord is not installed: maskfeat_plugin reads the videos with PyAV."
@@ -442,7 +442,7 @@ def _naming_its_reader(init: Callable) -> Callable:
 
 
 def _open_video(self: object, filename: str) -> object:
-    return self.opener._get_video_reader(self, filename)
+    return self.opener._get_video_reader(filename)
 
 
 def _read_frames(self: object, container: object, frame_inds: Sequence[int]) -> list:

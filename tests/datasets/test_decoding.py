@@ -437,6 +437,16 @@ def test_bytes_and_other_backends(tmp_path):
         assert len(done["imgs"]) == 2 and done["video_reader"] is None
 
 
+@pytest.mark.parametrize("times", [None, np.concatenate([np.arange(0, 400, 50), np.arange(400, 2400, 250)])])
+def test_mmactions_decoder_takes_our_reader(tmp_path, times):
+    """mmaction2's inferencer puts its own decoder into the pipeline of a config."""
+    path = str(write(tmp_path / "a.mp4", 16, times=times))
+    opened = TRANSFORMS.build(dict(type="maskfeat.OpenVideo"))(dict(filename=path, frame_inds=np.array([0, 9, 12])))
+    expected = opened["video_reader"].read([0, 9, 12])
+    done = TRANSFORMS.build(dict(type="mmaction.DecordDecode"))(opened)
+    np.testing.assert_array_equal(done["imgs"], expected)
+
+
 def test_boxes_become_pixels(tmp_path):
     path = str(write(tmp_path / "a.mp4", 6))
     boxes = np.array([[0.0, 0.5, 1.0, 1.0]])

@@ -16,7 +16,7 @@ from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 BOX = "0.1,0.2,0.5,0.6"
 # Subclasses of upstream's with arguments of their own
-OTHERS = {"CentralCrop"}
+OTHERS = {"CentralCrop", "ClipsByDuration", "ImageDataset", "OpenVideoByTorchCodec"}
 # (class, argument) whose default is another: None is an immutable spelling of upstream's, or what upstream calls None
 DEFAULTS = {("AVADataset", "proposal_file"), ("RepeatAugDataset", "data_prefix")}
 
@@ -31,7 +31,7 @@ def replaced():
             parent = next((p for p in parents if p in known and not p.__module__.startswith("maskfeat")), None)
             # a data set of the same name is the one replaced, where there are several parents
             parent = next((p for p in parents if p in known and p.__name__ == name), parent)
-            if parent is not None and name not in OTHERS:
+            if parent is not None and name not in OTHERS and cls.__module__.startswith("maskfeat_plugin"):
                 yield cls, parent
 
 

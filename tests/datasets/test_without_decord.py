@@ -8,10 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from test_decoding import write
 
 SCRIPT = Path(__file__).with_name("without_decord.py")
 ROOT = SCRIPT.parents[2]
+MOTION = ROOT / "configs" / "demo" / "mvit-tiny_moving-digits-motion.py"
 LINE = "decord is not installed: maskfeat_plugin reads the videos with PyAV."
 
 
@@ -96,7 +98,9 @@ def test_a_training_says_so_once(no_decord, digits, tmp_path, tool):
     train = ["-m", "maskfeat_cli", "train"]
     if tool == "mmaction2's":
         train = [Path(find_spec("mmaction").submodule_search_locations[0], ".mim", "tools", "train.py")]
-    config = ROOT / "configs" / "demo" / "mvit-tiny_moving-digits-motion.py"
+    config, text = tmp_path / "motion.py", Config.fromfile(MOTION).pretty_text
+    assert text.count("maskfeat.OpenVideo") == text.count("maskfeat.DecodeClip") > 1
+    config.write_text(text.replace("maskfeat.OpenVideo", "DecordInit").replace("maskfeat.DecodeClip", "DecordDecode"))
     settings = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "train_dataloader.batch_size=4"]
     settings += [f"{name}_dataloader.num_workers=2" for name in ("train", "val")]
     settings += ["param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
