@@ -143,7 +143,7 @@ def extract_to_file(
         dtype=dtype,
         every=every,
     )
-    parts = FeatureParts(out, settings, source.keys, origin)
+    parts = FeatureParts(out, settings, source.keys, origin, is_shared=share[1] > 1)
     if parts.is_done():
         parts.remove()
         return Extraction(None, 0, parts.bad_list)

@@ -51,12 +51,16 @@ class FeatureParts:
         settings (dict): What the features depend on besides the samples, for JSON.
         keys (Sequence[str]): Of each sample, another one, see :func:`.unique_keys`.
         origin (Mapping[str, str]): See :class:`.FeatureTable`.
+        is_shared (bool): Whether this process does a share of the work, so that others may have ended it before this
+            one started. Defaults to False.
 
     Raises:
-        ConfigError: If the file is there, or parts with other settings are.
+        ConfigError: If the file is there and the work is not shared, or parts with other settings are.
     """
 
-    def __init__(self, out: Path, settings: dict, keys: Sequence[str], origin: Mapping[str, str]) -> None:
+    def __init__(
+        self, out: Path, settings: dict, keys: Sequence[str], origin: Mapping[str, str], is_shared: bool = False
+    ) -> None:
         self._out = out
         self._folder = out.with_name(f".{out.name}.parts")
         self._keys = keys
@@ -68,7 +72,7 @@ class FeatureParts:
         self._begins = np.zeros(len(keys), np.int64)  # first row in its part
         self._counts = np.zeros(len(keys), np.int64)  # rows; 0 of a bad sample
         if out.exists():
-            if not self._folder.is_dir():
+            if not self._folder.is_dir() and not is_shared:
                 raise ConfigError(f"{out} is there already; remove it or name another file.")
             return  # it was stopped when no more than the parts had to be removed
         try:

@@ -66,7 +66,7 @@ def test_the_page_from_the_folder_to_features(tmp_path):
     (log,) = (project / "work_dirs" / "my_archive").glob("*/vis_data/scalars.json")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
-    assert len(losses) > 1 and np.isfinite(losses).all()
+    assert losses and np.isfinite(losses).all()
     assert [row for row in rows if "knn/top1_k2" in row]
     assert (project / "features.parquet").is_file()
     nearest = re.findall(r"^ ?[01]\.\d{4} .* (\S+)$", printed, re.MULTILINE)

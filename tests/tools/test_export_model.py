@@ -38,6 +38,7 @@ def tool():
 def fine_tuned(config, folder):
     """A config's model, with weights that tell samples apart, and its checkpoint."""
     cfg = Config.fromfile(config)
+    torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     generator = torch.Generator().manual_seed(0)
