@@ -20,6 +20,19 @@ def describe(error: Exception) -> str:
     return str(text) or type(error).__name__
 
 
+def whole_text(error: BaseException | None) -> str:
+    """Join the messages of an exception and of those before it: torch names the signal in one, the process in another.
+
+    Args:
+        error (BaseException, optional): The exception.
+    """
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
 @contextmanager
 def reading(path: str | Path, problem: str, advice: str = "") -> Iterator[None]:
     """Turn whatever a parser raises about a file into one error that names it: damaged bytes end parsers in any way.

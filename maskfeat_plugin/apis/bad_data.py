@@ -14,7 +14,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
 from maskfeat_plugin.datasets.bad_file_list import LIST_NAME, BadFileList
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.errors import ConfigError, whole_text
 
 _SKIPPING = SkipBadFiles.__name__
 # Seconds between the end of a connection and the signal of the process that held it
@@ -107,7 +107,7 @@ def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> s
     """
     if isinstance(error, TooManyBadFiles):
         return f"{key}.dataset: {error}"
-    text = _whole_text(_with_signal(error))
+    text = whole_text(_with_signal(error))
     if "DataLoader timed out after" in text:
         return _describe_timeout(error, dataloader, key)
     found = re.search(r"DataLoader worker \(pid(?:\(s\))? (\d+)", text)
@@ -185,12 +185,3 @@ def _doing(dataset: object, process: int) -> str:
     """The file that a worker was at, if the data set knows."""
     path = dataset.file_at(process) if isinstance(dataset, SkipBadFiles) else None
     return f", at {path}" if path else ""
-
-
-def _whole_text(error: BaseException | None) -> str:
-    """The messages of an exception and of those before it: torch names the signal in one and the process in another."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    return "\n".join(texts)

@@ -30,7 +30,7 @@ class ExportedPart(nn.Module):
     tolerance = 1e-3
     """Largest difference that is allowed, see :meth:`compare`. Logits are some ten, and rounding grows with depth."""
     takes_batches = True
-    """Whether the file takes batches of any size, or of one."""
+    """True if the file takes batches of any size, False if of one."""
 
     def __init__(self, model: nn.Module, ndim: int) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from maskfeat_plugin.datasets.bad_files import TimedReader, describe_failure
+from maskfeat_plugin.errors import whole_text
 
 from .feature_sources import Row, Source
 
@@ -112,7 +113,7 @@ class SampleReader:
         Returns:
             dict[int, str] | None: Sample -> reason; None if no worker is to blame for the exception.
         """
-        now, text = time.time(), _whole_text(error)
+        now, text = time.time(), whole_text(error)
         if "DataLoader timed out" in text:
             limit = self._timeout or float("inf")
             rows = [row for row in self._reading.tolist() if row[1] >= 0 and now - row[2] > limit + _GRACE]
@@ -264,15 +265,6 @@ def _batch(task: int, kept: Iterable[tuple[int, Row]], bad: dict[int, str], is_l
 
 def _advance(rows: Iterator[Row]) -> Row | None:
     return next(rows, None)
-
-
-def _whole_text(error: BaseException | None) -> str:
-    """The messages of an exception and of those that it took the place of."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    return "\n".join(texts)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -18,7 +18,7 @@ _MISSING = "missing"
 
 
 class BadFile(NamedTuple):
-    """What the list says of a file.
+    """A file in the list, without its path.
 
     Args:
         reason (str): Why it cannot be read, in one line without tabs.

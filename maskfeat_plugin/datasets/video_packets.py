@@ -51,7 +51,7 @@ class Packets(Protocol):
     """Frames of a file by number, without decoding."""
 
     is_timed: bool
-    """Whether packets tell frames by their time; else all frames have to be decoded and counted."""
+    """True if packets tell frames by their time; else all frames have to be decoded and counted."""
     duration: float | None
     """Seconds from the first frame to the end of the last, None if the file does not tell."""
 

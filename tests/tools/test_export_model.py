@@ -97,7 +97,7 @@ DETECTION = ROOT / "configs" / "demo" / "vit-tiny_moving-digits-coco.py"
 
 
 def features_of(config, checkpoint, samples):
-    """What maskfeat extract writes of packed samples."""
+    """Compute the vectors that maskfeat extract writes of packed samples."""
     cfg = Config.fromfile(config)
     model = load_backbone(cfg, checkpoint)
     if model.data_preprocessor.__class__.__name__ == "ActionDataPreprocessor":
@@ -172,7 +172,7 @@ model = dict(
 
 
 def detections_of(model, image):
-    """What mmdet's own test step gives for an image, and what its mask head gives for these boxes."""
+    """Run mmdet's own test step on an image, and its mask head on the boxes found."""
     size = tuple(image.shape[-2:])
     sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
     data = dict(inputs=[image], data_samples=[sample])

@@ -126,7 +126,7 @@ print(json.dumps(dict(count=len(dataset), seconds=seconds, rank=rank, worker=flo
 
 
 class Start(NamedTuple):
-    """What a list of files costs before the first sample: seconds, and megabytes of a rank and of each worker of it."""
+    """Costs of a list of files before the first sample: seconds, and megabytes of a rank and of each worker of it."""
 
     seconds: float
     rank: float

@@ -1,4 +1,4 @@
-"""Whether an image or a video can be read, by the readers of training."""
+"""Checks that images and videos can be read, by the readers of training."""
 
 import warnings
 from pathlib import Path

@@ -41,7 +41,7 @@ _NAMED, _CLIPS = 5, 5
 
 @dataclass(frozen=True)
 class ShrinkSettings:
-    """How videos are made smaller.
+    """Settings of smaller copies of videos.
 
     Args:
         short_side (int): Pixels of the shorter side, at most; smaller videos keep their size. Defaults to 256.
@@ -70,7 +70,7 @@ class ShrinkSettings:
 
 @dataclass(frozen=True)
 class ShrinkReport:
-    """What became of the videos of an archive.
+    """Outcome of shrinking an archive.
 
     Args:
         out (Path): The folder of the copies.

@@ -13,6 +13,24 @@ from maskfeat_plugin.registry import TRANSFORMS
 _INTERPOLATIONS = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA)
 
 
+class _MovingClipCrop(RandomResizedCrop):
+    """mmaction2's ``RandomResizedCrop`` whose crop in the place of one that does not fit moves along the long side."""
+
+    @staticmethod
+    def get_crop_bbox(
+        img_shape: tuple[int, int],
+        area_range: tuple[float, float],
+        aspect_ratio_range: tuple[float, float],
+        max_attempts: int = 10,
+    ) -> tuple[int, int, int, int]:
+        """Compute the corners (left, top, right, bottom) of the crop in an image of (H, W)."""
+        box = RandomResizedCrop.get_crop_bbox(img_shape, area_range, aspect_ratio_range, max_attempts)
+        left, top, right, bottom = (int(side) for side in box)
+        height, width = bottom - top, right - left
+        top, left = _moved(top, left, height, width, img_shape)
+        return left, top, left + width, top + height
+
+
 @TRANSFORMS.register_module()
 class RandomResizedCropFlip(BaseTransform):
     """mmaction2's ``RandomResizedCrop``, ``Resize`` and ``Flip`` in one, into one array for all frames.
@@ -34,6 +52,8 @@ class RandomResizedCropFlip(BaseTransform):
         ValueError: If ``scale`` is no pair of positive integers or ``interpolation`` is unknown.
     """
 
+    _crop = RandomResizedCrop
+
     def __init__(
         self,
         scale: tuple[int, int],
@@ -53,7 +73,7 @@ class RandomResizedCropFlip(BaseTransform):
         self.scale = scale
         self.interpolation = interpolation
         self.geometry = (
-            RandomResizedCrop(tuple(area_range), tuple(aspect_ratio_range)),
+            self._crop(tuple(area_range), tuple(aspect_ratio_range)),
             Resize(scale, keep_ratio=False, interpolation=interpolation),
             Flip(flip_ratio),
         )
@@ -90,30 +110,12 @@ class RandomResizedCropFlip(BaseTransform):
         )
 
 
-class _MovingClipCrop(RandomResizedCrop):
-    """mmaction2's ``RandomResizedCrop`` whose crop in the place of one that does not fit moves along the long side."""
-
-    @staticmethod
-    def get_crop_bbox(
-        img_shape: tuple[int, int],
-        area_range: tuple[float, float],
-        aspect_ratio_range: tuple[float, float],
-        max_attempts: int = 10,
-    ) -> tuple[int, int, int, int]:
-        """Compute the corners (left, top, right, bottom) of the crop in an image of (H, W)."""
-        box = RandomResizedCrop.get_crop_bbox(img_shape, area_range, aspect_ratio_range, max_attempts)
-        left, top, right, bottom = (int(side) for side in box)
-        height, width = bottom - top, right - left
-        top, left = _moved(top, left, height, width, img_shape)
-        return left, top, left + width, top + height
-
-
 @TRANSFORMS.register_module()
 class MovingResizedCropFlip(RandomResizedCropFlip):
     """:class:`RandomResizedCropFlip` that sees all of wide and tall clips.
 
-    In a clip more than twice as wide as high, a crop of half of the area and a ratio of sides of at most 4 / 3 does not
-    fit. Upstream then takes the largest central square, always the same. This one takes that square at a random place
+    In a clip that is wider than 8 / 3 of its height, no crop of half of the area and a ratio of sides of at most 4 / 3
+    fits. Upstream then takes the largest central square, always the same. This one takes that square at a random place
     along the long side.
 
     Args:
@@ -127,16 +129,7 @@ class MovingResizedCropFlip(RandomResizedCropFlip):
         ValueError: As :class:`RandomResizedCropFlip`.
     """
 
-    def __init__(
-        self,
-        scale: tuple[int, int],
-        area_range: tuple[float, float] = (0.08, 1.0),
-        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
-        flip_ratio: float = 0.5,
-        interpolation: str = "bilinear",
-    ) -> None:
-        super().__init__(scale, area_range, aspect_ratio_range, flip_ratio, interpolation)
-        self.geometry = (_MovingClipCrop(tuple(area_range), tuple(aspect_ratio_range)), *self.geometry[1:])
+    _crop = _MovingClipCrop
 
 
 @TRANSFORMS.register_module()
