@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .errors import describe
 from .files import locked, sha256
-from .writing import FULL, reason_of, whole_file
+from .writing import is_full_disk, reason_of, whole_file
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30  # seconds in which a server has to send something
@@ -110,7 +110,7 @@ def _keep(
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL:
+            if is_full_disk(error):
                 reason = f"{path} cannot be written: {reason_of(error, path)}. Make room there."
                 raise DownloadError(f"{url} cannot be downloaded: {reason}") from error
             raise DownloadError(f"{url} cannot be downloaded: {describe(error)}. Try again.") from error

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeGuard
 
 from .errors import ConfigError, WriteError
 
@@ -16,8 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors of a full disk, a quota and a limit of the size of files."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE = 1 << 16  # bytes; more than what a library may leave free when its write fails
 
 
@@ -53,8 +53,13 @@ def naming(path: str | Path) -> Iterator[None]:
     except ConfigError:
         raise
     except OSError as error:
-        advice = "Make room there, or name another place." if error.errno in FULL else "Name another place."
+        advice = "Make room there, or name another place." if is_full_disk(error) else "Name another place."
         raise WriteError(f"{path} cannot be written: {reason_of(error, path)}. {advice}") from error
+
+
+def is_full_disk(error: BaseException) -> TypeGuard[OSError]:
+    """Return whether an error is that of a full disk, a quota or a limit of the size of files."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def reason_of(error: OSError, path: str | Path) -> str:

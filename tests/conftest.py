@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 # Without a GPU, Triton's kernels run in its interpreter; it has to be told before it is imported.
@@ -21,17 +22,18 @@ settings.load_profile("reproducible")
 NO_BROWSER = "Chromium, in which they open pages, is not installed (Debian, Ubuntu: apt install chromium)"
 
 
-def _scopes_as_they_were():
-    """Forget the default scope that a runner leaves: which test comes next depends on the number of workers."""
-    before = dict(DefaultScope._instance_dict)
+def _without_what_runners_leave():
+    """Forget the default scope and the log file of a runner: which test comes next depends on the number of workers."""
+    before = {left: dict(left._instance_dict) for left in (DefaultScope, MMLogger)}
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    for left, instances in before.items():
+        left._instance_dict.clear()
+        left._instance_dict.update(instances)
 
 
-scopes_of_a_test = pytest.fixture(autouse=True)(_scopes_as_they_were)
+alone_in_a_test = pytest.fixture(autouse=True)(_without_what_runners_leave)
 # also of a runner in a fixture of a module
-scopes_of_a_module = pytest.fixture(autouse=True, scope="module")(_scopes_as_they_were)
+alone_in_a_module = pytest.fixture(autouse=True, scope="module")(_without_what_runners_leave)
 
 
 @pytest.fixture(scope="session")

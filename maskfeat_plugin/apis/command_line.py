@@ -12,7 +12,7 @@ from contextlib import suppress
 from mmengine.config import DictAction
 
 from maskfeat_plugin.errors import ConfigError, WriteError
-from maskfeat_plugin.writing import FULL
+from maskfeat_plugin.writing import is_full_disk
 
 from .processes import describe_lost_contact, disconnect_processes, launched_rank
 
@@ -97,7 +97,7 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full_disk(error):
             raise
         with suppress(WriteError):
             _flush_output()

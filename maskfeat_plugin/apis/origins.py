@@ -19,6 +19,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.writing import is_full_disk
 
 from .signatures import mismatches, parameters, short, suggest, written_for
 
@@ -81,12 +82,15 @@ def named_errors(
 
     Raises:
         ConfigError: In place of the exception.
+        OSError: That of a full disk stays: no setting is wrong.
     """
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:
+        if is_full_disk(error):
+            raise
         raise ConfigError(explain(error, cfg, what, within, owners())) from error
 
 

@@ -15,6 +15,7 @@ from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.locks import hold_folder
+from maskfeat_plugin.writing import is_full_disk
 
 from .bad_data import describe_listed, forget_bad_files, list_bad_files, named_data_errors
 from .checks import check_config
@@ -94,7 +95,7 @@ def train(runner: Runner) -> None:
         raise
     except Exception as error:
         lost_contact = isinstance(error, RuntimeError) and describe_lost_contact(error)
-        if first_step.is_done or lost_contact:
+        if first_step.is_done or lost_contact or is_full_disk(error):
             raise
         reason = explain(error, runner.cfg, "fails in the first step of training", owners=owners_of(runner))
         raise ConfigError(reason) from error

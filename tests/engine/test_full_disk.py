@@ -110,3 +110,26 @@ def test_text_log(cfg, capsys):
 def test_full_disk_at_the_start(cfg):
     with full_disk(), pytest.raises(ConfigError, match=f"work_dir=.*nothing can be written there: {REASON}"):
         build_trainer(cfg)
+
+
+@HOOKS.register_module(force=True)
+class FullDiskInTest(Hook):
+    """Writes to a full disk when it is built or in the first step of training."""
+
+    def __init__(self, at):
+        self.at = at
+        self._write("build")
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self._write("step")
+
+    def _write(self, at):
+        if at == self.at:
+            Path("/dev/full").write_text("a")
+
+
+@pytest.mark.parametrize("at", ["build", "step"])
+def test_no_setting_is_blamed_for_a_full_disk(cfg, at):
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="maskfeat.FullDiskInTest", at=at)]
+    with pytest.raises(OSError, match="No space left on device"):
+        train(build_trainer(cfg))
