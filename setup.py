@@ -11,6 +11,18 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 PACKAGES = find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*", "maskfeat_cli"])
 MIM = ("configs", "tools", "model-index.yml")
+# Tools that import projects/ or set up a checkout
+CHECKOUT_TOOLS = (
+    "ablate.py",
+    "benchmark.py",
+    "benchmark_archive.py",
+    "demo.py",
+    "draw_concepts.py",
+    "draw_masks.py",
+    "write_model_index.py",
+    "docs",
+    "setup",
+)
 # A link of the README that cannot be followed from elsewhere, and the scheme that marks it
 RELATIVE = "relative"
 RELATIVE_LINK = re.compile(rf"!?\[([^][]*)\]\({RELATIVE}:[^)]*\)")
@@ -31,7 +43,9 @@ class BuildWithMim(build_py):
         target.mkdir()
         for name in MIM:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", *CHECKOUT_TOOLS)
+                )
             else:
                 shutil.copy(ROOT / name, target / name)
 
@@ -78,7 +92,7 @@ def describe(repository: str | None) -> str:
     Returns:
         str: Markdown with absolute links alone.
     """
-    map_links = runpy.run_path(str(ROOT / "maskfeat_plugin" / "apis" / "documentation" / "links.py"))["map_links"]
+    map_links = runpy.run_path(str(ROOT / "projects" / "documentation" / "links.py"))["map_links"]
 
     def change(target: str, anchor: str) -> str:
         if repository is None:

@@ -36,9 +36,11 @@ COMMANDS = {
     "export": Command("export_model.py", "export a model, or its backbone alone, to ONNX or torch.export"),
     "web": Command("web_demo.py", "a page on this machine: drop an image or a clip, move the mask ratio"),
     "estimate": Command("estimate.py", "parameters, FLOPs, memory and days of a training, before it"),
-    "bench": Command("benchmark.py", "time the plugin against the packages that do the same job, in a checkout"),
     "doctor": Command(None, "check the installation and say what to do"),
 }
+
+# What the targets of the Makefile do, and no installation
+_MADE = ("bench", "demo", "docs", "test")
 
 _EXAMPLE = """example:
   maskfeat train maskfeat_vit-tiny_moving-digits --work-dir work_dirs/mine
@@ -103,6 +105,8 @@ def load_main(tool: Path) -> Callable[[], int]:
 
 
 def _unknown(name: str) -> str:
+    if name in _MADE:
+        return f"error: maskfeat {name}: it belongs to a checkout of the repository. Run make {name} there."
     # tools are known by their files too
     names = {Path(command.tool).stem: known for known, command in COMMANDS.items() if command.tool}
     names.update((known, known) for known in COMMANDS)

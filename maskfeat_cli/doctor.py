@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from .findings import ERROR, OK, WARNING, Finding
+from .check_results import ERROR, OK, WARNING, Finding
 from .probes import PROBES, REMEDIES, describe, is_installed
 
 try:
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     args = parser.parse_args(arguments)
-    from .commands import tools_folder
+    from .folders import tools_folder
 
     findings = []
     for finding in diagnose(tools_folder()):

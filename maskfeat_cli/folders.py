@@ -5,7 +5,6 @@ No other module derives them from its own place. Nothing heavy is imported here,
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 _PACKAGES = Path(__file__).absolute().parents[1]
@@ -25,22 +24,3 @@ def tools_folder() -> Path:
 def checkout() -> Path | None:
     """Return the root of the checkout that the packages are in, None in a wheel."""
     return None if _INSTALLED.is_dir() else _PACKAGES
-
-
-def refuse_without_checkout() -> int:
-    """Say in one line that this program runs in a checkout alone.
-
-    Returns:
-        int: The exit status, 2, as for a command that does not exist.
-    """
-    # "maskfeat bench", or the file of a tool
-    print(f"error: {Path(sys.argv[0]).name}: {no_checkout()}", file=sys.stderr)
-    return 2
-
-
-def no_checkout() -> str:
-    """Return the message of a program that an installed wheel cannot run."""
-    return (
-        f"it belongs to a checkout of the repository, but {_PACKAGES} holds an installed wheel. "
-        "Run it in a checkout, after pip install -e . there."
-    )

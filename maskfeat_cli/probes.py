@@ -19,7 +19,7 @@ if __name__ == "__main__":
     _HERE = Path(__file__).resolve().parent
     sys.path = [*(path for path in sys.path if Path(path).resolve() != _HERE), str(_HERE.parent)]
 
-from maskfeat_cli.findings import ERROR, OK, WARNING, Finding
+from maskfeat_cli.check_results import ERROR, OK, WARNING, Finding
 
 REMEDIES = {
     "torch": "install torch and torchvision together, from one index: "

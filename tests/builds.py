@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("maskfeat_plugin", "maskfeat_cli", "configs", "tools", "requirements")
+FOLDERS = ("maskfeat_plugin", "maskfeat_cli", "configs", "tools", "requirements", "projects")
 
 
 def copy_sources(folder):
@@ -17,7 +17,7 @@ def copy_sources(folder):
     """
     folder.mkdir()
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".mim"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".mim", "build", "*.egg-info"))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, folder)

@@ -39,8 +39,8 @@ alone_in_a_module = pytest.fixture(autouse=True, scope="module")(_without_what_r
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """A folder with a tiny MovingDigits where the demo's configs expect it, ``data/moving_digits``."""
-    from maskfeat_plugin.apis.demo.orchestrate import DATA
     from maskfeat_plugin.datasets.moving_digits import build_moving_digits
+    from projects.demo.orchestrate import DATA
 
     folder = tmp_path_factory.mktemp("project")
     root = folder / "data" / "moving_digits"

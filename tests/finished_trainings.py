@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from maskfeat_plugin.apis import build_tester, build_trainer, load_config, train
 from maskfeat_plugin.registry import HOOKS
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
+CONFIGS = Path(__file__).parents[1] / "configs" / "demo"
 OPTIONS = {
     "train_dataloader.batch_size": 8,
     "param_scheduler": [dict(type="ConstantLR", factor=1.0, by_epoch=False)],

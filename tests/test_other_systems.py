@@ -39,8 +39,8 @@ for tool in tools_folder().rglob("*.py"):
 FALL_BACK = """
 from pathlib import Path
 from torch.utils.data import DataLoader
-from maskfeat_plugin.apis.structure import limited_size
-from maskfeat_plugin.apis.versions import describe_cpu
+from maskfeat_plugin.config.structure import limited_size
+from maskfeat_plugin.running.versions import describe_cpu
 from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList
 from maskfeat_plugin.engine.hooks.termination_hook import TerminationHook, _shield
 with limited_size():

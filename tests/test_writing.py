@@ -13,17 +13,17 @@ import pytest
 import torch
 from full_disk import REASON, full_disk
 
-from maskfeat_plugin.apis.benchmark.report import write_run
-from maskfeat_plugin.apis.command_line import run_tool
-from maskfeat_plugin.apis.demo.orchestrate import DATA
-from maskfeat_plugin.apis.demo.train import write_json
-from maskfeat_plugin.apis.feature_files import FeatureTable, read_features, write_features
-from maskfeat_plugin.apis.preparation.files import write_file
+from maskfeat_plugin.apis.features.files import FeatureTable, read_features, write_features
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.errors import ConfigError, WriteError
+from maskfeat_plugin.preparation.files import write_file
+from maskfeat_plugin.running.command_line import run_tool
 from maskfeat_plugin.visualization import write_report
 from maskfeat_plugin.visualization.animation import write_frames
 from maskfeat_plugin.writing import append_text, unfinished_path, writing
+from projects.benchmark.result_tables import write_run
+from projects.demo.orchestrate import DATA
+from projects.demo.train import write_json
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)

@@ -9,19 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
-
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis.benchmark import describe_machine
-from maskfeat_plugin.apis.command_line import OptionAction, run_tool
-from maskfeat_plugin.apis.demo.orchestrate import DemoError, build_data
-from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, ROOT, SEEDS
-from maskfeat_plugin.apis.study import (
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.running.command_line import OptionAction, run_tool
+from projects.benchmark import describe_machine
+from projects.demo.orchestrate import DemoError, build_data
+from projects.demo.tasks import DATA_ROOT, ROOT, SEEDS
+from projects.study import (
     STUDIES,
     Base,
     Failure,
@@ -42,7 +40,6 @@ from maskfeat_plugin.apis.study import (
     write_csv,
     write_page,
 )
-from maskfeat_plugin.errors import ConfigError
 
 STEP_TIMES = "step-times"
 EXAMPLE = """examples:

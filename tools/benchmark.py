@@ -6,16 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
-
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config, run_tool
-from maskfeat_plugin.apis.benchmark import (
+from maskfeat_plugin.apis import ConfigError, load_config
+from maskfeat_plugin.running.command_line import run_tool
+from projects.benchmark import (
     Comparison,
     compare_steps,
     comparisons,

@@ -7,17 +7,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
-
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import run_tool
-from maskfeat_plugin.apis.benchmark import describe_machine
-from maskfeat_plugin.apis.benchmark.archive import (
+from maskfeat_plugin.running.command_line import run_tool
+from projects import ROOT
+from projects.benchmark import describe_machine
+from projects.benchmark.archive import (
     SHAPES,
     measure_columns,
     measure_command,
@@ -25,9 +23,8 @@ from maskfeat_plugin.apis.benchmark.archive import (
     measure_start,
     write_long_lists,
 )
-from maskfeat_plugin.apis.benchmark.archive_files import build_archive
+from projects.benchmark.archive_files import build_archive
 
-ROOT = checkout()
 EXAMPLE = """examples:
   python tools/benchmark_archive.py                                    10,000 clips and four files of an hour
   python tools/benchmark_archive.py --clips 400 --minutes 5 --lines 50000     a quick look"""

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.apis import run_tool
-from maskfeat_plugin.apis.preparation.near_duplicates import MOST_BITS, deduplicate
+from maskfeat_plugin.preparation.near_duplicates import MOST_BITS, deduplicate
+from maskfeat_plugin.running.command_line import run_tool
 
 EXAMPLE = """example:
   python tools/deduplicate_archive.py my_videos.parquet

@@ -8,14 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
-
-import maskfeat_plugin.apis.demo.orchestrate as demo
-from maskfeat_plugin.apis.demo.tasks import FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR
-from maskfeat_plugin.apis.demo.train import run_part
+import projects.demo.orchestrate as demo
+from projects.demo.tasks import FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR
+from projects.demo.train import run_part
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,14 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
-
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
 import maskfeat_plugin  # noqa: F401 (registers the models)
-from maskfeat_plugin.apis.command_line import run_tool
-from maskfeat_plugin.apis.concept_pictures import write_concept_pictures
+from maskfeat_plugin.running.command_line import run_tool
+from projects.documentation.concept_pictures import write_concept_pictures
 
 EXAMPLE = """example, after the drawing of HOG or the shipped weights were changed:
   python tools/draw_concepts.py --out docs

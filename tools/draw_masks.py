@@ -4,14 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
-
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
 import maskfeat_plugin  # noqa: F401 (registers the mask generators)
-from maskfeat_plugin.apis.command_line import run_tool
-from maskfeat_plugin.apis.mask_pictures import write_mask_pictures
+from maskfeat_plugin.running.command_line import run_tool
+from projects.documentation.mask_pictures import write_mask_pictures
 
 EXAMPLE = """example, after a mask generator or a schedule was changed:
   python tools/draw_masks.py --out docs

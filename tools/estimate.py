@@ -11,9 +11,9 @@ import sys
 from mmengine.config import Config
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config, run_tool
-from maskfeat_plugin.apis.command_line import CONFIG_HELP
+from maskfeat_plugin.apis import ConfigError, load_config
 from maskfeat_plugin.apis.estimate import WAYS, format_plans, measure_peaks, model_costs, plan_training
+from maskfeat_plugin.running.command_line import CONFIG_HELP, run_tool
 
 EXAMPLE = """examples:
   python tools/estimate.py configs/pretrain/maskfeat_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py --gpus 64 --tflops 100

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, load_config, run_tool
+from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.apis.export import export_model
+from maskfeat_plugin.running.command_line import build_parser, run_tool
 
 EXAMPLE = """example:
   python tools/export_model.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\

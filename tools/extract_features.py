@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, load_config, run_tool
-from maskfeat_plugin.apis.feature_extraction import PRECISIONS, SPLITS, TYPES, Extraction, extract_to_file
-from maskfeat_plugin.apis.processes import launched_device, launched_share
+from maskfeat_plugin.apis import load_config
+from maskfeat_plugin.apis.features.extraction import PRECISIONS, SPLITS, TYPES, Extraction, extract_features
+from maskfeat_plugin.running.command_line import build_parser, run_tool
+from maskfeat_plugin.running.distributed import launched_device, launched_share
 
 EXAMPLE = """example:
   python tools/extract_features.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         rank, count = launched_share(args.launcher)
         index, shards = args.shard
-        done = extract_to_file(
+        done = extract_features(
             load_config(args.config, args.work_dir, args.cfg_options),
             args.checkpoint,
             args.out,

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, load_config, run_tool
-from maskfeat_plugin.apis.knn import evaluate_knn
+from maskfeat_plugin.apis import load_config
+from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
+from maskfeat_plugin.running.command_line import build_parser, run_tool
 from maskfeat_plugin.writing import writing
 
 EXAMPLE = """example:

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.apis.command_line import run_tool
-from maskfeat_plugin.apis.training_report import write_training_report
+from maskfeat_plugin.running.command_line import run_tool
+from maskfeat_plugin.training_report import write_training_report
 
 EXAMPLE = """example:
   python tools/report.py work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import run_tool
-from maskfeat_plugin.apis.command_line import CONFIG_HELP, OptionAction
-from maskfeat_plugin.apis.feature_search import INDEXES, search_features
+from maskfeat_plugin.apis.features.search import INDEXES, search_features
+from maskfeat_plugin.running.command_line import CONFIG_HELP, OptionAction, run_tool
 
 EXAMPLE = """example:
   python tools/search_features.py photo.png --in features.npz

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.apis import run_tool
-from maskfeat_plugin.apis.preparation.command_line import positive
-from maskfeat_plugin.apis.preparation.shrinking import CODECS, ShrinkSettings, shrink_archive
 from maskfeat_plugin.machine import usable_cores
+from maskfeat_plugin.preparation.command_line import positive
+from maskfeat_plugin.preparation.shrinking import CODECS, ShrinkSettings, shrink_archive
+from maskfeat_plugin.running.command_line import run_tool
 
 EXAMPLE = """example:
   python tools/shrink_archive.py my_videos my_videos_256

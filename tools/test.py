@@ -4,7 +4,8 @@ import argparse
 import sys
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, build_tester, load_config, run_tool
+from maskfeat_plugin.apis import build_tester, load_config
+from maskfeat_plugin.running.command_line import build_parser, run_tool
 
 EXAMPLE = """example:
   python tools/test.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\

@@ -4,7 +4,8 @@ import argparse
 import sys
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_parser, build_trainer, load_config, run_tool, train
+from maskfeat_plugin.apis import build_trainer, load_config, train
+from maskfeat_plugin.running.command_line import build_parser, run_tool
 
 EXAMPLE = """examples:
   python tools/train.py configs/pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config, run_tool
-from maskfeat_plugin.apis.command_line import CONFIG_HELP, OptionAction
-from maskfeat_plugin.apis.looking import CLIPS, SPLITS, Choice, Wishes, look
+from maskfeat_plugin.apis import ConfigError, load_config
+from maskfeat_plugin.apis.pictures import CLIPS, SPLITS, Choice, Wishes, visualize
+from maskfeat_plugin.running.command_line import CONFIG_HELP, OptionAction, run_tool
 
 EXAMPLE = """examples:
   python tools/visualize.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
             batch_size=args.batch_size,
             device=args.device,
         )
-        for path in look(cfg, args.checkpoint, args.out, wishes):
+        for path in visualize(cfg, args.checkpoint, args.out, wishes):
             print(path)
 
     return run_tool(work, args.traceback)

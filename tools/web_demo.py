@@ -9,9 +9,9 @@ import sys
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, run_tool
-from maskfeat_plugin.apis.command_line import CONFIG_HELP
+from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer
 from maskfeat_plugin.apis.web_demo import SHIPPED, import_gradio, serve
+from maskfeat_plugin.running.command_line import CONFIG_HELP, run_tool
 
 EXAMPLE = """examples:
   python tools/web_demo.py

@@ -4,13 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, refuse_without_checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
 
-if checkout() is None:  # before the imports that take seconds
-    sys.exit(refuse_without_checkout())
-
-from maskfeat_plugin.apis.model_index import model_index_files
-from maskfeat_plugin.apis.model_zoo import PAGE, model_zoo_page
+from projects import ROOT
+from projects.documentation.model_index import model_index_files
+from projects.documentation.model_zoo import PAGE, model_zoo_page
 
 EXAMPLE = """example, after a config was added:
   python tools/write_model_index.py"""
@@ -23,10 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a file is out of date")
     args = parser.parse_args(arguments)
-    root = checkout()
     try:
-        stale = _write(model_index_files(root), root, args.check)
-        stale += _write({root / PAGE: model_zoo_page(root)}, root, args.check)  # from the metafiles
+        stale = _write(model_index_files(ROOT), ROOT, args.check)
+        stale += _write({ROOT / PAGE: model_zoo_page(ROOT)}, ROOT, args.check)  # from the metafiles
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,13 +13,8 @@ from mmpretrain.apis import BaseInferencer
 from mmpretrain.structures import DataSample
 from tqdm import tqdm
 
-from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.evaluation.features import one_vector_each
-from maskfeat_plugin.models.selfsup.maskfeat import MaskFeat
-from maskfeat_plugin.visualization import MaskFeatVisualizer
-
-from .checks import mask_grid
-from .input_pipeline import (
+from maskfeat_plugin.config.checks import mask_grid
+from maskfeat_plugin.config.input_pipeline import (
     Input,
     InputDataset,
     InputPipeline,
@@ -29,9 +24,14 @@ from .input_pipeline import (
     training_pipeline,
     without_randomness,
 )
-from .models import build_model, list_models, read_model
-from .origins import named_errors
-from .sample_sizes import sample_channels
+from maskfeat_plugin.config.origins import named_errors
+from maskfeat_plugin.config.sample_sizes import sample_channels
+from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.evaluation.features import one_vector_each
+from maskfeat_plugin.models.selfsup.maskfeat import MaskFeat
+from maskfeat_plugin.visualization import MaskFeatVisualizer
+
+from .model_loading import build_model, list_models, read_model
 
 # What predictions are made of besides the backbone
 _PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
@@ -133,7 +133,7 @@ class MaskFeatInferencer(BaseInferencer):
             - ``pred_features``, ``target_features``: float32 (M, D) of the M hidden tokens, row-major; as the target
               generator has it classes, or a dict of several targets;
             - ``loss`` (float): the training loss of this input, a dict of several targets;
-            - ``features``, if asked for: float32 (C,), the vector of :func:`.extract_features`;
+            - ``features``, if asked for: float32 (C,), the vector of :func:`.compute_features`;
             - ``picture`` (str), with ``out_dir``: the file.
 
         Raises:

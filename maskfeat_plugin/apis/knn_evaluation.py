@@ -8,14 +8,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
+from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config.classes import check_class_files
+from maskfeat_plugin.config.folder_data import complete_endings
 from maskfeat_plugin.errors import ConfigError, describe
-from maskfeat_plugin.evaluation.features import extract_features
+from maskfeat_plugin.evaluation.features import compute_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 
-from .checks import check_config
-from .classes import check_class_files
-from .folder_data import complete_endings
-from .models import load_backbone
+from .model_loading import load_backbone
 
 # Data sets of several clips of a file -> settings that a data set of one clip does not have
 _SEVERAL_CLIPS = dict(
@@ -66,8 +66,8 @@ def evaluate_knn(
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         model = load_backbone(cfg, checkpoint, device)
         try:
-            features, labels = extract_features(model, Runner.build_dataloader(bank), "neighbours")
-            found, truth = extract_features(model, Runner.build_dataloader(queries), "queries")
+            features, labels = compute_features(model, Runner.build_dataloader(bank), "neighbours")
+            found, truth = compute_features(model, Runner.build_dataloader(queries), "queries")
             num_classes = int(max(labels.max(), truth.max())) + 1
             return knn_accuracy(found, truth, features, labels, num_classes, k, temperature)
         except (ValueError, FileNotFoundError) as error:

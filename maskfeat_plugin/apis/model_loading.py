@@ -26,11 +26,10 @@ from maskfeat_plugin.checkpoints import (
     read_checkpoint,
 )
 from maskfeat_plugin.checkpoints.names import collapse
+from maskfeat_plugin.config.load import find_config, load_config, named_configs, unknown_config
+from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS
-
-from .config import find_config, load_config, named_configs, unknown_config
-from .origins import named_errors
 
 
 @dataclass(frozen=True)

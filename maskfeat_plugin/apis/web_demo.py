@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, strip
 
 from .inferencer import MaskFeatInferencer
-from .input_pipeline import list_inputs
-from .looking import predict
+from .pictures import predict
 from .web_guard import LARGEST_REQUEST, LoopbackGuard
 
 if TYPE_CHECKING:

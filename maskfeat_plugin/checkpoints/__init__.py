@@ -1,17 +1,16 @@
 """Checkpoints of other projects: recognised, renamed, resized, read safely and written."""
 
+from maskfeat_plugin.checkpoints.errors import CheckpointError, UnsafeCheckpointError
+from maskfeat_plugin.checkpoints.fitting import LoadReport, load_into
+from maskfeat_plugin.checkpoints.formats import FORMATS, Format
+from maskfeat_plugin.checkpoints.initializer import PretrainedInit
+from maskfeat_plugin.checkpoints.publishing import remove_unfinished, write_last
+from maskfeat_plugin.checkpoints.reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
+from maskfeat_plugin.checkpoints.sharded import is_sharded, read_shards, shard_files, write_shards
+from maskfeat_plugin.checkpoints.table import format_rows
+from maskfeat_plugin.checkpoints.whole import check_whole, newest_whole
+from maskfeat_plugin.checkpoints.writer import TARGETS, Conversion, Row, convert, write_checkpoint
 from maskfeat_plugin.writing import publish, unfinished_path
-
-from .errors import CheckpointError, UnsafeCheckpointError
-from .fitting import LoadReport, load_into
-from .formats import FORMATS, Format
-from .initializer import PretrainedInit
-from .publishing import remove_unfinished, write_last
-from .reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
-from .sharded import is_sharded, read_shards, shard_files, write_shards
-from .table import format_rows
-from .whole import check_whole, newest_whole
-from .writer import TARGETS, Conversion, Row, convert, write_checkpoint
 
 __all__ = [
     "FORMATS",

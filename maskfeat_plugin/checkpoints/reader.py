@@ -15,7 +15,6 @@ from mmengine.dist import broadcast_object_list, get_dist_info
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from maskfeat_plugin import compat
 from maskfeat_plugin.downloads import DownloadError, fetch, hash_in_name
 from maskfeat_plugin.errors import describe
 from maskfeat_plugin.files import sha256
@@ -250,7 +249,6 @@ def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location
     """
     if is_sharded(path) or path.is_dir():
         return read_shards(path, lambda file: load_file(file, mmap, tensors, map_location))
-    compat.apply()  # allow-lists the plain values of mmengine's checkpoints
     try:
         if is_archive(path):
             archive = check_records(path, tensors)

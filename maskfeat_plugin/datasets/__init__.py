@@ -1,13 +1,13 @@
 """Data sets and transforms."""
 
-from . import transforms
-from .ava import AVADataset
-from .bad_files import SkipBadFiles, TooManyBadFiles
-from .clips_by_duration import ClipsByDuration
-from .image import ImageDataset
-from .repeat_aug import RepeatAugDataset
-from .video import VideoDataset
-from .video_reader import VideoReader
+from maskfeat_plugin.datasets import transforms
+from maskfeat_plugin.datasets.ava import AVADataset
+from maskfeat_plugin.datasets.bad_files import SkipBadFiles, TooManyBadFiles
+from maskfeat_plugin.datasets.clips_by_duration import ClipsByDuration
+from maskfeat_plugin.datasets.image import ImageDataset
+from maskfeat_plugin.datasets.repeat_aug import RepeatAugDataset
+from maskfeat_plugin.datasets.video import VideoDataset
+from maskfeat_plugin.datasets.video_reader import VideoReader
 
 __all__ = [
     "AVADataset",

@@ -1,7 +1,7 @@
 """What drives the training: optimizers, hooks and strategies."""
 
-from .blocks import is_block, wrap_blocks
-from .hooks import (
+from maskfeat_plugin.engine.blocks import is_block, wrap_blocks
+from maskfeat_plugin.engine.hooks import (
     CheckpointHook,
     KNNHook,
     MaskFeatVisualizationHook,
@@ -10,11 +10,14 @@ from .hooks import (
     TerminationHook,
     TrainingStateHook,
 )
-from .loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from .optim_wrapper_constructors import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
-from .optim_wrappers import BFloat16OptimWrapper
-from .resumption import choose_checkpoint
-from .strategies import FSDPStrategy
+from maskfeat_plugin.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from maskfeat_plugin.engine.optim_wrapper_constructors import (
+    GroupedOptimWrapperConstructor,
+    LayerDecayOptimWrapperConstructor,
+)
+from maskfeat_plugin.engine.optim_wrappers import BFloat16OptimWrapper
+from maskfeat_plugin.engine.resumption import choose_checkpoint
+from maskfeat_plugin.engine.strategies import FSDPStrategy
 
 __all__ = [
     "BFloat16OptimWrapper",

@@ -1,6 +1,6 @@
 """Metrics."""
 
-from .ava_metric import AVAMetric
-from .masked_loss_metric import MaskedLossMetric
+from maskfeat_plugin.evaluation.ava_metric import AVAMetric
+from maskfeat_plugin.evaluation.masked_loss_metric import MaskedLossMetric
 
 __all__ = ["AVAMetric", "MaskedLossMetric"]

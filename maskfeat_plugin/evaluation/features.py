@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 
 @torch.no_grad()
-def extract_features(model: nn.Module, dataloader: DataLoader, title: str = "") -> tuple[Tensor, Tensor] | None:
+def compute_features(model: nn.Module, dataloader: DataLoader, title: str = "") -> tuple[Tensor, Tensor] | None:
     """Features and labels of a data set, in its order; no random state is changed.
 
     The features are those of ``model.extract_feat`` for unmasked inputs in evaluation mode, averaged over tokens, over
@@ -55,7 +55,7 @@ def batch_features(model: nn.Module, batch: dict, tokens: bool = False) -> tuple
     """Features of a batch by a model in evaluation mode.
 
     Args:
-        model (nn.Module): As in :func:`extract_features`.
+        model (nn.Module): As in :func:`compute_features`.
         batch (dict): What a dataloader gives.
         tokens (bool): Whether to return the features of every token instead of their mean. Defaults to False.
 

@@ -1,6 +1,6 @@
 """Models of scope ``maskfeat``; importing registers them."""
 
-from .backbones import (
+from maskfeat_plugin.models.backbones import (
     ImageMViT,
     MaskableBackbone,
     MaskedMViT,
@@ -12,13 +12,19 @@ from .backbones import (
     VisionTransformer,
     WindowedViT,
 )
-from .data_preprocessors import MaskFeatDataPreprocessor
-from .heads import ClassificationHead, MultiTargetHead, RegressionHead
-from .losses import MaskedLoss
-from .necks import LastFeatureMap, MAEDecoder, MultiTargetNeck, RegressionNeck, SimpleFeaturePyramid
-from .roi_extractors import CentredRoIExtractor3D
-from .selfsup import MaskFeat, VisibleMaskFeat
-from .target_generators import (
+from maskfeat_plugin.models.data_preprocessors import MaskFeatDataPreprocessor
+from maskfeat_plugin.models.heads import ClassificationHead, MultiTargetHead, RegressionHead
+from maskfeat_plugin.models.losses import MaskedLoss
+from maskfeat_plugin.models.necks import (
+    LastFeatureMap,
+    MAEDecoder,
+    MultiTargetNeck,
+    RegressionNeck,
+    SimpleFeaturePyramid,
+)
+from maskfeat_plugin.models.roi_extractors import CentredRoIExtractor3D
+from maskfeat_plugin.models.selfsup import MaskFeat, VisibleMaskFeat
+from maskfeat_plugin.models.target_generators import (
     BaseTargetGenerator,
     HOGGenerator,
     LabelMapGenerator,

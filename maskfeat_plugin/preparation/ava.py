@@ -12,9 +12,9 @@ from maskfeat_plugin.datasets.ava_tables import Row, check_annotations, check_ex
 from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
+from .completeness import Report
 from .files import Tree
 from .frames import FrameJob, Frames, check_frames, extract_frames, has_frames
-from .report import Report
 from .workspace import CRASHED, DataSettings, Workspace
 
 VIDEOS = {"train": 235, "val": 64}

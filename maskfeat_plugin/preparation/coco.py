@@ -7,9 +7,9 @@ from pathlib import Path
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
+from .completeness import Report
 from .files import Tree, list_names
 from .readable import check_image
-from .report import Report
 from .workspace import DataSettings, Workspace
 
 IMAGES = {"train": 118_287, "val": 5_000}

@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from maskfeat_plugin.apis.command_line import run_tool
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.machine import usable_cores
+from maskfeat_plugin.running.command_line import run_tool
 
+from .completeness import Report
 from .readable import LEVELS
-from .report import Report
 from .workspace import DataSettings
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 
+from .completeness import Report
 from .files import Tree, decode_text, list_names
 from .readable import check_image
-from .report import Report
 from .workspace import DataSettings, Workspace
 
 IMAGES = {"train": 1_281_167, "val": 50_000}

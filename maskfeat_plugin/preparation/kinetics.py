@@ -10,9 +10,9 @@ from typing import NamedTuple
 from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
+from .completeness import Report
 from .files import ARCHIVE_ENDINGS, Tree, decode_text
 from .readable import check_video
-from .report import Report
 from .workspace import DataSettings, Workspace
 
 VERSIONS = (400, 600, 700)

@@ -9,9 +9,9 @@ from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError, reading
 
 from .archives import join_parts
+from .completeness import Report
 from .files import Tree
 from .readable import check_video
-from .report import Report
 from .workspace import DataSettings, Workspace
 
 VIDEOS = {"train": 168_913, "val": 24_777}

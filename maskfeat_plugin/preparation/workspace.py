@@ -10,9 +10,9 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.writing import append_text, naming
 
 from .archives import Archive, read_member, unpack
+from .completeness import Report
 from .files import Tree, place, write_file
 from .parallel import run_parallel
-from .report import Report
 
 # Broken links and folders that a report names
 _NAMED = 20

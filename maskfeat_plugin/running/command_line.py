@@ -14,7 +14,7 @@ from mmengine.config import DictAction
 from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.writing import is_full_disk
 
-from .processes import describe_lost_contact, disconnect_processes, launched_rank
+from .distributed import describe_lost_contact, disconnect_processes, launched_rank
 
 CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
 # What the other processes leave to the first to say the launcher has stopped them before, in seconds

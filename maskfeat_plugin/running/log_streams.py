@@ -1,9 +1,9 @@
-"""Streams of a log that a full disk does not turn into the end of a training."""
+"""Logs that a full disk does not turn into the end of a training, and none where nobody reads them."""
 
 import logging
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 
@@ -47,3 +47,14 @@ class _Stream:
                 text = f"{getattr(self._stream, 'name', 'the log')} cannot be written: {error.strerror or error}"
                 with suppress(OSError):  # the same disk
                     print(f"warning: {text}. Training goes on without these lines of the log.", file=sys.stderr)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without mmengine's lines about every parameter of what is built."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -10,6 +10,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config.classes import check_class_files, check_classes_of_checkpoint, check_labels
+from maskfeat_plugin.config.folder_data import complete_endings, log_files
+from maskfeat_plugin.config.held_out import check_held_out
+from maskfeat_plugin.config.origins import explain, named_errors, owners_of
+from maskfeat_plugin.config.structure import check_structure, limited_size
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
@@ -18,14 +24,8 @@ from maskfeat_plugin.locks import hold_folder
 from maskfeat_plugin.writing import is_full_disk
 
 from .bad_data import describe_listed, forget_bad_files, list_bad_files, named_data_errors
-from .checks import check_config
-from .classes import check_class_files, check_classes_of_checkpoint, check_labels
-from .folder_data import complete_endings, log_files
-from .held_out import check_held_out
+from .distributed import check_equal_length, connect_processes, describe_lost_contact, launched_rank
 from .log_streams import go_on_without_log
-from .origins import explain, named_errors, owners_of
-from .processes import check_equal_length, connect_processes, describe_lost_contact, launched_rank
-from .structure import check_structure, limited_size
 from .versions import describe_cpu, describe_versions
 
 # Hooks that mmengine registers unless they are None; it has no case for other names that are None

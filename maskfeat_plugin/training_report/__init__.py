@@ -1,6 +1,6 @@
 """The report of a training, finished or not, from what it has written to its work directory."""
 
-from .page import write_training_report
-from .runs import Run, read_runs
+from maskfeat_plugin.training_report.page import write_training_report
+from maskfeat_plugin.training_report.run_folders import Run, read_runs
 
 __all__ = ["Run", "read_runs", "write_training_report"]

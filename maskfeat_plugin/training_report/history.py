@@ -7,7 +7,7 @@ import numpy as np
 
 from .config_text import section_of
 from .damage import LARGEST, as_count
-from .runs import Points, Run
+from .run_folders import Points, Run
 
 Series = tuple[np.ndarray, np.ndarray]
 

@@ -15,7 +15,7 @@ from .config_text import section_of
 from .damage import as_count
 from .history import History, Series, join_runs, trainings_of
 from .records import describe_runs, find_records
-from .runs import Run, read_runs
+from .run_folders import Run, read_runs
 from .samples import find_samples, make_pictures
 
 # What is not a loss or a metric of the batch

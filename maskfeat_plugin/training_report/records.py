@@ -11,7 +11,7 @@ from maskfeat_plugin.visualization.report.parts import Part
 
 from .damage import left_out
 from .history import History, trainings_of
-from .runs import Run
+from .run_folders import Run
 
 _SHOWN = 50
 

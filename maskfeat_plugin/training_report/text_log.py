@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from maskfeat_plugin.apis.versions import MACHINE, VERSIONS, parse_versions
+from maskfeat_plugin.running.versions import MACHINE, VERSIONS, parse_versions
 
 from .damage import as_count, left_out, parse_count
 

@@ -1,13 +1,25 @@
 """Pictures of masks, predictions, attention and boxes, and HTML reports."""
 
-from .attention import attention_rollout, draw_heat
-from .boxes import draw_boxes, pad_to_height
-from .frames import unnormalize
-from .hog_image import assemble_hog, draw_hog, unflatten_hog
-from .panels import compose, strip
-from .prediction import draw_prediction
-from .report import Curve, Facts, Headline, Media, Notes, Picture, Section, Spread, Table, Text, write_report
-from .visualizer import MaskFeatVisualizer
+from maskfeat_plugin.visualization.attention import attention_rollout, draw_heat
+from maskfeat_plugin.visualization.boxes import draw_boxes, pad_to_height
+from maskfeat_plugin.visualization.frames import unnormalize
+from maskfeat_plugin.visualization.hog_image import assemble_hog, draw_hog, unflatten_hog
+from maskfeat_plugin.visualization.panels import compose, strip
+from maskfeat_plugin.visualization.prediction import draw_prediction
+from maskfeat_plugin.visualization.report import (
+    Curve,
+    Facts,
+    Headline,
+    Media,
+    Notes,
+    Picture,
+    Section,
+    Spread,
+    Table,
+    Text,
+    write_report,
+)
+from maskfeat_plugin.visualization.visualizer import MaskFeatVisualizer
 
 __all__ = [
     "Curve",

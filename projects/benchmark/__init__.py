@@ -1,11 +1,18 @@
 """Times and memory of the plugin's parts against the packages that do the same job, in one process."""
 
-from .costs import Cost, costs
-from .measuring import Comparison, Measurement, measure, peak_memory
-from .plain_masks import cubes_by_loops
-from .report import describe_machine, format_changes, format_costs, format_table, read_run, write_run
-from .rows import comparisons
-from .steps import compare_steps, input_size, mask_generator
+from projects.benchmark.costs import Cost, costs
+from projects.benchmark.measuring import Comparison, Measurement, measure
+from projects.benchmark.plain_masks import cubes_by_loops
+from projects.benchmark.result_tables import (
+    describe_machine,
+    format_changes,
+    format_costs,
+    format_table,
+    read_run,
+    write_run,
+)
+from projects.benchmark.rows import comparisons
+from projects.benchmark.steps import compare_steps
 
 __all__ = [
     "Comparison",
@@ -19,10 +26,7 @@ __all__ = [
     "format_changes",
     "format_costs",
     "format_table",
-    "input_size",
-    "mask_generator",
     "measure",
-    "peak_memory",
     "read_run",
     "write_run",
 ]

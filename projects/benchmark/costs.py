@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from mmengine.config import Config
-from torch import Tensor, nn
 
-from maskfeat_plugin.registry import MODELS, TRANSFORMS
+from maskfeat_plugin.engine.process_info import peak_memory
 
-from .measuring import peak_memory, seconds_of
+from .measuring import seconds_of
+from .model_and_batch import model_and_batch
 from .peers import optimizer
-from .processes import measure_processes
-from .rows import BASE_MODELS
+from .several_processes import measure_processes
 
 
 @dataclass(frozen=True)
@@ -69,41 +67,8 @@ def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
             yield Cost("MViT-S", "processes, a clip each", str(count), count, *measure_processes(count, clips, repeats))
 
 
-def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[nn.Module, Tensor, Tensor]:
-    """MaskFeat with MViT-S and a batch for it.
-
-    Args:
-        size (dict): ``frames``, ``side`` in pixels, ``batch`` and mask ``ratio``.
-        device (torch.device | str): Where they are. Defaults to "cpu".
-
-    Returns:
-        tuple[nn.Module, Tensor, Tensor]: The model, random clips (N, 3, T, H, W) and their masks (N, T', H', W').
-    """
-    return _model_and_batch("MViT-S", size, device)
-
-
-def _model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple[nn.Module, Tensor, Tensor]:
-    video = model == "MViT-S"
-    config = Config.fromfile(BASE_MODELS / ("maskfeat_mvit-small.py" if video else "maskfeat_vit-base-p16.py")).model
-    side, grid = size["side"], (size["side"] // 16,) * 2
-    if video:
-        config.backbone.update(temporal_size=size["frames"], spatial_size=side)
-        grid = (size["frames"] // 2, *grid)
-    else:
-        config.backbone.img_size = side
-    network = MODELS.build(config).to(device).train()
-    kind = "Cube" if video else "Block"
-    draw = TRANSFORMS.build(
-        dict(type=f"maskfeat.{kind}MaskGenerator", token_grid=grid, mask_ratio=size["ratio"], seed=0)
-    )
-    mask = torch.stack([torch.from_numpy(draw({"sample_idx": i})["mask"]) for i in range(size["batch"])]).to(device)
-    shape = (3, size["frames"], side, side) if video else (3, side, side)
-    inputs = torch.randn(size["batch"], *shape, generator=torch.Generator().manual_seed(0)).to(device)
-    return network, inputs, mask.view(size["batch"], -1, *grid[-2:])
-
-
 def _measure_step(model: str, size: dict, repeats: int, device: torch.device) -> tuple[float, float | None]:
-    network, inputs, mask = _model_and_batch(model, size, device)
+    network, inputs, mask = model_and_batch(model, size, device)
     wrapper = optimizer(network)
 
     def step() -> None:

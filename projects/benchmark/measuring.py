@@ -1,17 +1,13 @@
 """Time and memory of two that do the same job."""
 
-import ctypes
-import gc
-import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-MEGABYTE = 1 << 20
+from maskfeat_plugin.engine.process_info import peak_memory
 
 
 @dataclass(frozen=True)
@@ -89,39 +85,6 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     run()
     _wait(device)
     return time.perf_counter() - start
-
-
-def peak_memory(run: Callable[[], object], device: torch.device) -> float | None:
-    """Memory that a run needs at its peak, beyond what is there before it.
-
-    Args:
-        run (Callable[[], object]): What to run; it has been run before, so that what stays is there already.
-        device (torch.device): A GPU, whose allocations are counted, or the CPU: resident memory of the process.
-
-    Returns:
-        float | None: Megabytes of 2**20 bytes; None where the system cannot tell, as without Linux's ``/proc``.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        torch.cuda.synchronize(device)
-        return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps of earlier runs would hide this one
-        Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
-        before = _resident("VmRSS")
-        run()
-        return max(0.0, _resident("VmHWM") - before)
-    except (OSError, AttributeError, TypeError):  # the last is Windows' for CDLL(None)
-        return None
-
-
-def _resident(field: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status).group(1)) / 1024
 
 
 def _wait(device: torch.device) -> None:

@@ -10,8 +10,8 @@ import mmengine
 import mmpretrain
 import torch
 
-from maskfeat_plugin.apis.versions import processor_name
 from maskfeat_plugin.errors import reading
+from maskfeat_plugin.running.versions import processor_name
 from maskfeat_plugin.writing import writing
 
 from .costs import Cost

@@ -1,7 +1,6 @@
 """A training step of several processes on a CPU, which share its cores."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -12,9 +11,12 @@ from torch import Tensor, nn
 from torch.distributed import destroy_process_group, get_rank, init_process_group
 from torch.nn.parallel import DistributedDataParallel
 
-from .measuring import peak_memory, seconds_of
+from maskfeat_plugin.engine.process_info import peak_memory
+from maskfeat_plugin.running.log_streams import quiet
+from projects import environment
+
+from .measuring import seconds_of
 from .peers import optimizer
-from .steps import quiet
 
 
 class LossOf(nn.Module):
@@ -47,8 +49,7 @@ def measure_processes(count: int, size: dict, repeats: int) -> tuple[float, floa
     threads = max(torch.get_num_threads() // count, 1)
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc_per_node={count}", "-m", __name__, json.dumps(size), str(repeats)]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(OMP_NUM_THREADS=str(threads)), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{count} processes: {done.stderr[-2000:]}")
     return tuple(json.loads(done.stdout.splitlines()[-1]))
@@ -81,6 +82,6 @@ def run_process(make: Callable[[dict], tuple[nn.Module, Tensor, Tensor]], size: 
 
 
 if __name__ == "__main__":
-    from .costs import video_step
+    from .model_and_batch import video_step
 
     run_process(video_step, json.loads(sys.argv[1]), int(sys.argv[2]))

@@ -1,24 +1,22 @@
 """Time of a pre-training step of one config against another's."""
 
-import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from maskfeat_plugin.config.sample_sizes import sample_channels
+from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
+from maskfeat_plugin.running.log_streams import quiet
 
-from ..sample_sizes import input_size as pipeline_size
-from ..sample_sizes import sample_channels
 from .measuring import Comparison
 
 
@@ -84,52 +82,6 @@ def training_step(
     return lambda: model.train_step(batch, optim_wrapper)
 
 
-def mask_generator(cfg: Config) -> dict:
-    """The config of the mask generator in the pipeline for training.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    for transform in cfg.train_dataloader.dataset.pipeline:
-        if "token_grid" in transform:
-            return dict(transform)
-    raise ConfigError(f"{cfg.filename}: train_dataloader.dataset.pipeline has no mask generator of maskfeat's.")
-
-
-def input_size(cfg: Config) -> tuple[int, ...]:
-    """Return the size of a config's training inputs, as its pipeline or else its backbone tells it.
-
-    Args:
-        cfg (Config): The config.
-
-    Returns:
-        tuple[int, ...]: (H, W) or (T, H, W), in pixels and frames.
-
-    Raises:
-        ConfigError: If neither tells it.
-    """
-    backbone, dataset = cfg.model.backbone, (cfg.get("train_dataloader") or {}).get("dataset") or {}
-    size = pipeline_size(dataset.get("pipeline"), cfg.get("default_scope"))
-    if size is not None:
-        return size
-    if "img_size" in backbone:
-        return to_2tuple(backbone.img_size)
-    if "temporal_size" in backbone and "spatial_size" in backbone:
-        return (backbone.temporal_size, *to_2tuple(backbone.spatial_size))
-    raise ConfigError(f"{cfg.filename}: set model.backbone.img_size, or temporal_size and spatial_size for clips.")
-
-
 def _name(cfg: Config) -> str:
     """What the file's name says of the model: all before the batch size or the data set."""
     return re.split(r"_\d+xb|_moving-digits", Path(cfg.filename).stem)[0]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without mmengine's lines about every parameter of what is built."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -1,9 +1,9 @@
 """The demo: MaskFeat pre-trained on MovingDigits and fine-tuned into each task, against training from scratch."""
 
-from .orchestrate import make_weights, run_demo
-from .report import format_table
-from .tasks import FULL, PRETRAININGS, QUICK, TASKS, Plan, Pretraining, Task
-from .train import finetune, pretrain, run_part
+from projects.demo.orchestrate import make_weights, run_demo
+from projects.demo.report_page import format_table
+from projects.demo.tasks import FULL, PRETRAININGS, QUICK, TASKS, Plan, Pretraining, Task
+from projects.demo.train import finetune, pretrain, run_part
 
 __all__ = [
     "FULL",

@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskfeat_plugin.apis.benchmark.steps import quiet
+from maskfeat_plugin.running.log_streams import quiet
 
-from .report import make_report
+from .report_page import make_report
 from .tasks import PRETRAININGS, Plan, Task
 from .train import Say, read_json, results_file
 

@@ -12,8 +12,8 @@ from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.datasets.moving_digits import MOTIONS, MovingDigitsConfig, build_moving_digits
 from maskfeat_plugin.machine import usable_cores
 
-from .page import Page
-from .report import describe_scores, describe_starts, format_table, verdict
+from .live_page import Page
+from .report_page import describe_scores, describe_starts, format_table, verdict
 from .tasks import DATA_ROOT, FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR, Plan, Pretraining, Task
 from .train import export_weights, pretrain
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfeat_plugin.apis.looking import Boxes, Choice, build_fine_tuned, find, read_class_names
-from maskfeat_plugin.apis.looking.fine_tuned import Samples
+from maskfeat_plugin.apis.pictures import Boxes, Choice, build_fine_tuned, find, read_class_names
+from maskfeat_plugin.apis.pictures.fine_tuned import Samples
 from maskfeat_plugin.checkpoints import newest_whole
 from maskfeat_plugin.visualization import Picture, draw_boxes, pad_to_height
 from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR

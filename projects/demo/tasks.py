@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfeat_cli.folders import checkout, no_checkout
+from projects import ROOT
 
-ROOT = checkout()
-if ROOT is None:  # data and results would go into the folder of the installed packages
-    raise RuntimeError(f"{__package__}: {no_checkout()}")
 CONFIGS = ROOT / "configs" / "demo"
 DATA_ROOT = ROOT / "data" / "moving_digits"
 WORK_DIR = ROOT / "work_dirs" / "demo"

@@ -17,10 +17,9 @@ from maskfeat_plugin.visualization import assemble_hog, compose, draw_hog
 from maskfeat_plugin.visualization.masks import hide_tokens
 from maskfeat_plugin.visualization.panels import strip
 from maskfeat_plugin.writing import writing
-
-from .demo.orchestrate import DATA
-from .demo.tasks import IMAGE, VIDEO
-from .demo.train import draw_predictions
+from projects.demo.orchestrate import DATA
+from projects.demo.tasks import IMAGE, VIDEO
+from projects.demo.train import draw_predictions
 
 # As in the full-size configs for images
 GRID, TOKEN = (14, 14), 16

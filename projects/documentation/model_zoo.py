@@ -72,7 +72,9 @@ def model_zoo_page(root: Path) -> str:
         start for start in AUTHORS_FILES if not any(name.startswith(start) for name in seen)
     ]
     if unknown:
-        raise ValueError(f"No config is named {', '.join(unknown)}, which maskfeat_plugin/apis/model_zoo.py speaks of.")
+        raise ValueError(
+            f"No config is named {', '.join(unknown)}, which projects/documentation/model_zoo.py speaks of."
+        )
     return "\n".join(parts)
 
 

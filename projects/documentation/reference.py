@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from mmengine.registry import Registry
 
 from maskfeat_plugin import registry
-
-from ..signatures import parameters
+from maskfeat_plugin.config.signatures import parameters
 
 # Registry, subpackage of the component (only models have many) -> name and title of the page
 PAGES = {

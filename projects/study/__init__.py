@@ -1,11 +1,11 @@
 """Studies: MaskFeat's choices compared on small models, each pre-trained, fine-tuned on few labels and tested."""
 
-from .plan import Base, Plan, Run, choose, config_base, demo_base, describe_seconds, plan_runs
-from .report import check_page, markdown, put_into_page, write_csv, write_page
-from .run import do_run
-from .schedule import Failure, default_workers, do_runs
-from .settings import STUDIES, Setting, Study, own_target
-from .step_times import format_step_times, step_times
+from projects.study.planned_runs import Base, Plan, Run, choose, config_base, demo_base, describe_seconds, plan_runs
+from projects.study.result_page import check_page, markdown, put_into_page, write_csv, write_page
+from projects.study.run import do_run
+from projects.study.schedule import Failure, default_workers, do_runs
+from projects.study.settings import STUDIES, Setting, Study, own_target
+from projects.study.step_times import format_step_times, step_times
 
 __all__ = [
     "STUDIES",

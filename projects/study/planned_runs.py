@@ -13,15 +13,16 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from maskfeat_plugin.apis.benchmark.steps import input_size, mask_generator, quiet
-from maskfeat_plugin.apis.checks import check_config
-from maskfeat_plugin.apis.config import load_config
-from maskfeat_plugin.apis.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
-from maskfeat_plugin.apis.demo.train import load_config as load_demo_config
-from maskfeat_plugin.apis.demo.train import read_json, write_json
-from maskfeat_plugin.apis.training_length import length_of, set_length
+from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config.load import load_config
+from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
+from maskfeat_plugin.running.log_streams import quiet
+from projects.demo.tasks import DATA_ROOT, IMAGE, SEEDS, TASKS, VIDEO
+from projects.demo.train import load_config as load_demo_config
+from projects.demo.train import read_json, write_json
+from projects.demo.training_length import length_of, set_length
 
 from .settings import CLASSIFIER, SCRATCH, STUDIES, VERSION, Setting, Study, kind_of
 

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskfeat_plugin.apis.demo.report import environment
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
 from maskfeat_plugin.writing import writing
+from projects.demo.report_page import environment
 
-from .plan import Plan, Run
+from .planned_runs import Plan, Run
 from .settings import STUDIES, Setting
 
 COLUMNS = (

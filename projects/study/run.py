@@ -16,11 +16,11 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 from torch.utils.data import Dataset
 
-from maskfeat_plugin.apis.demo.train import ProgressHook, read_json, run_finetuning, run_pretraining, write_json
-from maskfeat_plugin.evaluation.features import extract_features
+from maskfeat_plugin.evaluation.features import compute_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
+from projects.demo.train import ProgressHook, read_json, run_finetuning, run_pretraining, write_json
 
-from .plan import FOLDERS, METRICS, RESULT
+from .planned_runs import FOLDERS, METRICS, RESULT
 
 LOG = "log.txt"
 NEIGHBOURS = 20
@@ -94,7 +94,7 @@ class FeaturesHook(Hook):
         settings = dict(runner.cfg.test_dataloader, dataset=data, sampler=dict(type="DefaultSampler", shuffle=False))
         loader = runner.build_dataloader(settings, seed=runner.seed)
         self.kept.share(loader.dataset, data)
-        return extract_features(runner.model, loader)
+        return compute_features(runner.model, loader)
 
 
 def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = None) -> dict:

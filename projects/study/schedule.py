@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 
 from maskfeat_plugin.machine import usable_cores
+from projects import environment
 
-from .plan import RESULT, Run, describe_seconds, write_run
+from .planned_runs import RESULT, Run, describe_seconds, write_run
 from .run import LOG
 
-# The process that does runs; `maskfeat_plugin.apis.study.run.serve` has the protocol.
-COMMAND = [sys.executable, "-W", "ignore", "-c", "from maskfeat_plugin.apis.study.run import serve; serve()"]
+# The process that does runs; `projects.study.run.serve` has the protocol.
+COMMAND = [sys.executable, "-W", "ignore", "-c", "from projects.study.run import serve; serve()"]
 TAIL = 8
 
 
@@ -194,14 +195,14 @@ def _work(runs: Iterable[Run]) -> float:
 def _start(index: int, workers: int) -> subprocess.Popen:
     """A process that does runs, on its share of the cores or on its GPU."""
     threads = str(max(1, usable_cores() // workers))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if torch.cuda.is_available():
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
-        environment["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+        variables["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
     return subprocess.Popen(
         COMMAND,
-        env=environment,
+        env=environment(**variables),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from maskfeat_cli.folders import configs_folder
-from maskfeat_plugin.apis.benchmark.steps import mask_generator
+from maskfeat_plugin.config.training_inputs import mask_generator
 from maskfeat_plugin.errors import ConfigError
 
 CONFIGS = configs_folder()

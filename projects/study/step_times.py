@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.benchmark import measure
-from maskfeat_plugin.apis.benchmark.steps import compare_steps
+from projects.benchmark import measure
+from projects.benchmark.steps import compare_steps
 
-from .plan import without_weights
+from .planned_runs import without_weights
 from .settings import CONFIGS
 
 TARGETS = ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_moving-digits.py")

@@ -12,10 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
 from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.clip_windows import ClipReader
-from maskfeat_plugin.apis.feature_extraction import extract_to_file
-from maskfeat_plugin.apis.feature_files import read_features
-from maskfeat_plugin.apis.feature_sources import FileSource
+from maskfeat_plugin.apis.features.clip_windows import ClipReader
+from maskfeat_plugin.apis.features.extraction import extract_features
+from maskfeat_plugin.apis.features.files import read_features
+from maskfeat_plugin.apis.features.sources import FileSource
 from maskfeat_plugin.errors import ConfigError
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
@@ -135,7 +135,7 @@ def test_extraction_of_windows(ending, digits, tmp_path, monkeypatch):
         pipeline = cfg.train_dataloader.dataset.pipeline
         pipeline.insert(0, dict(type="NoteOpenedFiles", note=str(tmp_path / "opened.txt")))
         weights, path = DEMO / "weights" / f"{CLIP}.pth", tmp_path / out
-        return extract_to_file(cfg, weights, path, str(inputs), batch_size=batch_size, **settings), path
+        return extract_features(cfg, weights, path, str(inputs), batch_size=batch_size, **settings), path
 
     done, once = extract(f"once.{ending}", every=2.0, dtype="float16")
     assert (done.rows, done.bad_files) == (8, 1)
@@ -166,4 +166,4 @@ def test_what_has_no_windows(digits, tmp_path, monkeypatch):
     for name, inputs, message in cases:
         cfg, weights = load_config(name), DEMO / "weights" / f"{CLIP}.pth"
         with pytest.raises(ConfigError, match=re.escape(message)):
-            extract_to_file(cfg, weights, tmp_path / "f.npz", every=1.0, **inputs)
+            extract_features(cfg, weights, tmp_path / "f.npz", every=1.0, **inputs)

@@ -9,8 +9,8 @@ import pytest
 from mmengine.config import Config
 
 from maskfeat_plugin.apis import ConfigError
-from maskfeat_plugin.apis.benchmark.measuring import MEGABYTE
 from maskfeat_plugin.apis.estimate import measure_peaks, model_costs, plan_training
+from maskfeat_plugin.engine.process_info import MEGABYTE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -64,8 +64,9 @@ import torch
 from mmengine.config import Config
 import maskfeat_plugin
 from mmpretrain.structures import DataSample
-from maskfeat_plugin.apis.benchmark import mask_generator, peak_memory
-from maskfeat_plugin.apis.benchmark.steps import training_step
+from maskfeat_plugin.config.training_inputs import mask_generator
+from maskfeat_plugin.engine.process_info import peak_memory
+from projects.benchmark.steps import training_step
 from maskfeat_plugin.registry import TRANSFORMS
 
 # blocks of 64 kB and more go back at once, so that the process has what the step has

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from maskfeat_plugin.apis.feature_files import FeatureTable, read_features, write_features
+from maskfeat_plugin.apis.features.files import FeatureTable, read_features, write_features
 from maskfeat_plugin.errors import ConfigError
 
 NAMES = ("noel.jpg", "ü b.jpg", *(f"{i:04d}.jpg" for i in range(38)))

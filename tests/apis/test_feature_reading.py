@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from torch.utils.data import get_worker_info
 
-from maskfeat_plugin.apis.feature_extraction import extract_to_file
-from maskfeat_plugin.apis.feature_files import read_features
-from maskfeat_plugin.apis.input_pipeline import find_inputs
+from maskfeat_plugin.apis.features.extraction import extract_features
+from maskfeat_plugin.apis.features.files import read_features
+from maskfeat_plugin.config.input_pipeline import find_inputs
 from maskfeat_plugin.datasets.manifest import as_table, name_columns, write_manifest
 from maskfeat_plugin.errors import ConfigError
 
@@ -62,7 +62,7 @@ def extract(folder, **settings):
     cfg.train_dataloader.dataset.pipeline.insert(1, dict(type="HarmfulFiles"))
     out = folder.parent / "features.npz"
     settings = dict(dict(batch_size=3, part_size=6), **settings)
-    done = extract_to_file(cfg, DEMO / "weights" / f"{IMAGE}.pth", out, str(folder), **settings)
+    done = extract_features(cfg, DEMO / "weights" / f"{IMAGE}.pth", out, str(folder), **settings)
     return done, [Path(name).name for name in read_features(out).names]
 
 

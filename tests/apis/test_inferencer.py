@@ -13,14 +13,14 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from maskfeat_plugin.apis import MaskFeatInferencer, get_model, list_models
-from maskfeat_plugin.apis.input_pipeline import (
+from maskfeat_plugin.apis.model_loading import read_model
+from maskfeat_plugin.config.input_pipeline import (
     InputPipeline,
     list_inputs,
     takes_clips,
     training_pipeline,
     without_randomness,
 )
-from maskfeat_plugin.apis.models import read_model
 from maskfeat_plugin.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

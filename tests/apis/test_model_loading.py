@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.config import find_config
-from maskfeat_plugin.apis.models import find_model, get_model, list_models
+from maskfeat_plugin.apis.model_loading import find_model, get_model, list_models
+from maskfeat_plugin.config.load import find_config
 from maskfeat_plugin.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

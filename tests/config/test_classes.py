@@ -155,7 +155,7 @@ def test_a_checkpoint_of_other_classes_is_not_tested(photos):
 
 
 def test_knn_of_folders_that_differ(photos):
-    from maskfeat_plugin.apis.knn import evaluate_knn
+    from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
 
     remove(photos / "val" / "cat")
     with pytest.raises(ConfigError, match="val lacks the class 'cat'"):

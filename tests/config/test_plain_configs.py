@@ -9,7 +9,8 @@ from pathlib import Path
 import mmengine
 import pytest
 
-from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, build_parser, get_model, load_config
+from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, get_model, load_config
+from maskfeat_plugin.running.command_line import build_parser
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"

@@ -11,13 +11,13 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from rectangles import FRAMES, HEIGHT, WIDTH, draw_scene, rectangular, write_scenes
 
 from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, build_trainer, train
-from maskfeat_plugin.apis.checks import check_config
 from maskfeat_plugin.apis.estimate import measure_peaks, model_costs
 from maskfeat_plugin.apis.export import export_model
-from maskfeat_plugin.apis.feature_extraction import extract_to_file
-from maskfeat_plugin.apis.input_pipeline import Input, InputPipeline, training_pipeline, without_randomness
-from maskfeat_plugin.apis.knn import evaluate_knn
-from maskfeat_plugin.apis.sample_sizes import input_size, size_after
+from maskfeat_plugin.apis.features.extraction import extract_features
+from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
+from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config.input_pipeline import Input, InputPipeline, training_pipeline, without_randomness
+from maskfeat_plugin.config.sample_sizes import input_size, size_after
 
 PAIRS = dict(
     image=("maskfeat_vit-tiny_moving-digits", "vit-tiny_moving-digits-class"),
@@ -196,7 +196,7 @@ def test_from_the_check_to_the_export(kind, scenes, tmp_path):
     train(build_trainer(cfg))
     fine_tuned = str(tmp_path / "fine" / "iter_2.pth")
     assert set(evaluate_knn(cfg, checkpoint, k=(1,))) == {"top1_k1", "top5_k1"}
-    assert extract_to_file(cfg, fine_tuned, tmp_path / "features.npz", str(scenes / folder)).rows == 8
+    assert extract_features(cfg, fine_tuned, tmp_path / "features.npz", str(scenes / folder)).rows == 8
     exported = export_model(cfg, fine_tuned, tmp_path / "model.pt2")
     assert exported.shape == (3, *size)
     program = torch.export.load(str(tmp_path / "model.pt2")).module()

@@ -9,7 +9,7 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from pages import ROOT, missing_links, python_blocks, read_page, run_block
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis.checks import check_config
+from maskfeat_plugin.config.checks import check_config
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 

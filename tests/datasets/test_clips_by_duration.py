@@ -12,7 +12,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import DefaultScope
 from torch.utils.data import BatchSampler, DataLoader
 
-from maskfeat_plugin.apis.knn import each_once
+from maskfeat_plugin.apis.knn_evaluation import each_once
 from maskfeat_plugin.datasets import ClipsByDuration
 from maskfeat_plugin.datasets.manifest import VIDEO, as_table, name_columns, write_manifest
 from maskfeat_plugin.engine.batches import make_resumable, seed_random

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from maskfeat_plugin.apis.input_pipeline import without_randomness
+from maskfeat_plugin.config.input_pipeline import without_randomness
 from maskfeat_plugin.registry import TRANSFORMS
 
 SHAPES = [

@@ -13,9 +13,9 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
-from maskfeat_plugin.apis.feature_files import read_features
-from maskfeat_plugin.apis.input_pipeline import list_inputs
-from maskfeat_plugin.apis.preparation.readable import check_image, check_video
+from maskfeat_plugin.apis.features.files import read_features
+from maskfeat_plugin.config.input_pipeline import list_inputs
+from maskfeat_plugin.preparation.readable import check_image, check_video
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 ROOT = Path(__file__).parents[2]

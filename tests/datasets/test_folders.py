@@ -14,9 +14,9 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
-from maskfeat_plugin.apis.input_pipeline import list_inputs
-from maskfeat_plugin.apis.preparation.files import Tree
+from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
+from maskfeat_plugin.preparation.files import Tree
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +133,7 @@ def test_links_are_followed_once(tmp_path):
 FORBIDDEN = """
 import os, sys
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, find_files
-from maskfeat_plugin.apis.preparation.files import Tree
+from maskfeat_plugin.preparation.files import Tree
 os.setuid(65534)
 found = find_files(sys.argv[1], IMAGE_ENDINGS)
 print([path.name for path in found.files], found.describe_skipped(), Tree([sys.argv[1]]).broken)
@@ -178,7 +178,7 @@ def test_names_for_a_line_of_text(name, shown):
 
 
 def test_knn_and_extraction_complete_the_endings(photos):
-    from maskfeat_plugin.apis.folder_data import complete_endings
+    from maskfeat_plugin.config.folder_data import complete_endings
 
     cfg = Config(
         dict(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfeat_plugin.apis.preparation.readable import check_image
+from maskfeat_plugin.preparation.readable import check_image
 from maskfeat_plugin.registry import TRANSFORMS
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 
 from maskfeat_plugin import compat
-from maskfeat_plugin.apis.config import named_configs
+from maskfeat_plugin.config.load import named_configs
 from maskfeat_plugin.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -99,9 +99,9 @@ def read_by_mmaction2(video, folder):
 
 def prepare(video, folder):
     """Run the data tools on videos and return their messages about unreadable ones."""
-    from maskfeat_plugin.apis.preparation.frames import FrameJob, extract_frames
-    from maskfeat_plugin.apis.preparation.readable import check_video
     from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits
+    from maskfeat_plugin.preparation.frames import FrameJob, extract_frames
+    from maskfeat_plugin.preparation.readable import check_video
 
     (folder / "broken.mp4").write_bytes(Path(video).read_bytes()[:3000])
     checks = {

@@ -8,8 +8,8 @@ from examples import ROOT, blocks, read, run, section
 from mmengine.config import Config
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis.checks import check_config
 from maskfeat_plugin.checkpoints import from_state_dict, load_into
+from maskfeat_plugin.config.checks import check_config
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS, WEIGHT_INITIALIZERS
 

@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis.signatures import parameters
+from maskfeat_plugin.config.signatures import parameters
 from maskfeat_plugin.registry import MODELS, TRANSFORMS, WEIGHT_INITIALIZERS
 
 PAGE = read("migration.md")

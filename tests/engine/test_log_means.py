@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from maskfeat_plugin.apis import build_trainer, load_config
-from maskfeat_plugin.apis.training_report import write_training_report
+from maskfeat_plugin.training_report import write_training_report
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 IMAGES = "demo/maskfeat_vit-tiny_moving-digits.py"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from maskfeat_plugin.apis import build_tester, build_trainer, load_config, train
-from maskfeat_plugin.apis.training_report import write_training_report
+from maskfeat_plugin.training_report import write_training_report
 
 CONFIG = Path(__file__).parents[2] / "configs/demo/vit-tiny_moving-digits-class.py"
 MMENGINES = ["runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"]

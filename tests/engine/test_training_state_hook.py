@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from maskfeat_plugin.apis import build_trainer, load_config
-from maskfeat_plugin.apis.config import named_configs
+from maskfeat_plugin.config.load import named_configs
 from maskfeat_plugin.registry import HOOKS
 
 ROOT = Path(__file__).parents[2]

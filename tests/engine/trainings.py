@@ -55,7 +55,8 @@ class Trainings:
 
 def train(config, work_dir, options, output, resume=None, processes=1):
     """Train as the tool does; the exit status."""
-    from maskfeat_plugin.apis import build_trainer, load_config, run_tool, train
+    from maskfeat_plugin.apis import build_trainer, load_config, train
+    from maskfeat_plugin.running.command_line import run_tool
 
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)

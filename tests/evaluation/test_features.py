@@ -15,7 +15,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from maskfeat_plugin.evaluation.features import extract_features
+from maskfeat_plugin.evaluation.features import compute_features
 from maskfeat_plugin.registry import HOOKS
 from tools.knn import main
 
@@ -108,7 +108,7 @@ def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
         "sys.path.insert(0, sys.argv[2])\n"
         "from planted import Planted, samples\n"
         "init_process_group('gloo')\n"
-        "found = extract_features(Planted(), DataLoader(samples, 2, sampler=DefaultSampler(samples, shuffle=False),"
+        "found = compute_features(Planted(), DataLoader(samples, 2, sampler=DefaultSampler(samples, shuffle=False),"
         " collate_fn=list))\n"
         "if found: torch.save(found, sys.argv[1])\n"
     )
@@ -151,7 +151,7 @@ def test_views_and_positions_are_averaged_and_the_random_state_kept():
     inputs = torch.arange(2 * 2 * 3 * 4.0).reshape(2, 2, 3, 1, 2, 2)  # 2 videos, 2 views, 3 channels, positions
     data = [(x, ActionDataSample().set_gt_label(i)) for i, x in enumerate(inputs)]
     state = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    features, labels = extract_features(Views(), DataLoader(data, 2, collate_fn=list))
+    features, labels = compute_features(Views(), DataLoader(data, 2, collate_fn=list))
     torch.testing.assert_close(features, inputs.mean((1, 3, 4, 5)))
     assert labels.tolist() == [0, 1]
     assert random.getstate() == state[0] and torch.equal(torch.get_rng_state(), state[2])
@@ -163,9 +163,9 @@ def test_no_label_and_no_features():
 
     data = [(torch.zeros(1, 3, 1, 2, 2), DataSample())]
     with pytest.raises(ValueError, match="one class of each sample"):
-        extract_features(Views(), DataLoader(data, 1, collate_fn=list))
+        compute_features(Views(), DataLoader(data, 1, collate_fn=list))
     with pytest.raises(ValueError, match="no extract_feat"):
-        extract_features(torch.nn.Linear(1, 1), DataLoader(data, 1, collate_fn=list))
+        compute_features(torch.nn.Linear(1, 1), DataLoader(data, 1, collate_fn=list))
 
 
 @pytest.mark.parametrize("pretrain, finetune", zip(PRETRAIN, FINETUNE, strict=True), ids=["images", "clips"])

@@ -8,7 +8,7 @@ from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
-from maskfeat_plugin.apis.checks import check_config
+from maskfeat_plugin.config.checks import check_config
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 

@@ -13,8 +13,8 @@ import zipfile
 
 import pytest
 
-from maskfeat_plugin.apis.preparation.archives import _opened, join_parts, read_member, unpack
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.preparation.archives import _opened, join_parts, read_member, unpack
 
 # Names of lengths whose entries in a zip directory a flipped bit hides: 46 bytes and 18 of the name are 64.
 _RANDOM = random.Random(0)

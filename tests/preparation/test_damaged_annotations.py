@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from maskfeat_plugin.apis.preparation import DataSettings, prepare_ava, prepare_coco, prepare_kinetics, prepare_sthv2
-from maskfeat_plugin.apis.training_report.records import _non_finite
-from maskfeat_plugin.apis.training_report.runs import read_runs
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.preparation import DataSettings, prepare_ava, prepare_coco, prepare_kinetics, prepare_sthv2
 from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.training_report.records import _non_finite
+from maskfeat_plugin.training_report.run_folders import read_runs
 
 COCO = dict(images=[dict(file_name="a.jpg", id=1)], annotations=[dict(image_id=1)], categories=[])
 STHV2 = {

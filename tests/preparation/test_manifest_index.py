@@ -16,12 +16,12 @@ from moving_scenes import OTHER, SCENE, cut, write_video
 from tool_modules import load_tool
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config, train
-from maskfeat_plugin.apis.preparation import manifest_index
-from maskfeat_plugin.apis.preparation.describing import describe_file, perceptual_hash
-from maskfeat_plugin.apis.preparation.manifest_index import index_folder
-from maskfeat_plugin.apis.preparation.near_duplicates import find_redundancy
-from maskfeat_plugin.apis.preparation.parallel import run_parallel
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, read_manifest
+from maskfeat_plugin.preparation import manifest_index
+from maskfeat_plugin.preparation.describing import describe_file, perceptual_hash
+from maskfeat_plugin.preparation.manifest_index import index_folder
+from maskfeat_plugin.preparation.near_duplicates import find_redundancy
+from maskfeat_plugin.preparation.parallel import run_parallel
 from maskfeat_plugin.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tool_modules import load_tool
 
-from maskfeat_plugin.apis.preparation.near_duplicates import count_bits, find_redundancy, group_near
 from maskfeat_plugin.datasets.manifest import (
     IMAGE,
     VIDEO,
@@ -18,6 +17,7 @@ from maskfeat_plugin.datasets.manifest import (
     read_manifest,
     write_manifest,
 )
+from maskfeat_plugin.preparation.near_duplicates import count_bits, find_redundancy, group_near
 
 
 def brute_force(hashes, motions, seconds, bits):

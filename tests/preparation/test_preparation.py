@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfeat_plugin.apis.preparation.archives import join_parts, read_member, unpack
-from maskfeat_plugin.apis.preparation.files import Tree, place, write_file
-from maskfeat_plugin.apis.preparation.frames import FrameJob, extract_frames, frames_shown
-from maskfeat_plugin.apis.preparation.parallel import run_parallel
-from maskfeat_plugin.apis.preparation.readable import check_video
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.preparation.archives import join_parts, read_member, unpack
+from maskfeat_plugin.preparation.files import Tree, place, write_file
+from maskfeat_plugin.preparation.frames import FrameJob, extract_frames, frames_shown
+from maskfeat_plugin.preparation.parallel import run_parallel
+from maskfeat_plugin.preparation.readable import check_video
 
 
 def double_or_die(number):

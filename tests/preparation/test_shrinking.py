@@ -14,9 +14,9 @@ from moving_scenes import cut, write_video
 from tool_modules import load_tool
 
 from maskfeat_plugin.apis import ConfigError
-from maskfeat_plugin.apis.preparation.shrinking import ShrinkSettings, shrink_archive, shrink_video
 from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS, find_files
+from maskfeat_plugin.preparation.shrinking import ShrinkSettings, shrink_archive, shrink_video
 
 IRREGULAR = [0, 40, 80, 200, 240, 1000, 1033, 1500, 1900, 2000]
 

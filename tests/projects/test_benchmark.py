@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskfeat_plugin.apis.benchmark import (
+from maskfeat_plugin.engine.process_info import peak_memory
+from maskfeat_plugin.registry import TRANSFORMS
+from projects.benchmark import (
     Comparison,
     Cost,
     Measurement,
@@ -19,11 +21,9 @@ from maskfeat_plugin.apis.benchmark import (
     format_costs,
     format_table,
     measure,
-    peak_memory,
 )
-from maskfeat_plugin.apis.benchmark import rows as benchmark_rows
-from maskfeat_plugin.apis.benchmark.processes import measure_processes
-from maskfeat_plugin.registry import TRANSFORMS
+from projects.benchmark import rows as benchmark_rows
+from projects.benchmark.several_processes import measure_processes
 from tools.benchmark import main
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from maskfeat_plugin.apis.benchmark.data import data_comparison
+from projects.benchmark.data import data_comparison
 
 
 def test_both_give_the_same_batch(tmp_path):

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from maskfeat_plugin.apis.benchmark.finetuning import image_finetuning, torchvision_finetuning
+from projects.benchmark.finetuning import image_finetuning, torchvision_finetuning
 
 CPU = torch.device("cpu")
 

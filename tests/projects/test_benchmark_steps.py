@@ -6,8 +6,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.benchmark import compare_steps, input_size, mask_generator, measure
+from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.errors import ConfigError
+from projects.benchmark import compare_steps, measure
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.demo import (
+from maskfeat_plugin.datasets.moving_digits import build_moving_digits
+from projects.demo import (
     FULL,
     PRETRAININGS,
     QUICK,
@@ -23,12 +24,12 @@ from maskfeat_plugin.apis.demo import (
     pretrain,
     run_part,
 )
-from maskfeat_plugin.apis.demo import report as demo_report
-from maskfeat_plugin.apis.demo import train as demo_train
-from maskfeat_plugin.apis.demo.page import Page
-from maskfeat_plugin.apis.demo.pictures import READERS, find_boxes
-from maskfeat_plugin.apis.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH, SHIPPED
-from maskfeat_plugin.apis.demo.train import (
+from projects.demo import report_page as demo_report
+from projects.demo import train as demo_train
+from projects.demo.live_page import Page
+from projects.demo.pictures import READERS, find_boxes
+from projects.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH, SHIPPED
+from projects.demo.train import (
     FirstLookHook,
     draw_predictions,
     export_weights,
@@ -36,7 +37,6 @@ from maskfeat_plugin.apis.demo.train import (
     results_file,
     write_json,
 )
-from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 
 SHORT = {"max_iters": 3, "train_cfg.max_iters": 3, "default_hooks.checkpoint.interval": 3}
 SHORT |= {"train_dataloader.batch_size": 8, "param_scheduler": [dict(type="ConstantLR", factor=1.0, by_epoch=False)]}

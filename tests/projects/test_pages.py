@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from maskfeat_plugin.apis.demo import FULL, PRETRAININGS, TASKS, pretrain
-from maskfeat_plugin.apis.demo import report as demo_report
-from maskfeat_plugin.apis.demo.tasks import LIVE, SCRATCH
-from maskfeat_plugin.apis.study import STUDIES, demo_base, plan_runs, write_page
-from maskfeat_plugin.apis.training_report import write_training_report
-from maskfeat_plugin.apis.training_report.samples import make_pictures
+from maskfeat_plugin.training_report import write_training_report
+from maskfeat_plugin.training_report.samples import make_pictures
 from maskfeat_plugin.visualization import Section, write_report
+from projects.demo import FULL, PRETRAININGS, TASKS, pretrain
+from projects.demo import report_page as demo_report
+from projects.demo.tasks import LIVE, SCRATCH
+from projects.study import STUDIES, demo_base, plan_runs, write_page
 
 SHORT = {
     "max_iters": 3,

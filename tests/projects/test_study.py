@@ -15,7 +15,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.study import (
+from maskfeat_plugin.errors import ConfigError
+from projects.study import (
     STUDIES,
     choose,
     config_base,
@@ -31,12 +32,11 @@ from maskfeat_plugin.apis.study import (
     write_csv,
     write_page,
 )
-from maskfeat_plugin.apis.study import settings as study_settings
-from maskfeat_plugin.apis.study.plan import CLASSIFIER_LENGTH, resolve, write_run
-from maskfeat_plugin.apis.study.report import BEGIN, END
-from maskfeat_plugin.apis.study.run import KeptReading, choose_metric
-from maskfeat_plugin.apis.study.settings import BASE, SCRATCH, Setting, Study
-from maskfeat_plugin.errors import ConfigError
+from projects.study import settings as study_settings
+from projects.study.planned_runs import CLASSIFIER_LENGTH, resolve, write_run
+from projects.study.result_page import BEGIN, END
+from projects.study.run import KeptReading, choose_metric
+from projects.study.settings import BASE, SCRATCH, Setting, Study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {"train_dataloader.batch_size": 4}

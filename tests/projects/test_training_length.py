@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from maskfeat_plugin.apis.training_length import length_of, set_length
 from maskfeat_plugin.errors import ConfigError
+from projects.demo.training_length import length_of, set_length
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 

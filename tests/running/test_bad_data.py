@@ -15,8 +15,8 @@ from mmengine.registry import DefaultScope
 from tool_modules import load_tool
 from torch.utils.data import DataLoader
 
-from maskfeat_plugin.apis.bad_data import describe_data_error
 from maskfeat_plugin.registry import DATASETS
+from maskfeat_plugin.running.bad_data import describe_data_error
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "demo" / "maskfeat_mvit-tiny_moving-digits.py"

@@ -8,15 +8,15 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.benchmark.report import read_run
-from maskfeat_plugin.apis.classes import check_class_files
-from maskfeat_plugin.apis.demo.train import read_json
-from maskfeat_plugin.apis.input_pipeline import list_inputs
-from maskfeat_plugin.apis.preparation.readable import check_image
 from maskfeat_plugin.checkpoints.formats import last_scale_of
+from maskfeat_plugin.config.classes import check_class_files
+from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.datasets.categories import read_categories
 from maskfeat_plugin.datasets.transforms.loading import LoadWholeImage
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.preparation.readable import check_image
+from projects.benchmark.result_tables import read_run
+from projects.demo.train import read_json
 
 DEEP = 100_000
 EXTREME = ["[" * DEEP, '{"a":' * DEEP, f'{{"rows": [1{"0" * 5000}]}}', "null", "\0", "", b"\xff\xfe"]

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.apis import ConfigError, load_config
-from maskfeat_plugin.apis.processes import (
+from maskfeat_plugin.running.distributed import (
     connect_processes,
     describe_lost_contact,
     launched_device,

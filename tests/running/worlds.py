@@ -22,8 +22,9 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, build_tester, build_trainer, load_config, run_tool
+from maskfeat_plugin.apis import ConfigError, build_tester, build_trainer, load_config
 from maskfeat_plugin.registry import HOOKS, TRANSFORMS
+from maskfeat_plugin.running.command_line import run_tool
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -3,7 +3,7 @@
 import pytest
 from tool_modules import load_tool
 
-from maskfeat_plugin.apis.study import STUDIES
+from projects.study import STUDIES
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from maskfeat_plugin.apis import ConfigError, check_config
-from maskfeat_plugin.apis import checks as checks_module
-from maskfeat_plugin.apis.checks import input_size
+from maskfeat_plugin.config import checks as checks_module
+from maskfeat_plugin.config.checks import input_size
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

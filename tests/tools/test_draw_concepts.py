@@ -8,9 +8,9 @@ from pictures import share_of_difference
 from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis import concept_pictures
 from maskfeat_plugin.registry import TRANSFORMS
 from maskfeat_plugin.visualization.masks import MASK_GREY
+from projects.documentation import concept_pictures
 
 ROOT = Path(__file__).parents[2]
 NAMES = [f"concepts_{name}.png" for name in ("steps", "token", "frames", "clip")]

@@ -8,9 +8,9 @@ from pictures import read, share_of_difference
 from tool_modules import load_tool
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.apis import mask_pictures
 from maskfeat_plugin.registry import TRANSFORMS
 from maskfeat_plugin.visualization.masks import MASK_GREY, draw_ratios, hide_tokens
+from projects.documentation import mask_pictures
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["mask_ratio.png", "masks_image.png", "masks_video.png"]

@@ -20,7 +20,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from tool_modules import load_tool
 
-from maskfeat_plugin.apis.models import load_backbone
+from maskfeat_plugin.apis.model_loading import load_backbone
 from maskfeat_plugin.evaluation.features import batch_features
 from maskfeat_plugin.registry import MODELS
 

@@ -19,11 +19,11 @@ from mmengine.runner import Runner
 from tool_modules import load_tool
 
 from maskfeat_plugin.apis import MaskFeatInferencer
-from maskfeat_plugin.apis.feature_extraction import extract_to_file
-from maskfeat_plugin.apis.feature_files import UNKNOWN, read_features
-from maskfeat_plugin.apis.models import load_backbone
+from maskfeat_plugin.apis.features.extraction import extract_features
+from maskfeat_plugin.apis.features.files import UNKNOWN, read_features
+from maskfeat_plugin.apis.model_loading import load_backbone
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.evaluation.features import extract_features
+from maskfeat_plugin.evaluation.features import compute_features
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo"
@@ -79,7 +79,7 @@ def test_labels_and_the_features_of_knn(ending, extract):
     cfg = Config.fromfile(DEMO / f"{CLASS}.py")
     model = load_backbone(cfg, DEMO / "weights" / f"{IMAGE}.pth")
     with DefaultScope.overwrite_default_scope("mmpretrain"):
-        features, _ = extract_features(model, Runner.build_dataloader(cfg.val_dataloader))
+        features, _ = compute_features(model, Runner.build_dataloader(cfg.val_dataloader))
     np.testing.assert_allclose(table.features, features, rtol=1e-4, atol=1e-5)
 
 
@@ -286,12 +286,12 @@ def test_arrays(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
     cfg = Config.fromfile(DEMO / f"{IMAGE}.py")
     out, weights = tmp_path / "f.npz", DEMO / "weights" / f"{IMAGE}.pth"
-    assert extract_to_file(cfg, weights, out, [image, 255 - image]).rows == 2
+    assert extract_features(cfg, weights, out, [image, 255 - image]).rows == 2
     table = read_features(out)
     assert table.names == ["array 0", "array 1"] and not np.allclose(*table.features)
     for arrays, message in (([image, image], None), ([255 - image, image], "with another data")):
         with nullcontext() if message is None else pytest.raises(ConfigError, match=message):
-            extract_to_file(cfg, weights, tmp_path / "g.npz", arrays, batch_size=1, share=(0, 2))
+            extract_features(cfg, weights, tmp_path / "g.npz", arrays, batch_size=1, share=(0, 2))
 
 
 def test_finished_is_not_overwritten(extract, tmp_path, capsys):

@@ -11,9 +11,9 @@ import modelindex
 import pytest
 import yaml
 
-from maskfeat_plugin.apis import model_zoo
-from maskfeat_plugin.apis.config import named_configs
-from maskfeat_plugin.apis.model_index import FOLDERS, describe_config, model_index_files
+from maskfeat_plugin.config.load import named_configs
+from projects.documentation import model_zoo
+from projects.documentation.model_index import FOLDERS, describe_config, model_index_files
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tool_modules import load_tool
 
-from maskfeat_plugin.apis.feature_files import FeatureTable, read_features, write_features
-from maskfeat_plugin.apis.feature_search import nearest_rows, search_features
+from maskfeat_plugin.apis.features.files import FeatureTable, read_features, write_features
+from maskfeat_plugin.apis.features.search import nearest_rows, search_features
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo"

@@ -13,8 +13,8 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from tool_modules import load_tool
 
-from maskfeat_plugin.apis.looking import Choice, build_fine_tuned, find, read_class_names
-from maskfeat_plugin.apis.looking.fine_tuned import Samples
+from maskfeat_plugin.apis.pictures import Choice, build_fine_tuned, find, read_class_names
+from maskfeat_plugin.apis.pictures.fine_tuned import Samples
 from maskfeat_plugin.registry import MODELS
 from maskfeat_plugin.visualization.masks import MASK_GREY
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskfeat_plugin.apis.training_report import write_training_report
+from maskfeat_plugin.training_report import write_training_report
 
 RUN = "20260101_000000"
 LOG = """2026/01/01 00:00:00 - mmengine - INFO - Versions: torch 2.0, mmengine 0.10

@@ -12,11 +12,11 @@ from PIL import Image
 from tool_modules import load_tool
 
 import maskfeat_plugin
-from maskfeat_plugin.apis.training_report import read_runs, write_training_report
-from maskfeat_plugin.apis.training_report.config_text import read_settings
-from maskfeat_plugin.apis.training_report.history import join_runs
-from maskfeat_plugin.apis.training_report.samples import make_pictures, read_media
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.training_report import read_runs, write_training_report
+from maskfeat_plugin.training_report.config_text import read_settings
+from maskfeat_plugin.training_report.history import join_runs
+from maskfeat_plugin.training_report.samples import make_pictures, read_media
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from maskfeat_plugin.apis.preparation import build_data_parser, prepare_coco, run_preparation
+from maskfeat_plugin.preparation import build_data_parser, prepare_coco, run_preparation
 
 EXAMPLE = """example:
   python tools/data/coco.py downloads/coco --root data/coco

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from maskfeat_plugin.apis.preparation import build_data_parser, prepare_imagenet, run_preparation
+from maskfeat_plugin.preparation import build_data_parser, prepare_imagenet, run_preparation
 
 EXAMPLE = """example:
   python tools/data/imagenet.py downloads/imagenet --root data/imagenet

@@ -5,8 +5,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from maskfeat_plugin.apis.preparation import build_data_parser, prepare_kinetics, run_preparation
-from maskfeat_plugin.apis.preparation.kinetics import VERSIONS
+from maskfeat_plugin.preparation import build_data_parser, prepare_kinetics, run_preparation
+from maskfeat_plugin.preparation.kinetics import VERSIONS
 
 EXAMPLE = """example:
   python tools/data/kinetics.py downloads/k400 --version 400 --root data/kinetics400

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from maskfeat_plugin.apis.preparation import build_data_parser, prepare_sthv2, run_preparation
+from maskfeat_plugin.preparation import build_data_parser, prepare_sthv2, run_preparation
 
 EXAMPLE = """example:
   python tools/data/sthv2.py downloads/sthv2 --root data/sthv2

@@ -1,5 +1,6 @@
 """What `make docs` adds to the pages in docs/ (hooks of mkdocs): the config reference, and files that pages link to."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-import maskfeat_plugin  # noqa: F401 (registers everything)
-from maskfeat_plugin.apis.documentation import reference_pages, repository_pages, rewrite_links
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # projects/ is no installed package
 
-ROOT = Path(__file__).resolve().parents[2]
+import maskfeat_plugin  # noqa: F401 (registers everything)
+from projects import ROOT
+from projects.documentation import reference_pages, repository_pages, rewrite_links
+
 REFERENCE = "Config reference"
 # Section of the navigation -> folder below docs/ whose pages belong there where nothing else is said
 FOLDERS = {"Tutorials": "tutorials", "Guides": ""}

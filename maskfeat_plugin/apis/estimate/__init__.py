@@ -2,6 +2,6 @@
 
 from .model import ModelCosts, model_costs
 from .peaks import WAYS, measure_peaks
-from .plan import Plan, format_plans, plan_training
+from .training_needs import Plan, format_plans, plan_training
 
 __all__ = ["WAYS", "ModelCosts", "Plan", "format_plans", "measure_peaks", "model_costs", "plan_training"]

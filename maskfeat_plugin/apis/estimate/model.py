@@ -24,14 +24,14 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
+from maskfeat_plugin.config.sample_sizes import sample_channels
+from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.engine import is_block
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.models import MaskFeat
 from maskfeat_plugin.models.utils import FastPathMode
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
-
-from ..benchmark.steps import input_size, mask_generator, quiet
-from ..sample_sizes import sample_channels
+from maskfeat_plugin.running.log_streams import quiet
 
 # Samples of the two steps whose difference is what a sample takes
 _SAMPLES = (8, 16)

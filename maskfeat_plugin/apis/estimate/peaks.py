@@ -14,14 +14,12 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
 import maskfeat_plugin  # noqa: F401 (run as a program too)
-from maskfeat_plugin.engine.process_info import resident_memory
+from maskfeat_plugin.config.load import load_config
+from maskfeat_plugin.config.sample_sizes import sample_channels
+from maskfeat_plugin.engine.process_info import MEGABYTE, peak_memory, resident_memory
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import STRATEGIES
-
-from ..benchmark.measuring import MEGABYTE, peak_memory
-from ..benchmark.steps import quiet
-from ..config import load_config
-from ..sample_sizes import sample_channels
+from maskfeat_plugin.running.log_streams import quiet
 
 WAYS = ("data-parallel", "sharded", "sharded-recomputed")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.errors import ConfigError
 
-from .exported_parts import ExportedPart
+from .parts import ExportedPart
 
 
 class DetectingModel(ExportedPart):

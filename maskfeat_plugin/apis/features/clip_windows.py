@@ -12,14 +12,13 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS, DefaultScope
 
+from maskfeat_plugin.config.input_pipeline import DECODE_VIDEO, OPEN_VIDEO, inference_pipeline, title_of
+from maskfeat_plugin.config.origins import named_errors
+from maskfeat_plugin.config.sample_sizes import class_name
 from maskfeat_plugin.datasets.transforms.decoding import OpenVideo
 from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import preserved_random_state
-
-from .input_pipeline import DECODE_VIDEO, OPEN_VIDEO, inference_pipeline, title_of
-from .origins import named_errors
-from .sample_sizes import class_name
 
 # Windows whose frames are decoded in one go: each go begins at the key frame before its first frame
 _TOGETHER = 64

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import batch_features, preserved_random_state
 
-from .feature_parts import FeatureParts, Part, describe_all_bad
-from .feature_reading import Batch, Reading, SampleReader
-from .feature_sources import Source
-from .feature_table import UNKNOWN, FeatureTable
-from .models import load_backbone
+from ..model_loading import load_backbone
+from .parts import FeatureParts, Part, describe_all_bad
+from .reading import Batch, Reading, SampleReader
+from .sources import Source
+from .table import UNKNOWN, FeatureTable
 
 # Bad samples one after the other that say that not the files may be bad but the place of them
 _IN_A_ROW = 10
@@ -34,7 +34,7 @@ class FeatureModel:
         checkpoint (str | Path): The checkpoint.
         device (str): Where the model is.
         tokens (bool): Whether every token counts.
-        amp (str | None): See :func:`.extract_to_file`.
+        amp (str | None): See :func:`.extract_features`.
         dtype (str): Type of the features.
     """
 
@@ -84,7 +84,7 @@ class Extractor:
 
         Args:
             size (int): Number of samples of a part.
-            share (tuple[int, int]): See :func:`.extract_to_file`.
+            share (tuple[int, int]): See :func:`.extract_features`.
         """
         for group, reading in self._start_ahead(size, share):
             self._do(group, reading)

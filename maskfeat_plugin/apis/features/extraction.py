@@ -10,19 +10,19 @@ from mmengine.registry import DefaultScope
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints import CheckpointError, local_file
+from maskfeat_plugin.config.input_pipeline import title_of
+from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import sha256
 from maskfeat_plugin.registry import MODELS
 
-from .feature_computing import Extractor, FeatureModel
-from .feature_files import check_format
-from .feature_parts import FeatureParts
-from .feature_reading import SampleReader
-from .feature_sources import SPLITS, DataSetSource, FileSource, WindowSource
-from .input_pipeline import title_of
-from .origins import named_errors
+from .computing import Extractor, FeatureModel
+from .files import check_format
+from .parts import FeatureParts
+from .reading import SampleReader
+from .sources import SPLITS, DataSetSource, FileSource, WindowSource
 
-__all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "describe_origin", "extract_to_file"]
+__all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "describe_origin", "extract_features"]
 PRECISIONS = ("bfloat16", "float16")
 TYPES = ("float32", "float16")
 
@@ -44,7 +44,7 @@ class Extraction:
     missing: int = 0
 
 
-def extract_to_file(
+def extract_features(
     cfg: Config,
     checkpoint: str | Path,
     out: str | Path,

@@ -19,7 +19,7 @@ from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import check_zip_directory
 from maskfeat_plugin.writing import writing
 
-from .feature_table import UNKNOWN, FeatureTable
+from .table import UNKNOWN, FeatureTable
 
 __all__ = ["UNKNOWN", "FeatureTable", "check_format", "read_features", "write_features"]
 

@@ -16,8 +16,8 @@ from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import Claims, locked
 from maskfeat_plugin.writing import naming, writing
 
-from .feature_files import write_features
-from .feature_table import FeatureTable, join_tables
+from .files import write_features
+from .table import FeatureTable, join_tables
 
 # Claim on the file itself; those on parts are above
 _WHOLE = 0

@@ -16,7 +16,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from maskfeat_plugin.datasets.bad_files import TimedReader, describe_failure
 from maskfeat_plugin.errors import whole_text
 
-from .feature_sources import Row, Source
+from .sources import Row, Source
 
 # Seconds in which the system says how a process ended
 _PATIENCE = 2.0

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from maskfeat_plugin.config.input_pipeline import title_of
+from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.errors import ConfigError
 
 from .clip_windows import ClipReader
-from .config import load_config
-from .feature_computing import FeatureModel
-from .feature_extraction import describe_origin
-from .feature_files import read_features
-from .feature_sources import FileSource
-from .feature_table import FeatureTable
-from .input_pipeline import title_of
+from .computing import FeatureModel
+from .extraction import describe_origin
+from .files import read_features
+from .sources import FileSource
+from .table import FeatureTable
 
 INDEXES = ("numpy", "faiss")
 # Rows that are compared at once
@@ -53,7 +53,7 @@ def search_features(
     """Find the rows of a file of features that are most like an image or a clip.
 
     Args:
-        features (str | Path): The file, see :func:`.extract_to_file`.
+        features (str | Path): The file, see :func:`.extract_features`.
         query (str | Path): The image or video.
         at (float, optional): Middle of the clip in the video, in seconds. Defaults to None: as the config's pipeline
             takes it, the middle of the video.

@@ -13,17 +13,24 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
+from maskfeat_plugin.config.checks import check_dataset_files
+from maskfeat_plugin.config.folder_data import complete_endings
+from maskfeat_plugin.config.input_pipeline import (
+    Input,
+    InputPipeline,
+    find_inputs,
+    inference_pipeline,
+    takes_clips,
+    title_of,
+)
+from maskfeat_plugin.config.origins import named_errors
+from maskfeat_plugin.config.sample_sizes import sample_channels
 from maskfeat_plugin.datasets.folders import as_utf8
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
-from .checks import check_dataset_files
+from ..knn_evaluation import each_once
 from .clip_windows import ClipReader
-from .folder_data import complete_endings
-from .input_pipeline import Input, InputPipeline, find_inputs, inference_pipeline, takes_clips, title_of
-from .knn import each_once
-from .origins import named_errors
-from .sample_sizes import sample_channels
 
 SPLITS = ("train", "val", "test")
 

@@ -1,11 +1,11 @@
 """Looking at what a model makes of files or of its data: predictions, neighbours, classes, boxes."""
 
+from .chosen_samples import SPLITS, Choice
 from .class_names import ClassNames, read_class_names
-from .findings import Boxes, Classes, Located
 from .fine_tuned import build_fine_tuned, find
-from .look import CLIPS, Wishes, look
+from .model_outputs import Boxes, Classes, Located
 from .predictions import predict
-from .subjects import SPLITS, Choice
+from .visualize import CLIPS, Wishes, visualize
 
 __all__ = [
     "CLIPS",
@@ -18,7 +18,7 @@ __all__ = [
     "Wishes",
     "build_fine_tuned",
     "find",
-    "look",
     "predict",
     "read_class_names",
+    "visualize",
 ]

@@ -10,13 +10,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
+from maskfeat_plugin.config.checks import check_dataset_files
+from maskfeat_plugin.config.folder_data import complete_endings
+from maskfeat_plugin.config.input_pipeline import Input, list_inputs, title_of
+from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.errors import ConfigError
 
-from ..checks import check_dataset_files
-from ..folder_data import complete_endings
-from ..input_pipeline import Input, list_inputs, title_of
-from ..knn import each_once
-from ..origins import named_errors
+from ..knn_evaluation import each_once
 
 SPLITS = ("train", "val", "test")
 # Where a sample says which file it is of

@@ -7,10 +7,9 @@ from mmengine.config import Config
 from torch import nn
 
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
+from maskfeat_plugin.config.input_pipeline import title_of
 from maskfeat_plugin.datasets.ava_tables import read_label_map
 from maskfeat_plugin.errors import ConfigError
-
-from ..input_pipeline import title_of
 
 _LOADERS = ("test_dataloader", "val_dataloader", "train_dataloader")
 

@@ -13,6 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from maskfeat_plugin.checkpoints.names import collapse
+from maskfeat_plugin.config.input_pipeline import InputPipeline, inference_pipeline, list_inputs, title_of
+from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import compose, draw_boxes, pad_to_height
@@ -20,12 +22,10 @@ from maskfeat_plugin.visualization.animation import write_frames
 from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR, add_caption, add_scores, enlarge_to
 from maskfeat_plugin.visualization.panels import strip
 
-from ..input_pipeline import InputPipeline, inference_pipeline, list_inputs, title_of
-from ..models import build_model
-from ..origins import named_errors
+from ..model_loading import build_model
+from .chosen_samples import Choice, build_split, unique_stems
 from .class_names import ClassNames
-from .findings import Classes, Located, frames_of, read_result
-from .subjects import Choice, build_split, unique_stems
+from .model_outputs import Classes, Located, frames_of, read_result
 
 OTHER_FRAME_COLOR = (150, 150, 150)
 

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from maskfeat_plugin.config.input_pipeline import Input, InputDataset, InputPipeline
+from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.evaluation.features import batch_features
 from maskfeat_plugin.evaluation.knn import nearest_neighbours
 from maskfeat_plugin.visualization.animation import write_frames
 from maskfeat_plugin.visualization.boxes import enlarge_to, shorten
 
-from ..input_pipeline import Input, InputDataset, InputPipeline
-from ..origins import named_errors
-from .findings import frames_of
+from .model_outputs import frames_of
 
 _COLUMNS = 6
 _GAP = 8

@@ -7,11 +7,11 @@ import torch
 from mmengine.structures import BaseDataElement
 from tqdm import tqdm
 
+from maskfeat_plugin.config.input_pipeline import Input
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import MaskFeatVisualizer, attention_rollout
 
 from ..inferencer import MaskFeatInferencer
-from ..input_pipeline import Input
 
 
 def predict(

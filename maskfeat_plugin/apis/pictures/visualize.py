@@ -6,10 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from maskfeat_plugin.errors import ConfigError
-
-from ..inferencer import MaskFeatInferencer
-from ..input_pipeline import (
+from maskfeat_plugin.config.input_pipeline import (
     inference_pipeline,
     list_inputs,
     takes_clips,
@@ -17,12 +14,15 @@ from ..input_pipeline import (
     training_pipeline,
     without_randomness,
 )
-from ..knn import load_backbone
+from maskfeat_plugin.errors import ConfigError
+
+from ..inferencer import MaskFeatInferencer
+from ..knn_evaluation import load_backbone
+from .chosen_samples import Choice, build_split, collect, files_of
 from .class_names import check_number, read_class_names
 from .fine_tuned import Samples, build_fine_tuned, write_findings
 from .neighbours import write_neighbours
 from .predictions import write_predictions
-from .subjects import Choice, build_split, collect, files_of
 
 CLIPS = ("gif", "mp4")
 
@@ -62,7 +62,7 @@ class Wishes:
     device: str = "cpu"
 
 
-def look(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
+def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
     """Write pictures of what a model makes of files or of samples of its data set.
 
     Pre-trained models: masked input, prediction, target, original; masks of the config's ratio and seed 0. Fine-tuned

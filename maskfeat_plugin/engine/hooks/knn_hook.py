@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from maskfeat_plugin.evaluation.features import extract_features
+from maskfeat_plugin.evaluation.features import compute_features
 from maskfeat_plugin.evaluation.knn import knn_accuracy
 from maskfeat_plugin.registry import HOOKS
 
@@ -90,7 +90,7 @@ class KNNHook(Hook):
             dict[str, float]: "knn/top1_k10" and so on, in percent, the same on every process.
         """
         step = runner.iter if step is None else step
-        found = [extract_features(runner.model, loader) for loader in self.dataloaders.values()]
+        found = [compute_features(runner.model, loader) for loader in self.dataloaders.values()]
         metrics = None
         if found[0] is not None:
             (features, labels), (queries, truth) = found

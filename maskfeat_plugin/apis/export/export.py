@@ -13,16 +13,16 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from torch import Tensor
 
+from maskfeat_plugin.config.input_pipeline import inference_pipeline, takes_clips, title_of
+from maskfeat_plugin.config.sample_sizes import input_size, sample_channels
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.writing import writing
 
-from .exported_detector import DetectingModel
-from .exported_parts import ExportedPart, FeatureModel, ScoringModel
-from .input_pipeline import inference_pipeline, takes_clips, title_of
-from .looking.class_names import read_class_names
-from .looking.fine_tuned import build_fine_tuned
-from .models import load_backbone
-from .sample_sizes import input_size, sample_channels
+from ..model_loading import load_backbone
+from ..pictures.class_names import read_class_names
+from ..pictures.fine_tuned import build_fine_tuned
+from .detector import DetectingModel
+from .parts import ExportedPart, FeatureModel, ScoringModel
 
 INPUTS = "inputs"
 # Batches that the exported model is compared on; it was traced with two samples

@@ -1,0 +1,1 @@
+"""Features of files and of data sets: computed, stored, read and searched."""

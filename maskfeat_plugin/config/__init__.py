@@ -1,0 +1,1 @@
+"""Reads a config, checks it, and says which key is wrong."""

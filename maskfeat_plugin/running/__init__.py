@@ -1,0 +1,1 @@
+"""What a training or test needs around mmengine's runner."""
