@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
 
 from .errors import describe
-from .writing import append_text, whole_file
+from .files import append_text, whole_file
 
 
 def say_lost(folder: str | Path, error: OSError) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +14,8 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from .errors import describe
-from .files import locked, sha256
-from .writing import is_full_disk, reason_of, whole_file
+from .files import is_full_disk, publish, reason_of, sha256, sync, unfinished_path, whole_file
+from .locks import locked
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30  # seconds in which a server has to send something
@@ -101,14 +100,13 @@ def _keep(
     check: Callable[[Path], object],
 ) -> str:
     """Write an answer to a file of the cache; returns its SHA-256."""
-    partial = path.with_name(f".{path.name}.partial")
+    unfinished = unfinished_path(path)
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with open(unfinished, "wb") as file:
                 length, found = _copy(answer, file, path.name)
-                file.flush()
-                os.fsync(file.fileno())
+            sync(unfinished)
         except Exception as error:
             if is_full_disk(error):
                 reason = f"{path} cannot be written: {reason_of(error, path)}. Make room there."
@@ -123,11 +121,11 @@ def _keep(
                 f"{url} cannot be downloaded: its SHA-256 begins with {found[: len(expected)]} and not with "
                 f"{expected}. Try again, or ask for the right URL."
             )
-        check(partial)
+        check(unfinished)
         _record_path(path).unlink(missing_ok=True)
-        os.replace(partial, path)
+        publish(path)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     with suppress(OSError), whole_file(_record_path(path)) as record:  # without it, the next time downloads anew
         record.write_text(json.dumps(dict(length=length, sha256=found, told=told)))
     return found

@@ -1,9 +1,11 @@
-"""Locks on folders that only one process may write to."""
+"""Locks of processes on folders, on files and on pieces of work; the system frees them when the process ends."""
 
 import errno
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from maskfeat_plugin.errors import ConfigError
@@ -53,3 +55,90 @@ def hold_folder(folder: str | Path) -> None:
         os.pwrite(file, text.encode(), 0)
     except OSError:  # a full disk; the lock holds without the text
         return
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file, so that no other process of this machine is in the block; it ends with the process.
+
+    Args:
+        path (Path): The lock file; it stays.
+
+    Yields:
+        bool: False where there are no locks, as on Windows or in a folder that cannot be written to.
+    """
+    with ExitStack() as stack:
+        got = False
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "wb"))
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                got = True
+        yield got
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Hold a lock file if no other process does; processes that this one forks do not hold it.
+
+    Args:
+        path (Path): The lock file; it stays.
+
+    Yields:
+        bool: Whether it is held; False where there are no locks, as on Windows.
+    """
+    with ExitStack() as stack:
+        got = False
+        with suppress(OSError):
+            file = stack.enter_context(open(path, "wb"))
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                got = True
+        yield got
+
+
+class Claims:
+    """Claims of processes on numbered pieces of work, by locks on the bytes of one file; they end with the process.
+
+    Processes that this one forks do not hold its claims. Where there are no locks, as on Windows, every claim succeeds.
+
+    Args:
+        path (Path): The lock file; it is made and stays. A process opens it once: closing a file ends all locks of the
+            process on it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def take(self, number: int) -> bool:
+        """Claim a piece.
+
+        Args:
+            number (int): Its number, from 0 to 2 ** 62.
+
+        Returns:
+            bool: False if another process holds it.
+        """
+        if fcntl is None:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except OSError as error:  # others: the file system has no locks
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def give_back(self, number: int) -> None:
+        """End a claim.
+
+        Args:
+            number (int): The number of the piece.
+        """
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+    def close(self) -> None:
+        """End all claims."""
+        os.close(self._file)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("maskfeat_plugin", "maskfeat_cli", "projects")
 # From the ground up; docs/contributing says the same in words
 ROOMS = (
-    ("errors", "version", "machine", "locks", "writing", "files"),
+    ("errors", "version", "machine", "locks", "files"),
     ("downloads", "curve_files", "tensorboard_records", "plain_yaml"),
     ("registry",),
     ("ops",),

@@ -10,8 +10,8 @@ import torch
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.running.command_line import build_parser, run_tool
-from maskfeat_plugin.writing import writing
 
 EXAMPLE = """example:
   python tools/knn.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\

@@ -10,7 +10,7 @@ from maskfeat_plugin.checkpoints.sharded import is_sharded, read_shards, shard_f
 from maskfeat_plugin.checkpoints.table import format_rows
 from maskfeat_plugin.checkpoints.whole import check_whole, newest_whole
 from maskfeat_plugin.checkpoints.writer import TARGETS, Conversion, Row, convert, write_checkpoint
-from maskfeat_plugin.writing import publish, unfinished_path
+from maskfeat_plugin.files import publish, unfinished_path
 
 __all__ = [
     "FORMATS",

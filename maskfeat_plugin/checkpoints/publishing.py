@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from maskfeat_plugin.writing import remove_left_over, restore, whole_file
+from maskfeat_plugin.files import remove_left_over, restore, whole_file
 
 LAST = "last_checkpoint"
 """mmengine's name of the file that holds the path of the newest checkpoint."""

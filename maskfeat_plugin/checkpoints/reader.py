@@ -17,8 +17,7 @@ from torch import Tensor
 
 from maskfeat_plugin.downloads import DownloadError, fetch, hash_in_name
 from maskfeat_plugin.errors import describe
-from maskfeat_plugin.files import sha256
-from maskfeat_plugin.writing import restore
+from maskfeat_plugin.files import restore, sha256
 
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise

@@ -16,7 +16,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_inf
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
-from maskfeat_plugin.writing import publish, restore, unfinished_path
+from maskfeat_plugin.files import publish, restore, unfinished_path
 
 from .errors import CheckpointError
 

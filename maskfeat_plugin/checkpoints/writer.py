@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskfeat_plugin.files import sha256
+from maskfeat_plugin.files import sha256, writing
 from maskfeat_plugin.version import __version__
-from maskfeat_plugin.writing import writing
 
 from . import names
 from .errors import CheckpointError

@@ -19,7 +19,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import is_full_disk
+from maskfeat_plugin.files import is_full_disk
 
 from .signatures import mismatches, parameters, short, suggest, written_for
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from maskfeat_plugin.writing import append_text
+from maskfeat_plugin.files import append_text
 
 try:
     import fcntl

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from maskfeat_plugin.errors import ConfigError, reading
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import writing
 
 from .folders import as_utf8
 

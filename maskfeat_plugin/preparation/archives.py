@@ -20,10 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from maskfeat_plugin.errors import ConfigError, describe
-from maskfeat_plugin.files import check_zip_directory
-from maskfeat_plugin.writing import naming
+from maskfeat_plugin.files import check_zip_directory, naming, unfinished_path
 
-from .files import partial_name, write_file
+from .files import write_file
 from .parallel import progress_bar
 
 # An archive is the sequence of its parts, of one part as a rule.
@@ -56,15 +55,15 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
     if folder.exists():
         _check_origin(archives, folder)
         return
-    partial = partial_name(folder)
+    unfinished = unfinished_path(folder)
     try:
         with naming(folder):
-            partial.mkdir(parents=True, exist_ok=True)
-            _unpack_all(archives, partial, folder.name, progress)
+            unfinished.mkdir(parents=True, exist_ok=True)
+            _unpack_all(archives, unfinished, folder.name, progress)
             write_file(_origin_path(folder), _origin(archives))
-            os.replace(partial, folder)
+            os.replace(unfinished, folder)
     except ConfigError:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskfeat_plugin.datasets.folders import FILE, FOLDER, kind_of, printable
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import naming, writing
+from maskfeat_plugin.files import naming, unfinished_path, writing
 
 # Files that a user had at the place of a list keep their content under this ending.
 ORIGINAL = ".orig"
@@ -119,11 +119,11 @@ def place(source: Path, target: Path, move: bool) -> None:
     if target.exists() and not target.is_symlink():
         raise ConfigError(f"{target} is there already and is not {source}; move it away, or give its folder as SOURCE.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(target)
-    _remove(partial)
+    unfinished = unfinished_path(target)
+    _remove(unfinished)
     if not move:
-        partial.symlink_to(os.path.realpath(source))
-        os.replace(partial, target)
+        unfinished.symlink_to(os.path.realpath(source))
+        os.replace(unfinished, target)
         return
     target.unlink(missing_ok=True)  # an older link
     try:
@@ -132,10 +132,10 @@ def place(source: Path, target: Path, move: bool) -> None:
         copy = shutil.copytree if source.is_dir() else shutil.copy2
         try:
             with naming(target):
-                copy(source, partial)
-                os.replace(partial, target)
+                copy(source, unfinished)
+                os.replace(unfinished, target)
         except BaseException:
-            _remove(partial)
+            _remove(unfinished)
             raise
         _remove(source)
 
@@ -159,11 +159,6 @@ def write_file(path: Path, content: bytes, sources: Sequence[Path] = ()) -> None
             os.replace(path, path.with_name(path.name + ORIGINAL))
     with writing(path) as unfinished:
         unfinished.write_bytes(content)
-
-
-def partial_name(path: Path) -> Path:
-    """Where something is written before it is complete; no name that any data set reads."""
-    return path.with_name(f".{path.name}.partial")
 
 
 def _remove(path: Path) -> None:

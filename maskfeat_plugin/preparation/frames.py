@@ -10,9 +10,9 @@ import numpy as np
 
 from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.errors import WriteError
-from maskfeat_plugin.writing import naming
+from maskfeat_plugin.files import naming, unfinished_path
 
-from .files import list_names, partial_name
+from .files import list_names
 from .readable import check_image
 
 NAME = "img_{:05d}.jpg"
@@ -102,8 +102,8 @@ def extract_frames(job: FrameJob) -> Frames:
         WriteError: If the frames cannot be written, as on a full disk; none is left then.
     """
     folder = Path(job.folder)
-    partial = partial_name(folder)
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = unfinished_path(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         reader = VideoReader(job.video, os.path.basename(job.video))
         times = reader.get_frame_times()
@@ -111,16 +111,16 @@ def extract_frames(job: FrameJob) -> Frames:
         if len(shown) <= (job.last_key - job.start) * job.fps:
             return Frames(f"it ends at {times[-1, 1]:.1f} s, before its last annotated second {job.last_key}")
         repeated = max(0, job.needed - len(shown))
-        partial.mkdir(parents=True)
-        _write_frames(reader, np.append(shown, np.repeat(shown[-1:], repeated)), partial, job.short_side)
+        unfinished.mkdir(parents=True)
+        _write_frames(reader, np.append(shown, np.repeat(shown[-1:], repeated)), unfinished, job.short_side)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         if isinstance(error, ValueError | FileNotFoundError) and not isinstance(error, WriteError):
             return Frames(str(error))
         raise
     if folder.is_dir():
         shutil.rmtree(folder)
-    os.replace(partial, folder)
+    os.replace(unfinished, folder)
     return Frames(repeated=repeated)
 
 

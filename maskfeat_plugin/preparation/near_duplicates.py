@@ -10,7 +10,7 @@ import numpy as np
 
 from maskfeat_plugin.datasets.manifest import ENDING, VIDEO, Manifest, is_manifest, read_manifest, write_manifest
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import writing
 
 # Copies of a video have about its motion and its seconds
 _SAME_MOTION, _SAME_SECONDS = 0.003, 1.0

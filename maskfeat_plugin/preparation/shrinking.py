@@ -21,7 +21,7 @@ from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS, find_files, printabl
 from maskfeat_plugin.datasets.manifest import VIDEO, is_manifest, read_manifest
 from maskfeat_plugin.datasets.transforms.decoding import DecodeClip, OpenVideo
 from maskfeat_plugin.errors import ConfigError, WriteError, reading
-from maskfeat_plugin.writing import append_text, naming, writing
+from maskfeat_plugin.files import append_text, naming, writing
 
 from .describing import check_whole, describe_problem, open_video, read_length
 from .parallel import run_parallel

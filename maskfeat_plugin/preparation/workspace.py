@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import append_text, naming
+from maskfeat_plugin.files import append_text, naming
 
 from .archives import Archive, read_member, unpack
 from .completeness import Report

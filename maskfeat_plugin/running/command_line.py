@@ -12,7 +12,7 @@ from contextlib import suppress
 from mmengine.config import DictAction
 
 from maskfeat_plugin.errors import ConfigError, WriteError
-from maskfeat_plugin.writing import is_full_disk
+from maskfeat_plugin.files import is_full_disk
 
 from .distributed import describe_lost_contact, disconnect_processes, launched_rank
 

@@ -20,8 +20,8 @@ from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import is_full_disk
 from maskfeat_plugin.locks import hold_folder
-from maskfeat_plugin.writing import is_full_disk
 
 from .bad_data import describe_listed, forget_bad_files, list_bad_files, named_data_errors
 from .distributed import check_equal_length, connect_processes, describe_lost_contact, launched_rank

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import writing
 
 STILL = (".png", ".jpg", ".jpeg", ".webp")
 MOVING = (".gif", ".mp4")

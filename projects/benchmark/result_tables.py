@@ -11,8 +11,8 @@ import mmpretrain
 import torch
 
 from maskfeat_plugin.errors import reading
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.running.versions import processor_name
-from maskfeat_plugin.writing import writing
 
 from .costs import Cost
 from .measuring import Measurement

@@ -14,8 +14,8 @@ from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
 
 from maskfeat_plugin.errors import reading
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.visualization import draw_prediction, unnormalize
-from maskfeat_plugin.writing import writing
 
 from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SHIPPED, Plan, Pretraining, Task
 from .training_length import length_of, set_length

@@ -12,11 +12,11 @@ from PIL import Image
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.datasets.moving_digits.sources import load_photos
 from maskfeat_plugin.errors import ConfigError, WriteError
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.visualization import assemble_hog, compose, draw_hog
 from maskfeat_plugin.visualization.masks import hide_tokens
 from maskfeat_plugin.visualization.panels import strip
-from maskfeat_plugin.writing import writing
 from projects.demo.orchestrate import DATA
 from projects.demo.tasks import IMAGE, VIDEO
 from projects.demo.train import draw_predictions

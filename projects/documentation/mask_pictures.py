@@ -10,11 +10,11 @@ from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, render_cl
 from maskfeat_plugin.datasets.moving_digits.sources import load_digits
 from maskfeat_plugin.engine.ratio_schedules import build_schedule
 from maskfeat_plugin.errors import ConfigError, WriteError
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.registry import TRANSFORMS
 from maskfeat_plugin.visualization import compose
 from maskfeat_plugin.visualization.masks import draw_ratios, hide_tokens
 from maskfeat_plugin.visualization.panels import strip
-from maskfeat_plugin.writing import writing
 
 # Grids of the full-size pre-training configs
 IMAGE_KINDS = {

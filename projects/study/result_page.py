@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import writing
 from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
-from maskfeat_plugin.writing import writing
 from projects.demo.report_page import environment
 
 from .planned_runs import Plan, Run

@@ -14,8 +14,8 @@ from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config, train
+from maskfeat_plugin.files import unfinished_path
 from maskfeat_plugin.registry import HOOKS
-from maskfeat_plugin.writing import unfinished_path
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskfeat_mvit-tiny_moving-digits.py"
 STEPS = 6
@@ -113,7 +113,7 @@ def test_full_disk_at_the_start(cfg):
 
 
 @HOOKS.register_module(force=True)
-class FullDiskInTest(Hook):
+class FullFileInTest(Hook):
     """Writes to a full disk when it is built or in the first step of training."""
 
     def __init__(self, at):
@@ -130,6 +130,6 @@ class FullDiskInTest(Hook):
 
 @pytest.mark.parametrize("at", ["build", "step"])
 def test_no_setting_is_blamed_for_a_full_disk(cfg, at):
-    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="maskfeat.FullDiskInTest", at=at)]
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="maskfeat.FullFileInTest", at=at)]
     with pytest.raises(OSError, match="No space left on device"):
         train(build_trainer(cfg))

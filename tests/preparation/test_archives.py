@@ -223,7 +223,7 @@ def test_a_replaced_archive_is_not_taken_for_the_old_one(tmp_path):
     """Neither for files that an interrupted run has left, nor for a folder that is complete."""
     path = tmp_path / "a.zip"
     path.write_bytes(ARCHIVES["a.zip"])
-    partial = tmp_path / ".out.partial"
+    partial = tmp_path / ".out.unfinished"
     partial.mkdir()
     (partial / "noel.jpg").write_bytes(b"?" * len(FILES["noel.jpg"]))
     unpack([[path]], tmp_path / "out", progress=False)

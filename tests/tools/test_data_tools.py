@@ -231,7 +231,7 @@ def test_full_check_finds_what_is_cut_off(imagenet, tmp_path, run):
 
 
 def test_interrupted_unpacking_goes_on(imagenet, tmp_path, run):
-    partial = tmp_path / "root" / ".train.partial"
+    partial = tmp_path / "root" / ".train.unfinished"
     (partial / WNIDS[0]).mkdir(parents=True)
     complete, cut = (partial / WNIDS[0] / f"{WNIDS[0]}_{i}.JPEG" for i in (0, 1))
     complete.write_bytes(picture(0))
@@ -657,7 +657,7 @@ def test_ava_goes_on_after_an_interruption(ava, tmp_path, run):
     expected = sorted(path.name for path in other.iterdir())
     for path in list(other.iterdir())[:40]:
         path.unlink()
-    (frames / ".ü7mOxNCVtvE.partial").mkdir()
+    (frames / ".ü7mOxNCVtvE.unfinished").mkdir()
     assert run("ava", "--short-side", "32")[0] == 0
     assert (done / "img_00001.jpg").stat().st_mtime_ns == before
     assert sorted(path.name for path in other.iterdir()) == expected and not list(frames.glob(".*"))

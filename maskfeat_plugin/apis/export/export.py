@@ -16,7 +16,7 @@ from torch import Tensor
 from maskfeat_plugin.config.input_pipeline import inference_pipeline, takes_clips, title_of
 from maskfeat_plugin.config.sample_sizes import input_size, sample_channels
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import writing
 
 from ..model_loading import load_backbone
 from ..pictures.class_names import read_class_names

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from maskfeat_plugin.errors import ConfigError, reading
-from maskfeat_plugin.files import check_zip_directory
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import check_zip_directory, writing
 
 from .table import UNKNOWN, FeatureTable
 

@@ -13,8 +13,8 @@ import numpy as np
 from maskfeat_plugin.datasets.bad_file_list import BadFile, BadFileList
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.errors import ConfigError, reading
-from maskfeat_plugin.files import Claims, locked
-from maskfeat_plugin.writing import naming, writing
+from maskfeat_plugin.files import naming, writing
+from maskfeat_plugin.locks import Claims, locked
 
 from .files import write_features
 from .table import FeatureTable, join_tables

@@ -21,9 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from maskfeat_cli.folders import tools_folder
-from maskfeat_plugin.files import held_alone
+from maskfeat_plugin.files import naming
+from maskfeat_plugin.locks import held_alone
 from maskfeat_plugin.machine import usable_cores
-from maskfeat_plugin.writing import naming
 
 from .backgrounds import photo_part
 from .config import SPLITS, MovingDigitsConfig

@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 from maskfeat_plugin.checkpoints import is_sharded, remove_unfinished, write_last
 from maskfeat_plugin.checkpoints.publishing import LAST
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import reason_of, unfinished_path, whole_file
 from maskfeat_plugin.locks import hold_folder
 from maskfeat_plugin.registry import HOOKS
-from maskfeat_plugin.writing import reason_of, unfinished_path, whole_file
 
 from ..resumption import check_fit, choose_checkpoint, count_anew
 

@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from maskfeat_plugin.checkpoints import load_file
 from maskfeat_plugin.datasets.clips_by_duration import DrawsFiles
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import publish, reason_of, unfinished_path, whole_file
 from maskfeat_plugin.registry import HOOKS
-from maskfeat_plugin.writing import publish, reason_of, unfinished_path, whole_file
 
 from ..optim_wrappers import has_stepped, wrappers_of
 from ..resumption import newest_checkpoint

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from maskfeat_plugin.writing import writing
+from maskfeat_plugin.files import writing
 
 from .charts import PALETTE, draw_curve, draw_spread, legend
 from .parts import Curve, Facts, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
