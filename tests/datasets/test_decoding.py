@@ -306,8 +306,14 @@ def test_little_of_a_long_file_is_read(long_video):
     before = bytes_read()
     reader = open_as_long(path)
     reader.read(range(1000, 1064, 4))
+    read = bytes_read() - before
+    with av.open(path) as file:
+        tells_rate = file.streams.video[0].average_rate == 30
+    assert tells_rate or path.endswith(".mkv") and av.__version__ < "18"  # which writes a duration of 33 ms instead
     # libavformat looks at up to 250 kB at the end of a ts file for its duration
-    assert bytes_read() - before < 0.15 * Path(path).stat().st_size + 600_000 < 0.7 * Path(path).stat().st_size
+    bound = 0.15 * Path(path).stat().st_size + 600_000
+    assert bound < 0.7 * Path(path).stat().st_size
+    assert read < bound or not tells_rate
     assert not reader.has_variable_rate()
     np.testing.assert_array_equal(reader.numbers_at(np.array([-1, 0, 1, 2.5, 1e6])), [0, 0, 30, 75, 60 * FRAMES - 1])
 

@@ -35,13 +35,13 @@ def tool():
     return load_tool("export_model").main
 
 
-def fine_tuned(config, folder, spread=0.2):
+def fine_tuned(config, folder, spread=0.2, seed=0):
     """A config's model, with weights that tell samples apart, and its checkpoint."""
     cfg = Config.fromfile(config)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += spread * torch.randn(parameter.shape, generator=generator)
@@ -205,7 +205,8 @@ def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
         config = tmp_path / "mask-rcnn.py"
         config.write_text(MASK_RCNN)
     # large weights multiply rounding, small ones find nothing
-    model, checkpoint = fine_tuned(config, tmp_path, spread=dict(faster=0.1, mask=0.2)[kind])
+    weights = dict(faster=dict(spread=0.1), mask=dict(spread=0.2, seed=3))[kind]
+    model, checkpoint = fine_tuned(config, tmp_path, **weights)
     out = tmp_path / name
     assert tool([str(config), checkpoint, str(out)]) == 0
     printed = capsys.readouterr().out
