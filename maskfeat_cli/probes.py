@@ -241,7 +241,7 @@ def _check_registry() -> Finding:
 def _check_fast_path() -> Finding:
     import torch
 
-    from maskfeat_plugin.models.utils.linear import product, runs_on_onednn
+    from maskfeat_plugin.ops.linear import product, runs_on_onednn
 
     a, b = torch.randn(8, 16), torch.randn(4, 16)
     if not runs_on_onednn(a, b):

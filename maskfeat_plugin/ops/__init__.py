@@ -1,1 +1,1 @@
-"""Arithmetic: tensors in, tensors out."""
+"""Arithmetic: tensors in, tensors out. Every fast path and the gate that decides about them."""

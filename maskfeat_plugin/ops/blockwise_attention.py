@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import product, runs_on_onednn
+from .linear import product, runs_on_onednn
 
 # Logits of one block of queries, 4 MiB: they stay in the cache between the products
 _BLOCK = 1 << 20

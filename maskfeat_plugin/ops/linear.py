@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .fast_path import LINEAR, is_watched, may_bypass
+from .gate import LINEAR, is_watched, may_bypass
 
 # Multiply-adds below which oneDNN's set-up takes longer than the product
 _LEAST_WORK = 1 << 21

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import may_bypass
+from .gate import may_bypass
 
 Grid = tuple[int, int, int]
 

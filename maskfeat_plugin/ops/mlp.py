@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import LINEAR, may_bypass, may_bypass_norm, norm_backward, product, runs_on_onednn, sum_of_products
+from .gate import LINEAR, may_bypass
+from .linear import may_bypass_norm, norm_backward, product, runs_on_onednn, sum_of_products
 
 # Hidden activations of one part, 16 MiB: larger blocks are new memory each time, which the system clears page by page
 _PART = 1 << 22

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import norm_backward, product, sum_of_products
+from .linear import norm_backward, product, sum_of_products
 
 Grid = tuple[int, int, int]
 

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from maskfeat_cli.folders import configs_folder
-from maskfeat_plugin.models.utils import linear
+from maskfeat_plugin.ops.linear import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .data import data_comparison

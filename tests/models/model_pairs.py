@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import importlib
 
 import torch
 from torch import nn
@@ -38,9 +37,8 @@ MASKED = {name: ours for name, (ours, _) in PAIRS.items() if name not in ("mvit_
 
 def take_fast_paths(monkeypatch):
     """Let models as small as these take the fast paths too."""
-    linear = importlib.import_module("maskfeat_plugin.models.utils.linear")  # utils.linear is the function
-    monkeypatch.setattr(linear, "_LEAST_WORK", 0)
-    monkeypatch.setattr("maskfeat_plugin.models.backbones.blockwise_attention._LEAST_LOGITS", 0)
+    monkeypatch.setattr("maskfeat_plugin.ops.linear._LEAST_WORK", 0)
+    monkeypatch.setattr("maskfeat_plugin.ops.blockwise_attention._LEAST_LOGITS", 0)
 
 
 @functools.lru_cache

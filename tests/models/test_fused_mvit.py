@@ -6,12 +6,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from maskfeat_plugin.models.backbones.blockwise_attention import attend_in_blocks, attends_in_blocks
-from maskfeat_plugin.models.backbones.depthwise_conv import depthwise_conv3d
-from maskfeat_plugin.models.backbones.max_pooling import max_pool_tokens
-from maskfeat_plugin.models.backbones.mlp import MLP, fuses_mlp, normed_mlp
 from maskfeat_plugin.models.backbones.multiscale_block import attention_pool
-from maskfeat_plugin.models.backbones.projections import pooling_places
+from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks, attends_in_blocks
+from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
+from maskfeat_plugin.ops.max_pooling import max_pool_tokens
+from maskfeat_plugin.ops.mlp import MLP, fuses_mlp, normed_mlp
+from maskfeat_plugin.ops.projections import pooling_places
 from maskfeat_plugin.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[1, 3], dim_mul_indices=[1, 3])
@@ -180,7 +180,7 @@ def test_attention_in_blocks(batch, heads, queries, keys, positions, extra):
 
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskfeat_plugin.models.backbones.blockwise_attention._BLOCK", 100)
+        patch.setattr("maskfeat_plugin.ops.blockwise_attention._BLOCK", 100)
         for function, dtype in ((blocks, torch.float32), (formula, torch.float64)):
             inputs = [t.to(dtype).requires_grad_() for t in (q, by_position, k, v)]
             out = function(*inputs)

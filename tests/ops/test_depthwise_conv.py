@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfeat_plugin.models.backbones.depthwise_conv import depthwise_conv3d
+from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
 
 
 def gradients(convolve, x, weight, seed=0):

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfeat_plugin.models.target_generators.gradient_histograms import sobel
-from maskfeat_plugin.models.target_generators.triton_histograms import token_histograms
+from maskfeat_plugin.ops.gradient_histograms import sobel
+from maskfeat_plugin.ops.triton_histograms import token_histograms
 from maskfeat_plugin.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +189,7 @@ from maskfeat_plugin.registry import MODELS
 hog = MODELS.build(dict(type="maskfeat.HOGGenerator"))
 images = torch.randn(1, 3, 16, 16)
 expected = hog(images)
-assert "maskfeat_plugin.models.target_generators.triton_histograms" not in sys.modules
+assert "maskfeat_plugin.ops.triton_histograms" not in sys.modules
 triton, sys.modules["triton"] = sys.modules.get("triton"), None  # as if it were not installed
 assert hog.fused_histograms(images.unsqueeze(1), None, (16, 16)) is None
 print("without Triton", flush=True)
@@ -213,7 +213,7 @@ import math
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from maskfeat_plugin.models.target_generators import triton_histograms as module
+from maskfeat_plugin.ops import triton_histograms as module
 kernel = module._histograms
 for capability, pixels, masked, signed in ((80, "*fp32", True, False), (90, "*bf16", False, True)):
     ahead, opposite = module.bin_edges(9, math.pi * (1 + signed), 9 * (1 + signed))

@@ -29,7 +29,7 @@ from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.engine import is_block
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.models import MaskFeat
-from maskfeat_plugin.models.utils import FastPathMode
+from maskfeat_plugin.ops.gate import FastPathMode
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.running.log_streams import quiet
 

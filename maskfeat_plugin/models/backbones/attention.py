@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..utils import TokenPlaces, apply_layer, is_watched, may_bypass
-from .blockwise_attention import attend_in_blocks, attends_in_blocks
-from .depthwise_conv import depthwise_conv3d
-from .projections import PoolingPlaces, pooling_places, project
+from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks, attends_in_blocks
+from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
+from maskfeat_plugin.ops.gate import is_watched, may_bypass
+from maskfeat_plugin.ops.linear import apply_layer
+from maskfeat_plugin.ops.projections import PoolingPlaces, pooling_places, project
+
+from ..utils import TokenPlaces
 
 Grid = tuple[int, int, int]
 

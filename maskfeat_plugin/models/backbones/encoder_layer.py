@@ -6,7 +6,10 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.models.utils.attention import MultiheadAttention
 from torch import Tensor, nn
 
-from ..utils import LINEAR, TokenPlaces, apply_layer, linear, may_bypass
+from maskfeat_plugin.ops.gate import LINEAR, may_bypass
+from maskfeat_plugin.ops.linear import apply_layer, linear
+
+from ..utils import TokenPlaces
 
 
 class EncoderAttention(MultiheadAttention):

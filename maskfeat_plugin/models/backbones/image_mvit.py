@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from mmaction.models.utils.embed import PatchEmbed3D
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.gate import may_bypass
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_divisible, may_bypass
+from ..utils import check_divisible
 from .mvit import MViT
 
 

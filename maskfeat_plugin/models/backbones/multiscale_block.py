@@ -5,19 +5,13 @@ from typing import Any
 from mmaction.models.backbones.mvit import MultiScaleBlock, attention_pool
 from torch import Tensor
 
-from ..utils import (
-    LINEAR,
-    TokenPlaces,
-    apply_layer,
-    is_watched,
-    may_bypass,
-    may_bypass_norm,
-    norm_linear,
-    runs_on_onednn,
-)
+from maskfeat_plugin.ops.gate import LINEAR, is_watched, may_bypass
+from maskfeat_plugin.ops.linear import apply_layer, may_bypass_norm, norm_linear, runs_on_onednn
+from maskfeat_plugin.ops.max_pooling import max_pool_tokens, pools_frames
+from maskfeat_plugin.ops.mlp import fuses_mlp, normed_mlp
+
+from ..utils import TokenPlaces
 from .attention import FusedMultiScaleAttention, Grid
-from .max_pooling import max_pool_tokens, pools_frames
-from .mlp import fuses_mlp, normed_mlp
 
 
 class FusedMultiScaleBlock(MultiScaleBlock):

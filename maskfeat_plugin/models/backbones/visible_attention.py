@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..utils import VisibleUnits, apply_layer, norm_linear
+from maskfeat_plugin.ops.linear import apply_layer, norm_linear
+
+from ..utils import VisibleUnits
 from .attention import FusedMultiScaleAttention, Grid, key_positions, query_positions
 from .multiscale_block import FusedMultiScaleBlock
 

@@ -8,11 +8,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from maskfeat_plugin.registry import MODELS
-
-from ..utils import frames_of_tokens, token_size
-from .base import BaseTargetGenerator
-from .gradient_histograms import (
+from maskfeat_plugin.ops.gradient_histograms import (
     COLOR_SPACES,
     GRADIENTS,
     NORMS,
@@ -20,6 +16,10 @@ from .gradient_histograms import (
     convert_color,
     normalize_blocks,
 )
+from maskfeat_plugin.registry import MODELS
+
+from ..utils import frames_of_tokens, token_size
+from .base import BaseTargetGenerator
 
 # On a CPU; one image of 3 x 224 x 224. Its intermediate results stay in the cache, and in memory that is there already.
 _VALUES_AT_ONCE = 1 << 18
@@ -34,7 +34,7 @@ class HOGGenerator(BaseTargetGenerator):
     only the pixels of masked tokens (and one around them) are touched, but for blocks of several cells, which need
     their neighbours, whole frames. It does the job of ``mmpretrain.HOGGenerator``, whose variant is
     ``gaussian_window=16``, for any grid and for clips. All is computed on the normalised inputs. On a GPU with Triton
-    one fused kernel does it, see :func:`.triton_histograms.token_histograms`.
+    one fused kernel does it, see :func:`maskfeat_plugin.ops.triton_histograms.token_histograms`.
 
     Args:
         nbins (int): Orientation bins over 180 degrees, or over 360 if ``signed``. Defaults to 9.
@@ -171,7 +171,7 @@ class HOGGenerator(BaseTargetGenerator):
         if not self._kernel_works or min(frames.shape[-2:]) < 2 or (self.signed and self.nbins % 2):
             return None
         try:
-            from .triton_histograms import token_histograms
+            from maskfeat_plugin.ops.triton_histograms import token_histograms
         except ImportError:
             return None
         try:
