@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import (
+    become,
     check_arch,
     check_divisible,
     expand_mask,
@@ -80,9 +81,8 @@ class MViT(_MViT):
             s * d for s, d in zip(self.patch_embed.projection.stride, (1, spatial, spatial), strict=True)
         )
         for block in self.blocks:
-            # The subclasses have no state of their own: only the forward changes, parameters and initialization stay.
-            block.__class__ = FusedMultiScaleBlock
-            block.attn.__class__ = FusedMultiScaleAttention
+            become(block, FusedMultiScaleBlock)
+            become(block.attn, FusedMultiScaleAttention)
 
     def init_weights(self) -> None:
         """Initialize as ``mmaction.MViT``, except for two biases.

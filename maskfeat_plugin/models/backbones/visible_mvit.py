@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import VisibleUnits, check_mask, expand_mask, is_pretrained
+from ..utils import VisibleUnits, become, check_mask, expand_mask, is_pretrained
 from .attention import Grid
 from .mvit import MViT
 from .visible_attention import VisibleMultiScaleAttention, VisibleMultiScaleBlock
@@ -44,8 +44,8 @@ class VisibleMViT(MViT):
         super().__init__(arch=arch, **kwargs)
         unit = stride = (1, 1, 1)  # in tokens of the patch embedding
         for block in self.blocks:
-            block.__class__ = VisibleMultiScaleBlock
-            block.attn.__class__ = VisibleMultiScaleAttention
+            become(block, VisibleMultiScaleBlock)
+            become(block.attn, VisibleMultiScaleAttention)
             unit = _lcm(unit, _multiply(stride, block.attn.pool_k.stride))
             stride = _multiply(stride, block.attn.pool_q.stride)
         unit = _lcm(unit, stride)

@@ -1,5 +1,6 @@
 """Helpers on the token grid."""
 
+from .become import become
 from .foreign import foreign_call, is_foreign
 from .initial_values import is_pretrained, set_authors_biases
 from .token_grid import (
@@ -17,6 +18,7 @@ from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
 __all__ = [
     "TokenPlaces",
     "VisibleUnits",
+    "become",
     "check_arch",
     "check_divisible",
     "check_mask",
