@@ -241,7 +241,8 @@ def _check_registry() -> Finding:
 def _check_fast_path() -> Finding:
     import torch
 
-    from maskfeat_plugin.ops.linear import product, runs_on_onednn
+    from maskfeat_plugin.ops.gate import runs_on_onednn
+    from maskfeat_plugin.ops.linear import product
 
     a, b = torch.randn(8, 16), torch.randn(4, 16)
     if not runs_on_onednn(a, b):

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .linear import product, runs_on_onednn
+from .gate import runs_on_onednn
+from .linear import product
 
 # Logits of one block of queries, 4 MiB: they stay in the cache between the products
 _BLOCK = 1 << 20
@@ -16,9 +17,15 @@ _LEAST_LOGITS = 1 << 17
 
 
 def attends_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether :func:`attend_in_blocks` takes these queries, keys and values, and pays.
+    """Tell whether :func:`attend_in_blocks` takes queries, keys and values, and saves time.
 
-    Args: as there.
+    Args:
+        q (Tensor): Queries (B, num_heads, L, C).
+        k (Tensor): Keys (B, num_heads, K, C).
+        v (Tensor): Values (B, num_heads, K, C).
+
+    Returns:
+        bool: True in float32 on a CPU, for as many tokens as the products take most of the time.
     """
     return runs_on_onednn(q, k, v) and q.shape[2] * k.shape[2] >= _LEAST_LOGITS
 

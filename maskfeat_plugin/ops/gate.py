@@ -1,12 +1,21 @@
-"""The decision whether a layer's parameters may be used without calling the layer.
+"""The gate of the fast paths, and the switch that shuts it.
 
 Fast paths compute with the parameters of several layers at once. Then hooks on these layers do not fire, an adapter in
-the place of one is left out, and tools that count or record operations see others. So each fast path asks here first.
+the place of one is left out, and tools that count or record operations see others. So each fast path asks here first:
+:func:`may_bypass` decides about layers, :func:`takes_kernels` and :func:`runs_on_onednn` about tensors, and all ask
+:func:`only_plain_operations`.
+
+The environment variable ``MASKFEAT_FAST_PATHS=0`` turns all fast paths off; :func:`fast_paths` does it for a part of a
+program.
 """
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mmcv.cnn
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import _get_current_function_mode_stack
@@ -14,24 +23,66 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 # mmcv's differs from torch's on releases of torch before 1.5 alone
 LINEAR = (nn.Linear, mmcv.cnn.Linear)
+VARIABLE = "MASKFEAT_FAST_PATHS"
 # Modes of torch's own compilers, checkpoints and default device: the operations are theirs to see as they are
 _OF_TORCH = ("torch._", "torch.fx.", "torch.utils.checkpoint", "torch.utils._device", "torch.overrides")
+
+
+def read_switch() -> bool:
+    """Read the environment variable ``MASKFEAT_FAST_PATHS``.
+
+    Returns:
+        bool: False if it is 0, True if it is 1, empty or not set.
+
+    Raises:
+        ValueError: If it has another value.
+    """
+    value = os.environ.get(VARIABLE) or "1"
+    if value not in ("0", "1"):
+        raise ValueError(f"{VARIABLE}: the value is {value!r}. Set it to 0 to turn the fast paths off, or to 1.")
+    return value == "1"
+
+
+_enabled = read_switch()
+
+
+@contextmanager
+def fast_paths(enabled: bool) -> Iterator[None]:
+    """Turn all fast paths of this process on or off, within a ``with`` block.
+
+    A training step belongs into one block, backward pass included: gradient checkpointing runs layers again there.
+
+    Args:
+        enabled (bool): Whether fast paths may be taken.
+
+    Yields:
+        None: The fast paths are on or off until the block ends.
+    """
+    global _enabled
+    before, _enabled = _enabled, enabled
+    try:
+        yield
+    finally:
+        _enabled = before
 
 
 class FastPathMode(TorchDispatchMode):
     """Base of the dispatch modes that watch fast paths on purpose: beside one, nothing counts as watched."""
 
 
-def is_watched() -> bool:
-    """Tell whether the operations themselves are watched, so that they must be the parent's.
+def only_plain_operations() -> bool:
+    """Tell whether the operations must be those of the parent class, whatever the layers are.
 
-    That is so while ``torch.jit.trace`` or ``torch.fx`` records them, in a mode that sees each of them, such as
-    ``FlopCounterMode``, and in the transforms of ``torch.func`` and forward-mode derivatives, which need operations
-    that torch knows. ``torch.compile`` and ``torch.export`` take any operations.
+    That is so while the fast paths are off. It is so as well while the operations are watched: while
+    ``torch.jit.trace`` or ``torch.fx`` records them, in a mode that sees each of them, such as ``FlopCounterMode``, and
+    in the transforms of ``torch.func`` and forward-mode derivatives, which need operations that torch knows.
+    ``torch.compile`` and ``torch.export`` take any operations.
 
     Returns:
         bool: Whether to compute as the parent class does.
     """
+    if not _enabled:
+        return True
     if torch.compiler.is_compiling():
         return False
     if torch.jit.is_tracing() or torch.fx._symbolic_trace._is_fx_tracing_flag:
@@ -44,34 +95,73 @@ def is_watched() -> bool:
     return not all(type(mode).__module__.startswith(_OF_TORCH) for mode in modes)
 
 
-def may_bypass(*modules: tuple[nn.Module, type | tuple[type, ...]]) -> bool:
-    """Tell whether the parameters of modules may be used without calling the modules.
+def may_bypass(*layers: tuple[nn.Module, type | tuple[type, ...]], inputs: Tensor | None = None) -> bool:
+    """Tell whether the parameters of layers may be used without calling the layers.
 
     Args:
-        *modules (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a module and the class, or classes, that it must
+        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and the class, or classes, that it must
             be of. A subclass is another class: parametrizations, adapters and quantized layers are.
+        inputs (Tensor, optional): Inputs of a fast path that runs on oneDNN: :func:`runs_on_onednn` must hold for them
+            and the layers' parameters. Defaults to None: the fast path runs on any device.
 
     Returns:
-        bool: True if each module is of its class, has no hooks and no ``forward`` of its own, and nobody watches the
-        operations or calls, see :func:`is_watched`.
+        bool: True if each layer is of its class, has no hooks and no ``forward`` of its own, nobody watches the
+        operations or calls, the fast paths are on, and the device is supported.
     """
-    for module, kinds in modules:
-        if type(module) not in (kinds if isinstance(kinds, tuple) else (kinds,)) or _is_changed(module):
+    if not _enabled or not all(_is_untouched(layer, kinds) for layer, kinds in layers):
+        return False
+    if inputs is not None:
+        parameters = (parameter for layer, _ in layers for parameter in layer.parameters(recurse=False))
+        if not runs_on_onednn(inputs, *parameters):
             return False
     if torch.compiler.is_dynamo_compiling():
         return True
-    if _has_any_global_hook() or is_watched():
+    if _has_any_global_hook() or only_plain_operations():
         return False
     # torch.export names operations by the layers that called them
     return not torch.compiler.is_compiling()
 
 
-def _is_changed(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or module._compiled_call_impl is not None
-        or "forward" in vars(module)
+def _is_untouched(layer: nn.Module, kinds: type | tuple[type, ...]) -> bool:
+    if type(layer) not in (kinds if isinstance(kinds, tuple) else (kinds,)):
+        return False
+    return not (
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+        or layer._compiled_call_impl is not None
+        or "forward" in vars(layer)
     )
+
+
+def takes_kernels(*tensors: Tensor) -> bool:
+    """Tell whether hand-written kernels may read tensors.
+
+    Args:
+        *tensors (Tensor): The operands.
+
+    Returns:
+        bool: True if all hold their values themselves, and :func:`only_plain_operations` does not hold. Subclasses
+        stand for something else: sharded, fake and quantized tensors.
+    """
+    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors) and not only_plain_operations()
+
+
+def runs_on_onednn(*tensors: Tensor) -> bool:
+    """Tell whether :func:`.linear.product` takes tensors.
+
+    Args:
+        *tensors (Tensor): The operands.
+
+    Returns:
+        bool: True if all are float32 on a CPU, torch has oneDNN, and nothing compiles or watches.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    onednn = torch.backends.mkldnn
+    if not onednn.is_available() or not onednn.enabled:
+        return False
+    if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
+        return False
+    return takes_kernels(*tensors)

@@ -1,13 +1,12 @@
 """Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
 
-import mmengine.model
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .gate import LINEAR, is_watched, may_bypass
+from .gate import runs_on_onednn
 
 # Multiply-adds below which oneDNN's set-up takes longer than the product
 _LEAST_WORK = 1 << 21
@@ -32,21 +31,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not runs_on_onednn(x, weight) or x.numel() * len(weight) < _LEAST_WORK:
         return F.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
-
-
-def runs_on_onednn(*tensors: Tensor) -> bool:
-    """Tell whether :func:`product` takes these tensors: float32 on a CPU, and nothing compiles or watches."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return False
-    onednn = torch.backends.mkldnn
-    if not onednn.is_available() or not onednn.enabled:
-        return False
-    return all(_is_plain(tensor) for tensor in tensors) and not is_watched()
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    # subclasses stand for something else: sharded, fake, quantized
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and type(tensor) in (Tensor, nn.Parameter)
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
@@ -114,50 +98,25 @@ class _Linear(Function):
         return grad_x, grad_weight, grad_bias
 
 
-def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
-    """``layer(x)``, by :func:`linear` for linear layers that :func:`may_bypass` allows, also those of a ``Sequential``.
-
-    Args:
-        layer (nn.Module): The layer.
-        x (Tensor): Inputs (*, C).
-
-    Returns:
-        Tensor: (*, D).
-    """
-    if may_bypass((layer, LINEAR)):
-        return linear(x, layer.weight, layer.bias)
-    if may_bypass((layer, (nn.Sequential, mmengine.model.Sequential))):
-        for child in layer:
-            x = apply_layer(child, x)
-        return x
-    return layer(x)
-
-
-def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Linear) -> Tensor:
-    """``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
+def normed_linear(
+    x: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Compute a layer norm and a linear layer without keeping the normalised inputs for the backward pass.
 
     They are computed again there, which takes a small part of the time of a product.
 
     Args:
-        x (Tensor): Inputs (*, C).
-        norm (nn.Module): Norm over C.
-        layer (nn.Linear): From C to D.
+        x (Tensor): Inputs, float32 (*, C), on a CPU.
+        norm_weight (Tensor): Weight of the norm (C,).
+        norm_bias (Tensor): Bias of the norm (C,).
+        eps (float): Added to the variance.
+        weight (Tensor): Weight of the linear layer (D, C).
+        bias (Tensor, optional): Its bias (D,).
 
     Returns:
         Tensor: (*, D).
     """
-    if not may_bypass_norm(norm) or not may_bypass((layer, LINEAR)) or not runs_on_onednn(x, layer.weight):
-        return apply_layer(layer, norm(x))
-    return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
-
-
-def may_bypass_norm(norm: nn.Module) -> bool:
-    """Tell whether :func:`may_bypass` allows it for a norm, and it is a layer norm of the last dimension with a bias.
-
-    Args:
-        norm (nn.Module): The norm.
-    """
-    return may_bypass((norm, nn.LayerNorm)) and len(norm.normalized_shape) == 1 and norm.bias is not None
+    return _NormLinear.apply(x, norm_weight, norm_bias, eps, weight, bias)
 
 
 def norm_backward(

@@ -2,46 +2,46 @@
 
 import torch
 import torch.nn.functional as F
-from mmaction.models.backbones.mvit import MLP
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .gate import LINEAR, may_bypass
-from .linear import may_bypass_norm, norm_backward, product, runs_on_onednn, sum_of_products
+from .linear import norm_backward, product, sum_of_products
 
 # Hidden activations of one part, 16 MiB: larger blocks are new memory each time, which the system clears page by page
 _PART = 1 << 22
 
 
-def fuses_mlp(x: Tensor, norm: nn.Module, mlp: nn.Module) -> bool:
-    """Tell whether :func:`normed_mlp` takes these tokens and layers.
+def normed_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    eps: float,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+) -> Tensor:
+    """Compute a layer norm, a linear layer, GELU and a linear layer in float32 on a CPU.
 
-    Args: as there.
-    """
-    if not may_bypass_norm(norm) or not may_bypass((mlp, MLP)) or not x.numel():
-        return False
-    layers = may_bypass((mlp.fc1, LINEAR), (mlp.act, nn.GELU), (mlp.fc2, LINEAR))
-    return layers and mlp.act.approximate == "none" and runs_on_onednn(x, mlp.fc1.weight, mlp.fc2.weight)
-
-
-def normed_mlp(x: Tensor, norm: nn.LayerNorm, mlp: MLP) -> Tensor:
-    """Compute ``mlp(norm(x))`` in float32 on a CPU, keeping nothing but the input for the backward pass.
-
-    That computes the rest again, GELU and the first of the two products, which costs a ninth of the products of a
-    block. Rows are computed in parts.
+    Nothing but the input is kept for the backward pass. That computes the rest again, GELU and the first of the two
+    products, which costs a ninth of the products of a block. Rows are computed in parts.
 
     Args:
         x (Tensor): Tokens (B, L, C).
-        norm (nn.LayerNorm): The norm before the MLP.
-        mlp (MLP): mmaction2's MLP.
+        norm_weight (Tensor): Weight of the norm (C,).
+        norm_bias (Tensor): Bias of the norm (C,).
+        eps (float): Added to the variance.
+        weight1 (Tensor): Weight of the first linear layer (H, C).
+        bias1 (Tensor): Its bias (H,).
+        weight2 (Tensor): Weight of the second linear layer (C', H).
+        bias2 (Tensor): Its bias (C',).
 
     Returns:
         Tensor: (B, L, C').
     """
-    fc1, fc2 = mlp.fc1, mlp.fc2
-    weights = norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias
-    return _MLP.apply(norm.eps, x.flatten(0, -2), *weights).unflatten(0, x.shape[:-1])
+    weights = norm_weight, norm_bias, weight1, bias1, weight2, bias2
+    return _MLP.apply(eps, x.flatten(0, -2), *weights).unflatten(0, x.shape[:-1])
 
 
 class _MLP(Function):

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -71,23 +71,32 @@ def _seen(size: int, kernel: int, stride: int, padding: int) -> list[int]:
 
 
 def project(
-    x: Tensor, norm: nn.LayerNorm, qkv: nn.Linear, places: PoolingPlaces | None
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    eps: float,
+    weight: Tensor,
+    bias: Tensor | None,
+    places: PoolingPlaces | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of normalised tokens.
+    """Compute queries, keys and values of normalised tokens.
 
     Nothing but the tokens is kept for the backward pass.
 
     Args:
         x (Tensor): Tokens, float32 (B, [1+] L, C), on a CPU.
-        norm (nn.LayerNorm): What normalises them first.
-        qkv (nn.Linear): Projections to queries, keys and values, one below the other.
+        norm_weight (Tensor): Weight of the layer norm (C,).
+        norm_bias (Tensor): Its bias (C,).
+        eps (float): Added to the variance.
+        weight (Tensor): Weights of the projections to queries, keys and values, one below the other (3*D, C).
+        bias (Tensor, optional): Their biases (3*D,).
         places (PoolingPlaces, optional): The tokens whose keys and values are wanted. None: all.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Queries (B, [1+] L, D), keys and values (B, [1+] L', D).
     """
     index = None if places is None else places.index
-    return _Project.apply(x, norm.weight, norm.bias, norm.eps, qkv.weight, qkv.bias, index)
+    return _Project.apply(x, norm_weight, norm_bias, eps, weight, bias, index)
 
 
 class _Project(Function):

@@ -2,16 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from torch import nn
 
-from maskfeat_plugin.models.backbones.multiscale_block import attention_pool
-from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks, attends_in_blocks
-from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
-from maskfeat_plugin.ops.max_pooling import max_pool_tokens
-from maskfeat_plugin.ops.mlp import MLP, fuses_mlp, normed_mlp
-from maskfeat_plugin.ops.projections import pooling_places
+from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks
 from maskfeat_plugin.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[1, 3], dim_mul_indices=[1, 3])
@@ -116,7 +109,7 @@ def test_the_cases_take_the_fast_paths(monkeypatch):
         taken.append(q.shape)
         return attend_in_blocks(q, *rest)
 
-    monkeypatch.setattr("maskfeat_plugin.models.backbones.attention.attend_in_blocks", noting)
+    monkeypatch.setattr("maskfeat_plugin.ops.relative_attention.attend_in_blocks", noting)
     ours, _ = pair()
     ours(random(2, 3, 16, 128, 128))
     assert len(taken) >= 3
@@ -152,103 +145,3 @@ def test_compiles_in_one_graph():
     again, again_grads = outputs_and_gradients(compiled, clips)
     assert_near(again, outs)
     assert_near(again_grads, grads, bound=2e-4)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    batch=st.integers(1, 2),
-    heads=st.integers(1, 3),
-    queries=st.integers(1, 40),
-    keys=st.integers(1, 30),
-    positions=st.integers(0, 5),
-    extra=st.integers(0, 1),
-)
-def test_attention_in_blocks(batch, heads, queries, keys, positions, extra):
-    """Against the formula in double precision, with blocks of a few queries."""
-    q, k, v = (random(batch, heads, n, 8, seed=i) for i, n in enumerate((queries, keys, keys)))
-    by_position = random(batch, heads, queries, positions, seed=3)
-    codes = random(1, 1, keys, positions, seed=4)
-
-    def formula(q, by_position, k, v):
-        logits = q @ k.transpose(2, 3) + by_position @ codes.to(q.dtype).transpose(2, 3)
-        out = logits.softmax(-1) @ v
-        out[:, :, extra:] += q[:, :, extra:]
-        return out.transpose(1, 2).flatten(2)
-
-    def blocks(q, by_position, k, v):
-        return attend_in_blocks(q, by_position, k, codes, v, slice(extra, None))
-
-    results = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskfeat_plugin.ops.blockwise_attention._BLOCK", 100)
-        for function, dtype in ((blocks, torch.float32), (formula, torch.float64)):
-            inputs = [t.to(dtype).requires_grad_() for t in (q, by_position, k, v)]
-            out = function(*inputs)
-            results.append([out, *torch.autograd.grad(out, inputs, random(*out.shape, seed=5).to(dtype))])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
-
-
-def test_small_attention_is_left_to_torch():
-    large, small = random(1, 1, 1024, 8), random(1, 1, 64, 8)
-    assert attends_in_blocks(large, large, large)
-    assert not attends_in_blocks(small, small, small)
-    assert not attends_in_blocks(*[large.double()] * 3)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    grid=st.tuples(st.integers(1, 4), st.integers(1, 17), st.integers(1, 17)),
-    kernel=st.tuples(*[st.sampled_from([1, 3])] * 3),
-    stride=st.tuples(*[st.integers(1, 9)] * 3),
-    extra=st.integers(0, 2),
-)
-def test_a_convolution_sees_its_places_alone(grid, kernel, stride, extra):
-    padding = tuple(k // 2 for k in kernel)
-    places = pooling_places(grid, kernel, stride, padding, extra)
-    assume(places is not None)
-    tokens = random(1, extra + grid[0] * grid[1] * grid[2], 2)
-    weight = random(2, 1, *kernel, seed=1)
-
-    def convolve(tokens, grid, stride):
-        maps = tokens[:, extra:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
-        return depthwise_conv3d(maps, weight, stride, padding)
-
-    seen = tokens[:, places.index]
-    assert torch.equal(seen[:, :extra], tokens[:, :extra]) and seen.shape[1] < tokens.shape[1]
-    torch.testing.assert_close(convolve(seen, places.grid, places.stride), convolve(tokens, grid, stride))
-
-
-def test_every_place_is_seen_at_small_strides():
-    assert pooling_places((8, 14, 14), (3, 3, 3), (1, 2, 2), (1, 1, 1), 1) is None
-    assert pooling_places((8, 56, 56), (3, 3, 3), (1, 8, 8), (1, 1, 1), 1).grid == (8, 20, 20)
-
-
-def test_mlp_keeps_its_input_alone():
-    norm, mlp = randomise(nn.LayerNorm(64)), randomise(MLP(64, 256, 96))
-    x = random(2, 20_000, 64).requires_grad_()  # more than one part
-    inputs = (x, *norm.parameters(), *mlp.parameters())
-    grad = random(2, 20_000, 96, seed=1)
-    theirs = mlp(norm(x))
-    theirs = [theirs, *torch.autograd.grad(theirs, inputs, grad)]
-    assert fuses_mlp(x, norm, mlp)
-    kept = []
-
-    def keep(tensor):
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        ours = normed_mlp(x, norm, mlp)
-    assert {tensor.data_ptr() for tensor in kept} == {tensor.data_ptr() for tensor in inputs}
-    assert_near([ours, *torch.autograd.grad(ours, inputs, grad)], theirs)
-
-
-def test_max_pooling_of_tokens_and_its_gradient():
-    pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
-    x = random(2, 1 + 3 * 9 * 8, 16).requires_grad_()
-    theirs, _ = attention_pool(x, pool, (3, 9, 8), with_cls_token=True)
-    ours = max_pool_tokens(x, pool, (3, 9, 8), 1)
-    assert torch.equal(ours, theirs)
-    grad = random(*ours.shape, seed=1)
-    assert torch.equal(*(torch.autograd.grad(y, x, grad)[0] for y in (ours, theirs)))

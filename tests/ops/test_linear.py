@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from maskfeat_plugin.ops.linear import apply_layer, linear, norm_linear, product, runs_on_onednn, sum_of_products
+from maskfeat_plugin.ops.gate import runs_on_onednn
+from maskfeat_plugin.ops.layers import apply_layer, norm_linear
+from maskfeat_plugin.ops.linear import linear, product, sum_of_products
 
 
 def random(*size, dtype=torch.float32, seed=0):

@@ -7,9 +7,10 @@ from mmpretrain.models.utils.attention import MultiheadAttention
 from torch import Tensor, nn
 
 from maskfeat_plugin.ops.gate import LINEAR, may_bypass
-from maskfeat_plugin.ops.linear import apply_layer, linear
+from maskfeat_plugin.ops.layers import apply_layer
+from maskfeat_plugin.ops.linear import linear
 
-from ..utils import TokenPlaces
+from ..utils import TokenPlaces, become
 
 
 class EncoderAttention(MultiheadAttention):
@@ -82,5 +83,5 @@ class EncoderLayer(TransformerEncoderLayer):
 def use_encoder_layers(layers: nn.ModuleList) -> None:
     """Give the layers of a built ViT, and their attention, the classes of this module; parameters and names stay."""
     for layer in layers:
-        layer.__class__ = EncoderLayer
-        layer.attn.__class__ = EncoderAttention
+        become(layer, EncoderLayer)
+        become(layer.attn, EncoderAttention)

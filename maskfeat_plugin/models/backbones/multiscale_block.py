@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from mmaction.models.backbones.mvit import MultiScaleBlock, attention_pool
+from mmaction.models.backbones.mvit import MultiScaleBlock
 from torch import Tensor
 
-from maskfeat_plugin.ops.gate import LINEAR, is_watched, may_bypass
-from maskfeat_plugin.ops.linear import apply_layer, may_bypass_norm, norm_linear, runs_on_onednn
-from maskfeat_plugin.ops.max_pooling import max_pool_tokens, pools_frames
-from maskfeat_plugin.ops.mlp import fuses_mlp, normed_mlp
+from maskfeat_plugin.ops.gate import LINEAR, may_bypass, only_plain_operations
+from maskfeat_plugin.ops.layers import apply_layer, fuses_mlp, may_fuse, norm_linear, norm_mlp, pool_tokens
 
 from ..utils import TokenPlaces
 from .attention import FusedMultiScaleAttention, Grid
@@ -35,12 +33,12 @@ class FusedMultiScaleBlock(MultiScaleBlock):
         Returns:
             tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') or (B, K, C'), and the grid after the block.
         """
-        if is_watched() or not isinstance(self.attn, self.attention):
+        if only_plain_operations() or not isinstance(self.attn, self.attention):
             x, out_size = super().forward(x, in_size)
             return (x if places is None else places.gather(x[:, -places.num_tokens :])), out_size
         attended, skip, out_size = self.attend(x, in_size, places)
         if self.pool_skip is not None:
-            skip = self.pool_tokens(skip, in_size)
+            skip = pool_tokens(skip, self.pool_skip, in_size, int(self.with_cls_token))
         if places is not None:
             skip = places.gather(skip[:, -places.num_tokens :])
         return self.transform(skip + self.drop_path(attended)), out_size
@@ -58,27 +56,20 @@ class FusedMultiScaleBlock(MultiScaleBlock):
             their pooling; the grid of the result.
         """
         proj = self.proj if self.dim_mul_in_attention else None
-        qkv = self.attn.qkv
-        fuses = may_bypass_norm(self.norm1) and may_bypass((self.attn, self.attention), (qkv, LINEAR))
-        if fuses and (proj is None or may_bypass((proj, LINEAR))) and runs_on_onednn(x, qkv.weight):
+        layers = [] if proj is None else [(proj, LINEAR)]
+        if may_fuse(x, self.norm1, (self.attn, self.attention), (self.attn.qkv, LINEAR), *layers):
             attended, out_grid = self.attn.attend_unnormalised(x, grid, self.norm1, tokens)
             return attended, x if proj is None else norm_linear(x, self.norm1, proj), out_grid
         normed = self.norm1(x)
         attended, out_grid = self.attn(normed, grid) if tokens is None else self.attn(normed, grid, tokens)
         return attended, x if proj is None else apply_layer(proj, normed), out_grid
 
-    def pool_tokens(self, x: Tensor, grid: Grid) -> Tensor:
-        """Pool the tokens that the attention's result is added to: (B, [1+] T*H*W, C) to (B, [1+] T'*H'*W', C)."""
-        if x.device.type == "cpu" and pools_frames(self.pool_skip):
-            return max_pool_tokens(x, self.pool_skip, tuple(grid), int(self.with_cls_token))
-        return attention_pool(x, self.pool_skip, grid, self.with_cls_token)[0]
-
     def transform(self, x: Tensor) -> Tensor:
         """Run the second half of the block, the MLP: tokens (B, L, C) to (B, L, C')."""
         proj = None if self.dim_mul_in_attention else self.proj
         if fuses_mlp(x, self.norm2, self.mlp) and (proj is None or may_bypass((proj, LINEAR))):
             skip = x if proj is None else norm_linear(x, self.norm2, proj)
-            return skip + self.drop_path(normed_mlp(x, self.norm2, self.mlp))
+            return skip + self.drop_path(norm_mlp(x, self.norm2, self.mlp))
         normed = self.norm2(x)
         skip = x if proj is None else apply_layer(proj, normed)
         return skip + self.drop_path(self.mlp(normed))

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskfeat_plugin.ops.linear import apply_layer, norm_linear
+from maskfeat_plugin.ops.layers import apply_layer, norm_linear
+from maskfeat_plugin.ops.relative_attention import key_positions
 
 from ..utils import VisibleUnits
-from .attention import FusedMultiScaleAttention, Grid, key_positions, query_positions
+from .attention import FusedMultiScaleAttention, Grid
 from .multiscale_block import FusedMultiScaleBlock
 
 
@@ -113,7 +114,7 @@ def _visible_query_positions(
     visible = units.tokens(q_grid)
     whole = visible.scatter(q.transpose(1, 2).flatten(2))  # (B, L, num_heads*C)
     whole = whole.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
-    products = query_positions(whole, q_grid, k_grid, (attn.rel_pos_t, attn.rel_pos_h, attn.rel_pos_w))
+    products = attn.query_positions(whole, q_grid, k_grid)
     products = visible.gather(products.transpose(1, 2).flatten(2))  # (B, K, num_heads*(kT+kH+kW))
     return products.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
 

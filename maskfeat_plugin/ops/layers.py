@@ -1,0 +1,141 @@
+"""Layers by the arithmetic of this folder where the gate allows it; elsewhere they are called."""
+
+import mmengine.model
+from mmaction.models.backbones.mvit import MLP, attention_pool
+from torch import Tensor, nn
+
+from .gate import LINEAR, may_bypass
+from .linear import linear, normed_linear
+from .max_pooling import max_pool_tokens
+from .mlp import normed_mlp
+
+Grid = tuple[int, int, int]
+
+
+def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """Compute ``layer(x)``, by :func:`.linear.linear` for linear layers, also those of a ``Sequential``.
+
+    Args:
+        layer (nn.Module): The layer.
+        x (Tensor): Inputs (*, C).
+
+    Returns:
+        Tensor: (*, D).
+    """
+    if may_bypass((layer, LINEAR)):
+        return linear(x, layer.weight, layer.bias)
+    if may_bypass((layer, (nn.Sequential, mmengine.model.Sequential))):
+        for child in layer:
+            x = apply_layer(child, x)
+        return x
+    return layer(x)
+
+
+def may_fuse(x: Tensor, norm: nn.Module, *layers: tuple[nn.Module, type | tuple[type, ...]]) -> bool:
+    """Tell whether a norm and the layers after it may be computed together, by oneDNN.
+
+    Args:
+        x (Tensor): Inputs (*, C).
+        norm (nn.Module): The norm.
+        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and its classes, as :func:`may_bypass`
+            takes them.
+
+    Returns:
+        bool: True if :func:`may_bypass` allows it, and the norm is a layer norm of the last dimension with a bias.
+    """
+    if not may_bypass((norm, nn.LayerNorm), *layers, inputs=x):
+        return False
+    return len(norm.normalized_shape) == 1 and norm.bias is not None
+
+
+def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
+    """Compute ``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
+
+    Args:
+        x (Tensor): Inputs (*, C).
+        norm (nn.Module): Norm over C.
+        layer (nn.Module): From C to D.
+
+    Returns:
+        Tensor: (*, D).
+    """
+    if may_fuse(x, norm, (layer, LINEAR)):
+        return normed_linear(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
+    return apply_layer(layer, norm(x))
+
+
+def fuses_mlp(x: Tensor, norm: nn.Module, mlp: nn.Module) -> bool:
+    """Tell whether :func:`norm_mlp` takes tokens and layers.
+
+    Args:
+        x (Tensor): Tokens (B, L, C).
+        norm (nn.Module): The norm before the MLP.
+        mlp (nn.Module): The MLP.
+
+    Returns:
+        bool: True if :func:`may_fuse` allows it for all layers, and they are mmaction2's MLP with exact GELU.
+    """
+    if not may_bypass((mlp, MLP)) or not x.numel():
+        return False
+    if not may_fuse(x, norm, (mlp.fc1, LINEAR), (mlp.act, nn.GELU), (mlp.fc2, LINEAR)):
+        return False
+    return mlp.act.approximate == "none" and None not in (mlp.fc1.bias, mlp.fc2.bias)
+
+
+def norm_mlp(x: Tensor, norm: nn.LayerNorm, mlp: MLP) -> Tensor:
+    """Compute ``mlp(norm(x))`` by :func:`.mlp.normed_mlp`, where :func:`fuses_mlp` allows it.
+
+    Args:
+        x (Tensor): Tokens (B, L, C).
+        norm (nn.LayerNorm): The norm before the MLP.
+        mlp (MLP): mmaction2's MLP.
+
+    Returns:
+        Tensor: (B, L, C').
+    """
+    fc1, fc2 = mlp.fc1, mlp.fc2
+    return normed_mlp(x, norm.weight, norm.bias, norm.eps, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+
+
+def pool_tokens(x: Tensor, pool: nn.Module, grid: Grid, extra_tokens: int) -> Tensor:
+    """Pool tokens on their grid, as mmaction2's ``attention_pool`` does.
+
+    Args:
+        x (Tensor): Tokens (B, E+T*H*W, C), the E extra ones first, which stay as they are.
+        pool (nn.Module): The pooling layer.
+        grid (Grid): (T, H, W).
+        extra_tokens (int): E, 0 or 1.
+
+    Returns:
+        Tensor: (B, E+T'*H'*W', C).
+    """
+    if x.device.type == "cpu" and _pools_frames(pool):
+        sizes = (axes[1:] for axes in (pool.kernel_size, pool.stride, pool.padding))
+        return max_pool_tokens(x, tuple(grid), extra_tokens, *sizes)
+    return attention_pool(x, pool, grid, bool(extra_tokens))[0]
+
+
+def _pools_frames(pool: nn.Module) -> bool:
+    """Tell whether a layer is a max pooling of each frame by itself."""
+    if not may_bypass((pool, nn.MaxPool3d)):
+        return False
+    if (pool.dilation, pool.ceil_mode, pool.return_indices) != (1, False, False):
+        return False
+    sizes = (pool.kernel_size, pool.stride, pool.padding)
+    return all(isinstance(axes, list | tuple) for axes in sizes) and [axes[0] for axes in sizes] == [1, 1, 0]
+
+
+def is_bare_depthwise(conv: nn.Module) -> bool:
+    """Tell whether :func:`.depthwise_conv.depthwise_conv3d` takes the weights of a layer.
+
+    Args:
+        conv (nn.Module): The layer.
+
+    Returns:
+        bool: True if :func:`may_bypass` allows it, and it is a depthwise convolution of clips without bias.
+    """
+    return (
+        may_bypass((conv, nn.Conv3d))
+        and conv.groups == conv.in_channels == conv.out_channels
+        and (conv.bias, conv.dilation, conv.padding_mode) == (None, (1, 1, 1), "zeros")
+    )
