@@ -13,9 +13,16 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime import errors
 
 _COLUMNS = 128  # of pixels that a program takes side by side, one a thread
 _NORMS = {"none": 0, "l1": 1, "l2": 2, "l2-hys": 3}
+# A GPU that lacks the memory or the instructions for a kernel
+_TOO_MUCH = tuple(getattr(errors, name) for name in ("OutOfResources", "PTXASError") if hasattr(errors, name))
+
+
+class UnsupportedKernelError(RuntimeError):
+    """The kernel cannot run on a device, with any settings or with those given."""
 
 
 def token_histograms(
@@ -53,6 +60,7 @@ def token_histograms(
 
     Raises:
         ValueError: If ``nbins`` is odd and ``signed``.
+        UnsupportedKernelError: If Triton runs no kernels on the device, or the device is too small for this one.
     """
     if signed and nbins % 2:
         raise ValueError(f"The kernel takes an even number of signed bins, not {nbins}.")
@@ -62,41 +70,70 @@ def token_histograms(
     out = torch.empty(count, channels, nbins, rows, cols, device=frames.device)
     if not out.numel():
         return out
+    fault = fault_of(frames.device)
+    if fault:
+        raise UnsupportedKernelError(fault)
     half_turn = nbins // 2 if signed else nbins
     edges, opposite_edges = bin_edges(half_turn, math.pi if not signed else 2 * math.pi, nbins)
     cell_columns = triton.next_power_of_2(cell_size)
     cells = max(1, _COLUMNS // cell_columns)
     programs = (triton.cdiv(count * rows * cols, cells), channels)
-    with torch.cuda.device_of(frames):
-        _histograms[programs](
-            frames,
-            tokens,
-            window,
-            out,
-            count,
-            steps,
-            height,
-            width,
-            *frames.stride(),
-            *(tokens.stride() if tokens is not None else (0, 0)),
-            CHANNELS=channels,
-            ROWS=rows,
-            COLS=cols,
-            NBINS=nbins,
-            BINS=triton.next_power_of_2(nbins),
-            HALF_TURN=half_turn,
-            EDGES=edges,
-            OPPOSITE_EDGES=opposite_edges,
-            CELL=cell_size,
-            CELL_COLUMNS=cell_columns,
-            CELLS=cells,
-            SIGNED=signed,
-            SOBEL=gradient == "sobel",
-            NORM=_NORMS[norm],
-            WINDOW=0 if window is None else window.shape[-1],
-            num_warps=4,
-        )
+    try:
+        with torch.cuda.device_of(frames):
+            _histograms[programs](
+                frames,
+                tokens,
+                window,
+                out,
+                count,
+                steps,
+                height,
+                width,
+                *frames.stride(),
+                *(tokens.stride() if tokens is not None else (0, 0)),
+                CHANNELS=channels,
+                ROWS=rows,
+                COLS=cols,
+                NBINS=nbins,
+                BINS=triton.next_power_of_2(nbins),
+                HALF_TURN=half_turn,
+                EDGES=edges,
+                OPPOSITE_EDGES=opposite_edges,
+                CELL=cell_size,
+                CELL_COLUMNS=cell_columns,
+                CELLS=cells,
+                SIGNED=signed,
+                SOBEL=gradient == "sobel",
+                NORM=_NORMS[norm],
+                WINDOW=0 if window is None else window.shape[-1],
+                num_warps=4,
+            )
+    except _TOO_MUCH as error:
+        raise UnsupportedKernelError(f"{type(error).__name__}: {error}") from error
     return out
+
+
+@functools.cache
+def fault_of(device: torch.device) -> str:
+    """Run the smallest kernel on a device.
+
+    It tells a machine on which Triton does not run from a fault of the histograms' kernel, which has to be seen.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        str: Why Triton runs no kernels there, such as a missing C compiler or an unknown GPU; empty if it does.
+    """
+    out = torch.empty(1, device=device)
+    try:
+        with torch.cuda.device_of(out):
+            _write_one[(1,)](out)
+    except Exception as error:  # of many kinds, none of which a kernel of one line can cause
+        if "out of memory" in str(error):
+            raise
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @functools.cache
@@ -138,6 +175,11 @@ def _first(holds: Callable[[Tensor], bool], near: float) -> float:
     while holds(before := torch.nextafter(number, down)):
         number = before
     return (number.item() + before.item()) / 2
+
+
+@triton.jit
+def _write_one(out):
+    tl.store(out, 1.0)
 
 
 @triton.jit

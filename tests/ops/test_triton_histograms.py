@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triton.compiler.errors import CompilationError
+from triton.runtime.errors import InterpreterError
 
+from maskfeat_plugin.ops.gate import fast_paths
 from maskfeat_plugin.ops.gradient_histograms import sobel
 from maskfeat_plugin.ops.triton_histograms import token_histograms
 from maskfeat_plugin.registry import MODELS
@@ -166,6 +169,20 @@ def test_odd_numbers_of_signed_bins_are_left_to_the_operations():
     assert hog.fused_histograms(noise(1, 1, 3, 16, 16), None, (16, 16)) is None
     with pytest.raises(ValueError, match="even number of signed bins, not 5"):
         token_histograms(noise(1, 1, 3, 16, 16), None, (16, 16), 5, 8, signed=True)
+
+
+def test_an_error_of_the_kernel_is_raised_and_does_not_end_its_use():
+    frames, hog = noise(1, 1, 3, 16, 16), build().to(DEVICE)
+    with pytest.raises((KeyError, TypeError, ValueError, CompilationError, InterpreterError)):
+        hog.fused_histograms(frames.to(DEVICE, torch.complex64), None, (16, 16))
+    assert fused(hog, frames) is not None
+
+
+def test_the_switch_leaves_hog_to_the_operations():
+    frames, hog = noise(1, 1, 3, 16, 16).to(DEVICE), build().to(DEVICE)
+    with fast_paths(False):
+        assert hog.fused_histograms(frames, None, (16, 16)) is None
+    assert hog.fused_histograms(frames, None, (16, 16)) is not None
 
 
 def in_another_process(code, **environment):

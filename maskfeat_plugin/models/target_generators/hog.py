@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
+from maskfeat_plugin.ops.gate import takes_kernels
 from maskfeat_plugin.ops.gradient_histograms import (
     COLOR_SPACES,
     GRADIENTS,
@@ -95,7 +96,7 @@ class HOGGenerator(BaseTargetGenerator):
         self.gradient = gradient
         self.norm = norm
         self.block_size = block_size
-        self._kernel_works = True  # until it turns out otherwise
+        self._kernel_supported = True  # until it turns out otherwise
         if gaussian_window:
             offset = torch.arange(gaussian_window) - (gaussian_window - 1) / 2
             profile = torch.exp(-0.5 * (offset / (gaussian_window // 2)) ** 2)
@@ -164,15 +165,22 @@ class HOGGenerator(BaseTargetGenerator):
             size (tuple[int, int]): Height and width of a token in pixels.
 
         Returns:
-            Tensor | None: float32 (M, C, nbins, u, v), normalised if ``block_size`` is 1. None without Triton, for what
-            the kernel does not take, and from its first failure on, of which one warning tells: then the PyTorch
-            operations do it.
+            Tensor | None: float32 (M, C, nbins, u, v), normalised if ``block_size`` is 1. None where the PyTorch
+            operations have to do it: without Triton, for frames and settings that the kernel does not take, while the
+            fast paths are off, and on a device that does not support the kernel, of which one warning tells.
+
+        Raises:
+            Exception: Any error of the kernel itself. Only a machine that does not support it is no error.
         """
-        if not self._kernel_works or min(frames.shape[-2:]) < 2 or (self.signed and self.nbins % 2):
+        if not self._kernel_supported or min(frames.shape[-2:]) < 2 or (self.signed and self.nbins % 2):
+            return None
+        if not takes_kernels(frames):
             return None
         try:
-            from maskfeat_plugin.ops.triton_histograms import token_histograms
-        except ImportError:
+            from maskfeat_plugin.ops.triton_histograms import UnsupportedKernelError, token_histograms
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] != "triton":
+                raise
             return None
         try:
             return token_histograms(
@@ -186,13 +194,11 @@ class HOGGenerator(BaseTargetGenerator):
                 self.norm if self.block_size == 1 else "none",
                 self.window if self.gaussian_window else None,
             )
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of many kinds: no C compiler, a GPU that Triton does not know, ...
-            self._kernel_works = False
+        except UnsupportedKernelError as error:
+            self._kernel_supported = False
             print_log(
-                f"HOG's kernel does not run here ({type(error).__name__}: {error}); PyTorch's operations take its "
-                "place, with the same results.",
+                f"HOG's kernel does not run here ({error}); PyTorch's operations take its place, with the same "
+                "results.",
                 "current",
                 logging.WARNING,
             )
