@@ -20,6 +20,7 @@ from mmpretrain.structures import DataSample
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.checkpoints import from_state_dict, load_into, read_checkpoint, write_checkpoint
 from maskfeat_plugin.checkpoints.resize import resize_relative_positions
+from maskfeat_plugin.ops.gate import fast_paths
 from maskfeat_plugin.registry import MODELS
 
 DATA = Path(__file__).parent / "data"
@@ -92,6 +93,13 @@ def pretraining(request, tmp_path_factory):
     return arrays, model, batch
 
 
+@pytest.fixture(params=[True, False], ids=["fast paths on", "off"])
+def switch(request):
+    with fast_paths(request.param):
+        yield
+
+
+@pytest.mark.usefixtures("switch")
 def test_predictions_and_targets(pretraining):
     arrays, model, batch = pretraining
     predicted = model(**batch, mode="predict")
@@ -102,6 +110,7 @@ def test_predictions_and_targets(pretraining):
     assert wrong.view(-1, 9).any(1).float().mean() <= 1e-4
 
 
+@pytest.mark.usefixtures("switch")
 def test_loss_and_gradients(pretraining):
     arrays, model, batch = pretraining
     model.zero_grad()

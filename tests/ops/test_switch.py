@@ -26,6 +26,7 @@ PAIRS = dict(
     mvit=(dict(type="maskfeat.MaskedMViT", **MVIT), dict(type="mmaction.MViT", **MVIT, dim_mul_in_attention=False)),
     vit=(dict(type="maskfeat.MaskedViT", **VIT), dict(type="mmpretrain.VisionTransformer", **VIT)),
 )
+VISIBLE_MVIT = dict(type="maskfeat.VisibleMViT", **MVIT)
 INPUTS = dict(mvit=(2, 3, 4, 64, 64), vit=(2, 3, 32, 32))
 MASKS = dict(mvit=(2, 2, 8, 8), vit=(2, 1, 4, 4))
 
@@ -110,15 +111,24 @@ HAND_WRITTEN = {
 def test_masked_tokens_and_gradients_are_the_same_on_and_off(name):
     """On, every hand-written function takes part; off, none does."""
     model = build(PAIRS[name][0])
+    check_on_and_off(model, model.hidden_tokens, name, HAND_WRITTEN[name])
+
+
+def test_visible_tokens_and_gradients_are_the_same_on_and_off():
+    model = build(VISIBLE_MVIT)
+    check_on_and_off(model, model, "mvit", HAND_WRITTEN["mvit"] - {"_MaxPoolBackward", "_ProjectBackward"})
+
+
+def check_on_and_off(model, encode, name, hand_written):
     mask = torch.zeros(MASKS[name], dtype=torch.bool)
-    mask[:, :, :2] = True
+    mask[:, :, : mask.shape[2] // 2] = True
     outcomes = {}
     for enabled in (True, False):
         with fast_paths(enabled):
-            tokens = model.hidden_tokens(inputs(name), mask)
+            tokens = encode(inputs(name), mask)
             taken = {step for step in steps(tokens) if step.startswith("_")}
             outcomes[enabled] = tokens, gradients(model, tokens)
-        assert taken == (HAND_WRITTEN[name] if enabled else set())
+        assert taken == (hand_written if enabled else set())
     (tokens, grads), (expected, expected_grads) = outcomes[True], outcomes[False]
     torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
     noise = 1e-3 * max(gradient.abs().max() for gradient in expected_grads.values())
