@@ -10,7 +10,7 @@ program.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import mmcv.cnn
@@ -23,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 # mmcv's differs from torch's on releases of torch before 1.5 alone
 LINEAR = (nn.Linear, mmcv.cnn.Linear)
+# Subclasses stand for something else: sharded, fake and quantized tensors
+_PLAIN = (Tensor, nn.Parameter)
 VARIABLE = "MASKFEAT_FAST_PATHS"
 # Modes of torch's own compilers, checkpoints and default device: the operations are theirs to see as they are
 _OF_TORCH = ("torch._", "torch.fx.", "torch.utils.checkpoint", "torch.utils._device", "torch.overrides")
@@ -108,11 +110,12 @@ def may_bypass(*layers: tuple[nn.Module, type | tuple[type, ...]], inputs: Tenso
         bool: True if each layer is of its class, has no hooks and no ``forward`` of its own, nobody watches the
         operations or calls, the fast paths are on, and the device is supported.
     """
-    if not _enabled or not all(_is_untouched(layer, kinds) for layer, kinds in layers):
+    if not _enabled or (inputs is not None and not runs_on_onednn(inputs)):
         return False
-    if inputs is not None:
-        parameters = (parameter for layer, _ in layers for parameter in layer.parameters(recurse=False))
-        if not runs_on_onednn(inputs, *parameters):
+    for layer, kinds in layers:
+        if not _is_untouched(layer, kinds):
+            return False
+        if inputs is not None and not _suit_onednn(layer.parameters(recurse=False)):
             return False
     if torch.compiler.is_dynamo_compiling():
         return True
@@ -142,10 +145,9 @@ def takes_kernels(*tensors: Tensor) -> bool:
         *tensors (Tensor): The operands.
 
     Returns:
-        bool: True if all hold their values themselves, and :func:`only_plain_operations` does not hold. Subclasses
-        stand for something else: sharded, fake and quantized tensors.
+        bool: True if all hold their values themselves, and :func:`only_plain_operations` does not hold.
     """
-    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors) and not only_plain_operations()
+    return all(type(tensor) in _PLAIN for tensor in tensors) and not only_plain_operations()
 
 
 def runs_on_onednn(*tensors: Tensor) -> bool:
@@ -162,6 +164,8 @@ def runs_on_onednn(*tensors: Tensor) -> bool:
     onednn = torch.backends.mkldnn
     if not onednn.is_available() or not onednn.enabled:
         return False
-    if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
-        return False
-    return takes_kernels(*tensors)
+    return _suit_onednn(tensors) and not only_plain_operations()
+
+
+def _suit_onednn(tensors: Iterable[Tensor]) -> bool:
+    return all(type(t) in _PLAIN and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
