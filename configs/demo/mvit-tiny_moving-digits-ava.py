@@ -5,10 +5,14 @@ as it stands; from pre-trained weights with
 ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 
-custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
-default_scope = "mmaction"
+_base_ = [
+    "../_base_/models/demo_mvit-tiny.py",
+    "../_base_/datasets/moving_digits_clips.py",
+    "../_base_/schedules/demo_finetune.py",
+    "../_base_/demo_runtime.py",
+]
 
-data_root = "data/moving_digits/"
+data_root = _base_.data_root
 max_iters = 260
 num_classes = 13  # 8 motions, 4 attributes, and mmaction2's class 0, which is none of them
 
@@ -20,11 +24,6 @@ model = dict(
     ),
     backbone=dict(
         type="maskfeat.MViT",
-        arch=dict(embed_dims=64, num_layers=4, num_heads=2, downscale_indices=[], dim_mul_indices=[]),
-        temporal_size=8,
-        spatial_size=32,
-        patch_cfg=dict(kernel_size=(3, 9, 9), stride=(2, 8, 8), padding=(1, 4, 4)),
-        adaptive_kv_stride=(1, 1, 1),
         output_cls_token=False,
     ),
     roi_head=dict(
@@ -49,14 +48,12 @@ model = dict(
     test_cfg=dict(rcnn=None),
 )
 
-# The random part of the pipeline comes after what is kept in memory.
 read_clip = dict(
-    type="maskfeat.Cached",
+    _base_.read_clip,
     transforms=[
         dict(type="maskfeat.OpenVideo"),
         dict(type="maskfeat.SampleAVAFrames", clip_len=8, frame_interval=2, test_mode=True),
-        dict(type="maskfeat.DecodeClip"),
-        dict(type="Resize", scale=(36, 36), keep_ratio=False),
+        *_base_.read_clip.transforms[2:],  # decode, resize to 36 x 36
     ],
 )
 train_pipeline = [
@@ -83,9 +80,8 @@ ava = dict(
 )
 train_dataloader = dict(
     batch_size=32,
-    num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
+        _delete_=True,
         ann_file=data_root + "annotations/ava_train_1000_seed0.csv",
         exclude_file=data_root + "annotations/ava_excluded_timestamps_train.csv",
         data_prefix=dict(img=data_root + "videos/train"),
@@ -107,16 +103,12 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
+    val_dataloader,
     dataset=dict(
+        val_dataloader["dataset"],
         ann_file=data_root + "annotations/ava_test.csv",
         exclude_file=data_root + "annotations/ava_excluded_timestamps_test.csv",
         data_prefix=dict(img=data_root + "videos/test"),
-        pipeline=test_pipeline,
-        test_mode=True,
-        **ava,
     ),
 )
 val_evaluator = dict(
@@ -127,34 +119,13 @@ val_evaluator = dict(
     num_classes=num_classes,
 )
 test_evaluator = dict(
-    type="maskfeat.AVAMetric",
+    val_evaluator,
     ann_file=data_root + "annotations/ava_test.csv",
     exclude_file=data_root + "annotations/ava_excluded_timestamps_test.csv",
-    label_file=data_root + "annotations/ava_action_list.pbtxt",
-    num_classes=num_classes,
 )
-train_cfg = dict(type="maskfeat.IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
-val_cfg = dict()
-test_cfg = dict()
-
-optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor="maskfeat.GroupedOptimWrapperConstructor",
-    paramwise_cfg=dict(flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0),
-)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=50),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, T_max=max_iters - 50, eta_min_ratio=0.01),
 ]
-
-default_hooks = dict(
-    training_state=dict(type="maskfeat.TrainingStateHook"),
-    logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="maskfeat.CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
-    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
-    termination=dict(type="maskfeat.TerminationHook"),
-)
-log_processor = dict(by_epoch=False)
-visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")])
-randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -4,7 +4,11 @@ A Faster R-CNN on a simple feature pyramid. From scratch as it stands; from pre-
 ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 
-custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
+_base_ = [
+    "../_base_/models/demo_vit-tiny.py",
+    "../_base_/schedules/demo_finetune.py",
+    "../_base_/demo_runtime.py",
+]
 default_scope = "mmdet"
 
 data_root = "data/moving_digits/"
@@ -19,9 +23,6 @@ model = dict(
     ),
     backbone=dict(
         type="maskfeat.WindowedViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=40,
-        patch_size=8,
         window_size=3,
         global_attn_indexes=(1, 3),
     ),
@@ -127,45 +128,19 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=32,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
+    val_dataloader,
     dataset=dict(
-        type="CocoDataset",
-        data_root=data_root,
+        val_dataloader["dataset"],
         ann_file="annotations/detection_test.json",
         data_prefix=dict(img="frames/test"),
-        metainfo=dict(classes=classes),
-        pipeline=test_pipeline,
-        test_mode=True,
     ),
 )
 val_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/detection_val.json", metric="bbox")
-test_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/detection_test.json", metric="bbox")
-train_cfg = dict(type="maskfeat.IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters + 1)
-val_cfg = dict()
-test_cfg = dict()
-
-optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor="maskfeat.GroupedOptimWrapperConstructor",
-    paramwise_cfg=dict(flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0),
-)
+test_evaluator = dict(val_evaluator, ann_file=data_root + "annotations/detection_test.json")
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters + 1)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=30),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=30, T_max=max_iters - 30, eta_min_ratio=0.01),
 ]
-
-default_hooks = dict(
-    training_state=dict(type="maskfeat.TrainingStateHook"),
-    logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="maskfeat.CheckpointHook", interval=max_iters, by_epoch=False, save_optimizer=False),
-    non_finite_loss=dict(type="maskfeat.NonFiniteLossHook", action="stop"),
-    termination=dict(type="maskfeat.TerminationHook"),
-)
-log_processor = dict(by_epoch=False)
-visualizer = dict(
-    type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-)
-randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(interval=max_iters))
+visualizer = dict(type="DetLocalVisualizer")

@@ -19,13 +19,7 @@ model = dict(
         second_std=[318.75] * 3,
         to_rgb=True,
     ),
-    backbone=dict(
-        type="maskfeat.MIMViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=40,
-        patch_size=8,
-        out_type="raw",
-    ),
+    backbone=dict(_base_.model.backbone, type="maskfeat.MIMViT", out_type="raw"),
     head=dict(type="BEiTV1Head", embed_dims=96, num_embed=vocab_size, loss=dict(type="CrossEntropyLoss")),
     target_generator=dict(type="DALL-E", n_hid=16, n_blk_per_group=1, vocab_size=vocab_size),
 )

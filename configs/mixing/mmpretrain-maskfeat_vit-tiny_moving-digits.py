@@ -6,12 +6,7 @@ model = dict(
     _delete_=True,
     type="MaskFeat",
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[114.75] * 3, std=[57.375] * 3, to_rgb=True),
-    backbone=dict(
-        type="MaskFeatViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=40,
-        patch_size=8,
-    ),
+    backbone=dict(_base_.model.backbone, type="MaskFeatViT"),
     neck=dict(type="LinearNeck", in_channels=96, out_channels=108, norm_cfg=None),
     head=dict(type="MIMHead", loss=dict(type="PixelReconstructionLoss", criterion="L2")),
     # It is called without the mask, so it has to be told the size of a token

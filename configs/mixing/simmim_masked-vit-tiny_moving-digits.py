@@ -6,13 +6,7 @@ model = dict(
     _delete_=True,
     type="SimMIM",
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[114.75] * 3, std=[57.375] * 3, to_rgb=True),
-    backbone=dict(
-        type="maskfeat.MIMViT",
-        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-        img_size=40,
-        patch_size=8,
-        out_type="featmap",
-    ),
+    backbone=dict(_base_.model.backbone, type="maskfeat.MIMViT", out_type="featmap"),
     neck=dict(type="SimMIMLinearDecoder", in_channels=96, encoder_stride=8),
     head=dict(type="SimMIMHead", patch_size=8, loss=dict(type="PixelReconstructionLoss", criterion="L1", channel=3)),
 )

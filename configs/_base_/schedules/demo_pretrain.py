@@ -1,0 +1,9 @@
+"""AdamW of the pre-training on MovingDigits; a config sets the number of steps and the warm-up."""
+
+optim_wrapper = dict(
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor="maskfeat.GroupedOptimWrapperConstructor",
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=1.0),
+)
+train_cfg = dict(type="maskfeat.IterBasedTrainLoop")
