@@ -1,15 +1,10 @@
 """Fine-tuning of Faster R-CNN with ViT-L/16 on COCO: layer decay 0.8, drop path 0.4 as ViTDet."""
 
-_base_ = "./faster-rcnn_vit-base-p16-sfp_maskfeat-pre_8xb8-amp-lsj-100e_coco.py"
+_base_ = [
+    "./faster-rcnn_vit-base-p16-sfp_maskfeat-pre_8xb8-amp-lsj-100e_coco.py",
+    "../_base_/models/detector_vit-large-p16-sfp.py",
+]
 
-model = dict(
-    backbone=dict(
-        arch="large",
-        drop_path_rate=0.4,
-        init_cfg=dict(checkpoint="work_dirs/maskfeat_vit-large-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth"),
-    ),
-    neck=dict(in_channels=1024),
-)
-
-train_dataloader = dict(batch_size=4)
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))
+model = _base_.vit_large.model
+train_dataloader = _base_.vit_large.train_dataloader
+optim_wrapper = _base_.vit_large.optim_wrapper

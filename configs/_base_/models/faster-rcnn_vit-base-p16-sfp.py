@@ -8,7 +8,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_mask=True,
+        pad_mask=False,
         pad_size_divisor=32,
     ),
     backbone=dict(type="maskfeat.WindowedViT", arch="base", img_size=1024, drop_path_rate=0.1, with_cp=True),

@@ -1,4 +1,4 @@
-"""COCO 2017 for detection and instance segmentation: large-scale jitter to 1024 x 1024; one scale for testing."""
+"""COCO 2017 for detection: large-scale jitter to 1024 x 1024; one scale for testing."""
 
 default_scope = "mmdet"
 
@@ -6,10 +6,10 @@ data_root = "data/coco/"
 size = (1024, 1024)
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=False),
     dict(type="RandomFlip", prob=0.5),
     dict(type="RandomResize", scale=size, ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_type="absolute_range", crop_size=size, recompute_bbox=True, allow_negative_crop=True),
+    dict(type="RandomCrop", crop_type="absolute_range", crop_size=size, recompute_bbox=False, allow_negative_crop=True),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type="Pad", size=size, pad_val=dict(img=(114, 114, 114))),
     dict(type="PackDetInputs"),
@@ -17,7 +17,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=size, keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=False),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 train_dataloader = dict(
@@ -53,7 +53,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(
     type="CocoMetric",
     ann_file=data_root + "annotations/instances_val2017.json",
-    metric=["bbox", "segm"],
+    metric="bbox",
     format_only=False,
 )
 test_evaluator = val_evaluator
