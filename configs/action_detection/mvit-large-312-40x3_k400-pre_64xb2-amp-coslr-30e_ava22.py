@@ -19,13 +19,15 @@ model = dict(
     )
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[0].update(clip_len=clip_len, frame_interval=frame_interval)
-train_pipeline[2].update(scale_range=(357, 446))  # ours: 256 to 320 times 312 / 224
-train_pipeline[3].update(size=size)
-val_pipeline = _base_.val_pipeline
-val_pipeline[0].update(clip_len=clip_len, frame_interval=frame_interval)
-val_pipeline[2].update(scale=(-1, size))  # ours: the whole frame
+# Settings of the transforms that differ, by type
+larger = {
+    "maskfeat.SampleAVAFrames": dict(clip_len=clip_len, frame_interval=frame_interval),
+    "RandomRescale": dict(scale_range=(357, 446)),  # ours: 256 to 320 times 312 / 224
+    "RandomCrop": dict(size=size),
+    "Resize": dict(scale=(-1, size)),  # ours: the whole frame
+}
+train_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.train_pipeline]
+val_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.val_pipeline]
 
 # ours
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))

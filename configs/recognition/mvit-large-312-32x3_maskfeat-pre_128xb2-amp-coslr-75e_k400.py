@@ -10,18 +10,22 @@ _base_ = "./mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400.py"
 size, clip_len, frame_interval = 312, 32, 3
 model = dict(backbone=dict(temporal_size=clip_len, spatial_size=size, with_cp=True))
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval)
-train_pipeline[2].update(short_side=357)
-train_pipeline[5].update(scale=(size, size))
-val_pipeline = _base_.val_pipeline
-val_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval)
-val_pipeline[2].update(short_side=357)
-val_pipeline[3].update(crop_size=size)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval, num_clips=4)
-test_pipeline[2].update(short_side=size)
-test_pipeline[3].update(type="ThreeCrop", crop_size=size)
+# Settings of the transforms that differ, by type
+clips = dict(clip_len=clip_len, frame_interval=frame_interval)
+larger = {
+    "SampleFrames": clips,
+    "maskfeat.DecodeClip": dict(short_side=357),
+    "Resize": dict(scale=(size, size)),
+    "CenterCrop": dict(crop_size=size),
+}
+larger_views = {
+    "SampleFrames": dict(clips, num_clips=4),
+    "maskfeat.DecodeClip": dict(short_side=size),
+    "CenterCrop": dict(type="ThreeCrop", crop_size=size),
+}
+train_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.train_pipeline]
+val_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.val_pipeline]
+test_pipeline = [dict(step, **larger_views.get(step.type, {})) for step in _base_.test_pipeline]
 
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=2, dataset=dict(pipeline=val_pipeline))

@@ -16,18 +16,18 @@ model = dict(
     )
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].update(clip_len=clip_len)
-train_pipeline[2].update(short_side=357)  # ours: 256 times 312 / 224
-train_pipeline[5].update(scale=(size, size))
-val_pipeline = _base_.val_pipeline
-val_pipeline[1].update(clip_len=clip_len)
-val_pipeline[2].update(short_side=357)  # ours: 256 times 312 / 224
-val_pipeline[3].update(crop_size=size)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].update(clip_len=clip_len)
-test_pipeline[2].update(short_side=size)
-test_pipeline[3].update(crop_size=size)
+# Settings of the transforms that differ, by type
+larger = {
+    "UniformSample": dict(clip_len=clip_len),
+    "maskfeat.DecodeClip": dict(short_side=357),  # ours: 256 times 312 / 224
+    "Resize": dict(scale=(size, size)),
+    "CenterCrop": dict(crop_size=size),
+    "ThreeCrop": dict(crop_size=size),
+}
+larger_views = {**larger, "maskfeat.DecodeClip": dict(short_side=size)}
+train_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.train_pipeline]
+val_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.val_pipeline]
+test_pipeline = [dict(step, **larger_views.get(step.type, {})) for step in _base_.test_pipeline]
 
 # ours
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))

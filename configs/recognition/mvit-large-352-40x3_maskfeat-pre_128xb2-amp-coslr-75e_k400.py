@@ -1,28 +1,20 @@
-"""Fine-tuning of MViT-L on Kinetics-400 at 352 pixels, clips 40x3; 4 clips x 3 crops for testing.
+"""Fine-tuning of MViT-L on Kinetics-400 at 352 pixels, clips 40x3; else as at 312 pixels."""
 
-Positions of the 16x4 pre-training at 224 pixels are resized while loading. The recipe of this size is not given by the
-release notes at hand: it is that of 16x4, on 128 GPUs of 2 videos. Blocks are recomputed in the
-backward pass to save memory.
-"""
+_base_ = "./mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400.py"
 
-_base_ = "./mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400.py"
+size = 352
+model = dict(backbone=dict(spatial_size=size))
 
-size, clip_len, frame_interval = 352, 40, 3
-model = dict(backbone=dict(temporal_size=clip_len, spatial_size=size, with_cp=True))
+larger = {
+    "maskfeat.DecodeClip": dict(short_side=402),
+    "Resize": dict(scale=(size, size)),
+    "CenterCrop": dict(crop_size=size),
+}
+larger_views = {"maskfeat.DecodeClip": dict(short_side=size), "ThreeCrop": dict(crop_size=size)}
+train_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.train_pipeline]
+val_pipeline = [dict(step, **larger.get(step.type, {})) for step in _base_.val_pipeline]
+test_pipeline = [dict(step, **larger_views.get(step.type, {})) for step in _base_.test_pipeline]
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval)
-train_pipeline[2].update(short_side=402)
-train_pipeline[5].update(scale=(size, size))
-val_pipeline = _base_.val_pipeline
-val_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval)
-val_pipeline[2].update(short_side=402)
-val_pipeline[3].update(crop_size=size)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].update(clip_len=clip_len, frame_interval=frame_interval, num_clips=4)
-test_pipeline[2].update(short_side=size)
-test_pipeline[3].update(type="ThreeCrop", crop_size=size)
-
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=2, dataset=dict(pipeline=val_pipeline))
-test_dataloader = dict(batch_size=1, dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

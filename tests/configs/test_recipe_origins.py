@@ -19,8 +19,8 @@ SSV2 = [
 ]
 BASES = sorted(path for task in ("ava", "sthv2") for path in (configs_folder() / "_base_").glob(f"*/*{task}*.py"))
 PAGE = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
-# What is no choice: places in a pipeline, and the actions that AVA has
-NO_CHOICE = ("pipeline[", "num_classes=81", "num_classes = 174")
+# What is no choice: the classes of the data sets
+NO_CHOICE = ("num_classes=81", "num_classes = 174")
 
 
 def unmarked(text):
