@@ -10,10 +10,8 @@ model = dict(
         _delete_=True,
         type="maskfeat.TeacherGenerator",
         teacher=dict(
+            _base_.model.backbone,
             type="mmpretrain.VisionTransformer",
-            arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384),
-            img_size=40,
-            patch_size=8,
             out_type="featmap",
             init_cfg=dict(
                 type="maskfeat.Pretrained",

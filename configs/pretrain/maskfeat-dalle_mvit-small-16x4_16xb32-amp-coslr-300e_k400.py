@@ -5,17 +5,6 @@ downloads; nothing fetches it by itself.
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py"
+_base_ = ["./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py", "../_base_/targets/dalle.py"]
 
-model = dict(
-    target_generator=dict(
-        _delete_=True,
-        type="maskfeat.TokenGenerator",
-        tokenizer=dict(
-            type="mmpretrain.DALL-E",
-            init_cfg=dict(type="Pretrained", checkpoint="data/targets/dalle_encoder.pth"),
-        ),
-    ),
-    neck=dict(out_channels=8192),
-    head=dict(_delete_=True, type="maskfeat.ClassificationHead"),
-)
+model = _base_.dalle

@@ -5,33 +5,6 @@ it by itself.
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
+_base_ = ["./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py", "../_base_/targets/dino.py"]
 
-model = dict(
-    target_generator=dict(
-        _delete_=True,
-        type="maskfeat.TeacherGenerator",
-        teacher=dict(
-            type="mmpretrain.VisionTransformer",
-            arch="base",
-            img_size=224,
-            patch_size=16,
-            out_type="featmap",
-            init_cfg=dict(
-                type="Pretrained",
-                checkpoint="data/targets/dino_vitbase16_pretrain.pth",
-                # from the names of DINO's release to mmpretrain's
-                revise_keys=[
-                    (r"^blocks\.", "layers."),
-                    (r"\.norm(\d)\.", r".ln\1."),
-                    (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
-                    (r"\.mlp\.fc2\.", ".ffn.layers.1."),
-                    (r"^patch_embed\.proj\.", "patch_embed.projection."),
-                    (r"^norm\.", "ln1."),
-                ],
-            ),
-        ),
-    ),
-    neck=dict(out_channels=768),
-    head=dict(loss=dict(kind="cosine")),
-)
+model = _base_.dino

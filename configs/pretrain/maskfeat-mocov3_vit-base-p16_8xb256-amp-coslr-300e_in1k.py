@@ -5,25 +5,18 @@ themselves.
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
+_base_ = "./maskfeat-dino_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
 
 model = dict(
     target_generator=dict(
-        _delete_=True,
-        type="maskfeat.TeacherGenerator",
         teacher=dict(
             type="mmpretrain.MoCoV3ViT",
-            arch="base",
-            img_size=224,
-            patch_size=16,
-            out_type="featmap",
             init_cfg=dict(
+                _delete_=True,
                 type="Pretrained",
                 checkpoint="data/targets/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k-224_20220826-25213343.pth",
                 prefix="backbone.",
             ),
-        ),
-    ),
-    neck=dict(out_channels=768),
-    head=dict(loss=dict(kind="cosine")),
+        )
+    )
 )

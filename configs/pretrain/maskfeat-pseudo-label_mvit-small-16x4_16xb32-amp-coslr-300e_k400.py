@@ -5,22 +5,11 @@ Its classes at 7 x 7 places, those of ImageNet-1k, are spread over 14 x 14 token
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py"
+_base_ = ["./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py", "../_base_/targets/pseudo-label.py"]
 
 model = dict(
+    _base_.pseudo_label,
     target_generator=dict(
-        _delete_=True,
-        type="maskfeat.PseudoLabelGenerator",
-        num_classes=1000,
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        classifier=dict(
-            type="mmpretrain.ImageClassifier",
-            backbone=dict(type="ResNet", depth=50),
-            head=dict(type="LinearClsHead", num_classes=1000, in_channels=2048),
-            init_cfg=dict(type="Pretrained", checkpoint="data/targets/resnet50_8xb32_in1k_20210831-ea4938fc.pth"),
-        ),
+        _base_.pseudo_label.target_generator, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
     ),
-    neck=dict(out_channels=1000),
-    head=dict(_delete_=True, type="maskfeat.ClassificationHead"),
 )

@@ -5,20 +5,6 @@ Its classes at 7 x 7 places, those of ImageNet-1k, are spread over 14 x 14 token
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
+_base_ = ["./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py", "../_base_/targets/pseudo-label.py"]
 
-model = dict(
-    target_generator=dict(
-        _delete_=True,
-        type="maskfeat.PseudoLabelGenerator",
-        num_classes=1000,
-        classifier=dict(
-            type="mmpretrain.ImageClassifier",
-            backbone=dict(type="ResNet", depth=50),
-            head=dict(type="LinearClsHead", num_classes=1000, in_channels=2048),
-            init_cfg=dict(type="Pretrained", checkpoint="data/targets/resnet50_8xb32_in1k_20210831-ea4938fc.pth"),
-        ),
-    ),
-    neck=dict(out_channels=1000),
-    head=dict(_delete_=True, type="maskfeat.ClassificationHead"),
-)
+model = _base_.pseudo_label

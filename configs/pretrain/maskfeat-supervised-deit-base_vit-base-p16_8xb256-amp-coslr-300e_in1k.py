@@ -4,25 +4,14 @@ The teacher's weights are mmpretrain's ``deit-base_16xb64_in1k``; nothing fetche
 The recipe with this target is not given by the release notes at hand: it is that of HOG.
 """
 
-_base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
+_base_ = "./maskfeat-mocov3_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"
 
 model = dict(
     target_generator=dict(
-        _delete_=True,
-        type="maskfeat.TeacherGenerator",
         teacher=dict(
             type="mmpretrain.VisionTransformer",
             arch="deit-base",
-            img_size=224,
-            patch_size=16,
-            out_type="featmap",
-            init_cfg=dict(
-                type="Pretrained",
-                checkpoint="data/targets/deit-base_pt-16xb64_in1k_20220216-db63c16c.pth",
-                prefix="backbone.",
-            ),
-        ),
-    ),
-    neck=dict(out_channels=768),
-    head=dict(loss=dict(kind="cosine")),
+            init_cfg=dict(checkpoint="data/targets/deit-base_pt-16xb64_in1k_20220216-db63c16c.pth"),
+        )
+    )
 )

@@ -6,16 +6,6 @@ model = dict(backbone=dict(arch="maskfeat-large"), neck=dict(in_channels=1152))
 
 train_dataloader = dict(batch_size=8)
 
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6 / 1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
-    dict(
-        type="CosineAnnealingLR",
-        T_max=790,
-        eta_min_ratio=1e-6 / 1e-4,
-        by_epoch=True,
-        begin=10,
-        end=800,
-        convert_to_iter_based=True,
-    ),
-]
+longer = dict(CosineAnnealingLR=dict(T_max=790, end=800))
+param_scheduler = [dict(part, **longer.get(part.type, {})) for part in _base_.param_scheduler]
 train_cfg = dict(max_epochs=800)

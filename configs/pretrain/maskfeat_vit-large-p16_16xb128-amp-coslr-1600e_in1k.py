@@ -6,16 +6,6 @@ model = dict(backbone=dict(arch="large"), neck=dict(in_channels=1024))
 
 train_dataloader = dict(batch_size=128)
 
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6 / 2e-4, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
-    dict(
-        type="CosineAnnealingLR",
-        T_max=1570,
-        eta_min_ratio=1e-6 / 2e-4,
-        by_epoch=True,
-        begin=30,
-        end=1600,
-        convert_to_iter_based=True,
-    ),
-]
+longer = dict(CosineAnnealingLR=dict(T_max=1570, end=1600))
+param_scheduler = [dict(part, **longer.get(part.type, {})) for part in _base_.param_scheduler]
 train_cfg = dict(max_epochs=1600)

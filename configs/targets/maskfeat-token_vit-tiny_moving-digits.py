@@ -3,15 +3,6 @@
 The tokenizer stands in for DALL-E's: its encoder, tiny, with random weights.
 """
 
-_base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
+_base_ = ["../demo/maskfeat_vit-tiny_moving-digits.py", "../_base_/targets/demo_token.py"]
 
-model = dict(
-    target_generator=dict(
-        _delete_=True,
-        type="maskfeat.TokenGenerator",
-        tokenizer=dict(type="mmpretrain.DALL-E", n_hid=16, n_blk_per_group=1, vocab_size=64),
-        vocab_size=64,
-    ),
-    neck=dict(out_channels=64),
-    head=dict(_delete_=True, type="maskfeat.ClassificationHead"),
-)
+model = _base_.token

@@ -16,7 +16,9 @@ from maskfeat_plugin.registry import MODELS
 TEXT = read_page("targets.md")
 EXAMPLES = python_blocks(TEXT)
 PRETRAIN = ROOT / "configs" / "pretrain"
-WITH_WEIGHTS = sorted(p.name for p in PRETRAIN.glob("maskfeat-*.py") if "data/targets/" in p.read_text())
+WITH_WEIGHTS = sorted(
+    p.name for p in PRETRAIN.glob("maskfeat-*.py") if "data/targets/" in str(Config.fromfile(p).model.target_generator)
+)
 
 
 @pytest.mark.parametrize("section", EXAMPLES)

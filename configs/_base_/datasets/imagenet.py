@@ -1,6 +1,6 @@
 """ImageNet-1k for classification: RandAugment m9, random erasing; one centre crop for testing."""
 
-default_scope = "mmpretrain"
+_base_ = "./imagenet_pretrain.py"
 
 train_pipeline = [
     dict(type="maskfeat.LoadWholeImage"),
@@ -39,22 +39,7 @@ test_pipeline = [
     dict(type="CenterCrop", crop_size=224),
     dict(type="PackInputs"),
 ]
-train_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    collate_fn=dict(type="default_collate"),
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="maskfeat.SkipBadFiles",
-        dataset_type="ImageNet",
-        data_root="data/imagenet",
-        split="train",
-        pipeline=train_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
@@ -69,6 +54,3 @@ val_evaluator = dict(type="Accuracy", topk=(1, 5))
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-visualizer = dict(
-    type="UniversalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-)

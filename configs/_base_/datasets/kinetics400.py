@@ -1,16 +1,10 @@
 """Kinetics-400 for recognition: clips 16x4; 10 clips x 1 crop for testing."""
 
-default_scope = "mmaction"
+_base_ = "./kinetics400_pretrain.py"
 
-# As in the authors' code, a clip of 16x4 spans 64 / 30 s whatever the rate of the file, and videos are decoded with a
-# short side of 256 pixels before any crop.
-sampling = dict(
-    type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1, target_fps=30, out_of_bound_opt="repeat_last"
-)
+sampling = _base_.sampling
 train_pipeline = [
-    dict(type="maskfeat.OpenVideo"),
-    sampling,
-    dict(type="maskfeat.DecodeClip", short_side=256),
+    *_base_.train_pipeline[:3],  # open, sample, decode
     # mmpretrain's RandAugment with one draw for all frames, because mmaction2's needs pytorchvideo, which its
     # requirements leave out. Two operations, each with a chance of one half: rand-m7-mstd0.5-inc1.
     dict(
@@ -46,30 +40,8 @@ val_pipeline = [
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),
 ]
-test_pipeline = [
-    dict(type="maskfeat.OpenVideo"),
-    dict(sampling, num_clips=10, test_mode=True),
-    dict(type="maskfeat.DecodeClip", short_side=256),
-    dict(type="CenterCrop", crop_size=224),
-    dict(type="FormatShape", input_format="NCTHW"),
-    dict(type="PackActionInputs"),
-]
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type="maskfeat.SkipBadFiles",
-        dataset_type="maskfeat.VideoDataset",
-        data_root="data/kinetics400",
-        ann_file="kinetics400_train_list_videos.txt",
-        data_prefix=dict(video="videos_train"),
-        pipeline=train_pipeline,
-    ),
-)
+test_pipeline = [val_pipeline[0], dict(sampling, num_clips=10, test_mode=True), *val_pipeline[2:]]
+train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
 val_dataset = dict(
     type="maskfeat.VideoDataset",
     data_root="data/kinetics400",
@@ -85,18 +57,8 @@ val_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(pipeline=val_pipeline, **val_dataset),
 )
-test_dataloader = dict(
-    batch_size=2,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(pipeline=test_pipeline, **val_dataset),
-)
+test_dataloader = dict(val_dataloader, batch_size=2, dataset=dict(pipeline=test_pipeline, **val_dataset))
 val_evaluator = dict(type="AccMetric")
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-visualizer = dict(
-    type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-)

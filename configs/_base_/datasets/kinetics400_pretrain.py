@@ -4,16 +4,12 @@ default_scope = "mmaction"
 
 # As in the authors' code, a clip of 16x4 spans 64 / 30 s whatever the rate of the file, and videos are decoded with a
 # short side of 256 pixels before any crop.
+sampling = dict(
+    type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1, target_fps=30, out_of_bound_opt="repeat_last"
+)
 train_pipeline = [
     dict(type="maskfeat.OpenVideo"),
-    dict(
-        type="SampleFrames",
-        clip_len=16,
-        frame_interval=4,
-        num_clips=1,
-        target_fps=30,
-        out_of_bound_opt="repeat_last",
-    ),
+    sampling,
     dict(type="maskfeat.DecodeClip", short_side=256),
     dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224), area_range=(0.5, 1.0), flip_ratio=0.5),
     dict(type="FormatShape", input_format="NCTHW"),

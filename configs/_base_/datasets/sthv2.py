@@ -6,7 +6,7 @@ Left and right are part of the labels ("pushing something from left to right"), 
 RandAugment has none.
 """
 
-default_scope = "mmaction"
+_base_ = "./kinetics400.py"
 
 train_pipeline = [
     dict(type="maskfeat.OpenVideo"),
@@ -57,46 +57,21 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,  # ours
     num_workers=8,  # ours
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
-        type="maskfeat.SkipBadFiles",
-        dataset_type="maskfeat.VideoDataset",
         data_root="data/sthv2",
         ann_file="sthv2_train_list_videos.txt",
         data_prefix=dict(video="videos"),
         pipeline=train_pipeline,
     ),
 )
-val_dataset = dict(
-    type="maskfeat.VideoDataset",
-    data_root="data/sthv2",
-    ann_file="sthv2_val_list_videos.txt",
-    data_prefix=dict(video="videos"),
-    test_mode=True,
-)
+val_dataset = dict(data_root="data/sthv2", ann_file="sthv2_val_list_videos.txt", data_prefix=dict(video="videos"))
 val_dataloader = dict(
     batch_size=16,  # ours
     num_workers=8,  # ours
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(pipeline=val_pipeline, **val_dataset),
 )
 test_dataloader = dict(
     batch_size=4,  # ours
     num_workers=8,  # ours
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(pipeline=test_pipeline, **val_dataset),
-)
-val_evaluator = dict(type="AccMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
-visualizer = dict(
-    type="ActionVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 )
