@@ -3,25 +3,13 @@
 Mixed precision is ours, for speed. The authors train in float32.
 """
 
-optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    optimizer=dict(type="AdamW", lr=9.6e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor="maskfeat.LayerDecayOptimWrapperConstructor",
-    paramwise_cfg=dict(layer_decay_rate=0.875, flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0),
-)
+_base_ = "./mvit_finetune_100e.py"
+
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.875))
 # Both ends are the authors', who scale them with the batch like the learning rate itself.
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-8 / 6e-4, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(
-        type="CosineAnnealingLR",
-        T_max=70,
-        eta_min_ratio=1e-5 / 6e-4,
-        by_epoch=True,
-        begin=5,
-        end=75,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=75, val_interval=1)
-auto_scale_lr = dict(enable=True, base_batch_size=256)
+changes = dict(
+    LinearLR=dict(start_factor=1e-8 / 6e-4, end=5),
+    CosineAnnealingLR=dict(T_max=70, eta_min_ratio=1e-5 / 6e-4, begin=5, end=75),
+)
+param_scheduler = [dict(part, **changes.get(part.type, {})) for part in _base_.param_scheduler]
+train_cfg = dict(max_epochs=75)

@@ -1,30 +1,15 @@
 """SGD, 40 epochs of videos; the learning rate is 1.25e-3 for every 64 videos.
 
 The authors have no recipe for MaskFeat on Something-Something v2. These values are those of their supervised MViTv2-L
-(PySlowFast, ``configs/SSv2/MVITv2_L_40x3.yaml``); mixed precision is ours.
+(PySlowFast, ``configs/SSv2/MVITv2_L_40x3.yaml``), which has the optimizer of MViTv2-S; mixed precision is ours.
 """
 
-optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    # authors; lr for the batch of auto_scale_lr
-    optimizer=dict(type="SGD", lr=5e-3, momentum=0.9, nesterov=True, weight_decay=1e-4),
-    constructor="maskfeat.GroupedOptimWrapperConstructor",
-    paramwise_cfg=dict(flat_decay_mult=0.0),  # authors
-    clip_grad=dict(max_norm=2.0),  # authors
+_base_ = "./mvit_sthv2_100e.py"
+
+optim_wrapper = dict(clip_grad=dict(max_norm=2.0))  # authors
+changes = dict(
+    LinearLR=dict(start_factor=1e-6 / 1.25e-3),  # authors
+    CosineAnnealingLR=dict(T_max=37, eta_min_ratio=1e-6 / 1.25e-3, end=40),  # authors
 )
-param_scheduler = [
-    # authors
-    dict(type="LinearLR", start_factor=1e-6 / 1.25e-3, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
-    dict(
-        type="CosineAnnealingLR",
-        T_max=37,  # authors
-        eta_min_ratio=1e-6 / 1.25e-3,  # authors
-        by_epoch=True,
-        begin=3,  # authors
-        end=40,  # authors
-        convert_to_iter_based=True,
-    ),
-]
-# authors; val_interval is ours
-train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=40, val_interval=1)
-auto_scale_lr = dict(enable=True, base_batch_size=256)  # ours
+param_scheduler = [dict(part, **changes.get(part.type, {})) for part in _base_.param_scheduler]
+train_cfg = dict(max_epochs=40)  # authors

@@ -3,25 +3,12 @@
 Mixed precision is ours, for speed. The authors train in float32.
 """
 
-optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.6e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor="maskfeat.GroupedOptimWrapperConstructor",
-    paramwise_cfg=dict(flat_decay_mult=0.0),
-    clip_grad=dict(max_norm=0.02),
-)
+_base_ = "./mvit_pretrain_300e.py"
+
 # Both ends are the authors', who scale them with the batch like the learning rate itself.
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6 / 2e-4, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
-    dict(
-        type="CosineAnnealingLR",
-        T_max=270,
-        eta_min_ratio=1e-6 / 2e-4,
-        by_epoch=True,
-        begin=30,
-        end=300,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=300)
-auto_scale_lr = dict(enable=True, base_batch_size=2048)
+changes = dict(
+    LinearLR=dict(start_factor=1e-6 / 2e-4, end=30),
+    CosineAnnealingLR=dict(T_max=270, eta_min_ratio=1e-6 / 2e-4, begin=30),
+)
+param_scheduler = [dict(part, **changes.get(part.type, {})) for part in _base_.param_scheduler]
+auto_scale_lr = dict(base_batch_size=2048)
