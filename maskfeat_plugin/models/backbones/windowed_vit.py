@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
+from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -116,12 +116,8 @@ def to_windows(x: Tensor, resolution: tuple[int, int], window_size: int) -> Tens
     Returns:
         Tensor: (N*K, w*w, C), K windows an image, row by row.
     """
-    height, width = resolution
-    x = x.unflatten(1, (height, width))
-    x = F.pad(x, (0, 0, 0, -width % window_size, 0, -height % window_size))
-    rows, cols = x.shape[1] // window_size, x.shape[2] // window_size
-    x = x.unflatten(2, (cols, window_size)).unflatten(1, (rows, window_size))  # (N, rows, w, cols, w, C)
-    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+    windows, _ = window_partition(x.unflatten(1, resolution), window_size)  # (N*K, w, w, C)
+    return windows.flatten(1, 2)
 
 
 def from_windows(windows: Tensor, resolution: tuple[int, int], window_size: int) -> Tensor:
@@ -135,11 +131,9 @@ def from_windows(windows: Tensor, resolution: tuple[int, int], window_size: int)
     Returns:
         Tensor: Tokens (N, H'*W', C).
     """
-    height, width = resolution
-    rows, cols = -(-height // window_size), -(-width // window_size)
-    x = windows.unflatten(1, (window_size, window_size)).unflatten(0, (-1, rows, cols))  # (N, rows, cols, w, w, C)
-    x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (N, rows*w, cols*w, C)
-    return x[:, :height, :width].flatten(1, 2)
+    filled = tuple(side + -side % window_size for side in resolution)
+    windows = windows.unflatten(1, (window_size, window_size))  # (N*K, w, w, C)
+    return window_unpartition(windows, window_size, filled, resolution).flatten(1, 2)  # of (N, H', W', C)
 
 
 def padding_mask(resolution: tuple[int, int], window_size: int, device: torch.device) -> Tensor | None:
