@@ -114,8 +114,36 @@ class EpochBasedTrainLoop(_ExactLoop, _EpochBasedTrainLoop):
                 )
 
 
+class _BatchesToCome:
+    """Batches of a loop from where its training goes on; its dataloader is opened when the first is drawn."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._dataloader: DataLoader = loop.dataloader
+        self.dataset: Dataset = loop.dataloader.dataset
+
+    def __iter__(self) -> Iterator[Sequence[dict] | None]:
+        done = self._loop.iter
+        for _ in range(done):
+            yield None  # mmengine's loop draws past the batches before its iteration
+        self._loop._batches.begin(done, done)
+        yield from self._dataloader
+
+
+class _ReadLater(BaseLoop):
+    """Second base of a loop whose first base opens the dataloader at once.
+
+    Workers that begin to read at once would not know yet where training goes on.
+    """
+
+    def __init__(self, runner: Any, dataloader: DataLoader | dict) -> None:
+        super().__init__(runner, dataloader)
+        self._opened_later: DataLoader = self.dataloader
+        self.dataloader = _BatchesToCome(self)
+
+
 @LOOPS.register_module()
-class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop):
+class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop, _ReadLater):
     """mmengine's ``IterBasedTrainLoop`` that goes on at any iteration, bitwise the same on a CPU.
 
     mmengine's reads and augments all the batches that were trained before, to get past them; this one only counts
@@ -125,13 +153,9 @@ class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop):
     """
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
-        BaseLoop.__init__(self, runner, dataloader)
-        dataloader = self.dataloader
-        # workers that begin to read here would not know yet where training goes on
-        super().__init__(runner, _Unopened(dataloader.dataset), *args, **kwargs)
-        self.dataloader = dataloader
-        self._batches = make_resumable(dataloader, self._seed, endless=True)
-        self.dataloader_iterator = self._to_come()
+        super().__init__(runner, dataloader, *args, **kwargs)
+        self.dataloader = self._opened_later
+        self._batches = make_resumable(self.dataloader, self._seed, endless=True)
         fit_schedules(self)
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
@@ -146,20 +170,3 @@ class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop):
     def state_dict(self, epoch: int, iteration: int) -> dict[str, Any]:
         """What a checkpoint needs beside the number of the iteration, see :class:`EpochBasedTrainLoop`."""
         return super().state_dict()
-
-    def _to_come(self) -> Iterator[Sequence[dict] | None]:
-        """The batches; mmengine's loop draws past those before its iteration, for which this gives None."""
-        for _ in range(self._iter):
-            yield None
-        self._batches.begin(self._iter, self._iter)
-        yield from self.dataloader
-
-
-class _Unopened:
-    """Stands for a dataloader of which nothing is to be drawn."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
