@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.grids import Grid
+
 from .errors import CheckpointError
 from .formats import PRETRAIN, Format, recognise
 from .layer_scale import fold_layer_scale
@@ -14,7 +16,6 @@ from .names import collapse, inner_name
 from .reader import Checkpoint
 from .resize import (
     INFLATIONS,
-    Grid,
     adapt_channels,
     infer_grid,
     inflate_kernel,

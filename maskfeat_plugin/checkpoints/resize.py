@@ -8,7 +8,8 @@ from mmaction.models.backbones.mvit import resize_pos_embed as resize_clip_posit
 from mmpretrain.models.utils import resize_pos_embed as resize_image_positions
 from torch import Tensor
 
-Grid = tuple[int, int, int]
+from maskfeat_plugin.ops.grids import Grid
+
 INFLATIONS = ("mean", "center")
 
 

@@ -5,11 +5,10 @@ from mmaction.models.backbones.mvit import MLP, attention_pool
 from torch import Tensor, nn
 
 from .gate import LINEAR, may_bypass
+from .grids import Grid
 from .linear import linear, normed_linear
 from .max_pooling import max_pool_tokens
 from .mlp import normed_mlp
-
-Grid = tuple[int, int, int]
 
 
 def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:

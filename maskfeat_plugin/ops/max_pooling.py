@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-Grid = tuple[int, int, int]
+from .grids import Grid
 
 
 def max_pool_tokens(

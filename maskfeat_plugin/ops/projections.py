@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .grids import Grid
 from .linear import norm_backward, product, sum_of_products
-
-Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from .blockwise_attention import attend_in_blocks, attends_in_blocks
 from .gate import only_plain_operations
-
-Grid = tuple[int, int, int]
+from .grids import Grid
 
 
 @lru_cache(maxsize=64)

@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from maskfeat_plugin.models.backbones.attention import FusedMultiScaleAttention
+from maskfeat_plugin.ops.grids import Grid
 
 from .frames import enlarge, frames_of_steps, to_rgb
 from .hog_image import to_numpy
-
-Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)

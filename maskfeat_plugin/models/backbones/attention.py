@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
 from maskfeat_plugin.ops.gate import may_bypass, only_plain_operations
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.ops.layers import apply_layer, is_bare_depthwise
 from maskfeat_plugin.ops.projections import PoolingPlaces, pooling_places, project
 from maskfeat_plugin.ops.relative_attention import attend, key_positions, query_positions
 
 from ..utils import TokenPlaces
-
-Grid = tuple[int, int, int]
 
 
 class FusedMultiScaleAttention(MultiScaleAttention):

@@ -6,10 +6,11 @@ from mmaction.models.backbones.mvit import MultiScaleBlock
 from torch import Tensor
 
 from maskfeat_plugin.ops.gate import LINEAR, may_bypass, only_plain_operations
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.ops.layers import apply_layer, fuses_mlp, may_fuse, norm_linear, norm_mlp, pool_tokens
 
 from ..utils import TokenPlaces
-from .attention import FusedMultiScaleAttention, Grid
+from .attention import FusedMultiScaleAttention
 
 
 class FusedMultiScaleBlock(MultiScaleBlock):

@@ -6,6 +6,7 @@ from mmaction.models.backbones.mvit import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import (
@@ -17,7 +18,7 @@ from ..utils import (
     replace_masked,
     set_authors_biases,
 )
-from .attention import FusedMultiScaleAttention, Grid
+from .attention import FusedMultiScaleAttention
 from .multiscale_block import FusedMultiScaleBlock
 
 OUT_TYPES = ("featmap", "avg_featmap")

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.ops.layers import apply_layer, norm_linear
 from maskfeat_plugin.ops.relative_attention import key_positions
 
 from ..utils import VisibleUnits
-from .attention import FusedMultiScaleAttention, Grid
+from .attention import FusedMultiScaleAttention
 from .multiscale_block import FusedMultiScaleBlock
 
 

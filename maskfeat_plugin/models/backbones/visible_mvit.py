@@ -6,10 +6,10 @@ import torch
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor
 
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import VisibleUnits, become, check_mask, expand_mask, is_pretrained
-from .attention import Grid
 from .mvit import MViT
 from .visible_attention import VisibleMultiScaleAttention, VisibleMultiScaleBlock
 

@@ -7,11 +7,10 @@ from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import VisibleUnits
-
-Grid = tuple[int, int, int]
 
 
 @MODELS.register_module()

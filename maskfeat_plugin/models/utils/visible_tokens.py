@@ -6,9 +6,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .token_grid import expand_mask
+from maskfeat_plugin.ops.grids import Grid
 
-Grid = tuple[int, int, int]
+from .token_grid import expand_mask
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from math import prod
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from .shared import SharedNumber
+from maskfeat_plugin.ops.grids import Grid
 
-Grid = tuple[int, ...]
+from .shared import SharedNumber
 
 
 class BaseMaskGenerator(BaseTransform):

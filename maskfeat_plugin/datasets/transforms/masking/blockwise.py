@@ -6,9 +6,10 @@ from math import prod
 
 import numpy as np
 
+from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import TRANSFORMS
 
-from .base import BaseMaskGenerator, Grid, count_masked
+from .base import BaseMaskGenerator, count_masked
 from .random_blocks import RandomBlocks, RandomCubes
 
 

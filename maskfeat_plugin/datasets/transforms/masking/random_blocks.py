@@ -7,7 +7,7 @@ from math import log, prod
 
 import numpy as np
 
-from .base import Grid
+from maskfeat_plugin.ops.grids import Grid
 
 # Candidates in a row that may fail to fit before single places fill up the rest.
 _ATTEMPTS = 100
