@@ -98,6 +98,8 @@ def load_main(tool: Path) -> Callable[[], int]:
         Callable[[], int]: Reads ``sys.argv``, returns the exit status.
     """
     spec = importlib.util.spec_from_file_location(f"maskfeat_tool_{tool.stem}", tool)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{tool} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look modules up by name
     spec.loader.exec_module(module)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .check_results import ERROR, OK, WARNING, Finding
 from .probes import PROBES, REMEDIES, describe, is_installed
@@ -23,7 +24,10 @@ from .probes import PROBES, REMEDIES, describe, is_installed
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:  # the command starts where packaging is missing
+    from packaging.requirements import Requirement
 
 EXAMPLE = """examples:
   maskfeat doctor
@@ -167,7 +171,7 @@ def _belonging(requirements: list, extra: str) -> list:
     ]
 
 
-def _compare(requirement, absent: str) -> tuple[Finding | None, str]:
+def _compare(requirement: Requirement, absent: str) -> tuple[Finding | None, str]:
     """What is wrong with the installed version, if anything is, and the version, "" if there is none."""
     name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
     # pip installs mmaction2 with decord, which has no wheels for some machines

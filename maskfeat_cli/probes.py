@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the package may be what is broken
+    from maskfeat_plugin.compat import Entry
 
 if __name__ == "__main__":
     # modules are found as by any program of this Python, not beside this file; a checkout may not be installed
@@ -194,7 +198,7 @@ def check_plugin() -> Iterator[Finding]:
     yield _check_fast_path()
 
 
-def _explain(entry) -> str:
+def _explain(entry: Entry) -> str:
     from packaging.specifiers import SpecifierSet
 
     issue = entry.issue or "not reported"

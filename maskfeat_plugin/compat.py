@@ -158,7 +158,7 @@ class _DRNFinder(MetaPathFinder, Loader):
 
         DRN.__module__ = self._MODULE
         MODELS.register_module(module=DRN)
-        module.DRN = DRN
+        setattr(module, "DRN", DRN)  # noqa: B010 - a type checker knows no DRN in the module
 
 
 class WeightsOnlyCheckpoints(Entry):
@@ -263,7 +263,9 @@ class WeightsOnlyDownloads(Entry):
         checkpoint.load_url = functools.partial(_load_url, weights_only=True)
 
 
-def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, weights_only: bool = True, **_) -> Any:
+def _load_url(
+    url: str, model_dir: str | None = None, map_location: Any = None, weights_only: bool = True, **_: object
+) -> Any:
     """Download and load as ``torch.hub.load_state_dict_from_url`` does; a folder of the caller's own is left to it."""
     import torch
 
@@ -387,7 +389,7 @@ class OperatorsOfCPU(Entry):
             setattr(_ext, name, functools.partial(_choose_by_device, getattr(_ext, name), getattr(mmcv_ops, name)))
 
 
-def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: object, **kwargs: object) -> object:
+def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: Any, **kwargs: object) -> object:
     """Call one of two operators, by the device of the first argument, a tensor."""
     return (on_cpu if args[0].device.type == "cpu" else elsewhere)(*args, **kwargs)
 
@@ -423,7 +425,7 @@ class MissingDecord(Entry):
 
 def _naming_its_reader(init: Callable) -> Callable:
     @functools.wraps(init)
-    def wrapper(self: object, *args: object, **kwargs: object) -> None:
+    def wrapper(self: Any, *args: object, **kwargs: object) -> None:
         from mmengine.logging import print_log
 
         from .datasets.transforms import OpenVideo
@@ -441,11 +443,11 @@ def _naming_its_reader(init: Callable) -> Callable:
     return wrapper
 
 
-def _open_video(self: object, filename: str) -> object:
+def _open_video(self: Any, filename: str) -> object:
     return self.opener._get_video_reader(filename)
 
 
-def _read_frames(self: object, container: object, frame_inds: Sequence[int]) -> list:
+def _read_frames(self: object, container: Any, frame_inds: Sequence[int]) -> list:
     return container.read(frame_inds)
 
 

@@ -39,7 +39,7 @@ def append_record(self: LocalVisBackend, value_dict: dict, file_path: str, file_
 
 def add_image(self: LocalVisBackend, name: str, image: np.ndarray, step: int = 0, **_: Any) -> None:
     """Write a picture that is whole or not there; in the place of ``LocalVisBackend.add_image``."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     with whole_file(Path(self._img_save_dir, f"{name}_{step}.png")) as unfinished:
         unfinished.write_bytes(encoded.tobytes())
 

@@ -53,7 +53,7 @@ def fetch(url: str, check: Callable[[Path], object], digest: str | None = None) 
     root = Path(torch.hub.get_dir(), "checkpoints")
     expected = digest or hash_in_name(name)
     shared = root / name  # of torch and torchvision, which look at the name alone: a hash makes up for that
-    if hash_in_name(name) and shared.is_file():
+    if expected and hash_in_name(name) and shared.is_file():
         found = sha256([shared])
         if found.startswith(expected):
             return shared, found

@@ -21,7 +21,7 @@ from .errors import ConfigError, WriteError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 1 << 22  # bytes that are read at once
@@ -77,7 +77,8 @@ def reason_of(error: OSError, path: str | Path) -> str:
         path (str | Path): The file.
     """
     # libraries have longer texts, and numbers of their own
-    reason = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror or str(error)
+    number = error.errno or 0
+    reason = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         reason = str(error.args[0][0][-1])  # of the first of the files of a folder
     if error.errno == errno.ENOSPC:
@@ -259,6 +260,8 @@ def check_zip_directory(archive: zipfile.ZipFile) -> None:
         zipfile.BadZipFile: If not.
     """
     file = archive.fp
+    if file is None:
+        raise ValueError(f"{archive.filename} is closed.")
     length = file.seek(0, 2)
     file.seek(max(0, length - (1 << 16) - 100))  # a comment of 64 KiB may follow
     tail = file.read()

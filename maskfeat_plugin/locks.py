@@ -13,7 +13,7 @@ from maskfeat_plugin.errors import ConfigError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _NAME = ".in-use"
 

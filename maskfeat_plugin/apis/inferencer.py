@@ -143,7 +143,7 @@ class MaskFeatInferencer(BaseInferencer):
         items = self._inputs_to_list(inputs)
         batches = self.preprocess(items, batch_size, mask_ratio, mask, seed)
         drawing = self._start_drawing(items, out_dir) if show or out_dir is not None else None
-        results = []
+        results: list[DataSample] = []
         with tqdm(total=len(items), desc="Inference", unit="input", disable=not self.show_progress) as bar:
             for batch in batches:
                 samples = self.forward(batch, return_features)
@@ -199,6 +199,8 @@ class MaskFeatInferencer(BaseInferencer):
                 for sample, vector in zip(samples, vectors, strict=True):
                     sample.set_field(vector.float(), "features")
         return [_to_cpu(sample) for sample in samples]
+
+    visualizer: MaskFeatVisualizer | None
 
     def visualize(self, sample: DataSample, out_file: Path | None = None, show: bool = False) -> None:
         """Draw a sample of :meth:`forward`; it gets ``picture``, the file."""
@@ -260,12 +262,12 @@ class MaskFeatInferencer(BaseInferencer):
         """Masks of the inputs, bool on the token grid each."""
         grids = [found[1] for found in map(mask_grid, self.pipeline) if found is not None]
         try:
-            masks = np.stack([np.asarray(m) for m in mask]) if isinstance(mask, list | tuple) else np.asarray(mask)
+            masks = np.stack([np.asarray(m) for m in mask]) if isinstance(mask, list | tuple) else np.array(mask)
         except ValueError as error:
             raise ConfigError(f"the masks are of several shapes: {error}.") from error
         grid = grids[0]
         fits = masks.size and masks.size % prod(grid) == 0 and masks.shape[-len(grid) :] == grid
-        masks = masks.astype(bool).reshape(-1, *grid) if fits else []
+        masks = masks.astype(bool).reshape(-1, *grid) if fits else np.zeros((0, *grid), bool)
         if len(masks) not in (1, count):
             raise ConfigError(
                 f"mask is of the shape {np.shape(mask)}; the token grid is {grid}: give one mask of this shape for all "

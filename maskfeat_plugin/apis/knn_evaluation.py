@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
@@ -66,23 +66,25 @@ def evaluate_knn(
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         model = load_backbone(cfg, checkpoint, device)
         try:
-            features, labels = compute_features(model, Runner.build_dataloader(bank), "neighbours")
-            found, truth = compute_features(model, Runner.build_dataloader(queries), "queries")
+            neighbours = compute_features(model, Runner.build_dataloader(bank), "neighbours")
+            searched = compute_features(model, Runner.build_dataloader(queries), "queries")
+            assert neighbours is not None and searched is not None  # of a single process
+            (features, labels), (found, truth) = neighbours, searched
             num_classes = int(max(labels.max(), truth.max())) + 1
             return knn_accuracy(found, truth, features, labels, num_classes, k, temperature)
         except (ValueError, FileNotFoundError) as error:
             raise ConfigError(f"{Path(cfg.filename).name}: {describe(error)}") from error
 
 
-def each_once(train: dict, queries: dict) -> dict:
+def each_once(train: ConfigDict, queries: ConfigDict) -> ConfigDict:
     """Training data without what makes them several or others each time.
 
     Args:
-        train (dict): Config of the training data set.
-        queries (dict): Config of a data set with the pipeline to read them with, and its ``test_mode``.
+        train (ConfigDict): Config of the training data set.
+        queries (ConfigDict): Config of a data set with the pipeline to read them with, and its ``test_mode``.
 
     Returns:
-        dict: Config of a data set with each sample once.
+        ConfigDict: Config of a data set with each sample once.
     """
     dataset = copy.deepcopy(train)
     if str(dataset.type).endswith("SkipBadFiles"):

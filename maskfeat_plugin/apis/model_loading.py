@@ -90,7 +90,7 @@ def get_model(
     model: str | Path | Config,
     pretrained: str | Path | bool | None = False,
     device: str | torch.device | None = None,
-    **kwargs,
+    **kwargs: object,
 ) -> BaseModel:
     """Build a model, in evaluation mode.
 

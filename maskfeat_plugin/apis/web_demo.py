@@ -162,7 +162,7 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
     )
 
 
-def _add_picture(gr: ModuleType, title: str, **settings) -> "gradio.Image":
+def _add_picture(gr: ModuleType, title: str, **settings: object) -> "gradio.Image":
     """A picture with its title above, where it hides nothing."""
     with gr.Column(min_width=240):
         gr.Markdown(f"**{title}**")
@@ -207,10 +207,10 @@ def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def _loss_text(loss: object) -> str:
+def _loss_text(loss: float | dict[str, float]) -> str:
     if isinstance(loss, dict):
         return ", ".join(f"{name} {float(value):.4f}" for name, value in loss.items())
-    return f"{float(loss):.4f}"
+    return f"{loss:.4f}"
 
 
 def _mask_ratio(inferencer: MaskFeatInferencer) -> float:

@@ -6,8 +6,9 @@ requests, under the name of their host (DNS rebinding) or with their ``Origin``.
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
-Message = MutableMapping[str, object]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 

@@ -133,7 +133,9 @@ def load_into(
             f"{checkpoint.source} ({checkpoint.format.title}) has parts in its layers that the models here lack: "
             f"{', '.join(collapse(layers))}. The rest would compute something else; give weights of a plain model."
         )
-    backbone = model.backbone if isinstance(getattr(model, "backbone", None), nn.Module) else model
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        backbone = model
     wanted = _canonical_names(form, targets)
     report = LoadReport(checkpoint.source, checkpoint.format.title)
     report.ignored.update(checkpoint.dropped)
@@ -166,7 +168,7 @@ def load_into(
         except ValueError as error:
             report.adapted.pop(key, None)
             report.ignored[origin] = f"{tuple(value.shape)} does not fit the model's {tuple(target.shape)}: {error}"
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
     report.initial = [key for key in parameters if key not in values]
     report.found = _share_found(parameters, values, in_model=backbone is not model)
     if report.found < min_found:
@@ -185,8 +187,7 @@ def _canonical_names(form: Format, keys: dict[str, Tensor]) -> dict[str, str]:
     """Canonical name -> the model's own, for all of its keys that have one."""
     table = form.names()
     names = {table.to_canonical(inner_name(key)): key for key in keys}
-    names.pop(None, None)
-    return names
+    return {name: key for name, key in names.items() if name is not None}
 
 
 def _origin(checkpoint: Checkpoint, name: str) -> str:
@@ -311,7 +312,8 @@ def _source_grid(value: Tensor, checkpoint: Checkpoint, target: Grid, given: tup
     """Grid of a checkpoint's absolute positions."""
     length = value.shape[1]
     if given is not None:
-        return (1, *given) if len(given) == 2 else tuple(given)
+        steps, rows, cols = (1, *given) if len(given) == 2 else given
+        return steps, rows, cols
     told = checkpoint.position_grid
     if told is not None and length - math.prod(told) in (0, 1):
         return told

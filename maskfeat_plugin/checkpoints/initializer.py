@@ -5,8 +5,7 @@ import inspect
 from collections.abc import Sequence
 
 from mmengine.logging import print_log
-from mmengine.model import update_init_info
-from torch import nn
+from mmengine.model import BaseModule, update_init_info
 
 from maskfeat_plugin.registry import WEIGHT_INITIALIZERS
 
@@ -57,7 +56,7 @@ class PretrainedInit:
         self.prefix = prefix
         self.position_grid = None if position_grid is None else tuple(position_grid)
 
-    def __call__(self, module: nn.Module) -> LoadReport:
+    def __call__(self, module: BaseModule) -> LoadReport:
         """Initialize a module.
 
         mmengine loads its own ``Pretrained`` after the children were initialized, but any other type before, so that
@@ -65,7 +64,7 @@ class PretrainedInit:
         then marked as initialized, and as ``Pretrained`` for the ``init_weights`` of the upstream backbones to see.
 
         Args:
-            module (nn.Module): A backbone, or a model with a ``backbone``.
+            module (BaseModule): A backbone, or a model with a ``backbone``.
 
         Returns:
             LoadReport: What the log says too.
@@ -89,7 +88,7 @@ class PretrainedInit:
         return report
 
     @staticmethod
-    def _initialize_otherwise(module: nn.Module) -> None:
+    def _initialize_otherwise(module: BaseModule) -> None:
         """Initialize a module as if it had no ``maskfeat.Pretrained``."""
         if not callable(getattr(module, "init_weights", None)) or getattr(module, "is_init", False):
             return

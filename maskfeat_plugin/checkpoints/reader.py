@@ -312,7 +312,9 @@ _NOT_A_CHECKPOINT = "{path} is not a checkpoint of torch.save, or is cut off or 
 
 def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, dict[str, Any]]:
     """State dict, PySlowFast's config and this package's metadata of a loaded file."""
-    cfg, meta, state = None, {}, content
+    cfg: str | None = None
+    meta: Any = {}
+    state = content
     if isinstance(content, Mapping):
         if isinstance(content.get("cfg"), str):
             cfg = content["cfg"]
@@ -331,7 +333,7 @@ def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, 
         raise CheckpointError(
             f"{source} holds no weights: expected a state dict, bare or under one of {_STATE_KEYS}, it has {has}."
         )
-    return tensors, cfg, meta if isinstance(meta, Mapping) else {}
+    return tensors, cfg, meta if isinstance(meta, dict) else {}
 
 
 def _with_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -344,7 +346,8 @@ def _with_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _position_grid(state: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
     """Grid of the patch embedding, from the relative positions of a first block that does not pool its queries."""
-    tables = [state.get(f"backbone.blocks.0.attn.rel_pos_{axis}") for axis in "thw"]
-    if any(table is None for table in tables):
+    names = [f"backbone.blocks.0.attn.rel_pos_{axis}" for axis in "thw"]
+    if not all(name in state for name in names):
         return None
-    return tuple((len(table) + 1) // 2 for table in tables)
+    steps, rows, cols = ((len(state[name]) + 1) // 2 for name in names)
+    return steps, rows, cols

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_info
 from torch import Tensor
-from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from maskfeat_plugin.files import publish, restore, unfinished_path
 

@@ -36,7 +36,7 @@ def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], 
     wrapped = bool(state) and all(key.startswith(_WRAPPER) for key in state)
     cut = len(_WRAPPER) if wrapped else 0
     state = {key[cut:]: value for key, value in state.items()}
-    origins = {key: (f"{_WRAPPER}{key}" if wrapped else key,) for key in state}
+    origins: Origins = {key: (f"{_WRAPPER}{key}" if wrapped else key,) for key in state}
     for step in (_fuse_qkv, _complete_bias, _join_positions):
         state, parts = step(state, source)
         origins = {key: tuple(old for part in parts.get(key, (key,)) for old in origins[part]) for key in state}

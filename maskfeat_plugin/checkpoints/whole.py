@@ -91,8 +91,8 @@ def _newest_of(paths: Iterable[Path], refused: list[CheckpointError]) -> Path | 
         except CheckpointError as error:
             refused.append(error)
         else:
-            for error in refused:
-                print_log(f"Passed over: {error}", "current", logging.WARNING)
+            for reason in refused:
+                print_log(f"Passed over: {reason}", "current", logging.WARNING)
             return path
     return None
 

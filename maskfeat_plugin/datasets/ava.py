@@ -54,8 +54,8 @@ class AVADataset(_AVADataset):
         filename_tmpl: str = "img_{:05}.jpg",
         start_index: int = 1,
         proposal_file: str | None = GROUND_TRUTH,
-        *args,
-        **kwargs,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         table = proposal_file if proposal_file and proposal_file.endswith(".csv") else None
         self._at_ground_truth = proposal_file in (None, GROUND_TRUTH)

@@ -10,7 +10,7 @@ from maskfeat_plugin.files import append_text
 try:
     import fcntl
 except ImportError:  # Windows: two processes may then list a file twice, which does no harm
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LIST_NAME = "bad_files.txt"
 UNKNOWN = "unknown"

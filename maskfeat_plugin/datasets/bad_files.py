@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ _NAMED = 5
 _LOOK = 5.0
 # Where a sample says which file it is of
 _PATHS = ("filename", "img_path", "frame_dir")
+
+_Result = TypeVar("_Result")
 
 
 class TooManyBadFiles(RuntimeError):
@@ -85,7 +87,7 @@ class SkipBadFiles(Dataset):
         limit: float = 0.01,
         timeout: float | None = 120.0,
         list_file: str | None = None,
-        **settings,
+        **settings: object,
     ) -> None:
         if not 0 <= limit <= 1:
             raise ValueError(f"SkipBadFiles: limit={limit} is a share of the samples and has to be in [0, 1].")
@@ -130,7 +132,7 @@ class SkipBadFiles(Dataset):
         if self._list.refresh():
             self._check_limit()
         failures: dict[int, BadFile] = {}
-        read = self.dataset.read_file if self._draws_files else self.dataset.__getitem__
+        read: Callable[[Any], Any] = self.dataset.read_file if self._draws_files else self.dataset.__getitem__
         for index in self._candidates(self.dataset.draw_file(idx) if self._draws_files else idx):
             if index in failures or self._is_left_out(index):
                 continue
@@ -147,7 +149,7 @@ class SkipBadFiles(Dataset):
                 continue
             if failures:
                 self._add({printable(self._file(index)): file for index, file in failures.items()})
-            return sample
+            return cast(dict | list[dict], sample)
         # not listed: with all files failing there is something else to mend
         named = _name({printable(self._file(index)): file for index, file in failures.items()})
         raise TooManyBadFiles(
@@ -278,24 +280,24 @@ class TimedReader:
         return {}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__()
+        TimedReader.__init__(self)
 
     def read(
-        self, get: Callable[[Any], object], index: object, timeout: float | None
-    ) -> tuple[object, Exception | None]:
+        self, get: Callable[[Any], _Result], index: object, timeout: float | None
+    ) -> tuple[_Result | None, Exception | None]:
         """Return ``get(index)``, or what it raised: what a signal raises here meanwhile is not the file's fault.
 
         Args:
-            get (Callable[[Any], object]): Reads a sample, such as the ``__getitem__`` of a data set.
+            get (Callable[[Any], Result]): Reads a sample, such as the ``__getitem__`` of a data set.
             index (object): The sample.
             timeout (float, optional): Seconds it may take; None for any time.
 
         Returns:
-            tuple[object, Exception | None]: The result or None, the exception or None.
+            tuple[Result | None, Exception | None]: The result or None, the exception or None.
         """
         if self._owner != os.getpid():  # threads do not cross into a worker
             self._start()
-        answer: queue.SimpleQueue[tuple[object, Exception | None]] = queue.SimpleQueue()
+        answer: queue.SimpleQueue[tuple[_Result | None, Exception | None]] = queue.SimpleQueue()
         self._tasks.put((get, index, answer))
         try:
             return answer.get(timeout=timeout)
@@ -338,7 +340,7 @@ def _set_random_state(state: tuple) -> None:
     torch.set_rng_state(state[2])
 
 
-def describe_failure(error: Exception) -> str:
+def describe_failure(error: BaseException) -> str:
     """Return one line about an error, without the time and the places in its own source that decord's has.
 
     Args:

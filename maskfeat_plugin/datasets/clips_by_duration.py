@@ -76,7 +76,7 @@ class ClipsByDuration(VideoDataset):
         clips_per_minute: float | None = None,
         clips_per_epoch: int | None = None,
         clips_per_file: int = 4,
-        **kwargs,
+        **kwargs: object,
     ) -> None:
         rates = dict(clips_per_minute=clips_per_minute, clips_per_epoch=clips_per_epoch)
         if sum(rate is not None for rate in rates.values()) != 1:

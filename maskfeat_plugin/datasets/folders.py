@@ -135,12 +135,12 @@ def as_utf8(name: str) -> str:
 
 
 def printable(path: str | Path) -> str:
-    """Escape what a path has that cannot stand in a line of text: control characters, and bytes that are not UTF-8.
+    r"""Escape what a path has that cannot stand in a line of text: control characters, and bytes that are not UTF-8.
 
     Args:
         path (str | Path): The path.
 
     Returns:
-        str: The path, with escapes as in Python and JSON: ``a\\tb\\udcff.jpg``.
+        str: The path, with escapes as in Python and JSON: ``a\tb\udcff.jpg``.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))

@@ -31,7 +31,7 @@ class ImageDataset(CustomDataset):
         data_prefix: str | dict = "",
         ann_file: str = "",
         with_label: bool = True,
-        **kwargs,
+        **kwargs: object,
     ) -> None:
         if not (data_root or data_prefix or ann_file):
             raise ValueError("ImageDataset: without ann_file, data_root has to be the folder of the images.")

@@ -50,7 +50,7 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
         num_classes: int | None = None,
         start_index: int = 0,
         modality: str = "RGB",
-        **kwargs,
+        **kwargs: object,
     ) -> None:
         check_several_clips("RepeatAugDataset", pipeline)
         super(_RepeatAugDataset, self).__init__(

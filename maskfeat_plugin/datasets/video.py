@@ -50,7 +50,7 @@ class VideoDataset(_VideoDataset):
             or has no videos.
     """
 
-    def __init__(self, ann_file: str = "", *args, **kwargs) -> None:
+    def __init__(self, ann_file: str = "", *args: object, **kwargs: object) -> None:
         super().__init__(ann_file, *args, **kwargs)
 
     def full_init(self) -> None:
@@ -134,7 +134,8 @@ def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[Li
         ValueError: If the list is no text in UTF-8, or with the number of the first line that does not fit.
     """
     separator = None if delimiter.isspace() else delimiter
-    files, first = [], 0
+    files: list[ListedFile] = []
+    first = 0
     for number, line in enumerate(StringIO(decode_list(get(path), path), newline=None), start=1):
         line = line.strip()
         if not line:
@@ -174,7 +175,8 @@ def decode_list(content: bytes, path: str) -> str:
 
 def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[int, ...]]:
     """The name, and the whole numbers at the end."""
-    name, labels = line if separator is None else _without_end(line, separator), []
+    name = line if separator is None else _without_end(line, separator)
+    labels: list[int] = []
     while several or not labels:
         parts = name.rsplit(separator, 1)
         if len(parts) < 2 or not _is_whole(parts[1]):

@@ -195,7 +195,7 @@ class ReadPackets:
 
     def _ranges(self, wanted: Iterable[int]) -> list[list[int]]:
         """Ranges [start, stop) of packets to decode, each from a key frame to the last wanted packet behind it."""
-        keys = [(i, packet.pts) for i, packet in enumerate(self._packets) if packet.is_keyframe]
+        keys = [(i, p.pts) for i, p in enumerate(self._packets) if p.is_keyframe and p.pts is not None]
         ranges = []
         for time in wanted:
             position = self._positions[time]
@@ -272,7 +272,7 @@ class IndexedPackets:
         while left:
             start = self._key_at(left[0] + self._discarded)
             stop = start
-            group = []
+            group: list[int] = []
             for index in left:
                 position = index + self._discarded
                 if group and (self._key_at(position) > stop or stop - start > _TOGETHER):
@@ -341,7 +341,7 @@ class SoughtPackets:
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream, duration: float) -> None:
         self._container, self._stream = container, stream
-        self.duration = duration
+        self.duration: float | None = duration
         self._length = max(round(duration * stream.average_rate), 1)
         self._start = stream.start_time or 0
 

@@ -272,7 +272,7 @@ class ConstantRateReader:
     def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
         """Decode frames, see :meth:`VideoReader.read`."""
         times = (np.asarray(indices, np.float64) + 0.5) / self._rate
-        return self._reader.read(self._reader.numbers_at(times), short_side)
+        return self._reader.read(self._reader.numbers_at(times).tolist(), short_side)
 
     def get_batch(self, indices: Sequence[int]) -> "FrameBatch":
         """Decode frames, see :meth:`VideoReader.get_batch`."""

@@ -45,7 +45,7 @@ class _ExactLoop:
         seed_random(self._seed(), self._iter, _STEP, 0)
         torch.manual_seed(int(torch.randint(2**62, ())))  # of every device
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         """What a checkpoint needs to go on exactly."""
         # drawn, and thus another after a restart, for a training that has no seed of its own
         return dict(sampler_seed=getattr(self.dataloader.sampler, "seed", None))
@@ -98,7 +98,7 @@ class EpochBasedTrainLoop(_ExactLoop, _EpochBasedTrainLoop):
         """
         # asked within a step, or at the end of an epoch, before the loop has counted it
         trained = 0 if epoch > self._epoch else self._trained + iteration - self._iter
-        return dict(super().state_dict(), trained=trained, length=len(self.dataloader))
+        return dict(super()._state(), trained=trained, length=len(self.dataloader))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave; the same share of the epoch if it now has another length."""

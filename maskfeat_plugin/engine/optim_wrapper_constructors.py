@@ -26,7 +26,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg (dict, optional): As there. Defaults to None.
     """
 
-    def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs: object) -> None:
         """Add the parameters of a module to ``params``, see the parent; at the root, merged into groups."""
         if prefix:
             return super().add_params(params, module, prefix=prefix, **kwargs)
@@ -62,7 +62,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         module: nn.Module,
         prefix: str = "",
         get_layer_depth: Callable[[str], tuple[int, int]] | None = None,
-        **kwargs,
+        **kwargs: object,
     ) -> None:
         """Add the parameters of a module to ``params``, see the parent; at the root, merged into groups."""
         if prefix:

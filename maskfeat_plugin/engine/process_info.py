@@ -78,13 +78,16 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float | None
         before = _resident("VmRSS")
         run()
         return max(0.0, _resident("VmHWM") - before)
-    except (OSError, AttributeError, TypeError):  # the last is Windows' for CDLL(None)
+    except (OSError, AttributeError, TypeError):  # no malloc_trim, and Windows' for CDLL(None)
         return None
 
 
 def _resident(field: str) -> float:
     status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status).group(1)) / 1024
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    if found is None:
+        raise OSError(f"/proc/self/status has no {field}.")
+    return int(found[1]) / 1024
 
 
 def _folder(pid: int | None) -> Path:

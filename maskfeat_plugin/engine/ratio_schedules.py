@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class StepRatio:
         return first
 
 
-SCHEDULES = dict(constant=ConstantRatio, linear=LinearRatio, cosine=CosineRatio, steps=StepRatio)
+SCHEDULES: dict[str, Any] = dict(constant=ConstantRatio, linear=LinearRatio, cosine=CosineRatio, steps=StepRatio)
 RatioSchedule = ConstantRatio | LinearRatio | StepRatio
 
 
@@ -153,7 +154,7 @@ def build_schedule(config: dict) -> RatioSchedule:
     try:
         schedule = SCHEDULES[kind](**settings)
     except TypeError as error:
-        names = ", ".join(SCHEDULES[kind].__dataclass_fields__) or "no arguments"
+        names = ", ".join(field.name for field in fields(SCHEDULES[kind])) or "no arguments"
         raise ValueError(f"schedule of type {kind!r} takes {names}, got {settings}") from error
     for ratio in schedule.values():
         if not isinstance(ratio, int | float) or not 0 < ratio < 1:

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop
@@ -71,7 +72,7 @@ def _warn(message: str) -> None:
     print_log(message, "current", logging.WARNING)
 
 
-def _groups(schedulers: object) -> Iterator[tuple[str, list[dict]]]:
+def _groups(schedulers: Any) -> Iterator[tuple[str, list[dict]]]:
     """Give the schedule of each optimizer, with the optimizer's name if there are several; those not built yet."""
     several = isinstance(schedulers, dict) and "type" not in schedulers
     for name, group in list(schedulers.items()) if several else [("", schedulers)]:

@@ -1,27 +1,28 @@
 """Features of labelled data by a model, for classification without training."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
 from mmengine.dist import collect_results_gpu, is_main_process
-from mmengine.model import is_model_wrapper
-from torch import Tensor, nn
+from mmengine.model import BaseModel, is_model_wrapper
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 
 @torch.no_grad()
-def compute_features(model: nn.Module, dataloader: DataLoader, title: str = "") -> tuple[Tensor, Tensor] | None:
+def compute_features(model: BaseModel, dataloader: DataLoader, title: str = "") -> tuple[Tensor, Tensor] | None:
     """Features and labels of a data set, in its order; no random state is changed.
 
     The features are those of ``model.extract_feat`` for unmasked inputs in evaluation mode, averaged over tokens, over
     positions of a feature map and over the views of a video.
 
     Args:
-        model (nn.Module): A pre-training model, a classifier of mmpretrain or a recognizer of mmaction2.
+        model (BaseModel): A pre-training model, a classifier of mmpretrain or a recognizer of mmaction2.
         dataloader (DataLoader): Gives every sample once, in order; on several processes each gives its share, as
             ``mmengine.dataset.DefaultSampler`` deals it out.
         title (str): What the progress bar says; "" for no bar. Defaults to "".
@@ -33,10 +34,11 @@ def compute_features(model: nn.Module, dataloader: DataLoader, title: str = "") 
     Raises:
         ValueError: If the model gives no features, or a sample has not exactly one class.
     """
-    model = model.module if is_model_wrapper(model) else model
+    if is_model_wrapper(model):
+        model = model.module
     was_training = model.training
     model.eval()
-    rows = []
+    rows: list[tuple[Tensor, Tensor]] = []
     try:
         with preserved_random_state():
             for batch in tqdm(dataloader, title, unit="batch", disable=not title or not is_main_process()):
@@ -44,18 +46,18 @@ def compute_features(model: nn.Module, dataloader: DataLoader, title: str = "") 
                 rows += zip(features, _labels(samples).cpu(), strict=True)
     finally:
         model.train(was_training)
-    rows = collect_results_gpu(rows, len(dataloader.dataset))
+    rows = collect_results_gpu(rows, len(cast(Sized, dataloader.dataset)))
     if rows is None:
         return None
     return torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
 
 
 @torch.no_grad()
-def batch_features(model: nn.Module, batch: dict, tokens: bool = False) -> tuple[Tensor, Sequence | None]:
+def batch_features(model: BaseModel, batch: dict, tokens: bool = False) -> tuple[Tensor, Sequence | None]:
     """Features of a batch by a model in evaluation mode.
 
     Args:
-        model (nn.Module): As in :func:`compute_features`.
+        model (BaseModel): As in :func:`compute_features`.
         batch (dict): What a dataloader gives.
         tokens (bool): Whether to return the features of every token instead of their mean. Defaults to False.
 
@@ -78,7 +80,7 @@ def batch_features(model: nn.Module, batch: dict, tokens: bool = False) -> tuple
 
 def _labels(samples: Sequence | None) -> Tensor:
     """Classes (N,) of a batch's samples, of mmpretrain or mmaction2."""
-    labels = [getattr(sample, "gt_label", None) for sample in samples or ()]
+    labels: list[Any] = [getattr(sample, "gt_label", None) for sample in samples or ()]
     if not labels or any(label is None or label.numel() != 1 for label in labels):
         raise ValueError(
             "k-NN needs one class of each sample: take a data set with labels, and a pipeline that packs them "
@@ -87,7 +89,7 @@ def _labels(samples: Sequence | None) -> Tensor:
     return torch.cat([label.reshape(1) for label in labels])
 
 
-def one_vector_each(features: object, batch_size: int) -> Tensor:
+def one_vector_each(features: Any, batch_size: int) -> Tensor:
     """From what a model calls its features to one vector a sample.
 
     Args:
@@ -108,7 +110,7 @@ def one_vector_each(features: object, batch_size: int) -> Tensor:
     return features.unflatten(0, (batch_size, -1)).mean(1)  # (N * views, C) -> (N, C)
 
 
-def _every_token(features: object, batch_size: int) -> Tensor:
+def _every_token(features: Any, batch_size: int) -> Tensor:
     """From what a model calls its features to (N, L, C)."""
     features = _without_settings(features)
     while isinstance(features, list | tuple):
@@ -122,7 +124,7 @@ def _every_token(features: object, batch_size: int) -> Tensor:
     return features.unflatten(0, (batch_size, -1)).flatten(1, 2)  # (N * views, L, C) -> (N, views * L, C)
 
 
-def _without_settings(features: object) -> object:
+def _without_settings(features: Any) -> Any:
     if isinstance(features, tuple) and len(features) == 2 and isinstance(features[1], dict):
         return features[0]  # a recognizer of mmaction2, with settings of its head
     return features

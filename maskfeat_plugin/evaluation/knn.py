@@ -114,8 +114,11 @@ def knn_accuracy(
     Args:
         queries (Tensor): Features to classify (Q, C).
         truth (Tensor): Their classes, int64 (Q,).
-        features, labels, num_classes, temperature: as of :func:`knn_scores`.
+        features (Tensor): As of :func:`knn_scores`.
+        labels (Tensor): As of :func:`knn_scores`.
+        num_classes (int): Number of classes.
         k (Sequence[int]): Numbers of neighbours. Defaults to (10, 20).
+        temperature (float): As of :func:`knn_scores`. Defaults to 0.07.
 
     Returns:
         dict[str, float]: "top1_k10", "top5_k10" and so on, in percent.

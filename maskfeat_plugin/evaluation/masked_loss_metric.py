@@ -154,7 +154,7 @@ class MaskedLossMetric(BaseMetric):
     def _losses(self, settings: dict | None, names: list[str]) -> dict[str, MaskedLoss]:
         """Build the losses by the names of the targets."""
         settings = settings if self.loss is None else self.loss
-        by_name = {_ONLY: settings} if names == [_ONLY] else settings or {}
+        by_name: dict[str, Any] = {_ONLY: settings} if names == [_ONLY] else settings or {}
         unknown = [name for name in names if not by_name.get(name)]
         if unknown:
             of_target = f" of the target {unknown[0]!r}" if unknown[0] else ""

@@ -16,14 +16,18 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.files import check_zip_directory, naming, unfinished_path
 
 from .files import write_file
 from .parallel import progress_bar
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
 
 # An archive is the sequence of its parts, of one part as a rule.
 Archive = Sequence[Path]
@@ -112,7 +116,7 @@ def join_parts(parts: Sequence[Path]) -> Archive:
         ConfigError: If one is missing.
     """
     parts = sorted(parts, key=lambda part: part.name)
-    numbers = [int(re.search(r"\d+$", part.name)[0]) for part in parts]
+    numbers = [int(digits) for part in parts for digits in re.findall(r"\d+$", part.name)]
     if numbers != list(range(len(parts))):
         lacking = next((i for i, number in enumerate(sorted(set(numbers))) if i != number), None)
         raise ConfigError(
@@ -147,7 +151,7 @@ class _JoinedFile(io.RawIOBase):
         self._position = base + offset
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: "Buffer") -> int:
         for file, start, end in zip(self._files, self._starts, self._starts[1:], strict=False):
             if start <= self._position < end:
                 file.seek(self._position - start)
@@ -188,17 +192,17 @@ def _zip_members(raw: IO[bytes]) -> Iterator[Member]:
             if info.is_dir() or base.startswith("."):
                 _drain(file.open(info))  # damage to a name can make it look so
             else:
-                yield base, info.file_size, lambda info=info: file.open(info), info.header_offset + info.compress_size
+                yield base, info.file_size, partial(file.open, info), info.header_offset + info.compress_size
 
 
 class _Header(tarfile.TarInfo):
     """A header that is damaged or missing: tarfile takes it for the end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} before its end") from None
@@ -217,15 +221,22 @@ def _tar_members(raw: IO[bytes], prefix: str) -> Iterator[Member]:
             if not member.isfile() or base.startswith("."):
                 continue
             if base.endswith(".tar"):
-                for path, length, read, _ in _tar_members(file.extractfile(member), f"{base[:-4]}/"):
+                for path, length, read, _ in _tar_members(_open_member(file, member), f"{base[:-4]}/"):
                     yield path, length, read, raw.tell()
             else:
-                yield prefix + base, member.size, lambda member=member: file.extractfile(member), raw.tell()
+                yield prefix + base, member.size, partial(_open_member, file, member), raw.tell()
         if _drain(stream):
             raise tarfile.ReadError("data after its end")
 
 
-def _drain(file: IO[bytes]) -> bool:
+def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(member)
+    if file is None:
+        raise tarfile.ReadError(f"{member.name} is no file")
+    return file
+
+
+def _drain(file: IO[bytes] | io.BufferedIOBase) -> bool:
     """Read a file to its end, where checksums are compared; returns whether there was anything but zeros."""
     found = False
     while chunk := file.read(_CHUNK):

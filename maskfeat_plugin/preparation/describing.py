@@ -75,7 +75,7 @@ def _describe_image(path: str, row: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            row["codec"] = image.format.lower()
+            row["codec"] = (image.format or "").lower()
     grey = LoadWholeImage(color_type="grayscale")(dict(img_path=path))["img"]
     row["height"], row["width"] = grey.shape
     row["hash"] = perceptual_hash(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))

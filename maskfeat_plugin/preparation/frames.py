@@ -145,7 +145,7 @@ def _write_frames(reader: VideoReader, shown: np.ndarray, folder: Path, short_si
     """Write a file for each number, in order; a frame that is shown several times is decoded once."""
     numbers, counts = np.unique(shown, return_counts=True)
     written = 0
-    for image, count in zip(reader.stream(numbers), counts, strict=True):
+    for image, count in zip(reader.stream(numbers.tolist()), counts, strict=True):
         encoded = _encode(image, short_side)
         for _ in range(count):
             written += 1

@@ -104,8 +104,8 @@ def _read_clips(tree: Tree, work: Workspace) -> dict[str, list[Clip]]:
         with reading(path, "is no table of text"):
             for row in rows:
                 split, clip = _read_row(row, f"{path}, line {rows.line_num}")
-                clips[split].add(clip)
-    clips.pop(None, None)
+                if split is not None:
+                    clips[split].add(clip)
     if not clips:
         raise ConfigError(
             f"{work.places()}: there is no .csv file with the columns {', '.join(_COLUMNS)}; see docs/data.md."

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.pool import ExceptionWithTraceback
-from typing import TypeVar
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -47,7 +48,7 @@ def run_parallel(
         progress (bool): Whether to show the bar, on standard error. Defaults to True.
         timeout (float, optional): Seconds that an item may take; its process is killed then. Defaults to None, any
             time.
-        late (Result, optional): Result of an item that takes longer. Defaults to None.
+        late (Result, optional): Result of an item that takes longer. Defaults to None: ``crashed``.
 
     Yields:
         tuple[Item, Result]: In any order.
@@ -55,6 +56,7 @@ def run_parallel(
     todo = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     todo.reverse()  # they are taken from the end
     team: list[_Worker] = []
+    result: Any
     with progress_bar(len(items), title, unit, progress) as bar:
         try:
             while todo or team:
@@ -66,7 +68,7 @@ def run_parallel(
                     try:
                         result = worker.receive()
                     except (EOFError, OSError):  # it died at this item
-                        result = late if worker.is_late else crashed
+                        result = crashed if late is None or not worker.is_late else late
                         todo += [left] if (left := list(worker.items)[1:]) else []
                         team.remove(worker)
                         worker.end()
@@ -117,13 +119,15 @@ class _Worker:
 
     def __init__(self, function: Callable) -> None:
         # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
+        can_fork = "fork" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("fork") if can_fork else multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.items: deque = deque()  # given, without a result yet
         self.since = time.monotonic()  # when it began with the first of them, at the latest
         self.is_late = False
-        self._process = context.Process(target=_serve, args=(function, theirs, self.connection), daemon=True)
+        self._process: BaseProcess = context.Process(
+            target=_serve, args=(function, theirs, self.connection), daemon=True
+        )
         self._process.start()
         theirs.close()  # so that the end of the process is the end of what it sends
 
@@ -134,7 +138,7 @@ class _Worker:
         with suppress(BrokenPipeError):  # it has died, which is seen when it is asked for the result
             self.connection.send(items)
 
-    def receive(self) -> object:
+    def receive(self) -> Any:
         """Return the result of the first item, or the exception that it raised.
 
         Raises:

@@ -154,7 +154,7 @@ def shrink_archive(
     }
     todo = [name for name in names if name not in done]
     shrink = partial(_shrink_or_describe, folder=folder, out=str(out), settings=settings)
-    results = run_parallel(
+    results: Iterator[tuple[str, int | str]] = run_parallel(
         shrink, todo, crashed=CRASHED, workers=workers, title="Shrink", unit="video", chunk=1, progress=progress
     )
     for name, outcome in results:
@@ -258,7 +258,8 @@ def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, setting
             small.pts, small.time_base = frame.pts - begin, frame.time_base
             small.pict_type = 0  # key frames are the encoder's to choose
             container.mux(stream.encode(small))
-        container.mux(stream.encode(None))
+        if stream is not None:
+            container.mux(stream.encode(None))
 
 
 def _turn(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:

@@ -1,10 +1,11 @@
 """The steps that every data set is made of, each of which can be only announced, in a dry run."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import append_text, naming
@@ -12,7 +13,7 @@ from maskfeat_plugin.files import append_text, naming
 from .archives import Archive, read_member, unpack
 from .completeness import Report
 from .files import Tree, place, write_file
-from .parallel import run_parallel
+from .parallel import Item, Result, run_parallel
 
 # Broken links and folders that a report names
 _NAMED = 20
@@ -159,19 +160,21 @@ class Workspace:
             self.report.used[names[0]] = str(path)
             return path.read_bytes(), path
         archive = tree.find_file(*archives)
-        for name in names if archive else ():
+        if archive is None:
+            return None
+        for name in names:
             content = read_member([archive], name)
             if content is not None:
                 self.report.used[names[0]] = f"{archive}: {name}"
                 return content, archive
         return None
 
-    def check(self, files: Sequence[str], function: Callable[[str, str], str | None], title: str) -> dict[str, str]:
+    def check(self, files: Sequence[str], function: Callable[..., str | None], title: str) -> dict[str, str]:
         """Read files in parallel. Those that a former run could read, and that have not changed, are not read again.
 
         Args:
             files (Sequence[str]): The files.
-            function (Callable[[str, str], str | None]): Says of a path, at a level, why it cannot be read.
+            function (Callable[..., str | None]): Says of a path, at a ``level``, why it cannot be read.
             title (str): Beginning of the progress bar.
 
         Returns:
@@ -201,7 +204,9 @@ class Workspace:
                     unreadable[path] = reason
         return unreadable
 
-    def parallel(self, function: Callable, items: Sequence, title: str, **options):
+    def parallel(
+        self, function: Callable[[Item], Result], items: Sequence[Item], title: str, **options: Any
+    ) -> Iterator[tuple[Item, Result]]:
         """:func:`run_parallel` with the settings."""
         return run_parallel(
             function, items, workers=self.settings.workers, title=title, progress=self.settings.progress, **options

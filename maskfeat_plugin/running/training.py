@@ -176,7 +176,7 @@ def _build_runner(cfg: Config) -> Runner:
     with named_errors(cfg, "cannot be built"), limited_size():
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     for handler in runner.logger.handlers:
-        if isinstance(handler, logging.FileHandler):  # names of files that are not UTF-8
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:  # names of files that are not UTF-8
             handler.stream.reconfigure(errors="backslashreplace")
         if isinstance(handler, logging.StreamHandler):
             go_on_without_log(handler)

@@ -36,8 +36,9 @@ def as_count(value: object, least: int = 0) -> int | None:
         value (object): Of a file.
         least (int): The least number that makes sense. Defaults to 0.
     """
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_whole and least <= value <= LARGEST else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if least <= value <= LARGEST else None
 
 
 def parse_count(digits: str) -> int | None:

@@ -61,7 +61,7 @@ def join_runs(runs: Sequence[Run]) -> History:
         train=_join([(run.train, limit) for run, limit in kept]),
         metrics=_join([(run.metrics, limit) for run, limit in kept]),
         starts=[run.start for run in trained[1:] if run.start > 0],
-        done=max([0, *(max(run.iterations[1], run.log.saved) for run in trained[-1:])]),
+        done=max([0, *(max(run.iterations[1], run.log.saved) for run in trained[-1:] if run.iterations)]),
         length=_length(last, epoch_length),
         epoch_length=epoch_length,
     )

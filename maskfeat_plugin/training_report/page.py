@@ -115,11 +115,12 @@ def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]
     values["iterations"] = f"{history.done}" + (f" of {history.length}" if history.length else "")
     if history.epoch_length:
         values["epochs"] = f"{history.done / history.epoch_length:.4g}"
-    for name in ("loss", "baseline"):
-        if (value := _last(history.train, name)) is not None:
+    loss, baseline = _last(history.train, "loss"), _last(history.train, "baseline")
+    for name, value in (("loss", loss), ("baseline", baseline)):
+        if value is not None:
             values[name] = f"{value:.4g}"
-    if "loss" in values and "baseline" in values and float(values["baseline"]) > 0:
-        share = _last(history.train, "loss") / _last(history.train, "baseline")
+    if loss is not None and baseline is not None and baseline > 0:
+        share = loss / baseline
         values["loss / baseline"] = f"{share:.{0 if abs(share) < 100 else 2}%}" if np.isfinite(share) else "not finite"
     speed = history.train.get("samples_per_second")
     if speed is not None:
@@ -150,7 +151,7 @@ def _remarks(runs: Sequence[Run]) -> list[Part]:
 
 
 def _learning_charts(history: History) -> list[Part]:
-    marks = dict(marks=history.starts)
+    marks: dict[str, Any] = dict(marks=history.starts)
     charts: list[Part] = []
 
     def add(title: str, y_label: str, names: Sequence[str], caption: str = "", **settings: Any) -> None:

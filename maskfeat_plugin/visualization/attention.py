@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class _Layer:
         if pool is None:
             return rows
         whole = rows.new_zeros(len(rows), 1, *self.grid)
-        pooled, transpose = torch.func.vjp(pool, whole)
+        pooled, transpose, *_ = torch.func.vjp(pool, whole)
         spread = transpose(rows[:, self.extra :].view(pooled.shape))[0].flatten(1)
         return torch.cat([rows[:, : self.extra], spread], dim=1)
 
@@ -151,10 +152,11 @@ def _first_rows(last: _Layer, query: Tensor | None, batch: int) -> Tensor:
 def _recording(backbone: nn.Module, layers: list[_Layer]) -> Iterator[None]:
     """Add a layer to the list whenever an attention of the backbone has run."""
     handles, grids = [], []
-    if hasattr(backbone, "patch_embed"):
-        handles.append(backbone.patch_embed.register_forward_hook(lambda m, args, out: grids.append(tuple(out[1]))))
+    patch_embed = getattr(backbone, "patch_embed", None)
+    if patch_embed is not None:
+        handles.append(patch_embed.register_forward_hook(lambda m, args, out: grids.append(tuple(out[1]))))
     # the block knows how the skip connection is pooled
-    skips = {block.attn: block.pool_skip for block in backbone.modules() if hasattr(block, "pool_skip")}
+    skips: dict[Any, Any] = {block.attn: block.pool_skip for block in backbone.modules() if hasattr(block, "pool_skip")}
 
     def keep_plain(attn: MultiheadAttention, args: tuple, output: Tensor) -> None:
         layers.append(_plain_layer(attn, args[0], grids[-1]))
@@ -183,12 +185,12 @@ def _plain_layer(attn: MultiheadAttention, x: Tensor, grid: Grid) -> _Layer:
     return _Layer(weights, x.shape[1] - int(np.prod(grid)), grid, grid)
 
 
-def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, pool_skip: nn.Module | None) -> _Layer:
+def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: tuple[int, int, int], pool_skip: Any) -> _Layer:
     """That of an MViT's attention on normalised tokens (N, [1+] T*H*W, C)."""
     q, k, _, q_grid, k_grid = attn.pool(x, grid)
     logits = q.float() @ k.float().mT * attn.scale  # (N, num_heads, [1+] L', [1+] L'')
     by_position, positions = attn.positions(q, q_grid, k, k_grid)
-    if by_position is not None:
+    if by_position is not None and positions is not None:
         logits = logits + by_position.float() @ positions.float().mT
     return _Layer(
         logits.softmax(-1).mean(1),
@@ -202,9 +204,8 @@ def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: Grid, pool_s
 
 def _mean_pooling(pool: nn.Conv3d | nn.MaxPool3d) -> Callable[[Tensor], Tensor]:
     """The mean over the window of a pooling layer, which does not reach beyond the border."""
-    size, stride, padding = (
-        (s,) * 3 if isinstance(s, int) else tuple(s) for s in (pool.kernel_size, pool.stride, pool.padding)
-    )
+    settings: tuple[Any, ...] = (pool.kernel_size, pool.stride, pool.padding)
+    size, stride, padding = ((s,) * 3 if isinstance(s, int) else tuple(s) for s in settings)
 
     def pooled(x: Tensor) -> Tensor:
         window = x.new_ones(1, 1, *size)

@@ -21,7 +21,7 @@ def draw_boxes(
     color: tuple[int, int, int] = FOUND_COLOR,
     min_side: int = 224,
 ) -> np.ndarray:
-    """Draw boxes on an image; the text of each is in a band below the image, in the order of the boxes.
+    r"""Draw boxes on an image; the text of each is in a band below the image, in the order of the boxes.
 
     The image is enlarged by a whole factor, pixel by pixel, and the lines are drawn at the enlarged size. More than one
     box is numbered.
@@ -29,7 +29,7 @@ def draw_boxes(
     Args:
         image (np.ndarray): RGB, uint8 (H, W, 3).
         boxes (ArrayLike): (K, 4) pixels of the image (x1, y1, x2, y2), x2 and y2 exclusive.
-        labels (Sequence[str]): Text of each box; "\\n" begins a new line.
+        labels (Sequence[str]): Text of each box; "\n" begins a new line.
         color (tuple[int, int, int]): Of the lines. Defaults to amber.
         min_side (int): Least side of the picture in pixels. Defaults to 224.
 
@@ -39,7 +39,9 @@ def draw_boxes(
     Raises:
         ValueError: If boxes and labels are not of one number or the boxes are not (K, 4).
     """
-    boxes = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+    boxes = np.asarray(boxes, np.float64)
+    if not boxes.size:
+        boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
         raise ValueError(f"boxes must be (K, 4) for {len(labels)} labels, got {boxes.shape}.")
     enlarged = enlarge_to(image, min_side)
@@ -121,7 +123,7 @@ def pad_to_height(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0))) for picture in pictures]
 
 
-def shorten(text: str, width: int, font: ImageFont.ImageFont) -> str:
+def shorten(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
     """Cut a text to what fits into a width, with dots at its end.
 
     Args:

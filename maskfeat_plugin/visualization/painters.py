@@ -187,6 +187,7 @@ painter_of.register(TeacherGenerator, TeacherPainter)
 class HOGPainter(TargetPainter):
     """HOG as strokes, see :func:`draw_hog`; averaged over colours, and over the blocks that a cell is part of."""
 
+    target_generator: HOGGenerator
     predicted_color = PREDICTED_COLOR
 
     def fit(self, rows: np.ndarray) -> None:
@@ -202,8 +203,8 @@ class HOGPainter(TargetPainter):
         every = np.ones(grid.shape[:3], bool)
         frames = assemble_hog(grid.reshape(-1, grid.shape[-1]), every, **self._sizes(grid))
         pixels = self.target_generator.cell_size * self.scene.scale
-        options = dict(max_value=self._max_value, signed=self.target_generator.signed)
-        return np.stack([draw_hog(hog, pixels, **options) for hog in frames])
+        signed = self.target_generator.signed
+        return np.stack([draw_hog(hog, pixels, max_value=self._max_value, signed=signed) for hog in frames])
 
     def _sizes(self, rows: np.ndarray) -> dict:
         """Sizes of the HOG of tokens (..., D); places in blocks count as channels."""
@@ -218,6 +219,8 @@ painter_of.register(HOGGenerator, HOGPainter)
 
 class PixelPainter(TargetPainter):
     """Pixels as an image; the normalisation of tokens is undone with mean and deviation of the true ones."""
+
+    target_generator: PixelGenerator
 
     def paint(self, grid: np.ndarray) -> np.ndarray:
         """See the parent."""

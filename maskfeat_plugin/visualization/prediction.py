@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,14 +64,14 @@ def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator
     original = enlarge(frames, scene.scale)
     pictures = {"masked input": hide_tokens(original, mask)}
     for name, generator in targets.items():
-        of_target = [_of(sample, f"{part}_features", name) for part in ("pred", "target", "visible")]
-        for title, picture in _draw_target(generator, scene, *of_target).items():
+        pred, target, visible = (_of(sample, f"{part}_features", name) for part in ("pred", "target", "visible"))
+        for title, picture in _draw_target(generator, scene, pred, target, visible).items():
             pictures[f"{name} {title}".strip()] = picture
     pictures["original"] = original
     return pictures
 
 
-def _of(sample: BaseDataElement, key: str, name: str) -> torch.Tensor | None:
+def _of(sample: BaseDataElement, key: str, name: str) -> Any:
     """A field of a sample, of several targets that of one of them; None if it is missing."""
     value = sample.get(key)
     if isinstance(value, Mapping):

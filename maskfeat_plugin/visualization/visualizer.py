@@ -29,7 +29,7 @@ class MaskFeatVisualizer(Visualizer):
         **kwargs: Those of ``mmengine.Visualizer``, ``vis_backends`` and ``save_dir`` among them.
     """
 
-    def __init__(self, name: str = "visualizer", max_frames: int = 4, fps: float = 4.0, **kwargs) -> None:
+    def __init__(self, name: str = "visualizer", max_frames: int = 4, fps: float = 4.0, **kwargs: object) -> None:
         super().__init__(name, **kwargs)
         self.max_frames = max_frames
         self.fps = fps
@@ -80,9 +80,11 @@ class MaskFeatVisualizer(Visualizer):
         if show:
             self.show(page, win_name=name, wait_time=wait_time)
         self.add_image(name, page, step)
+        if out_file is None:
+            return page
         if ending in STILL:
             write_frames(out_file, page[None])
-        elif ending is not None:
+        else:
             steps = range(len(pictures["original"]))
             pages = [compose({title: frames[i] for title, frames in pictures.items()}) for i in steps]
             write_frames(out_file, np.stack(pages), self.fps)

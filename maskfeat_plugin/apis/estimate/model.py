@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -152,10 +153,12 @@ class LiveBytes(FastPathMode):
 
 def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
     """Indices with places instead of masks, whose number of places a fake tensor does not know."""
-    places = []
+    places: list[Tensor | None] = []
     for index in indices:
-        is_mask = index is not None and index.dtype == torch.bool
-        places.extend(index.nonzero(as_tuple=True) if is_mask else (index,))
+        if index is not None and index.dtype == torch.bool:
+            places.extend(index.nonzero(as_tuple=True))
+        else:
+            places.append(index)
     return places
 
 
@@ -217,7 +220,7 @@ class _Step:
         self.peak = live.peak - (sum(kept) - sum(outputs)) + max(kept, default=0)
 
 
-def _loss_function(cfg: Config, model: nn.Module, samples: int, fake: FakeTensorMode) -> Callable[[], Tensor]:
+def _loss_function(cfg: Config, model: BaseModel, samples: int, fake: FakeTensorMode) -> Callable[[], Tensor]:
     """A function of no arguments that takes the forward pass of a model, up to a scalar.
 
     Masks are true ones: how many tokens they hide decides about shapes.

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
@@ -68,7 +69,7 @@ def _train(job: dict) -> list[float]:
     cfg = load_config(job["config"])
     before = resident_memory()
     sharded = job["way"] != "data-parallel"
-    strategy = dict(type="maskfeat.FSDPStrategy" if sharded else "DDPStrategy")
+    strategy: dict[str, Any] = dict(type="maskfeat.FSDPStrategy" if sharded else "DDPStrategy")
     if job["way"] == "sharded-recomputed":
         strategy["activation_checkpointing"] = dict(check_fn="maskfeat.is_block")
     if not sharded:
@@ -97,9 +98,10 @@ def _train(job: dict) -> list[float]:
         for _ in range(job["steps"] - 1):
             model.train_step(batch, optim_wrapper)
         grown = (resident_memory() - before) / MEGABYTE
-        return all_gather_object(
-            grown + peak_memory(lambda: model.train_step(batch, optim_wrapper), torch.device("cpu"))
-        )
+        peak = peak_memory(lambda: model.train_step(batch, optim_wrapper), torch.device("cpu"))
+        if peak is None:
+            raise OSError("the system does not tell the memory of a process")
+        return all_gather_object(grown + peak)
 
 
 if __name__ == "__main__":

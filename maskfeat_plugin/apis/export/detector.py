@@ -9,6 +9,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.config import ConfigDict
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
 from maskfeat_plugin.errors import ConfigError
@@ -33,8 +34,12 @@ class DetectingModel(ExportedPart):
     takes_batches = False
     # a box that is rounded in its last digit changes what is pooled in it, and that the score
     tolerance = 1e-2
+    backbone: BaseModule
+    neck: BaseModule
+    rpn: RPNHead
+    roi: StandardRoIHead
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: TwoStageDetector) -> None:
         _check(model)
         super().__init__(model, 4)
         self.backbone = model.backbone
@@ -59,7 +64,8 @@ class DetectingModel(ExportedPart):
             tuple[Tensor, ...]: Boxes (M, 4), scores (M,), classes (M,), and of a Mask R-CNN masks (M, h, w). M is the
             largest number of detections of the model's ``test_cfg``.
         """
-        size = tuple(inputs.shape[-2:])
+        height, width = inputs.shape[-2:]
+        size = height, width
         maps = self.neck(self.backbone(self.normalize(inputs)))
         boxes, are_proposals = self._propose(maps, size)
         boxes, scores, labels = self._classify(maps, boxes, are_proposals, size)
@@ -142,7 +148,7 @@ class DetectingModel(ExportedPart):
         return difference
 
 
-def _check(model: nn.Module) -> None:
+def _check(model: BaseModel) -> None:
     """Refuse a detector whose test is another than the one that is written out here."""
     name = type(model).__name__
     wanted = "Faster R-CNN and Mask R-CNN of mmdet (RPNHead, StandardRoIHead) are"
@@ -188,11 +194,12 @@ def _pool(extractor: SingleRoIExtractor, maps: Sequence[Tensor], boxes: Tensor) 
     maps = maps[: extractor.num_inputs]
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
     levels = extractor.map_roi_levels(rois, len(maps))[:, None, None, None]
-    pooled = None
+    pooled: Tensor | None = None
     for i, (level, layer) in enumerate(zip(maps, extractor.roi_layers, strict=True)):
         height, width = layer.output_size
         own = torch.ops.torchvision.roi_align(
             level, rois, layer.spatial_scale, height, width, layer.sampling_ratio, layer.aligned
         )
         pooled = own if pooled is None else torch.where(levels == i, own, pooled)
+    assert pooled is not None  # an extractor has a layer at least
     return pooled

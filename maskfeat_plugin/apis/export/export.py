@@ -194,6 +194,7 @@ def _write_onnx(
     onnx_program = torch.onnx.export(
         program, (), dynamo=True, input_names=[INPUTS], output_names=list(outputs), verbose=False
     )
+    assert onnx_program is not None  # it is with dynamo=True
     onnx_program.model.metadata_props.update(about)
     onnx_program.save(str(path))
 

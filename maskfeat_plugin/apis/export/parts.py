@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from mmaction.models import BaseRecognizer, Recognizer3D
 from mmdet.models.detectors import BaseDetector
+from mmengine.model import BaseModel
 from mmpretrain.models import ImageClassifier, MultiLabelClsHead
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class ExportedPart(nn.Module):
     Channels are as the model was trained with them, after its data preprocessor's conversion.
 
     Args:
-        model (nn.Module): The model, with a data preprocessor.
+        model (BaseModel): The model, with a data preprocessor.
         ndim (int): Dimensions of the inputs: 4 of images (N, C, H, W), 5 of clips (N, C, T, H, W).
     """
 
@@ -31,8 +32,10 @@ class ExportedPart(nn.Module):
     """Largest difference that is allowed, see :meth:`compare`. Logits are some ten, and rounding grows with depth."""
     takes_batches = True
     """True if the file takes batches of any size, False if of one."""
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, model: nn.Module, ndim: int) -> None:
+    def __init__(self, model: BaseModel, ndim: int) -> None:
         super().__init__()
         self.ndim = ndim
         mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
@@ -148,7 +151,9 @@ class FeatureModel(ExportedPart):
 
     outputs = dict(features="float32 N x channels, the vector of maskfeat extract")
 
-    def __init__(self, model: nn.Module, ndim: int) -> None:
+    model: BaseModel
+
+    def __init__(self, model: BaseModel, ndim: int) -> None:
         if not hasattr(model, "extract_feat"):
             raise ConfigError(f"model.type={type(model).__name__!r} has no extract_feat, which gives the features.")
         super().__init__(model, ndim)

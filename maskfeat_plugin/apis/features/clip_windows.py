@@ -47,7 +47,7 @@ class ClipReader:
         opening = next((i for i, kind in enumerate(kinds) if kind in OPEN_VIDEO), None)
         decoding = next((i for i, kind in enumerate(kinds) if kind in DECODE_VIDEO), None)
         sampling = [step for step in pipeline[opening:decoding] if "clip_len" in step] if decoding is not None else []
-        if opening is None or not sampling:
+        if opening is None or decoding is None or not sampling:
             known = ", ".join(OPEN_VIDEO)
             raise ConfigError(
                 f"the pipeline of {title_of(cfg)} takes no clips from video files: it needs one of {known}, then "

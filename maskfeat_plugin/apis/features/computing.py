@@ -1,7 +1,7 @@
 """Parts of a file of features, computed one after the other from samples that come in batches."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from tqdm import tqdm
 
 from maskfeat_plugin.errors import ConfigError, describe
@@ -42,7 +43,7 @@ class FeatureModel:
         self, cfg: Config, checkpoint: str | Path, device: str, tokens: bool, amp: str | None, dtype: str
     ) -> None:
         self._load = lambda: load_backbone(cfg, checkpoint, device)
-        self._model: torch.nn.Module | None = None
+        self._model: BaseModel | None = None
         self._tokens = tokens
         precision = torch.float32 if amp is None else getattr(torch, amp)
         self._autocast = torch.autocast(torch.device(device).type, precision, enabled=amp is not None)
@@ -50,11 +51,13 @@ class FeatureModel:
 
     def load(self) -> None:
         """Build the model, if that is not done yet."""
-        self._model = self._model or self._load()
+        if self._model is None:
+            self._model = self._load()
 
-    def __call__(self, rows: list[dict]) -> tuple[np.ndarray, list[int]]:
+    def __call__(self, rows: Sequence[dict]) -> tuple[np.ndarray, list[int]]:
         """Return the features and the labels of packed samples."""
         with preserved_random_state(), self._autocast:
+            assert self._model is not None  # since load
             features, samples = batch_features(self._model, pseudo_collate(rows), self._tokens)
         labels = [_label(sample) for sample in samples] if samples else [UNKNOWN] * len(features)
         return features.numpy().astype(self._dtype), labels
@@ -95,7 +98,8 @@ class Extractor:
         step = 1 if self._source.is_timed else self._reader.batch_size
         waiting = None
         for parts in _grouped(self._parts.take(size, share), self._source.part_size):
-            tasks, group = [], {}
+            tasks: list[list[int]] = []
+            group: Group = {}
             for part in parts:
                 pieces = [part.numbers[i : i + step] for i in range(0, len(part.numbers), step)]
                 group[part] = range(len(tasks), len(tasks) + len(pieces))

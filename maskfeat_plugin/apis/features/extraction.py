@@ -20,7 +20,7 @@ from .computing import Extractor, FeatureModel
 from .files import check_format
 from .parts import FeatureParts
 from .reading import SampleReader
-from .sources import SPLITS, DataSetSource, FileSource, WindowSource
+from .sources import SPLITS, DataSetSource, FileSource, Source, WindowSource
 
 __all__ = ["PRECISIONS", "SPLITS", "TYPES", "Extraction", "describe_origin", "extract_features"]
 PRECISIONS = ("bfloat16", "float16")
@@ -128,10 +128,13 @@ def extract_features(
         raise ConfigError(
             f"every={every:g} goes with video files, and not with the data set {split!r}. Give its files."
         )
+    source: Source
     if split is not None:
         source = DataSetSource(cfg, split)
+    elif every is None:
+        source = FileSource(cfg, inputs)
     else:
-        source = FileSource(cfg, inputs) if every is None else WindowSource(cfg, inputs, every)
+        source = WindowSource(cfg, inputs, every)
     origin = describe_origin(cfg, checkpoint)
     settings = dict(
         model=origin["model"],
@@ -200,7 +203,7 @@ def _ask_for_tokens(cfg: Config) -> None:
         ):
             cls = registry.get(cfg.model.backbone.type)
     bases = inspect.getmro(cls) if inspect.isclass(cls) else ()
-    if any("out_type" in inspect.signature(base.__init__).parameters for base in bases):
+    if any("out_type" in inspect.signature(base.__init__).parameters for base in bases):  # type: ignore[misc]
         cfg.model.backbone.out_type = "featmap"
 
 

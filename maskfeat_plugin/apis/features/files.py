@@ -94,13 +94,16 @@ def read_features(path: str | Path) -> FeatureTable:
 
 def _write_npz(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     first = next(parts)
-    names, labels, times = [], [], []
+    names: list[str] = []
+    labels: list[np.ndarray] = []
+    times: list[np.ndarray] = []
 
     def features() -> Iterator[np.ndarray]:
         for part in chain([first], parts):
             names.extend(part.names)
             labels.append(part.labels)
-            times.append(part.times)
+            if part.times is not None:
+                times.append(part.times)
             yield part.features
 
     with zipfile.ZipFile(path, "w") as archive:
@@ -160,7 +163,7 @@ def _write_parquet(path: Path, parts: Iterator[FeatureTable], count: int) -> Non
             columns = [
                 arrow.array(list(part.names), arrow.string()),
                 arrow.array(part.labels, arrow.int64(), mask=part.labels == UNKNOWN),
-                *([arrow.array(column) for column in part.times.T] if timed else []),
+                *([arrow.array(column) for column in part.times.T] if part.times is not None else []),
                 arrow.FixedSizeListArray.from_arrays(arrow.array(part.features.ravel()), prod(shape)),
             ]
             writer.write_table(arrow.table(columns, schema=schema))

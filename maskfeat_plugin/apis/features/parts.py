@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,10 +132,10 @@ class FeatureParts:
                 continue
             digest = hashlib.sha256(json.dumps([self._keys[number] for number in numbers]).encode()).hexdigest()
             part = Part(numbers, self._folder / f"{position:06d}-{digest[:12]}.npz", 1 + int(digest[:12], 16))
-            if self.is_done() or part.path.is_file() or not self._claims.take(part.claim):
+            if self.is_done() or part.path.is_file() or not self._begun().take(part.claim):
                 continue
             if part.path.is_file():  # it was done in between
-                self._claims.give_back(part.claim)
+                self._begun().give_back(part.claim)
                 continue
             yield part
 
@@ -150,7 +151,7 @@ class FeatureParts:
         Raises:
             ConfigError: If it cannot be written.
         """
-        content = dict(
+        content: dict[str, Any] = dict(
             keys=_pack([self._keys[number] for number in part.numbers]),
             counts=np.array(counts, np.int64),
             bad=_pack([[self._keys[number], reason] for number, reason in bad.items()]),
@@ -165,7 +166,7 @@ class FeatureParts:
                 BadFileList(self.bad_list).add({self._printable(n): BadFile(reason) for n, reason in bad.items()})
         with writing(part.path) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, **content)
-        self._claims.give_back(part.claim)
+        self._begun().give_back(part.claim)
 
     @property
     def bad_list(self) -> Path:
@@ -181,7 +182,7 @@ class FeatureParts:
         Raises:
             ConfigError: If no sample could be read, a part is damaged, or the file cannot be written.
         """
-        if not self._claims.take(_WHOLE) or self.is_done():
+        if not self._begun().take(_WHOLE) or self.is_done():
             return None
         bad = self._bad_files()
         rows = int(self._counts.sum())
@@ -208,6 +209,10 @@ class FeatureParts:
         if self._claims is not None:
             self._claims.close()
 
+    def _begun(self) -> Claims:
+        assert self._claims is not None  # a file that is whole is asked for no part
+        return self._claims
+
     def _look(self) -> None:
         """Read which samples the parts have that were not there before."""
         for path in sorted(set(self._folder.glob("*.npz")) - set(self._paths)):
@@ -222,13 +227,13 @@ class FeatureParts:
 
     def _bad_files(self) -> dict[str, str]:
         """Path -> reason, in the order of the list."""
-        reasons = {}
+        reasons: dict[str, str] = {}
         for path in self._paths:
             with reading(path, "is damaged", f"Remove {path}."), np.load(path) as content:
                 reasons.update(_unpack(content["bad"]))
         return {
             self._printable(number): reasons.get(self._keys[number], "it has no clip")
-            for number in np.flatnonzero(self._counts == 0)
+            for number in np.flatnonzero(self._counts == 0).tolist()
         }
 
     def _printable(self, number: int) -> str:

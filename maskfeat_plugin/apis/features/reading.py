@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -205,7 +206,7 @@ class Reading:
             self._deaths[number] = self._deaths.get(number, 0) + 1
             if self._deaths[number] == _ATTEMPTS or reason.startswith("TimeoutError"):
                 self.bad[number] = reason
-        self._loader = None  # ends its workers
+        del self._loader  # ends its workers
         self._loader = self.reader.load(self.tasks, self.bad, self.first)
         return True
 
@@ -267,7 +268,7 @@ def _advance(rows: Iterator[Row]) -> Row | None:
     return next(rows, None)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def _nearest_by_faiss(features: np.ndarray, query: np.ndarray, count: int) -> tu
     return similarities[0], rows[0]
 
 
-def _import_faiss() -> object:
+def _import_faiss() -> ModuleType:
     try:
         return import_module("faiss")
     except ImportError as error:

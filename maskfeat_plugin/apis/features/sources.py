@@ -4,8 +4,8 @@ import hashlib
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence, Sized
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Row(NamedTuple):
     time: tuple[float, float] | None = None
 
 
-class FileSource:
+class FileSource(Source):
     """Files and arrays, a row for each.
 
     Args:
@@ -88,7 +88,7 @@ class FileSource:
         self.names = [as_utf8(item.name) for item in self.items]
         self.keys = unique_keys(self.names)
         arrays = [item.array for item in self.items if item.array is not None]
-        self.settings = pipeline, [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in arrays]
+        self.settings = pipeline, [hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for a in arrays]
         self._pipeline = InputPipeline(cfg, pipeline)
 
     def read(self, number: int) -> Iterator[Row]:
@@ -96,7 +96,7 @@ class FileSource:
         yield Row(self._pipeline(self.items[number], _seed(self.keys[number])))
 
 
-class WindowSource:
+class WindowSource(Source):
     """Videos, a row for each window of so many seconds, see :class:`.ClipReader`.
 
     Args:
@@ -126,7 +126,7 @@ class WindowSource:
             yield Row(packed, window)
 
 
-class DataSetSource:
+class DataSetSource(Source):
     """The samples of a data set of a config, each the same each time, whatever its transforms draw.
 
     Args:
@@ -143,11 +143,11 @@ class DataSetSource:
     def __init__(self, cfg: Config, split: str) -> None:
         self.settings = cfg.get(f"{split}_dataloader")
         self._dataset = _build_dataset(cfg, split)
-        self.names = []
-        for index in range(len(self._dataset)):
+        names: list[str] = []
+        for index in range(len(cast(Sized, self._dataset))):
             info = self._dataset.get_data_info(index) if hasattr(self._dataset, "get_data_info") else {}
-            self.names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
-        self.keys = unique_keys(self.names)
+            names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
+        self.names, self.keys = names, unique_keys(names)
 
     def read(self, number: int) -> Iterator[Row]:
         """See :class:`Source`."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
-from torch.utils.data import Dataset
 
 from maskfeat_plugin.config.checks import check_dataset_files
 from maskfeat_plugin.config.folder_data import complete_endings
@@ -37,11 +37,11 @@ class Choice:
     indices: tuple[int, ...] | None = None
     count: int = 8
 
-    def of(self, dataset: Dataset) -> list[int]:
+    def of(self, dataset: BaseDataset) -> list[int]:
         """Numbers of the chosen samples.
 
         Args:
-            dataset (Dataset): The data set of the split.
+            dataset (BaseDataset): The data set of the split.
 
         Returns:
             list[int]: The numbers.
@@ -62,7 +62,7 @@ class Choice:
         return f"{self.split}_{index:06d}"
 
 
-def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
+def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> BaseDataset:
     """A data set of a config, each sample once, with another pipeline.
 
     Args:
@@ -71,7 +71,7 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
         pipeline (Sequence[dict]): Configs of the transforms.
 
     Returns:
-        Dataset: The data set.
+        BaseDataset: The data set.
 
     Raises:
         ConfigError: If the config has none of this split, or its files are not there.
@@ -92,11 +92,11 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> Dataset:
             return DATASETS.build(dataset)
 
 
-def files_of(dataset: Dataset, indices: Sequence[int], title: str) -> list[Input]:
+def files_of(dataset: BaseDataset, indices: Sequence[int], title: str) -> list[Input]:
     """The files that samples of a data set are read from.
 
     Args:
-        dataset (Dataset): The data set.
+        dataset (BaseDataset): The data set.
         indices (Sequence[int]): Numbers of the samples.
         title (str): The config, for the message.
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
@@ -66,7 +68,7 @@ class Samples:
             dataset = build_split(cfg, choice.split, pipeline)
             self.takes_clips = "FormatShape" in kinds  # mmaction2's
             self._samples = [
-                Sample(choice.stem(i), f"{choice.split} {i}", lambda i=i: _read(dataset, i, choice, cfg))
+                Sample(choice.stem(i), f"{choice.split} {i}", partial(_read, dataset, i, choice, cfg))
                 for i in choice.of(dataset)
             ]
             return
@@ -80,7 +82,7 @@ class Samples:
         self.takes_clips = reader.takes_clips
         items = list_inputs(list(inputs), reader.takes_clips, title)
         self._samples = [
-            Sample(stem, printable(Path(item.name).name), lambda item=item, i=i: reader(item, i))
+            Sample(stem, printable(Path(item.name).name), partial(reader, item, i))
             for i, (item, stem) in enumerate(zip(items, unique_stems(items), strict=True))
         ]
 
@@ -121,16 +123,17 @@ def build_fine_tuned(cfg: Config, checkpoint: str | Path, device: str = "cpu") -
 
 @torch.no_grad()
 def find(
-    model: nn.Module, sample: dict, names: ClassNames, bgr: bool, top: int = 3, least_score: float = 0.3
+    model: BaseModel, sample: dict, names: ClassNames, bgr: bool, top: int = 3, least_score: float = 0.3
 ) -> tuple[np.ndarray, Classes | Located]:
     """Let a fine-tuned model look at a sample.
 
     Args:
-        model (nn.Module): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
+        model (BaseModel): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
         sample (dict): Packed ``inputs`` and ``data_samples``.
         names (ClassNames): Names of the classes.
         bgr (bool): Whether the inputs' channels are blue, green, red.
-        top, least_score: as in :func:`.read_result`.
+        top (int): As in :func:`.read_result`. Defaults to 3.
+        least_score (float): As in :func:`.read_result`. Defaults to 0.3.
 
     Returns:
         tuple[np.ndarray, Classes | Located]: Frames as the model sees them, RGB, uint8 (T, H, W, 3), and what it says.
@@ -162,7 +165,8 @@ def write_findings(
         samples (Samples): The samples.
         names (ClassNames): Names of the classes.
         out (Path): Folder to write to.
-        top, least_score: as in :func:`.read_result`.
+        top (int): As in :func:`.read_result`. Defaults to 3.
+        least_score (float): As in :func:`.read_result`. Defaults to 0.3.
         clips (str): "gif" or "mp4". Defaults to "gif".
 
     Returns:
@@ -201,7 +205,9 @@ def draw_moving(frames: np.ndarray, finding: Classes | Located, title: str) -> n
     """A moving picture of a clip: each frame with the classes, or with the boxes, grey where they are of another frame.
 
     Args:
-        frames, finding, title: as in :func:`draw_still`.
+        frames (np.ndarray): As in :func:`draw_still`.
+        finding (Classes | Located): As in :func:`draw_still`.
+        title (str): As in :func:`draw_still`.
 
     Returns:
         np.ndarray: RGB, uint8 (T, height, width, 3).

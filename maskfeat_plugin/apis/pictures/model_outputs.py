@@ -1,6 +1,7 @@
 """What fine-tuned models say of a sample: classes, boxes of objects, boxes of persons with their actions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mmengine.structures import BaseDataElement
@@ -142,6 +143,6 @@ def frames_of(inputs: Tensor, bgr: bool) -> np.ndarray:
     return np.ascontiguousarray(to_rgb(frames[..., ::-1] if bgr and frames.shape[-1] == 3 else frames))
 
 
-def _boxes(boxes: object) -> np.ndarray:
+def _boxes(boxes: Any) -> np.ndarray:
     """(K, 4) of a tensor or of mmdet's boxes."""
     return getattr(boxes, "tensor", boxes).cpu().numpy()

@@ -62,9 +62,14 @@ def write_predictions(
     """Write a picture of masked input, prediction, target and original of each item, and of a clip a moving one.
 
     Args:
-        inferencer, items, mask_ratio, seed, batch_size, attention: as in :func:`predict`.
+        inferencer (MaskFeatInferencer): As in :func:`predict`.
+        items (Sequence[Input]): As in :func:`predict`.
         stems (Sequence[str]): What the files about an item are called, without their ending.
         out (Path): Folder to write to.
+        mask_ratio (float, optional): As in :func:`predict`. Defaults to None.
+        seed (int): As in :func:`predict`. Defaults to 0.
+        batch_size (int): As in :func:`predict`. Defaults to 8.
+        attention (bool): As in :func:`predict`. Defaults to False.
         clips (str): "gif" or "mp4". Defaults to "gif".
 
     Returns:

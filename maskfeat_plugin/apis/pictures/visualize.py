@@ -17,7 +17,7 @@ from maskfeat_plugin.config.input_pipeline import (
 from maskfeat_plugin.errors import ConfigError
 
 from ..inferencer import MaskFeatInferencer
-from ..knn_evaluation import load_backbone
+from ..model_loading import load_backbone
 from .chosen_samples import Choice, build_split, collect, files_of
 from .class_names import check_number, read_class_names
 from .fine_tuned import Samples, build_fine_tuned, write_findings
@@ -91,7 +91,7 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
     if wishes.neighbours is not None:
         scope = cfg.get("default_scope")
         pipeline = without_randomness(training_pipeline(cfg), scope) if pretraining else inference_pipeline(cfg)
-        return _look_at_neighbours(cfg, checkpoint, out, wishes, pipeline, clips)
+        return _look_at_neighbours(cfg, checkpoint, out, wishes, wishes.neighbours, pipeline, clips)
     if pretraining:
         clip_config = takes_clips(without_randomness(training_pipeline(cfg)), title_of(cfg))
         _check_clips(cfg, wishes, clip_config)
@@ -120,7 +120,7 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
 
 
 def _look_at_neighbours(
-    cfg: Config, checkpoint: str, out: Path, wishes: Wishes, pipeline: list[dict], clips: str
+    cfg: Config, checkpoint: str, out: Path, wishes: Wishes, neighbours: int, pipeline: list[dict], clips: str
 ) -> list[Path]:
     title = title_of(cfg)
     pipeline = [t for t in pipeline if not str(t["type"]).endswith(("LoadAnnotations", "MaskGenerator"))]
@@ -133,7 +133,7 @@ def _look_at_neighbours(
         dataset = build_split(cfg, "train", [])
         bank = files_of(dataset, range(len(dataset)), title)
     model = load_backbone(cfg, checkpoint, wishes.device)
-    return write_neighbours(cfg, model, pipeline, items, stems, bank, wishes.neighbours, out, wishes.batch_size, clips)
+    return write_neighbours(cfg, model, pipeline, items, stems, bank, neighbours, out, wishes.batch_size, clips)
 
 
 def _check(cfg: Config, wishes: Wishes, pretraining: bool) -> None:

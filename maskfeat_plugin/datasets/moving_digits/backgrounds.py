@@ -49,7 +49,7 @@ def draw_background(kind: str, size: int, rng: np.random.Generator, photos: Sequ
     if kind == "photo":
         if not photos:
             raise ValueError("background 'photo' needs at least one photograph to crop from")
-        return _draw_crop(photos[rng.integers(len(photos))], size, rng)
+        return _draw_crop(photos[int(rng.integers(len(photos)))], size, rng)
     raise ValueError(f"background must be one of {', '.join(BACKGROUNDS)}, got {kind!r}")
 
 

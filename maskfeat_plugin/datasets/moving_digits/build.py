@@ -184,6 +184,7 @@ def _start_worker(writer: _ClipWriter) -> None:
 
 
 def _run_in_worker(plan: ClipPlan) -> ClipLabels:
+    assert _worker_writer is not None  # set by _start_worker
     return _worker_writer(plan)
 
 

@@ -30,7 +30,7 @@ class LabelledFrame(NamedTuple):
         visible: (n,) share of each digit that is seen.
     """
 
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple.index
     boxes: np.ndarray
     areas: np.ndarray
     visible: np.ndarray

@@ -140,8 +140,7 @@ def draw_trajectory(
 
 
 def _draw_places(scales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a place (n, 2) for each digit in the middle of the clip; of many draws, keep the one
-    in which the digits overlap least."""
+    """Draw a place (n, 2) for each digit in the middle of the clip: of many draws the one with the least overlap."""
     num_digits = len(scales)
     if num_digits == 1:
         return 0.5 + rng.uniform(-0.15, 0.15, size=(1, 2))

@@ -26,7 +26,7 @@ class ClipPlan(NamedTuple):
     """
 
     split: str
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple.index
     motion: str
     digits: tuple[int, ...]
 

@@ -28,7 +28,9 @@ class OpenVideo(DecordInit):
         **kwargs: Arguments of the ``FileClient``.
     """
 
-    def __init__(self, io_backend: str = "disk", num_threads: int = 1, **kwargs) -> None:
+    file_client: FileClient | None
+
+    def __init__(self, io_backend: str = "disk", num_threads: int = 1, **kwargs: object) -> None:
         super().__init__(io_backend, num_threads, **kwargs)
 
     def open_file(self, filename: str) -> VideoReader:

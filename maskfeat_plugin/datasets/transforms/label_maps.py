@@ -149,7 +149,7 @@ class LoadLabelMap(BaseTransform):
         return results
 
     def _path(self, results: dict) -> Path:
-        source = results.get("img_path") or results.get("filename")
+        source = results.get("img_path") or results["filename"]
         path = Path(self.label_root, os.path.relpath(source, self.data_root)).with_suffix(self.suffix)
         if not path.is_file():
             raise FileNotFoundError(

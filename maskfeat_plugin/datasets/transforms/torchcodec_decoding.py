@@ -1,6 +1,7 @@
 """Decoding by torchcodec, on a GPU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ class OpenVideoByTorchCodec(OpenVideo):
         ConfigError: If torchcodec or what it needs is not there, or there is no such device.
     """
 
-    def __init__(self, device: str = "cuda", io_backend: str = "disk", **kwargs) -> None:
+    def __init__(self, device: str = "cuda", io_backend: str = "disk", **kwargs: Any) -> None:
         super().__init__(io_backend, **kwargs)
         _import_decoder()
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():

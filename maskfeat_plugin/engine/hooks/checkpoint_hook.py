@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import BaseStorageBackend, LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
@@ -43,6 +43,7 @@ class CheckpointHook(_CheckpointHook):
     """
 
     _trains = False
+    file_backend: BaseStorageBackend
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to go on from, where the tool that runs this has not."""

@@ -1,6 +1,7 @@
 """How good the features are, seen during pre-training without any training on labels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
@@ -47,7 +48,9 @@ class KNNHook(Hook):
     ) -> None:
         if interval < 1:
             raise ValueError(f"KNNHook: interval={interval} has to be at least 1.")
-        self.dataloaders = dict(features_dataloader=features_dataloader, query_dataloader=query_dataloader)
+        self.dataloaders: dict[str, Any] = dict(
+            features_dataloader=features_dataloader, query_dataloader=query_dataloader
+        )
         for key, config in self.dataloaders.items():
             if config.get("drop_last"):
                 raise ValueError(f"KNNHook: {key}.drop_last=True would leave samples out; remove it.")
@@ -92,10 +95,10 @@ class KNNHook(Hook):
         step = runner.iter if step is None else step
         found = [compute_features(runner.model, loader) for loader in self.dataloaders.values()]
         metrics = None
-        if found[0] is not None:
-            (features, labels), (queries, truth) = found
+        if found[0] is not None and found[1] is not None:  # the first process, which has those of all
+            (features, labels), (queries, truth) = found[0], found[1]
             metrics = knn_accuracy(queries, truth, features, labels, self.num_classes, self.k, self.temperature)
-        shared = [metrics]
+        shared: list[Any] = [metrics]
         broadcast_object_list(shared)
         metrics = {f"knn/{name}": value for name, value in shared[0].items()}
         for name, value in metrics.items():

@@ -164,7 +164,7 @@ def _rewind(runner: Runner, what: str) -> str:
     """Load weights and optimizer from the newest whole checkpoint; its path."""
     path = newest_checkpoint(runner)
     checkpoint = load_file(Path(path)) if path is not None and Path(path).exists() else {}
-    if "optimizer" not in checkpoint:
+    if path is None or "optimizer" not in checkpoint:
         found = "there is no checkpoint yet" if path is None else f"{path} has no optimizer"
         raise ConfigError(
             f"{what}, and {found}, so that action='rewind' of maskfeat.NonFiniteLossHook cannot be done; save with "

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_rank, get_world_size
@@ -71,7 +72,7 @@ class TerminationHook(Hook):
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}  # handlers, as the signal module gives them
         self._saver: CheckpointHook | None = None
         self._runner: Runner | None = None
 
@@ -116,7 +117,7 @@ class TerminationHook(Hook):
     def _end_if_stuck(self, number: int, frame: FrameType | None) -> None:
         """End, if the process waits for a batch; within a step the end of the step is waited for."""
         runner, waited = self._runner, _waited_for(frame)
-        if runner is None or not waited:
+        if runner is None or self._saver is None or self._received is None or not waited:
             return
         self._stop_timer()
         why = f"{self._received.name}: no batch came from the dataloader for {self.patience:g} seconds"
@@ -146,7 +147,7 @@ class TerminationHook(Hook):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _end_if_told(self, runner: Runner, iteration: int) -> None:
-        if not self._before:
+        if self._saver is None or not self._before:
             return
         told = torch.tensor(int(self._received is not None))
         all_reduce(told, "max")
@@ -173,8 +174,9 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:
-    """Have the workers of a dataloader that are yet to start listen to their process alone, where a system tells who
-    sent a signal: neither macOS nor Windows does.
+    """Have the workers of a dataloader that are yet to start listen to their process alone.
+
+    Neither macOS nor Windows tells who sent a signal; there they listen to all.
     """
     if dataloader.num_workers and hasattr(signal, "sigwaitinfo"):
         dataloader.worker_init_fn = partial(_init_worker, dataloader.worker_init_fn, tuple(signals))

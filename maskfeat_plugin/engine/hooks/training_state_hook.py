@@ -87,6 +87,7 @@ class TrainingStateHook(Hook):
     ) -> None:
         """Log the state after the step, and shorten the history."""
         hub = runner.message_hub
+        assert self._means is not None  # since before_train
         self._means.include(outputs or ())
         if "train/time" in hub.log_scalars and self._samples:
             self._window.append((self._samples * get_world_size(), hub.get_scalar("train/time").current()))

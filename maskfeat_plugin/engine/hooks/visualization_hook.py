@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from maskfeat_plugin.curve_files import say_lost
 from maskfeat_plugin.errors import ConfigError, WriteError
@@ -118,21 +117,20 @@ class MaskFeatVisualizationHook(Hook):
             runner.model.train(was_training)
         self._last_iter = step
 
-    def _draw_sample(self, runner: Runner, model: nn.Module, name: str, batch: dict, step: int) -> None:
+    def _draw_sample(self, runner: Runner, model: BaseModel, name: str, batch: dict, step: int) -> None:
         sample = runner.model.val_step(batch)[0]
         data = model.data_preprocessor(batch, False)
         frames = unnormalize(data["inputs"][0], model.data_preprocessor.mean, model.data_preprocessor.std)
         if self.attention:
             mask = data["mask"][:1]
             sample.set_field(attention_rollout(model.backbone, data["inputs"][:1], mask, query=mask)[0], "attention")
-        out_file = None
-        if len(frames) > 1 and self.animation:
-            out_file = Path(runner.log_dir) / "vis_data" / "vis_image" / f"{name}_{step}.{self.animation}"
+        folder = Path(runner.log_dir) / "vis_data" / "vis_image"
+        out_file = folder / f"{name}_{step}.{self.animation}" if len(frames) > 1 and self.animation else None
         try:
             runner.visualizer.add_datasample(name, frames, sample, model.target_generator, out_file=out_file, step=step)
         except WriteError as error:
-            say_lost(out_file.parent, error)
+            say_lost(folder, error)
 
 
-def _inner(model: nn.Module) -> nn.Module:
+def _inner(model: BaseModel) -> BaseModel:
     return model.module if is_model_wrapper(model) else model

@@ -16,9 +16,16 @@ from mmengine.logging import print_log
 from mmengine.optim import BaseOptimWrapper, build_optim_wrapper
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullStateDictConfig, ShardedStateDictConfig, StateDictType
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    OptimStateDictConfig,
+    ShardedOptimStateDictConfig,
+    ShardedStateDictConfig,
+    StateDictConfig,
+    StateDictType,
+)
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-from torch.distributed.fsdp.fully_sharded_data_parallel import FullOptimStateDictConfig, ShardedOptimStateDictConfig
 
 from maskfeat_plugin.checkpoints import CheckpointError, is_sharded, write_shards
 from maskfeat_plugin.models.target_generators import SelfTeacherGenerator
@@ -75,12 +82,12 @@ class FSDPStrategy(_FSDPStrategy):
                 optim_wrapper = build_optim_wrapper(model, optim_wrapper)
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
-    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper, model: nn.Module) -> BaseOptimWrapper:
+    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper, model: FSDP) -> BaseOptimWrapper:
         """Give an optimizer of the plain model the shards in its place.
 
         Args:
             optim_wrapper (BaseOptimWrapper): Of the model before it was sharded, without state.
-            model (nn.Module): The sharded model.
+            model (FSDP): The sharded model.
 
         Returns:
             BaseOptimWrapper: The same.
@@ -213,6 +220,7 @@ def _plain_name(name: str) -> str:
 def _state_dict_type(model: nn.Module, kind: StateDictType, rank0_only: bool = True) -> Iterator[None]:
     """Whole tensors on the CPU (of the first process only), or shards, in what the model and its optimizer save."""
     offload = get_device() != "cpu"  # where they are there already, torch frees the memory that it would hand out
+    configs: tuple[StateDictConfig, OptimStateDictConfig]
     if kind == StateDictType.FULL_STATE_DICT:
         settings = dict(rank0_only=rank0_only, offload_to_cpu=offload)
         configs = FullStateDictConfig(**settings), FullOptimStateDictConfig(**settings)

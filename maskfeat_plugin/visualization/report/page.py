@@ -79,7 +79,7 @@ def _render_parts(parts: Iterable[Part]) -> list[Markup]:
     rendered = []
     for are_charts, group in itertools.groupby(parts, lambda part: isinstance(part, Curve | Spread)):
         if are_charts:
-            charts = [_chart(chart) for chart in group]
+            charts = [_chart(chart) for chart in group if isinstance(chart, Curve | Spread)]
             rendered.append(Markup(_TEMPLATES["charts"].render(charts=charts)))
         else:
             rendered += [Markup(_TEMPLATES[_NAMES[type(part)]].render(part=part)) for part in group]
@@ -87,9 +87,9 @@ def _render_parts(parts: Iterable[Part]) -> list[Markup]:
 
 
 def _chart(chart: Curve | Spread) -> dict[str, Any]:
-    is_curve = isinstance(chart, Curve)
-    svg = Markup(draw_curve(chart) if is_curve else draw_spread(chart))
-    return dict(title=chart.title, caption=chart.caption, svg=svg, legend=legend(chart) if is_curve else ())
+    entries = legend(chart) if isinstance(chart, Curve) else []
+    svg = Markup(draw_curve(chart) if isinstance(chart, Curve) else draw_spread(chart))
+    return dict(title=chart.title, caption=chart.caption, svg=svg, legend=entries)
 
 
 def _format_cell(value: Any) -> str:

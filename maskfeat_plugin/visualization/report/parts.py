@@ -100,8 +100,9 @@ class Curve:
 
     def __post_init__(self) -> None:
         for name, (xs, ys) in self.series.items():
-            if len(xs) != len(ys):
-                raise ValueError(f"Curve {self.title!r}: series {name!r} has {len(xs)} x and {len(ys)} y values.")
+            counts = np.size(xs), np.size(ys)
+            if counts[0] != counts[1]:
+                raise ValueError(f"Curve {self.title!r}: series {name!r} has {counts[0]} x and {counts[1]} y values.")
         unknown = set(self.dashed) - set(self.series)
         if unknown:
             raise ValueError(

@@ -99,7 +99,7 @@ class BaseMaskGenerator(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add ``mask`` to a sample."""
         rng = self._rng(results)
-        imgs = results.get("imgs")
+        imgs = results.get("imgs", ())
         if getattr(imgs, "ndim", 0) == 5 and len(imgs) > 1:
             results["mask"] = np.stack([self._repeat(self.generate(rng)) for _ in imgs])
         else:
@@ -107,9 +107,9 @@ class BaseMaskGenerator(BaseTransform):
         return results
 
     def _rng(self, results: dict) -> np.random.Generator:
-        if self.seed is None:
+        if self.seed is None or self._stream is None:
             # numpy's global state itself: to seed a generator of one's own takes longer than to draw the mask
-            return np.random.Generator(np.random.get_bit_generator())
+            return np.random.Generator(np.random.mtrand.get_bit_generator())
         if "sample_idx" in results:
             return np.random.default_rng([self.seed, int(results["sample_idx"])])
         return self._stream

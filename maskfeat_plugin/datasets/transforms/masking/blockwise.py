@@ -82,7 +82,7 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
             np.ndarray: bool (steps*H''*W'').
         """
         ratio = self.mask_ratio
-        if ratio != self._blocks_ratio:
+        if self._blocks is None or ratio != self._blocks_ratio:
             grid = self.block_grid()
             total = count_masked(ratio, prod(grid))
             self._blocks = self.blocks_type(grid, total, *self._area(total), self.min_aspect, self.exact)

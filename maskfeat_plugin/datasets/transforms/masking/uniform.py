@@ -1,6 +1,7 @@
 """Masks of places that are drawn one by one."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class FrameMaskGenerator(BaseMaskGenerator):
 
     dims = (3,)
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.window_size[0] < 2:
             raise ValueError("FrameMaskGenerator: a grid of one time step cannot be masked in part.")
