@@ -16,9 +16,10 @@ import torch
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.running.command_line import OptionAction, run_tool
+from projects import ROOT
 from projects.benchmark import describe_machine
 from projects.demo.orchestrate import DemoError, build_data
-from projects.demo.tasks import DATA_ROOT, ROOT, SEEDS
+from projects.demo.tasks import DATA_ROOT, SEEDS
 from projects.study import (
     STUDIES,
     Base,

@@ -73,11 +73,11 @@ def _work(args: argparse.Namespace) -> None:
     before = read_run(args.against) if args.against else None
     heading = f"{describe_machine(device)}, median of {args.repeats}:\n"
     if args.costs:
-        rows = []
+        grown = []
         for row in costs(args.repeats, device):
             _say(f"{row.model}, {row.what}, {row.value}: {row.seconds:.2f} s")
-            rows.append(row)
-        print(heading, format_costs(rows), sep="\n")
+            grown.append(row)
+        print(heading, format_costs(grown), sep="\n")
         return
     rows = []
     for comparison in _jobs(args, device):

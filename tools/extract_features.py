@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def whole(least: int):
+def whole(least: int) -> Callable[[str], int]:
     """A type of arguments: whole numbers from ``least``."""
 
     def number(text: str) -> int:

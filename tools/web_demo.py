@@ -33,13 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     def work() -> None:
-        models = [(args.config, args.checkpoint)]
+        models: list[tuple[str, str | None]] = [(args.config, args.checkpoint)]
         if args.config is None:
             models = [(name, None) for name in SHIPPED]
         elif args.checkpoint is None:
             raise ConfigError(f"CHECKPOINT is missing: give the weights of {args.config} too.")
         import_gradio()  # before any work
-        inferencers = [MaskFeatInferencer(*model, args.device, show_progress=False) for model in models]
+        inferencers = [
+            MaskFeatInferencer(model, weights, args.device, show_progress=False) for model, weights in models
+        ]
         serve(inferencers, args.port, args.open)
 
     return run_tool(work)

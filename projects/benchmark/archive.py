@@ -73,7 +73,7 @@ def _by_plain_seek(path: str, place: float) -> None:
 
 def _by_reader(path: str, place: float) -> None:
     reader = VideoReader(path, path)
-    reader.read(_numbers(len(reader), reader.get_avg_fps(), place))
+    reader.read(_numbers(len(reader), reader.get_avg_fps() or 25, place).tolist())
 
 
 def _by_all_packets(path: str, place: float) -> None:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -47,8 +48,10 @@ def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
     Yields:
         Cost: One after the other, MViT-S on clips, then ViT-B on images.
     """
-    clips, images = dict(frames=16, side=224, batch=1, ratio=0.4), dict(frames=1, side=224, batch=8, ratio=0.4)
-    settings = [("MViT-S", clips, "16 x 224 x 224, 40 % masked, clips", {"batch": 1})]
+    clips: dict[str, Any] = dict(frames=16, side=224, batch=1, ratio=0.4)
+    images: dict[str, Any] = dict(frames=1, side=224, batch=8, ratio=0.4)
+    settings: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = []
+    settings += [("MViT-S", clips, "16 x 224 x 224, 40 % masked, clips", {"batch": 1})]
     settings += [("MViT-S", clips, "clips", {"batch": value}) for value in (2, 4)]
     settings += [("MViT-S", clips, "frames", {"frames": value}) for value in (24, 32, 40)]
     settings += [("MViT-S", clips, "side", {"side": value}) for value in (256, 288, 352)]

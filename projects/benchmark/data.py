@@ -98,11 +98,12 @@ def _draw(photos: Sequence[np.ndarray], number: int, rng: np.random.Generator) -
     shot = 2 * number // _FRAMES
     photo, other = photos[shot], photos[1 - shot]
     zoom = 0.7 + 0.2 * np.sin(0.3 * time)
-    camera = np.float32(
+    camera = np.array(
         [
             [zoom, 0.03 * np.sin(0.9 * time), -40 - 30 * np.sin(0.4 * time)],
             [0.03 * np.cos(0.5 * time), zoom, -30 - 20 * np.cos(0.6 * time)],
-        ]
+        ],
+        np.float32,
     )
     frame = cv2.warpAffine(photo, camera, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
     for k in range(3):

@@ -2,14 +2,15 @@
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .rows import BASE_MODELS
 
 
-def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[nn.Module, Tensor, Tensor]:
+def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[BaseModel, Tensor, Tensor]:
     """MaskFeat with MViT-S and a batch for it.
 
     Args:
@@ -17,12 +18,12 @@ def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[nn.Modul
         device (torch.device | str): Where they are. Defaults to "cpu".
 
     Returns:
-        tuple[nn.Module, Tensor, Tensor]: The model, random clips (N, 3, T, H, W) and their masks (N, T', H', W').
+        tuple[BaseModel, Tensor, Tensor]: The model, random clips (N, 3, T, H, W) and their masks (N, T', H', W').
     """
     return model_and_batch("MViT-S", size, device)
 
 
-def model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple[nn.Module, Tensor, Tensor]:
+def model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple[BaseModel, Tensor, Tensor]:
     """MaskFeat with one of two models and a batch for it.
 
     Args:
@@ -31,7 +32,7 @@ def model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple
         device (torch.device | str): Where they are.
 
     Returns:
-        tuple[nn.Module, Tensor, Tensor]: The model, random inputs and their masks (N, T', H', W').
+        tuple[BaseModel, Tensor, Tensor]: The model, random inputs and their masks (N, T', H', W').
     """
     video = model == "MViT-S"
     config = Config.fromfile(BASE_MODELS / ("maskfeat_mvit-small.py" if video else "maskfeat_vit-base-p16.py")).model

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ class PeerVideoMaskFeat(nn.Module):
         self._mask: Tensor | None = None
 
     def _hide(self, module: nn.Module, args: tuple, output: tuple[Tensor, tuple[int, ...]]) -> tuple:
+        assert self._mask is not None  # the loss sets it
         tokens, grid = output  # (N, T' * 4H' * 4W', C), of which 4 x 4 are one token of the last stage
         scale = grid[-1] // self._mask.shape[-1]
         mask = self._mask.repeat_interleave(scale, 2).repeat_interleave(scale, 3).flatten(1).unsqueeze(2)
@@ -53,7 +55,7 @@ class PeerVideoMaskFeat(nn.Module):
         return ((pred - target) ** 2).mean(-1)[hidden].mean()
 
 
-def image_maskfeat() -> nn.Module:
+def image_maskfeat() -> BaseModel:
     """mmpretrain's MaskFeat with ViT-B as its config has it, but without a Gaussian window, as the authors'."""
     return MODELS.build(
         dict(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.distributed import destroy_process_group, get_rank, init_process_group
 from torch.nn.parallel import DistributedDataParallel
@@ -22,7 +23,9 @@ from .peers import optimizer
 class LossOf(nn.Module):
     """A pre-training model whose forward is its loss, as data parallel training wants it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    model: BaseModel
+
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         self.model = model
 

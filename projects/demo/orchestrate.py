@@ -186,6 +186,7 @@ def _run_side_by_side(
 
 def _pass_on(process: subprocess.Popen, tail: list[str]) -> None:
     """Print a process's progress and keep what else it writes, for an error message."""
+    assert process.stdout is not None  # a pipe
     for line in process.stdout:
         line = line.rstrip()
         if line.startswith(PROGRESS):

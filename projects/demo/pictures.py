@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfeat_plugin.apis.pictures import Boxes, Choice, build_fine_tuned, find, read_class_names
+from maskfeat_plugin.apis.pictures import Boxes, Choice, Located, build_fine_tuned, find, read_class_names
 from maskfeat_plugin.apis.pictures.fine_tuned import Samples
 from maskfeat_plugin.checkpoints import newest_whole
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import Picture, draw_boxes, pad_to_height
 from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR
 
@@ -40,6 +41,7 @@ def find_boxes(
     found = []
     for sample in samples:
         frames, finding = find(model, sample.read(), names, not samples.takes_clips)
+        assert isinstance(finding, Located) and finding.true is not None  # of a detector, with annotations
         found.append((frames[finding.key_frame or 0], finding.found, finding.true))
     return found
 
@@ -61,8 +63,12 @@ def draw_findings(
     """
     folder = finetuning_dir(work_dir, task, start, SEEDS[0])
     checkpoint = newest_whole(folder)
+    if checkpoint is None:
+        raise ConfigError(f"{folder} has no checkpoint. Fine-tune the task first.")
     pictures = []
-    for index, (frame, found, true) in zip(indices, find_boxes(task, checkpoint, indices, data_root), strict=True):
+    for index, (frame, found, true) in zip(
+        indices, find_boxes(task, Path(checkpoint), indices, data_root), strict=True
+    ):
         left = draw_boxes(frame, found.boxes, found.labels, FOUND_COLOR)
         right = draw_boxes(frame, true.boxes, true.labels, TRUE_COLOR)
         panel = dict(zip(("found", "true"), pad_to_height([left, right]), strict=True))

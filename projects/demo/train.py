@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from .tasks import CONFIGS, DATA_ROOT, LIVE, SCRATCH, SHIPPED, Plan, Pretraining
 from .training_length import length_of, set_length
 
 Say = Callable[[str], None]
-Publish = Callable[[dict], None]
+Publish = Callable[[dict], object]
 
 
 class ProgressHook(Hook):
@@ -46,7 +47,7 @@ class ProgressHook(Hook):
         """Start the clock."""
         self._start = self._last = time.monotonic()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Say a line if it is time."""
         now = time.monotonic()
         done = runner.iter + 1
@@ -83,7 +84,7 @@ class FirstLookHook(Hook):
         """Start the clock."""
         self._start = time.monotonic()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Publish the outcome if it is time."""
         if runner.iter + 1 == self.step:
             checkpoint = Path(runner.work_dir, "first_look.pth")
@@ -290,7 +291,7 @@ def run_part(
     later = iter([sum(usual[i + 1 :]) / seconds for i, seconds in enumerate(usual)])
     scores: dict[str, dict[str, list[float]]] = {}
 
-    def publish(run: dict) -> dict:
+    def publish(run: dict) -> dict[str, Any]:
         results = dict(pretraining=run, scores=scores, seconds=time.monotonic() - start)
         write_json(results_file(work_dir, pretraining), results)
         return results

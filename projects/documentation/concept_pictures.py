@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ from projects.demo.train import draw_predictions
 
 # As in the full-size configs for images
 GRID, TOKEN = (14, 14), 16
-HOG = dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=8)
-MASK = dict(type="maskfeat.BlockMaskGenerator", token_grid=GRID, mask_ratio=0.4)
+HOG: dict[str, Any] = dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=8)
+MASK: dict[str, Any] = dict(type="maskfeat.BlockMaskGenerator", token_grid=GRID, mask_ratio=0.4)
 _SCALE = 1.5  # of the drawn photograph
 _MEAN, _STD = 114.75, 57.375
 
@@ -137,7 +138,7 @@ def draw_token(photo: np.ndarray) -> Figure:
     pixels = photo[row * TOKEN : (row + 1) * TOKEN, column * TOKEN : (column + 1) * TOKEN]
     hog = histograms(photo)[:, :, row * cells : (row + 1) * cells, column * cells : (column + 1) * cells]
     figure = Figure(figsize=(9.6, 3.1), dpi=100, layout="constrained")
-    left, middle, right = figure.subfigures(1, 3)
+    left, middle, right = figure.subfigures(1, 3).flat
     for part, picture, title in (
         (left, pixels, "A token: 16 x 16 pixels,\n2 x 2 cells"),
         (middle, draw_hog(hog, 96, max_value=0.8), "The mean of its 3 colours:\na stroke for each direction"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,11 +18,11 @@ from maskfeat_plugin.visualization.masks import draw_ratios, hide_tokens
 from maskfeat_plugin.visualization.panels import strip
 
 # Grids of the full-size pre-training configs
-IMAGE_KINDS = {
+IMAGE_KINDS: dict[str, dict[str, Any]] = {
     kind: dict(type=f"maskfeat.{name}", token_grid=(14, 14), mask_ratio=0.4)
     for kind, name in (("Blocks", "BlockMaskGenerator"), ("Random", "RandomMaskGenerator"))
 }
-CLIP_KINDS = {
+CLIP_KINDS: dict[str, dict[str, Any]] = {
     kind: dict(type=f"maskfeat.{name}", token_grid=(8, 14, 14), window_size=(8, 7, 7), mask_ratio=0.4)
     for kind, name in (
         ("Cubes", "CubeMaskGenerator"),

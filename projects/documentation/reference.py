@@ -73,7 +73,8 @@ def config_text(key: str, component: Callable) -> str:
     Returns:
         str: Python, each key with its default or ``...``; those that another package's class takes stand last.
     """
-    own, others = [], {}
+    own: list[str] = []
+    others: dict[str, list[str]] = {}
     for name, parameter in parameters(component).items():
         default = "..." if parameter.default is parameter.empty else _literal(parameter.default)
         source = _source(name, component)

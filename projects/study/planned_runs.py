@@ -242,7 +242,8 @@ def plan_runs(
     Raises:
         ConfigError: If no setting applies.
     """
-    plan, known = Plan(), {}
+    plan = Plan()
+    known: dict[str, Run] = {}
     for base in bases:
         for study in studies:
             cells = {}
@@ -364,6 +365,7 @@ def _make_run(
 def _classifier(base: Base, work_dir: Path, known: dict[str, Run]) -> Run:
     """The run that trains the classifier of images whose features and classes are predicted; one for all seeds."""
     task = TASKS["digit"]
+    assert base.digits_root is not None  # see resolve
     options = LENGTHS["image"].finetune_options
     finetune = load_demo_config(task.finetune_config, work_dir, base.digits_root, options)
     finetune.train_dataloader.dataset.ann_file = "annotations/image_train.txt"
@@ -382,7 +384,7 @@ def _add(run: Run, known: dict[str, Run], needs: Run | None) -> Run:
     if key not in known:
         # without the setting's name: studies that share a run give it different ones
         run.folder = (run.folder / "runs" / f"{run.kind}_{key}_seed{run.seed}").resolve()
-        run.needs = needs and needs.folder
+        run.needs = None if needs is None else needs.folder
         known[key] = run
     return known[key]
 

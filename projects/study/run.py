@@ -94,7 +94,9 @@ class FeaturesHook(Hook):
         settings = dict(runner.cfg.test_dataloader, dataset=data, sampler=dict(type="DefaultSampler", shuffle=False))
         loader = runner.build_dataloader(settings, seed=runner.seed)
         self.kept.share(loader.dataset, data)
-        return compute_features(runner.model, loader)
+        found = compute_features(runner.model, loader)
+        assert found is not None  # of a single process
+        return found
 
 
 def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = None) -> dict:

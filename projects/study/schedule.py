@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -90,7 +91,7 @@ class _Schedule:
         self.say = say
         self.start = time.monotonic()
         self.stopped = False
-        self.processes: dict[int, subprocess.Popen] = {}
+        self.processes: dict[int, subprocess.Popen[str]] = {}
         self.change = threading.Condition()
 
     def work(self, index: int) -> None:
@@ -104,7 +105,7 @@ class _Schedule:
                 self._end(run, ok)
                 self.change.notify_all()
         if index in self.processes:
-            self.processes[index].stdin.close()
+            _pipes(self.processes[index])[0].close()
             self.processes[index].wait()
 
     def stop(self) -> None:
@@ -146,10 +147,11 @@ class _Schedule:
                 process = self.processes[index] = _start(index, self.workers)
         write_run(run)
         try:
-            process.stdin.write(f"{run.folder}\n")
-            process.stdin.flush()
+            stdin, stdout = _pipes(process)
+            stdin.write(f"{run.folder}\n")
+            stdin.flush()
             last = time.monotonic()
-            for line in process.stdout:
+            for line in stdout:
                 answer = json.loads(line)
                 if "say" not in answer:
                     return "done" in answer
@@ -192,7 +194,12 @@ def _work(runs: Iterable[Run]) -> float:
     return sum(run.seconds for run in runs)
 
 
-def _start(index: int, workers: int) -> subprocess.Popen:
+def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin is not None and process.stdout is not None  # see _start
+    return process.stdin, process.stdout
+
+
+def _start(index: int, workers: int) -> subprocess.Popen[str]:
     """A process that does runs, on its share of the cores or on its GPU."""
     threads = str(max(1, usable_cores() // workers))
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

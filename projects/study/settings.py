@@ -134,7 +134,7 @@ def mask_ratio(ratio: float) -> Change:
     """Another share of hidden tokens."""
 
     def change(cfg: Config) -> None:
-        _find_masks(cfg).mask_ratio = ratio
+        _find_masks(cfg)["mask_ratio"] = ratio
 
     return change
 

@@ -34,7 +34,7 @@ def find_damaged(packages: list[Distribution]) -> dict[str, Path]:
             # Left out are metadata, as decord's list is wrong about its own, and the certificates, to which
             # administrators add theirs
             if digest.startswith("sha256=") and ".dist-info/" not in file and file != "certifi/cacert.pem":
-                path = Path(package.locate_file(file))
+                path = Path(str(package.locate_file(file)))
                 expected[path].add(digest.removeprefix("sha256="))
                 owners[path].add(owner)
     with ThreadPoolExecutor() as pool:
