@@ -138,16 +138,17 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
         return
     _check_preprocessor(cfg)
     backbone = _sketch_backbone(cfg)
-    if not hasattr(backbone, "token_grid"):
+    token_grid = getattr(backbone, "token_grid", None)
+    if token_grid is None:
         return
     for key, transform, size in generators:
         if size is None:
             continue
         try:
-            grid = tuple(backbone.token_grid(size))
+            grid = tuple(token_grid(size))
         except ValueError as error:
             raise ConfigError(f"{key.rpartition('[')[0]}: {error}") from error
-        name, given = mask_grid(transform)
+        name, given = mask_grid(transform) or ("", grid)
         if len(given) == 2:
             grid = grid[-2:]
         if given != grid:

@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -74,7 +75,8 @@ def check_labels(
     """
     if not isinstance(model, nn.Module):
         return
-    model = model.module if is_model_wrapper(model) else model
+    if is_model_wrapper(model):
+        model = model.get_submodule("module")
     if isinstance(model, BaseSelfSupervisor):
         return
     heads = dict(_heads(model))
@@ -118,7 +120,7 @@ def check_classes_of_checkpoint(dataset: object, key: str, checkpoint: str | Non
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
     trained = meta.get("classes") if isinstance(meta, Mapping) else None
-    if not isinstance(trained, list | tuple):
+    if checkpoint is None or not isinstance(trained, list | tuple):
         return
     for name, part in dataset_parts(dataset, key):
         names = _names(part)
@@ -149,7 +151,7 @@ def _compare_categories(loaders: Mapping[str, dict | None], scope: str | None) -
     for loader, config in loaders.items():
         for key, dataset in leaf_datasets(config, loader):
             kind = dataset_class(dataset, scope)
-            if _is_coco(kind):
+            if kind is not None and _is_coco(kind):
                 categories[key] = _check_categories(key, dataset, kind)
     _check_equal(categories, "the categories of its file")
 
@@ -196,7 +198,9 @@ def _check_names_of_folders(key: str, dataset: dict, folder: Path) -> None:
 
 
 def _check_equal_folders(folders: Mapping[str, Path]) -> None:
-    (first, *others) = folders.items() if folders else ((None, None),)
+    if not folders:
+        return
+    (first, *others) = folders.items()
     for key, folder in others:
         expected, found = class_folders(first[1]), class_folders(folder)
         if found == expected:
@@ -223,13 +227,13 @@ def _check_equal_folders(folders: Mapping[str, Path]) -> None:
         )
 
 
-def _is_coco(kind: type | None) -> bool:
+def _is_coco(kind: Any) -> bool:
     """Tell whether mmdet's ``CocoDataset`` reads the categories; mmdet need not be installed."""
-    bases = [base for base in inspect.getmro(kind) if base.__name__ == "CocoDataset"] if kind else []
+    bases: list[Any] = [base for base in inspect.getmro(kind) if base.__name__ == "CocoDataset"]
     return bool(bases) and kind.load_data_list is bases[0].load_data_list
 
 
-def _check_categories(key: str, dataset: dict, kind: type) -> tuple[str, ...]:
+def _check_categories(key: str, dataset: dict, kind: Any) -> tuple[str, ...]:
     """Compare a file's categories with the classes of the data set; return those that are used, in their order."""
     root, file = dataset.get("data_root") or "", dataset.get("ann_file") or ""
     if not file or is_remote(root, file):
@@ -379,7 +383,8 @@ def _labels_of(info: dict) -> list[int] | None:
         return [instance["bbox_label"] for instance in info["instances"] if "bbox_label" in instance]
     label = info.get("gt_label", info.get("label"))
     labels = label if isinstance(label, list | tuple) else [label]
-    return list(labels) if all(isinstance(one, int) for one in labels) else None
+    whole = [one for one in labels if isinstance(one, int)]
+    return whole if len(whole) == len(labels) else None
 
 
 def _check_equal(sides: Mapping[str, tuple[str, ...]], what: str, remedy: str = "give all the same") -> None:

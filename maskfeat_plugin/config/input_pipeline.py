@@ -2,10 +2,11 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -173,7 +174,9 @@ class InputPipeline:
         self.takes_clips = takes_clips(pipeline, self.title)
         self._seed = seed
         self._masks = masks
-        files, arrays = [self._reseed], [self._reseed]
+        files: list[Callable[[dict], Any]] = [self._reseed]
+        arrays: list[Callable[[dict], Any]] = [self._reseed]
+        steps: list[Callable[[dict], Any]]
         with named_errors(cfg, "cannot be built"), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             for config in pipeline:
                 kind = class_name(config)
@@ -235,6 +238,7 @@ class InputPipeline:
         return sample
 
     def _take_mask(self, sample: dict) -> dict:
+        assert self._masks is not None  # it is a step with masks alone
         return dict(sample, mask=self._masks[sample["sample_idx"]])
 
 
@@ -296,16 +300,15 @@ def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> l
     Raises:
         ConfigError: With the first input that is not there or, as its name or shape tells, of the other kind.
     """
-    several = isinstance(inputs, list | tuple)
-    items = []
-    for number, given in enumerate(inputs if several else [inputs]):
+    items: list[Input] = []
+    for number, given in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
         if isinstance(given, str | Path) and is_manifest(given):
             items += map(Input, _manifest_files(Path(given), clips, title))
         elif isinstance(given, str | Path):
             items += [Input(str(path)) for path in _files(Path(given), clips, title)]
         elif isinstance(given, np.ndarray):
             items.append(Input(f"array {number}", given))
-            _check_array(items[-1], clips, title, channels)
+            _check_array(items[-1].name, given, clips, title, channels)
         else:
             raise ConfigError(
                 f"input {number} is of the type {type(given).__name__}; give paths, numpy arrays or a list of them."
@@ -369,15 +372,14 @@ def _is_image(path: Path) -> bool:
         return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def _check_array(item: Input, clips: bool, title: str, channels: int) -> None:
-    array = item.array
+def _check_array(name: str, array: np.ndarray, clips: bool, title: str, channels: int) -> None:
     wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
     if array.ndim == (3 if clips else 4) and array.shape[-1] == channels:
-        raise _other_kind(f"{item.name} of the shape {array.shape}", clips, title)
+        raise _other_kind(f"{name} of the shape {array.shape}", clips, title)
     fits = array.ndim == (4 if clips else 3) and array.shape[-1] == channels and array.size
-    if array.dtype not in (np.uint8, np.uint16) or not fits:
+    if array.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)) or not fits:
         kind = "RGB, uint8" if channels == 3 else "uint8"
-        raise ConfigError(f"{item.name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16.")
+        raise ConfigError(f"{name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16.")
 
 
 def _other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
@@ -445,15 +447,15 @@ def _is_mask_generator(transform: dict) -> bool:
     return class_name(transform).endswith("MaskGenerator")
 
 
-def _build_masks(config: dict, ratio: float | None) -> object:
+def _build_masks(config: dict, ratio: float | None) -> Callable[[dict], Any]:
     """A mask generator that draws from the global state, with another ratio."""
     config = {key: value for key, value in config.items() if key != "seed"}
     if ratio is not None:
         if not isinstance(ratio, int | float) or not 0 < ratio < 1:
             raise ConfigError(f"mask_ratio={ratio!r} has to be a number between 0 and 1.")
-        if "num_masking_patches" in config:  # mmpretrain's BEiTMaskGenerator
-            _, grid = mask_grid(config)
-            config["num_masking_patches"] = count_masked(ratio, prod(grid))
+        found = mask_grid(config)
+        if found is not None and "num_masking_patches" in config:  # mmpretrain's BEiTMaskGenerator
+            config["num_masking_patches"] = count_masked(ratio, prod(found[1]))
         else:
             config["mask_ratio"] = ratio
     return TRANSFORMS.build(config)

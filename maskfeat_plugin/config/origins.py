@@ -148,7 +148,7 @@ def owners_of(runner: Runner) -> list[Owner]:
         owners += [Owner(hook, key) for key, node in _hook_nodes(cfg) if _last(node.get("type")) == type(hook).__name__]
     model = get("model")
     if isinstance(model, torch.nn.Module):
-        owners += _module_owners(model.module if is_model_wrapper(model) else model, cfg.get("model"))
+        owners += _module_owners(model.get_submodule("module") if is_model_wrapper(model) else model, cfg.get("model"))
     return [owner for owner in owners if owner.object is not None]
 
 
@@ -255,7 +255,7 @@ def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequen
     return _Origin(" or ".join(found), {}, None)
 
 
-def _frames(error: Exception) -> Iterator[FrameType]:
+def _frames(error: BaseException) -> Iterator[FrameType]:
     """Frames of a traceback from the innermost, first those of the exception that caused it."""
     if error.__cause__ is not None:
         yield from _frames(error.__cause__)

@@ -264,7 +264,8 @@ def _after_pad(transform: dict, size: Size | None) -> Size | None:
     if transform.get("pad_to_square"):
         size = (max(size), max(size))
     if isinstance(divisor, int):
-        size = tuple(-(-side // divisor) * divisor for side in size)
+        height, width = (-(-side // divisor) * divisor for side in size)
+        return height, width
     return size
 
 

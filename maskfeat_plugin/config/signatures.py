@@ -22,7 +22,9 @@ def parameters(component: Callable) -> dict[str, inspect.Parameter]:
         dict[str, inspect.Parameter]: Without ``self``; their annotations are types as far as these can be found.
     """
     makers = (
-        [cls.__init__ for cls in component.__mro__ if "__init__" in vars(cls)] if _is_class(component) else [component]
+        [vars(cls)["__init__"] for cls in inspect.getmro(component) if "__init__" in vars(cls)]
+        if inspect.isclass(component)
+        else [component]
     )
     found: dict[str, inspect.Parameter] = {}
     for maker in makers:

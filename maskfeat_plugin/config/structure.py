@@ -101,7 +101,7 @@ def limited_size() -> Iterator[None]:
 
 
 def _is_lazy(tensor: Tensor) -> bool:
-    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return nn.parameter.is_lazy(tensor)
 
 
 def _check_kind(value: object, key: str, kind: type, optional: bool = True) -> None:
