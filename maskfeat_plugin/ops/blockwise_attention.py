@@ -1,6 +1,7 @@
 """Attention with relative positions in float32 on a CPU, some queries at a time."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class _Attention(Function):
 
     @staticmethod
     def forward(
-        ctx, q: Tensor, by_position: Tensor, k: Tensor, positions: Tensor, v: Tensor, residual: slice
+        ctx: Any, q: Tensor, by_position: Tensor, k: Tensor, positions: Tensor, v: Tensor, residual: slice
     ) -> Tensor:
         ctx.save_for_backward(q, by_position, k, positions, v)
         ctx.residual = residual
@@ -72,13 +73,14 @@ class _Attention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, by_position, k, positions, v = ctx.saved_tensors
         channels = q.shape[-1]
         grad_q, grad_by_position, grad_k, grad_v = (torch.empty_like(t) for t in (q, by_position, k, v))
         for b, h, key in _keys(k, positions):
             value = v[b, h].contiguous()
-            of_key, of_value = 0, 0
+            of_key: Any = 0
+            of_value: Any = 0
             for rows in _blocks(q.shape[2], len(key)):
                 query = torch.cat((q[b, h, rows], by_position[b, h, rows]), dim=-1)
                 weights = product(query, key).softmax(-1)  # (R, K)

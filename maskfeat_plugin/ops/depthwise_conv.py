@@ -1,6 +1,7 @@
 """Depthwise convolution of clips whose backward pass is as fast as its forward pass, on a CPU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,14 +41,14 @@ class _DepthwiseConv3d(Function):
     """The convolution with gradients that are convolutions."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return F.conv3d(x, weight, None, stride, padding, groups=x.shape[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         grad_x, grad_weight = None, None
         if ctx.needs_input_grad[0]:

@@ -87,7 +87,8 @@ def only_plain_operations() -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    if torch.jit.is_tracing() or torch.fx._symbolic_trace._is_fx_tracing_flag:
+    is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if is_tracing or torch.fx._symbolic_trace._is_fx_tracing_flag:
         return True
     if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
         return True

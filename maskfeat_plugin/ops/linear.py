@@ -79,13 +79,13 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         grad_x, grad_weight, grad_bias = None, None, None
         if ctx.needs_input_grad[0]:
@@ -143,7 +143,7 @@ def norm_backward(
 class _NormLinear(Function):
     @staticmethod
     def forward(
-        ctx, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+        ctx: Any, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(x, norm_weight, norm_bias, weight)
         ctx.eps = eps
@@ -151,7 +151,7 @@ class _NormLinear(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, norm_weight, norm_bias, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])  # (L, D)
         normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, ctx.eps)

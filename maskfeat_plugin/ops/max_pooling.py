@@ -51,7 +51,7 @@ class _MaxPool(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         _, places = F.max_pool2d(x, *ctx.settings, return_indices=True)
         grad_x = torch.ops.aten.max_pool2d_with_indices_backward(grad, x, *ctx.settings, [1, 1], False, places)

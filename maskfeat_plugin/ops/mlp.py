@@ -1,5 +1,7 @@
 """The MLP of a block, in parts and with little memory."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,7 +50,7 @@ class _MLP(Function):
     """Rows (L, C) to (L, C')."""
 
     @staticmethod
-    def forward(ctx, eps: float, x: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, eps: float, x: Tensor, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
         ctx.eps = eps
         norm_weight, norm_bias, weight1, bias1, weight2, bias2 = weights
@@ -61,12 +63,12 @@ class _MLP(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         norm_weight, norm_bias, weight1, bias1, weight2, _ = weights
         size = _rows(weight1)
         grad_x = torch.empty_like(x)
-        grads = None
+        grads: Any = None
         for rows, of_out, result in zip(x.split(size), grad.split(size), grad_x.split(size), strict=True):
             normed = F.layer_norm(rows, norm_weight.shape, norm_weight, norm_bias, ctx.eps)
             before = product(normed, weight1, bias1)  # (L, hidden channels)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ def project(
 class _Project(Function):
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         x: Tensor,
         norm_weight: Tensor,
         norm_bias: Tensor,
@@ -115,11 +116,13 @@ class _Project(Function):
         normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
         seen = normed if index is None else normed.index_select(1, index)
         biases = (None,) * 3 if bias is None else bias.chunk(3)
-        return tuple(product(*parts) for parts in zip((normed, seen, seen), weight.chunk(3), biases, strict=True))
+        parts = zip((normed, seen, seen), weight.chunk(3), biases, strict=True)
+        query, key, value = (product(*part) for part in parts)
+        return query, key, value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, norm_weight, norm_bias, weight = ctx.saved_tensors
         normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, ctx.eps)
         seen = normed if ctx.index is None else normed.index_select(1, ctx.index)

@@ -173,7 +173,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             return norm.forward(x).transpose(1, 2), out_grid
         return norm(x.transpose(1, 2)), out_grid
 
-    def convolve(self, x: Tensor, conv: nn.Module, stride: Grid) -> Tensor:
+    def convolve(self, x: Tensor, conv: nn.Conv3d, stride: Grid) -> Tensor:
         """Convolve a map (B, num_heads*C, T, H, W) with the weights of one head for all.
 
         Args:

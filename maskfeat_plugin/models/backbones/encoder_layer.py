@@ -46,7 +46,8 @@ class EncoderAttention(MultiheadAttention):
         width, weight, bias = self.embed_dims, self.qkv.weight, self.qkv.bias
         of_query, of_rest = (None, None) if bias is None else (bias[:width], bias[width:])
         query = linear(places.gather(x[:, -places.num_tokens :]), weight[:width], of_query)
-        return query, *linear(x, weight[width:], of_rest).chunk(2, dim=-1)
+        key, value = linear(x, weight[width:], of_rest).chunk(2, dim=-1)
+        return query, key, value
 
 
 class EncoderLayer(TransformerEncoderLayer):

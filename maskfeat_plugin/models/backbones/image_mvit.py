@@ -1,5 +1,7 @@
 """MViT on images, with a map of each scale."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from mmaction.models.utils.embed import PatchEmbed3D
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class ImageMViT(MViT):
         spatial_size: int = 1024,
         temporal_size: int = 16,
         out_scales: tuple[int, ...] = (0, 1, 2, 3),
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             arch=arch,
@@ -68,7 +70,7 @@ class ImageMViT(MViT):
             scale = self.stage_indices.get(i)
             if scale in self.out_scales:
                 norm = getattr(self, f"norm{scale}")
-                featmap = self._format_output(tokens, norm(tokens), grid, norm)  # (N, C, 1, H', W')
+                featmap: Any = self._format_output(tokens, norm(tokens), grid, norm)  # (N, C, 1, H', W')
                 outs.append(featmap.squeeze(2))
         return tuple(outs)
 

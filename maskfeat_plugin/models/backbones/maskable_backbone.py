@@ -59,7 +59,8 @@ class MaskableBackbone(BaseModule):
         Raises:
             ValueError: If the size is not divisible by ``token_stride``.
         """
-        return (1, *check_divisible(input_size[-2:], (self.token_stride,) * 2, "MaskableBackbone"))
+        rows, cols = check_divisible(input_size[-2:], (self.token_stride,) * 2, "MaskableBackbone")
+        return 1, rows, cols
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Encode images.

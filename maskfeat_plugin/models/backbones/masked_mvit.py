@@ -1,5 +1,7 @@
 """MViT with a mask token."""
 
+from typing import Any
+
 import torch
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class MaskedMViT(MViT):
         **kwargs: Everything else of :class:`MViT`.
     """
 
-    def __init__(self, arch: str | dict = "maskfeat-small", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "maskfeat-small", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
@@ -33,7 +35,9 @@ class MaskedMViT(MViT):
         trunc_normal_(self.mask_token, std=0.02)
         trunc_normal_(self.cls_token, std=0.02)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
+    def forward(  # type: ignore[override] # tokens for a mask
+        self, x: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
         """Encode clips.
 
         Args:

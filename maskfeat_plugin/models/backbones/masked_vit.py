@@ -1,5 +1,7 @@
 """ViT with a mask token."""
 
+from typing import Any
+
 import torch
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.utils import resize_pos_embed
@@ -36,7 +38,7 @@ class MaskedViT(VisionTransformer):
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
     """
 
-    def __init__(self, arch: str | dict = "base", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "base", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
@@ -74,7 +76,8 @@ class MaskedViT(VisionTransformer):
         Raises:
             ValueError: If the size is not divisible by ``patch_size``.
         """
-        return (1, *check_divisible(input_size[-2:], self.patch_size, "MaskedViT"))
+        rows, cols = check_divisible(input_size[-2:], self.patch_size, "MaskedViT")
+        return 1, rows, cols
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Encode images.

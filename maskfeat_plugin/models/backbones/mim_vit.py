@@ -1,5 +1,7 @@
 """The masked ViT in mmpretrain's own algorithms."""
 
+from typing import Any
+
 from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
@@ -24,7 +26,7 @@ class MIMViT(MaskedViT):
         ValueError: If ``out_type='raw'`` without a class token, in whose place ``BEiT`` would lose a patch token.
     """
 
-    def __init__(self, arch: str | dict = "base", out_type: str = "raw", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "base", out_type: str = "raw", **kwargs: Any) -> None:
         super().__init__(arch=arch, out_type=out_type, **kwargs)
         if out_type == "raw" and self.cls_token is None:
             raise ValueError("backbone.out_type='raw' needs the class token; leave out backbone.with_cls_token=False.")

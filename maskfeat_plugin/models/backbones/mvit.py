@@ -1,5 +1,7 @@
 """MViT as mmaction2's, faster, and with what MaskFeat's fine-tuning needs."""
 
+from typing import Any
+
 import torch
 from mmaction.models.backbones.mvit import MViT as _MViT
 from mmaction.models.backbones.mvit import resize_pos_embed
@@ -69,7 +71,7 @@ class MViT(_MViT):
         out_type: str = "featmap",
         dim_mul_in_attention: bool = False,
         with_cp: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_arch(arch, self.arch_zoo)
         if out_type not in OUT_TYPES:
@@ -130,7 +132,7 @@ class MViT(_MViT):
                 x = normed  # as upstream, the next stage goes on with the normalised tokens
         return tuple(outs)
 
-    def _run_block(self, block: nn.Module, *args) -> tuple[Tensor, Grid]:
+    def _run_block(self, block: nn.Module, *args: Any) -> tuple[Tensor, Grid]:
         if self.with_cp and args[0].requires_grad:
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
@@ -139,6 +141,7 @@ class MViT(_MViT):
         """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those of a mask (N, T', H', W') by the mask token."""
         x, grid = self.patch_embed(x)  # (N, L, C)
         if mask is not None:
+            assert mask_token is not None
             x = replace_masked(x, expand_mask(mask, grid), mask_token)
         return self._add_tokens(x, grid), grid
 

@@ -1,6 +1,7 @@
 """Pooling attention and its block on the visible tokens of a grid."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,9 @@ from .multiscale_block import FusedMultiScaleBlock
 class VisibleMultiScaleAttention(FusedMultiScaleAttention):
     """:class:`FusedMultiScaleAttention`, also among the visible tokens alone. It has no state of its own."""
 
-    def forward(self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None) -> tuple[Tensor, Grid]:
+    def forward(  # type: ignore[override] # visible units in the place of token places
+        self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None
+    ) -> tuple[Tensor, Grid]:
         """Attend.
 
         Args:
@@ -33,7 +36,7 @@ class VisibleMultiScaleAttention(FusedMultiScaleAttention):
             return super().forward(x, in_size)
         return self._attend_visible(apply_layer(self.qkv, x), in_size, units)
 
-    def attend_unnormalised(
+    def attend_unnormalised(  # type: ignore[override] # likewise
         self, x: Tensor, in_size: Grid, norm: nn.LayerNorm, tokens: VisibleUnits | None
     ) -> tuple[Tensor, Grid]:
         """Attend without keeping normalised tokens for the backward pass.
@@ -57,9 +60,8 @@ class VisibleMultiScaleAttention(FusedMultiScaleAttention):
             (self.norm_q, self.norm_k, self.norm_v),
             strict=True,
         ):
-            part, part_grid = _pool(
-                part, lambda m, conv=conv: self.convolve(m, conv, conv.stride), 0.0, extra, grid, units
-            )
+            convolve = partial(self.convolve, conv=conv, stride=conv.stride)
+            part, part_grid = _pool(part, convolve, 0.0, extra, grid, units)
             pooled.append((norm(part.unflatten(2, heads).transpose(1, 2)), part_grid))  # (B, num_heads, [1+] K', C)
         (q, q_grid), (k, k_grid), (v, _) = pooled
         by_position, positions = None, None
@@ -77,7 +79,9 @@ class VisibleMultiScaleBlock(FusedMultiScaleBlock):
 
     attention = VisibleMultiScaleAttention
 
-    def forward(self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None) -> tuple[Tensor, Grid]:
+    def forward(  # type: ignore[override] # likewise
+        self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None
+    ) -> tuple[Tensor, Grid]:
         """Encode.
 
         Args:

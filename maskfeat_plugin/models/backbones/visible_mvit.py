@@ -1,6 +1,7 @@
 """MViT that encodes the visible mask units only."""
 
 from math import lcm
+from typing import Any
 
 import torch
 from mmengine.model.weight_init import trunc_normal_
@@ -40,7 +41,7 @@ class VisibleMViT(MViT):
         mask_unit (tuple[int, int, int]): The mask unit in tokens of the last stage (T', H', W').
     """
 
-    def __init__(self, arch: str | dict = "maskfeat-small", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "maskfeat-small", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
         unit = stride = (1, 1, 1)  # in tokens of the patch embedding
         for block in self.blocks:
@@ -58,7 +59,9 @@ class VisibleMViT(MViT):
             return
         trunc_normal_(self.cls_token, std=0.02)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
+    def forward(  # type: ignore[override] # tokens for a mask
+        self, x: Tensor, mask: Tensor | None = None
+    ) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
         """Encode clips.
 
         Args:

@@ -1,5 +1,7 @@
 """ViT that encodes the visible tokens only."""
 
+from typing import Any
+
 import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
@@ -26,9 +28,9 @@ class VisibleViT(MaskedViT):
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
     """
 
-    def __init__(self, arch: str | dict = "base", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "base", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
-        self.mask_token = None
+        self.mask_token = None  # type: ignore[assignment] # the parent has one
 
     def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
         """Refuse to give tokens that this encoder never has.

@@ -1,5 +1,7 @@
 """ViT as mmpretrain's, faster."""
 
+from typing import Any
+
 from mmpretrain.models import VisionTransformer as _VisionTransformer
 
 from maskfeat_plugin.registry import MODELS
@@ -22,7 +24,7 @@ class VisionTransformer(_VisionTransformer):
         ValueError: If ``arch`` is unknown.
     """
 
-    def __init__(self, arch: str | dict = "base", *args, **kwargs) -> None:
+    def __init__(self, arch: str | dict = "base", *args: Any, **kwargs: Any) -> None:
         check_arch(arch, self.arch_zoo)
         super().__init__(arch, *args, **kwargs)
         use_encoder_layers(self.layers)

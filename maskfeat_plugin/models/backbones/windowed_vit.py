@@ -1,6 +1,7 @@
 """ViT for detection: windowed attention with a few global blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
@@ -42,7 +43,7 @@ class WindowedViT(VisionTransformer):
         window_size: int = 14,
         global_attn_indexes: Sequence[int] | None = None,
         with_cp: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(arch=arch, img_size=img_size, out_type="featmap", with_cls_token=False, **kwargs)
         if window_size < 1:

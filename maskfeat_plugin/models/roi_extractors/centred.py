@@ -1,5 +1,7 @@
 """Features of boxes in clips, taken where the tokens are centred."""
 
+from typing import Any
+
 from mmaction.models.roi_heads import SingleRoIExtractor3D
 from torch import Tensor
 
@@ -20,7 +22,7 @@ class CentredRoIExtractor3D(SingleRoIExtractor3D):
         **kwargs: Everything else of ``mmaction.SingleRoIExtractor3D``.
     """
 
-    def __init__(self, featmap_stride: int = 32, token_centre: float = 0.5, **kwargs) -> None:
+    def __init__(self, featmap_stride: int = 32, token_centre: float = 0.5, **kwargs: Any) -> None:
         super().__init__(featmap_stride=featmap_stride, **kwargs)
         # the legacy RoIAlign takes the first token to be centred on the edge
         assumed = featmap_stride / 2 if self.aligned else 0.0

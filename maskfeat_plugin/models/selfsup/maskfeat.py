@@ -1,8 +1,10 @@
 """MaskFeat: predict the features of what is hidden."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from mmengine.model import BaseModule
 from mmengine.structures import BaseDataElement
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
@@ -51,6 +53,8 @@ class MaskFeat(BaseSelfSupervisor):
     Raises:
         ValueError: If the neck has another number of classes than the target.
     """
+
+    target_generator: BaseModule  # another package's too
 
     def __init__(
         self,
@@ -215,7 +219,7 @@ def _named(what: str, values: Features) -> dict[str, Tensor]:
     return {f"{what}_{name}": value for name, value in values.items()}
 
 
-def _keep_nan(pred: Features, target: Features, inputs: Tensor) -> Features:
+def _keep_nan(pred: Any, target: Any, inputs: Tensor) -> Any:
     """Make predictions of classes NaN if the inputs are not finite: a class cannot say so, and the loss has to."""
     if isinstance(pred, dict):
         return {name: _keep_nan(value, target[name], inputs) for name, value in pred.items()}
@@ -234,7 +238,8 @@ def _split(features: Features, counts: list[int]) -> Sequence[Features]:
 
 def _check_classes(target_generator: nn.Module, neck: nn.Module) -> None:
     """Raise one clear error for a neck that has other classes than the target."""
-    classes, channels = getattr(target_generator, "num_classes", None), getattr(neck, "out_channels", None)
+    classes = getattr(target_generator, "num_classes", None)
+    channels: Any = getattr(neck, "out_channels", None)
     if not isinstance(classes, dict):
         classes, channels = {"": classes}, {"": channels}
     for name, number in classes.items():

@@ -1,5 +1,7 @@
 """MaskFeat with an encoder of the visible tokens."""
 
+from typing import Any
+
 from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
@@ -21,7 +23,7 @@ class VisibleMaskFeat(MaskFeat):
             K, C); the neck's ``in_channels`` are the decoder's ``embed_dims``.
     """
 
-    def __init__(self, decoder: dict, **kwargs) -> None:
+    def __init__(self, decoder: dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decoder = MODELS.build(decoder)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import isqrt
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 from ..utils import frames_of_tokens, token_size
 
 
-def feature_map(output: object, key: str, layer: int = -1) -> Tensor:
+def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
     """Find the feature map in what a backbone returns.
 
     Args:
-        output (object): A tensor or a sequence of one output a layer, each a tensor or a sequence of a map and tokens.
+        output (Any): A tensor or a sequence of one output a layer, each a tensor or a sequence of a map and tokens.
             Maps are (N, C, h, w) or (N, C, t, h, w); tokens (N, L, C) are taken for a square grid, with a class token
             (and others) before it or not.
         key (str): Config key of the network, for messages.

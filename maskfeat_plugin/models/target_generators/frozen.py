@@ -2,11 +2,12 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ class DetachedModule(nn.Module):
         loaded (bool): Whether a checkpoint has given it its weights.
     """
 
+    network: BaseModule
+
     def __init__(self, network: nn.Module, in_checkpoint: bool) -> None:
         super().__init__()
         self.in_checkpoint = in_checkpoint
@@ -45,7 +48,7 @@ class DetachedModule(nn.Module):
         self.network.requires_grad_(False)
         self.network.eval()  # not chained: that of mmpretrain's backbones returns None
 
-    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
         self.network._apply(fn)
         return super()._apply(fn, recurse)
 
@@ -55,7 +58,14 @@ class DetachedModule(nn.Module):
             self.network.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
 
     def _load_from_state_dict(
-        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        self,
+        state_dict: Mapping[str, Tensor],
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         if not self.in_checkpoint:
             return
@@ -92,6 +102,9 @@ class FrozenNetwork(DetachedModule):
         ValueError: If only one of ``mean`` and ``std`` is given, or the network cannot be built.
     """
 
+    wanted_mean: Tensor | None
+    wanted_std: Tensor | None
+
     def __init__(
         self,
         network: dict,
@@ -114,16 +127,16 @@ class FrozenNetwork(DetachedModule):
         self.register_buffer("scale", None, persistent=False)
         self.register_buffer("shift", None, persistent=False)
 
-    def connect(self, data_preprocessor: nn.Module) -> None:
+    def connect(self, data_preprocessor: BaseModule) -> None:
         """Learn how the inputs are normalised, to normalise them as the network wants.
 
         Args:
-            data_preprocessor (nn.Module): With the buffers ``mean`` and ``std``.
+            data_preprocessor (BaseModule): With the buffers ``mean`` and ``std``.
 
         Raises:
             ValueError: If it has none, and the network wants its own.
         """
-        if self.wanted_mean is None:
+        if self.wanted_mean is None or self.wanted_std is None:
             return
         mean, std = (getattr(data_preprocessor, name, None) for name in ("mean", "std"))
         if mean is None or std is None:

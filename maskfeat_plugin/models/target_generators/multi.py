@@ -33,7 +33,9 @@ class MultiTargetGenerator(BaseTargetGenerator):
         if not targets:
             raise ValueError("target_generator.targets is empty; name at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
-        self.num_classes = {name: target.num_classes for name, target in self.targets.items()}
+        self.num_classes = {  # type: ignore[assignment] # of several targets a dict, here and below
+            name: target.num_classes for name, target in self.targets.items()
+        }
 
     def connect(self, model: nn.Module) -> None:
         """Let each target learn what it needs, see the parent."""
@@ -41,7 +43,7 @@ class MultiTargetGenerator(BaseTargetGenerator):
             target.connect(model)
 
     @torch.no_grad()
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         inputs: Tensor,
         mask: Tensor | None = None,
@@ -54,6 +56,6 @@ class MultiTargetGenerator(BaseTargetGenerator):
         """
         return {name: target(inputs, mask, data_samples) for name, target in self.targets.items()}
 
-    def generate(self, inputs: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def generate(self, inputs: Tensor, mask: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Compute the targets of the masked tokens, see :meth:`forward`."""
         return self.forward(inputs, mask)

@@ -132,6 +132,8 @@ class LabelMapGenerator(BaseTargetGenerator):
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
+    num_classes: int
+
     def __init__(self, num_classes: int, key: str = "label_map", init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_classes = num_classes

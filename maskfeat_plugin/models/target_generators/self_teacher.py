@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import BaseModel, ExponentialMovingAverage
 from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
@@ -46,7 +46,7 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         self.momentum = momentum
         self.num_layers = num_layers
 
-    def connect(self, model: nn.Module) -> None:
+    def connect(self, model: BaseModel) -> None:
         """Make the moving average of the model's backbone, see the parent.
 
         Raises:

@@ -108,7 +108,7 @@ class TokenGenerator(BaseTargetGenerator):
             ids = torch.cat([self._ids(part, grid) for part in frames.split(_part_size(frames))])
         return ids[mask[asked]]
 
-    def _ids(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _ids(self, frames: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Token ids (F, H', W') of frames (F, C, H' * stride, W' * stride)."""
         if not len(frames):
             return torch.zeros(0, *grid, dtype=torch.long, device=frames.device)

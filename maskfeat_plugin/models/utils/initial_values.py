@@ -10,13 +10,13 @@ def is_pretrained(init_cfg: dict | list | None) -> bool:
     return isinstance(init_cfg, dict) and init_cfg["type"].endswith("Pretrained")
 
 
-def set_authors_biases(patch_embedding: nn.Module, last_norm: nn.Module) -> None:
+def set_authors_biases(patch_embedding: nn.Conv2d | nn.Conv3d, last_norm: nn.LayerNorm) -> None:
     """Set the biases that differ from those of the other layers in the authors' code.
 
     Args:
-        patch_embedding (nn.Module): Convolution that embeds patches or cubes. Its bias gets torch's default: uniform
-            between plus and minus 1 / sqrt(inputs of one output).
-        last_norm (nn.Module): Layer norm of the last tokens. Its bias becomes 0.
+        patch_embedding (nn.Conv2d | nn.Conv3d): Convolution that embeds patches or cubes. Its bias gets torch's
+            default: uniform between plus and minus 1 / sqrt(inputs of one output).
+        last_norm (nn.LayerNorm): Layer norm of the last tokens. Its bias becomes 0.
     """
     if patch_embedding.bias is not None:
         bound = 1 / sqrt(patch_embedding.weight[0].numel())

@@ -124,7 +124,8 @@ def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
             f"The mask's token grid {grid} does not divide the input size {size} (T, H, W); "
             "set the mask generator's token_grid to that of the backbone."
         )
-    return tuple(s // g for s, g in zip(size, grid, strict=True))
+    frames, height, width = (s // g for s, g in zip(size, grid, strict=True))
+    return frames, height, width
 
 
 def frames_of_tokens(inputs: Tensor, temporal_stride: int) -> Tensor:
