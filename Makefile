@@ -21,7 +21,7 @@ help:
 	@echo "make docs          the documentation site, in work_dirs/docs/index.html"
 	@echo "make demo-weights  train the demo's shipped weights anew"
 	@echo "make setup         make .venv with everything in it (done by the others)"
-	@echo "make lint          ruff check and ruff format --check"
+	@echo "make lint          ruff check, ruff format --check and mypy"
 
 setup: $(STAMP)
 
@@ -54,10 +54,11 @@ docs: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info work_dirs .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info work_dirs .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -124,6 +124,7 @@ setup(
     license="Apache-2.0",
     keywords="MaskFeat, self-supervised learning, video recognition, OpenMMLab",
     packages=PACKAGES,
+    package_data={"maskfeat_plugin": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=read_requirements("runtime") + read_requirements("openmmlab"),
     extras_require=extras,
