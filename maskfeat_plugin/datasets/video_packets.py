@@ -1,6 +1,6 @@
 """Packets of a video that chosen frames need: found by the index of the file, by time, or by reading all of it."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import dropwhile, islice
@@ -371,7 +371,7 @@ class SoughtPackets:
             times = sorted(packet.pts for packet in packets)
             numbers: dict[int, list[int]] = {}
             for index in group:
-                shown = np.searchsorted(times, self._time(index), side="right") - 1
+                shown = bisect_right(times, self._time(index)) - 1
                 numbers.setdefault(times[max(shown, 0)], []).append(index)
             last = max(i for i, packet in enumerate(packets) if packet.pts in numbers)
             yield Segment(packets[: last + 1], numbers)
