@@ -188,6 +188,11 @@ def test_a_video_that_is_cut_off_is_unreadable(tmp_path):
         assert reason and "\n" not in reason
 
 
+def test_an_item_that_takes_too_long_counts_as_crashed():
+    found = run_parallel(time.sleep, [60.0], crashed="crashed", workers=1, title="", progress=False, timeout=0.2)
+    assert list(found) == [(60.0, "crashed")]
+
+
 def test_progress_has_an_estimate(capsys):
     list(run_parallel(time.sleep, [0.01] * 4, crashed=None, workers=1, title="clips", unit="clip", chunk=1))
     text = capsys.readouterr().err

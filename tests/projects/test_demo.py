@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
+from maskfeat_plugin.errors import ConfigError
 from projects.demo import (
     FULL,
     PRETRAININGS,
@@ -27,7 +28,7 @@ from projects.demo import (
 from projects.demo import report_page as demo_report
 from projects.demo import train as demo_train
 from projects.demo.live_page import Page
-from projects.demo.pictures import READERS, find_boxes
+from projects.demo.pictures import READERS, draw_findings, find_boxes
 from projects.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH, SHIPPED
 from projects.demo.train import (
     FirstLookHook,
@@ -233,6 +234,11 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     page.clear()
     page.update()
     assert not page.path.exists()  # an earlier demo's page and results are gone
+
+
+def test_pictures_of_a_task_that_is_not_trained(tmp_path):
+    with pytest.raises(ConfigError, match=r"ava.* has no checkpoint\. Fine-tune the task first\."):
+        draw_findings(TASKS["ava"], tmp_path, SCRATCH, [0])
 
 
 @pytest.mark.parametrize("name", list(READERS))
