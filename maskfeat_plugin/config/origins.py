@@ -15,12 +15,13 @@ from types import FrameType
 import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import is_full_disk
 
+from .key_names import with_keys
 from .signatures import mismatches, parameters, short, suggest, written_for
 
 # Where mmengine makes something of a part of the config: function -> variable that holds the part
@@ -107,7 +108,7 @@ def explain(
     nodes = [node for node in walk(dict(cfg.items())) if _is_within(node[0], within)]
     read = parameters(Runner)  # a variable of the config file, such as train_pipeline, comes after what has its value
     nodes.sort(key=lambda node: re.split(r"[.[]", node[0])[0] not in read)
-    origin = _find(error, nodes, owners) or _section(error, nodes, within)
+    origin = _find(error, nodes, [*owners, *_owners_in(error, cfg)]) or _section(error, nodes, within)
     name = origin.settings.get("type")
     title = f"{origin.key} ({name}) of" if isinstance(name, str) and origin.key else f"{origin.key} of"
     title = f"{title} {cfg.filename}" if origin.key else f"the config {cfg.filename}"
@@ -150,6 +151,17 @@ def owners_of(runner: Runner) -> list[Owner]:
     if isinstance(model, torch.nn.Module):
         owners += _module_owners(model.get_submodule("module") if is_model_wrapper(model) else model, cfg.get("model"))
     return [owner for owner in owners if owner.object is not None]
+
+
+def _owners_in(error: Exception, cfg: Config) -> list[Owner]:
+    """The modules built so far of a model that a traceback passes through, as one that is being built."""
+    settings = cfg.get("model")
+    for frame in _frames(error):
+        model = frame.f_locals.get("self")
+        if isinstance(model, torch.nn.Module) and "_modules" in vars(model):
+            if isinstance(settings, dict) and _last(settings.get("type")) == type(model).__name__:
+                return list(_module_owners(model, settings))
+    return []
 
 
 def _hook_nodes(cfg: Config) -> Iterator[tuple[str, dict]]:
@@ -231,8 +243,10 @@ def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[
         owner = frame.f_locals.get("self")
         key = keys.get(id(owner))
         if key in settings:
-            return _Origin(key, settings[key], type(owner), frame)
-        key = _match_object(owner, nodes)
+            kind = settings[key].get("type")  # of a target's network, FrozenNetwork is around it
+            component = None if isinstance(kind, str) and _last(kind) != type(owner).__name__ else type(owner)
+            return _Origin(key, settings[key], component, frame)
+        key = _match_object(owner, frame, nodes)
         if key is not None:
             return _Origin(key, settings[key], type(owner), frame)
         part = frame.f_locals.get(_BUILDERS.get(frame.f_code.co_name, ""))
@@ -281,15 +295,22 @@ def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
     return found
 
 
-def _match_object(component: object, nodes: Sequence[tuple[str, dict]]) -> str | None:
-    """Key of the config that an object was built from, as far as its class and attributes tell: of parts of parts."""
+def _match_object(component: object, frame: FrameType, nodes: Sequence[tuple[str, dict]]) -> str | None:
+    """Key of the config that an object was built from, as far as its class and attributes tell: of parts of parts.
+
+    While it is built, its arguments tell. Where several parts would do that differ, none is named.
+    """
+    given = frame.f_locals if frame.f_code.co_name == "__init__" else {}
+    best, found = -1, []
     for key, node in nodes:
         if _last(node.get("type")) != type(component).__name__ or "type" not in node:
             continue
-        kept = [(getattr(component, name, value), value) for name, value in node.items() if name != "type"]
-        if all(found == value for found, value in kept if type(found) is type(value)):
-            return key
-    return None
+        kept = [(given.get(name, getattr(component, name, None)), node[name]) for name in node if name != "type"]
+        same = [value == wanted for value, wanted in kept if type(value) is type(wanted)]
+        if all(same) and sum(same) >= best:
+            found = [*found, (key, node)] if sum(same) == best else [(key, node)]
+            best = sum(same)
+    return found[0][0] if found and all(node == found[0][1] for _, node in found) else None
 
 
 def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
@@ -315,25 +336,15 @@ def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
         text = f"{type(error).__name__}{_line(error)}"
     elif not isinstance(error, ValueError | AssertionError):
         text = f"{type(error).__name__}: {text}"
-    return _with_keys(text[:400].rstrip("."), origin, cfg) + _facts(error, text, origin, cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        named = with_keys(text[:400].rstrip("."), error, origin.key, origin.component, dict(walk(dict(cfg.items()))))
+    return named + _facts(error, text, origin, cfg)
 
 
 def _line(error: Exception) -> str:
     """The line of code that raised an exception without a text."""
     steps = traceback.extract_tb(error.__traceback__)
     return f" in {steps[-1].filename}, line {steps[-1].lineno}: {steps[-1].line}" if steps else ""
-
-
-def _with_keys(text: str, origin: _Origin, cfg: Config) -> str:
-    """Write ``neck.out_channels``, in the text of a part of the model, as the key of the config that it is."""
-    if not _is_within(origin.key, ["model"]):
-        return text
-
-    def with_model(found: re.Match) -> str:
-        part = cfg.model.get(found[1])
-        return f"model.{found[0]}" if isinstance(part, dict) and found[2] in part else found[0]
-
-    return re.sub(r"(?<![\w.])([a-z]\w*)\.([a-z]\w*)", with_model, text)
 
 
 def describe_unknown_type(name: str, registry: Registry | None, cfg: Config) -> str:

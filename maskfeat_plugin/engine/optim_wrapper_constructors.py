@@ -69,7 +69,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
             return super().add_params(params, module, prefix=prefix, get_layer_depth=get_layer_depth, **kwargs)
         rate = self.paramwise_cfg.get("layer_decay_rate", 1.0)
         if not 0 < rate <= 1:
-            raise ValueError(f"optim_wrapper.paramwise_cfg.layer_decay_rate={rate} is outside (0, 1].")
+            raise ValueError(f"paramwise_cfg.layer_decay_rate={rate} is outside (0, 1].")
         single: list[dict] = []
         depth = get_layer_depth or partial(layer_depth, num_layers=_num_layers(module))
         super().add_params(single, module, get_layer_depth=depth, **kwargs)
@@ -118,7 +118,7 @@ def _num_layers(model: nn.Module) -> int:
     blocks = getattr(backbone, "layers", None) or getattr(backbone, "blocks", None)
     if not blocks:
         raise ValueError(
-            "optim_wrapper.constructor: layer-wise decay needs a model whose backbone has 'layers' or 'blocks', as ViT "
+            "constructor: layer-wise decay needs a model whose backbone has 'layers' or 'blocks', as ViT "
             f"and MViT have; got {type(model).__name__} with the backbone {type(backbone).__name__}."
         )
     return len(blocks)

@@ -38,7 +38,7 @@ def convert_color(images: Tensor, color_space: str) -> Tensor:
         return images
     if images.shape[-3] != 3:
         raise ValueError(
-            f"target_generator.color_space={color_space!r} needs images of 3 channels, they have {images.shape[-3]}; "
+            f"color_space={color_space!r} needs images of 3 channels, they have {images.shape[-3]}; "
             "set color_space='rgb', which keeps the channels as they are."
         )
     return torch.einsum("oc,...chw->...ohw", images.new_tensor(matrix), images)

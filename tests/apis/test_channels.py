@@ -165,7 +165,7 @@ def test_normalised_and_back(dtype, channels, size):
 
 
 def test_mean_and_std_have_to_fit():
-    with pytest.raises(ValueError, match="mean has 5 numbers, data_preprocessor.std has 3"):
+    with pytest.raises(ValueError, match="mean has 5 numbers, std has 3"):
         MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor", mean=[1.0] * 5))
     model = MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor", mean=[1.0] * 5, std=2.0))
     with pytest.raises(ValueError, match=r"\(N, 5, H, W\)"):

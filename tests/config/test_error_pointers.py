@@ -11,6 +11,7 @@ from mmengine.registry import VISBACKENDS, DefaultScope
 from mmengine.visualization import LocalVisBackend
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config, train
+from maskfeat_plugin.config.key_names import with_keys
 from maskfeat_plugin.registry import HOOKS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
@@ -179,6 +180,66 @@ def test_only_what_is_proven(refused, tmp_path, name, changes, message, wrong):
     line = refused(name, changes)
     assert re.search(message, line), line
     assert not re.search(wrong, line), line
+
+
+TARGETS = "model.target_generator.targets"
+FRAMES = dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=4)
+TEACHER = dict(
+    type="maskfeat.TeacherGenerator",
+    teacher=dict(type="maskfeat.VisionTransformer", arch="deit-tiny", img_size=32, patch_size=8, out_type="featmap"),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({f"{TARGETS}.hog.nbins": 0}, rf"{TARGETS}.hog \(maskfeat.HOGGenerator\) of .*: {TARGETS}.hog.nbins must be"),
+        # of two of a kind, that which is wrong
+        ({f"{TARGETS}.pixel": FRAMES, f"{TARGETS}.hog.norm": "l7"}, f": {TARGETS}.hog.norm='l7' is unknown"),
+        ({f"{TARGETS}.pixel": FRAMES, f"{TARGETS}.hog.cell_size": 5}, f": {TARGETS}.hog.cell_size=5 does not divide"),
+        # a part without a key of its own, while the model is built
+        (
+            {f"{TARGETS}.pixel": dict(TEACHER, mean=[1, 2], std=[1, 2, 3])},
+            ": .*pixel.mean has 2 numbers and std 3,",
+        ),
+        (
+            {f"{TARGETS}.pixel": dict(type="maskfeat.SelfTeacherGenerator", num_layers=9)},
+            f": {TARGETS}.pixel.num_layers=9, .* set {TARGETS}.pixel.num_layers to that or fewer",
+        ),
+        # what one part says of another
+        ({"model.neck.necks.hog.out_channels": 100}, "set model.neck.necks.hog.out_channels=108 of the neck"),
+        ({TARGETS: {}}, f": {TARGETS} is empty"),
+    ],
+)
+def test_errors_of_one_target_of_several(refused, changes, message):
+    line = refused("../targets/maskfeat-pixel-hog_vit-tiny_moving-digits.py", changes)
+    assert re.search(message, line), line
+    assert "target_generator.target_generator" not in line and "model.model" not in line
+
+
+def test_names_that_are_no_arguments_stay():
+    """Examples of a config, files and names of classes in the text of an error, and errors of other packages."""
+    nodes = {
+        "model": dict(neck={}, head={}),
+        "model.neck": dict(type="N", size=3, data=""),
+        "model.head": dict(scale=2),
+    }
+
+    def named(text, source="maskfeat_plugin.models"):
+        scope = dict(__name__=source)
+        exec("def fail(text):\n    raise ValueError(text)", scope)
+        with pytest.raises(ValueError) as caught:
+            scope["fail"](text)
+        return with_keys(text, caught.value, "model.neck", None, nodes)
+
+    assert named("size must be 4; set scale=1") == "model.neck.size must be 4; set model.head.scale=1"
+    assert named("the size is 3; set size to 4") == "the size is 3; set model.neck.size to 4"
+    assert named("head.scale=2 and neck.size=3") == "model.head.scale=2 and model.neck.size=3"
+    for text in ("the size is 3", "use dict(type='N', size=3)", "type='N' is old", "sizes=3", "'size=3' is no number"):
+        assert named(text) == text
+    for text in ("/tmp/size=3 and data/size=4 are lacking", "N.size=3", "model.neck.size=3 is small"):
+        assert named(text) == text
+    assert named("size=3 is small", "mmpretrain.models") == "size=3 is small"
 
 
 def test_an_error_from_nowhere_names_the_config_alone(refused, monkeypatch):

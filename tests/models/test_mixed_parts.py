@@ -136,10 +136,13 @@ def test_their_hog_is_one_of_several_targets():
 @pytest.mark.parametrize(
     "parts, message",
     [
-        (dict(target_generator=dict(type="mmpretrain.HOGGenerator", gaussian_window=32)), "target_generator: .*h 112"),
+        (
+            dict(target_generator=dict(type="mmpretrain.HOGGenerator", gaussian_window=32)),
+            "WholeGridGenerator: .*h 112",
+        ),
         (
             dict(target_generator=dict(type="mmpretrain.HOGGenerator", pool=16)),
-            r"target_generator: mmpretrain.HOGGenerator does not fit .* use maskfeat.HOGGenerator",
+            r"WholeGridGenerator: mmpretrain.HOGGenerator does not fit .* use maskfeat.HOGGenerator",
         ),
         (dict(backbone=dict(type="mmpretrain.MaskFeatViT", **VIT)), "backbone: .* maskfeat.MaskableBackbone"),
         (dict(backbone=dict(type="mmpretrain.BEiTPretrainViT", **VIT)), "backbone: .* returns a tuple"),

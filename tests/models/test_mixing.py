@@ -253,12 +253,12 @@ def test_masked_pixels_are_hidden_from_any_backbone(name, scope):
 
 
 def test_bad_maskable_backbones_are_named():
-    with pytest.raises(ValueError, match="token_stride=30 must be a multiple of backbone.mask_stride=4"):
+    with pytest.raises(ValueError, match="token_stride=30 must be a multiple of mask_stride=4"):
         maskable("swin", token_stride=30)
     images = torch.randn(1, 3, 64, 64)
     with pytest.raises(ValueError, match=r"set the mask generator's token_grid=\(2, 2\)"):
         maskable("swin")(images, torch.ones(1, 1, 4, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"gives .* for the token grid \(4, 4\); set backbone.token_stride"):
+    with pytest.raises(ValueError, match=r"gives .* for the token grid \(4, 4\); set token_stride"):
         maskable("swin", token_stride=16)(images, torch.ones(1, 1, 4, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="not a multiple of the token stride"):
         maskable("swin").token_grid((48, 64))

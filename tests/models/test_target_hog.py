@@ -137,10 +137,10 @@ def test_masked_tokens_equal_the_same_tokens_of_the_whole(
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(norm="l3"), r"target_generator\.norm='l3' is unknown.*'l2-hys'"),
-        (dict(color_space="lab"), r"target_generator\.color_space='lab' is unknown.*'opponent'"),
-        (dict(gradient="scharr"), r"target_generator\.gradient='scharr' is unknown.*'central'"),
-        (dict(block_size=0), r"target_generator\.block_size must be an integer of at least 1"),
+        (dict(norm="l3"), r"^norm='l3' is unknown.*'l2-hys'"),
+        (dict(color_space="lab"), r"^color_space='lab' is unknown.*'opponent'"),
+        (dict(gradient="scharr"), r"^gradient='scharr' is unknown.*'central'"),
+        (dict(block_size=0), r"^block_size must be an integer of at least 1"),
     ],
 )
 def test_bad_options_are_named(kwargs, message):

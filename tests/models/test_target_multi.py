@@ -96,17 +96,15 @@ def test_bad_config_is_named():
         build(channels=dict(CHANNELS, token=64))
     model = build(channels=dict(pixel=192, hog=108))
     inputs, mask = batch()
-    with pytest.raises(
-        ValueError, match=r"neck\.necks \['hog', 'pixel'\], target_generator\.targets \['hog', 'pixel',"
-    ):
+    with pytest.raises(ValueError, match=r"predictions \['hog', 'pixel'\], targets \['hog', 'pixel',"):
         model(inputs, mask=mask, mode="loss")
     model = build(channels=dict(CHANNELS, hog=100))
-    with pytest.raises(ValueError, match="set neck.out_channels=108"):
+    with pytest.raises(ValueError, match="set out_channels=108 of the neck"):
         model(inputs, mask=mask, mode="loss")
     for part, message in (
-        (dict(type="maskfeat.MultiTargetGenerator", targets={}), "target_generator.targets is empty"),
-        (dict(type="maskfeat.MultiTargetNeck", necks={}), "neck.necks is empty"),
-        (dict(type="maskfeat.MultiTargetHead", heads={}), "head.heads is empty"),
+        (dict(type="maskfeat.MultiTargetGenerator", targets={}), "^targets is empty"),
+        (dict(type="maskfeat.MultiTargetNeck", necks={}), "^necks is empty"),
+        (dict(type="maskfeat.MultiTargetHead", heads={}), "^heads is empty"),
     ):
         with pytest.raises(ValueError, match=message):
             MODELS.build(part)

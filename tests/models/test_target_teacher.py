@@ -79,9 +79,7 @@ def test_layers_and_grids():
             expected = F.interpolate(own, (4, 4), mode="bilinear")
         found = build(RESNET, norm="none", layer=layer)(images, mask)
         torch.testing.assert_close(found, expected.flatten(2).mT.flatten(0, 1))
-    with pytest.raises(
-        ValueError, match=r"outputs of 4 layers, target_generator.layer=4 is none of them; set it to -4"
-    ):
+    with pytest.raises(ValueError, match=r"outputs of 4 layers, layer=4 is none of them; set it to -4"):
         build(RESNET, layer=4)(images, mask)
 
 
@@ -195,11 +193,9 @@ def test_bad_config_is_named():
         build(VIT, input_type="video")
     with pytest.raises(ValueError, match=r"has no grid to map onto the token grid; .*out_type='featmap'"):
         build(dict(VIT, out_type="cls_token"))(randn("image"))
-    with pytest.raises(
-        ValueError, match=r"\(VisionTransformer\) takes images, .*set target_generator.input_type='image'"
-    ):
+    with pytest.raises(ValueError, match=r"\(VisionTransformer\) takes images, .*set input_type='image'"):
         build(VIT, input_type="clip")
-    with pytest.raises(ValueError, match=r"\(MViT\) takes clips, .*set target_generator.input_type='clip'"):
+    with pytest.raises(ValueError, match=r"\(MViT\) takes clips, .*set input_type='clip'"):
         build(MVIT)
     with pytest.raises(ValueError, match="the inputs are images"):
         build(MVIT, input_type="clip")(randn("image"))
@@ -278,7 +274,7 @@ def test_bad_self_teachers_are_named():
         self_student(momentum=1)
     with pytest.raises(ValueError, match="num_layers must be positive"):
         self_student(num_layers=0)
-    with pytest.raises(ValueError, match=r"num_layers=4, model.backbone \(MaskedViT\) has 3 blocks"):
+    with pytest.raises(ValueError, match=r"num_layers=4, the model's backbone \(MaskedViT\) has 3 blocks"):
         self_student(num_layers=4)
     model = MODELS.build(
         dict(
@@ -289,5 +285,5 @@ def test_bad_self_teachers_are_named():
             head=dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss")),
         )
     )
-    with pytest.raises(ValueError, match="cannot be averaged on 32 tokens; set target_generator.num_layers"):
+    with pytest.raises(ValueError, match="cannot be averaged on 32 tokens; set num_layers"):
         model(randn("clip"), mask=torch.ones(2, 2, 4, 4, dtype=torch.bool), mode="loss")

@@ -142,7 +142,7 @@ def test_weights_are_read_at_first_use_too(weights):
 
 def test_bad_weights_are_named(weights, tmp_path):
     encoder, _ = weights
-    key = "target_generator.tokenizer.init_cfg.checkpoint"
+    key = "tokenizer.init_cfg.checkpoint"
     with pytest.raises(FileNotFoundError, match=rf"{key}: .*missing.pth does not exist"):
         build(pretrained(tmp_path / "missing.pth")).init_weights()
     state = encoder.state_dict()
@@ -164,9 +164,9 @@ def test_bad_weights_are_named(weights, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(vocab_size=8192), r"tokenizer\.vocab_size=32, target_generator\.vocab_size=8192; set .*vocab_size=32"),
-        (dict(stride=0), r"target_generator\.stride must be a positive integer"),
-        (dict(mean=0.0, std=None), "mean and target_generator.std belong together"),
+        (dict(vocab_size=8192), r"tokenizer\.vocab_size=32, vocab_size=8192; set .*vocab_size=32"),
+        (dict(stride=0), r"^stride must be a positive integer"),
+        (dict(mean=0.0, std=None), "^mean and std belong together"),
         (dict(mean=[], std=1.0), "need one number a channel, or 1 for all"),
     ],
 )
@@ -178,16 +178,16 @@ def test_bad_config_is_named(kwargs, message):
 def test_numbers_for_other_channels_are_refused():
     generator = build(mean=[1.0, 2.0], std=[1.0, 2.0])
     preprocessor = MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor"))
-    with pytest.raises(ValueError, match=r"target_generator.mean has 2 numbers .*data_preprocessor 3 and 3"):
+    with pytest.raises(ValueError, match=r"^mean has 2 numbers .*data_preprocessor 3 and 3"):
         generator.tokenizer.connect(preprocessor)
 
 
 def test_bad_grids_and_vocabularies_are_named():
     inputs = torch.randn(BATCH["image"])
-    with pytest.raises(ValueError, match=r"\(16, 16\) .*the token grid is \(4, 4\); set target_generator\.stride"):
+    with pytest.raises(ValueError, match=r"\(16, 16\) .*the token grid is \(4, 4\); set stride"):
         build(stride=32)(inputs)
     unnamed = {k: v for k, v in DALLE.items() if k != "vocab_size"}
-    with pytest.raises(ValueError, match="gives 8192 scores, target_generator.vocab_size=32"):
+    with pytest.raises(ValueError, match="gives 8192 scores, vocab_size=32"):
         build(unnamed)(inputs)
     with pytest.raises(ValueError, match=r"call connect\(\)"):
         build(mean=-31.875, std=318.75)(inputs)

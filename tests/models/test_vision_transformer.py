@@ -70,7 +70,7 @@ def test_pre_trained_weights_load_whole(tmp_path):
 
 
 def test_unknown_architectures_are_named():
-    with pytest.raises(ValueError, match="backbone.arch='huge-ish' is unknown; choose one of"):
+    with pytest.raises(ValueError, match="^arch='huge-ish' is unknown; choose one of"):
         build("maskfeat", arch="huge-ish")
 
 

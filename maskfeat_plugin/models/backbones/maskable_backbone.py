@@ -40,9 +40,7 @@ class MaskableBackbone(BaseModule):
         super().__init__(init_cfg=init_cfg)
         token_stride = mask_stride if token_stride is None else token_stride
         if token_stride < mask_stride or token_stride % mask_stride:
-            raise ValueError(
-                f"backbone.token_stride={token_stride} must be a multiple of backbone.mask_stride={mask_stride}."
-            )
+            raise ValueError(f"token_stride={token_stride} must be a multiple of mask_stride={mask_stride}.")
         self.backbone = MODELS.build(backbone)
         self.mask_stride = mask_stride
         self.token_stride = token_stride
@@ -91,6 +89,6 @@ class MaskableBackbone(BaseModule):
         if last.dim() == 3 and last.shape[1] in (grid[0] * grid[1], grid[0] * grid[1] + 1):
             return last[:, -grid[0] * grid[1] :]
         raise ValueError(
-            f"backbone.backbone ({type(self.backbone).__name__}) gives {tuple(last.shape)} for the token grid {grid}; "
-            f"set backbone.token_stride (now {self.token_stride}) to the stride of its last output."
+            f"backbone ({type(self.backbone).__name__}) gives {tuple(last.shape)} for the token grid {grid}; "
+            f"set token_stride (now {self.token_stride}) to the stride of its last output."
         )

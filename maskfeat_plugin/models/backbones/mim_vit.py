@@ -29,7 +29,7 @@ class MIMViT(MaskedViT):
     def __init__(self, arch: str | dict = "base", out_type: str = "raw", **kwargs: Any) -> None:
         super().__init__(arch=arch, out_type=out_type, **kwargs)
         if out_type == "raw" and self.cls_token is None:
-            raise ValueError("backbone.out_type='raw' needs the class token; leave out backbone.with_cls_token=False.")
+            raise ValueError("out_type='raw' needs the class token; leave out with_cls_token=False.")
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Encode images.

@@ -75,7 +75,7 @@ class MViT(_MViT):
     ) -> None:
         check_arch(arch, self.arch_zoo)
         if out_type not in OUT_TYPES:
-            raise ValueError(f"backbone.out_type={out_type!r} is unknown; choose one of {OUT_TYPES}.")
+            raise ValueError(f"out_type={out_type!r} is unknown; choose one of {OUT_TYPES}.")
         super().__init__(arch=arch, dim_mul_in_attention=dim_mul_in_attention, **kwargs)
         self.out_type = out_type
         self.with_cp = with_cp

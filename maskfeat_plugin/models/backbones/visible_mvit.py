@@ -109,7 +109,7 @@ def units_of(mask: Tensor, unit: Grid) -> Tensor:
     if any(g % u for g, u in zip(grid, unit, strict=True)):
         raise ValueError(
             f"The mask unit of the backbone, {unit} tokens (T', H', W'), does not divide the token grid {grid}; "
-            "change the crop size of the pipeline, or backbone.adaptive_kv_stride, which gives the unit."
+            "change the crop size of the pipeline, or adaptive_kv_stride, which gives the unit."
         )
     coarse = mask[:, :: unit[0], :: unit[1], :: unit[2]].bool()
     if not torch.equal(expand_mask(coarse, grid), mask.bool().flatten(1)):

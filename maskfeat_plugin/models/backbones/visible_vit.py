@@ -39,7 +39,7 @@ class VisibleViT(MaskedViT):
             ValueError: Always.
         """
         raise ValueError(
-            "backbone: VisibleViT encodes the visible tokens alone. Use it in maskfeat.VisibleMaskFeat, or "
+            "VisibleViT encodes the visible tokens alone. Use it in maskfeat.VisibleMaskFeat, or "
             "maskfeat.MaskedViT in its place."
         )
 

@@ -47,12 +47,12 @@ class WindowedViT(VisionTransformer):
     ) -> None:
         super().__init__(arch=arch, img_size=img_size, out_type="featmap", with_cls_token=False, **kwargs)
         if window_size < 1:
-            raise ValueError(f"backbone.window_size={window_size} has to be positive.")
+            raise ValueError(f"window_size={window_size} has to be positive.")
         if global_attn_indexes is None:
             global_attn_indexes = sorted({(i + 1) * self.num_layers // 4 - 1 for i in range(4)} - {-1})
         wrong = [i for i in global_attn_indexes if not 0 <= i < self.num_layers]
         if wrong:
-            raise ValueError(f"backbone.global_attn_indexes has {wrong}; the blocks are 0 to {self.num_layers - 1}.")
+            raise ValueError(f"global_attn_indexes has {wrong}; the blocks are 0 to {self.num_layers - 1}.")
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.window_size = window_size
         self.global_attn_indexes = tuple(global_attn_indexes)

@@ -50,15 +50,15 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         if not 0 < input_scale < float("inf"):
-            raise ValueError(f"data_preprocessor.input_scale must be positive, got {input_scale}; 255 for 8 bits.")
+            raise ValueError(f"input_scale must be positive, got {input_scale}; 255 for 8 bits.")
         self.to_rgb = to_rgb
         self.input_scale = input_scale
         for key, values in (("mean", mean), ("std", std)):
             values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
             if not values:
-                raise ValueError(f"data_preprocessor.{key} needs one number a channel, or 1 for all, got none.")
+                raise ValueError(f"{key} needs one number a channel, or 1 for all, got none.")
             if key == "std" and min(values) <= 0:
-                raise ValueError(f"data_preprocessor.std must be positive, got {values}.")
+                raise ValueError(f"std must be positive, got {values}.")
             self.register_buffer(key, torch.tensor(values).view(-1, 1, 1), persistent=False)
             # divided in double precision: 123.675 / 255 is then the authors' 0.485
             scaled = torch.tensor([v / input_scale for v in values]).view(-1, 1, 1)
@@ -66,7 +66,7 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         lengths = {len(self.mean), len(self.std)} - {1}
         if len(lengths) > 1:
             raise ValueError(
-                f"data_preprocessor.mean has {len(self.mean)} numbers, data_preprocessor.std has {len(self.std)}; give "
+                f"mean has {len(self.mean)} numbers, std has {len(self.std)}; give "
                 "both one number a channel, or 1 for all."
             )
         self._channels = lengths.pop() if lengths else None
@@ -125,7 +125,7 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         channels = self._channels or "C"
         fits = inputs.dim() in (4, 5) and inputs.shape[1] in (self._channels or inputs.shape[1],)
         if not fits or inputs.shape[-1] <= 4 < inputs.shape[1]:  # the last are the channels that come last
-            hint = f"; data_preprocessor.mean and std are of {channels} channels" if self._channels else ""
+            hint = f"; mean and std are of {channels} channels" if self._channels else ""
             raise ValueError(
                 f"Inputs must be images (N, {channels}, H, W) or clips (N, {channels}, T, H, W), got "
                 f"{tuple(inputs.shape)}; clips are packed after FormatShape(input_format='NCTHW'){hint}."

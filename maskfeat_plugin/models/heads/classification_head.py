@@ -45,7 +45,7 @@ class ClassificationHead(BaseModule):
         if target.dim() == 2 and pred.shape != target.shape:
             raise ValueError(
                 f"The neck predicts {tuple(pred.shape)}, the target has {target.shape[-1]} classes; "
-                f"set neck.out_channels={target.shape[-1]}."
+                f"set out_channels={target.shape[-1]} of the neck."
             )
         if target.dim() == 1 and target.is_floating_point() or target.dim() == 2 and not target.is_floating_point():
             raise ValueError(

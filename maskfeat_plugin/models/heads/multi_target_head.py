@@ -23,7 +23,7 @@ class MultiTargetHead(BaseModule):
     def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not heads:
-            raise ValueError("head.heads is empty; name one head for each target of target_generator.targets.")
+            raise ValueError("heads is empty; name one head for each target.")
         self.heads = ModuleDict({name: MODELS.build(cfg) for name, cfg in heads.items()})
 
     def loss(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ class MultiTargetHead(BaseModule):
         return {name: head.baseline(pred[name], target[name]) for name, head in self.heads.items()}
 
     def _check_names(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> None:
-        sides = {"neck.necks": pred, "target_generator.targets": target, "head.heads": self.heads}
+        sides = {"predictions": pred, "targets": target, "heads": self.heads}
         if any(not isinstance(side, dict | ModuleDict) or set(side) != set(target) for side in sides.values()):
             named = ", ".join(
                 f"{k} {sorted(v) if not isinstance(v, Tensor) else 'one tensor'}" for k, v in sides.items()

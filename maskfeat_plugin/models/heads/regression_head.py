@@ -41,12 +41,12 @@ class RegressionHead(BaseModule):
         if target.dim() != 2:
             raise ValueError(
                 f"The target is one class a token, {tuple(target.shape)} {target.dtype}; use "
-                "head=dict(type='maskfeat.ClassificationHead')."
+                "maskfeat.ClassificationHead."
             )
         if pred.shape != target.shape:
             raise ValueError(
                 f"The neck predicts {tuple(pred.shape)}, the target is {tuple(target.shape)}; "
-                f"set neck.out_channels={target.shape[-1]}."
+                f"set out_channels={target.shape[-1]} of the neck."
             )
         return self.loss_module(pred, target)
 

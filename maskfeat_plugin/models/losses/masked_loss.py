@@ -57,7 +57,7 @@ class MaskedLoss(nn.Module):
     def __init__(self, kind: str = "mse", loss_weight: float = 1.0) -> None:
         super().__init__()
         if kind not in _KINDS:
-            raise ValueError(f"head.loss.kind={kind!r} is unknown; choose one of {sorted(_KINDS)}.")
+            raise ValueError(f"kind={kind!r} is unknown; choose one of {sorted(_KINDS)}.")
         self.kind = kind
         self.loss_weight = loss_weight
 

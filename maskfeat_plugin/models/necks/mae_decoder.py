@@ -49,11 +49,9 @@ class MAEDecoder(BaseModule):
             init_cfg = dict(type="Xavier", layer="Linear", distribution="uniform", bias=0.0)
         super().__init__(init_cfg=init_cfg)
         if num_layers < 1:
-            raise ValueError(f"decoder.num_layers={num_layers} has to be positive.")
+            raise ValueError(f"num_layers={num_layers} has to be positive.")
         if embed_dims < 6 or embed_dims % num_heads:
-            raise ValueError(
-                f"decoder.embed_dims={embed_dims} must be at least 6 and divisible by decoder.num_heads={num_heads}."
-            )
+            raise ValueError(f"embed_dims={embed_dims} must be at least 6 and divisible by num_heads={num_heads}.")
         self.embed_dims = embed_dims
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))

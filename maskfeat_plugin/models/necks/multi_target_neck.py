@@ -21,7 +21,7 @@ class MultiTargetNeck(BaseModule):
     def __init__(self, necks: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not necks:
-            raise ValueError("neck.necks is empty; name one neck for each target of target_generator.targets.")
+            raise ValueError("necks is empty; name one neck for each target.")
         self.necks = ModuleDict({name: MODELS.build(cfg) for name, cfg in necks.items()})
 
     @property

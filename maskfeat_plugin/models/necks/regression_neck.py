@@ -26,7 +26,7 @@ class RegressionNeck(BaseModule):
         super().__init__(init_cfg=init_cfg)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value < 1:
-                raise ValueError(f"neck.{name} must be positive, got {value!r}.")
+                raise ValueError(f"{name} must be positive, got {value!r}.")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.fc = nn.Linear(in_channels, out_channels)

@@ -37,9 +37,9 @@ class SimpleFeaturePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_outs < 4:
-            raise ValueError(f"neck.num_outs={num_outs} has to be 4 or more: strides 4, 8, 16, 32 and further.")
+            raise ValueError(f"num_outs={num_outs} has to be 4 or more: strides 4, 8, 16, 32 and further.")
         if in_channels % 4:
-            raise ValueError(f"neck.in_channels={in_channels} has to be divisible by 4.")
+            raise ValueError(f"in_channels={in_channels} has to be divisible by 4.")
         half, quarter = in_channels // 2, in_channels // 4
         act = dict(type="GELU")
         self.scales = nn.ModuleList(

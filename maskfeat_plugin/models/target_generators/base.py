@@ -81,8 +81,8 @@ class BaseTargetGenerator(BaseModule, metaclass=ABCMeta):
         height, width = inputs.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"target_generator.patch_size={self.patch_size} does not divide the input size "
-                f"{(height, width)}; choose a divisor of both."
+                f"patch_size={self.patch_size} does not divide the input size {(height, width)}; choose a "
+                "divisor of both."
             )
         grid = (
             inputs.shape[2] // self.temporal_stride if clip else 1,

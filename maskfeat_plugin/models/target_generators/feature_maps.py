@@ -17,7 +17,7 @@ def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
         output (Any): A tensor or a sequence of one output a layer, each a tensor or a sequence of a map and tokens.
             Maps are (N, C, h, w) or (N, C, t, h, w); tokens (N, L, C) are taken for a square grid, with a class token
             (and others) before it or not.
-        key (str): Config key of the network, for messages.
+        key (str): Name of the argument that configures the network, for messages.
         layer (int): Which of a sequence. Defaults to -1, the last.
 
     Returns:
@@ -29,7 +29,7 @@ def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
     if isinstance(output, tuple | list):
         if not -len(output) <= layer < len(output):
             raise ValueError(
-                f"{key} gives the outputs of {len(output)} layers, target_generator.layer={layer} is none of them; set "
+                f"{key} gives the outputs of {len(output)} layers, layer={layer} is none of them; set "
                 f"it to {-len(output)} to {len(output) - 1}, or let the network give more (out_indices, out_scales)."
             )
         output = output[layer]
@@ -75,20 +75,19 @@ def check_input_type(network: nn.Module, input_type: str, key: str) -> None:
     Args:
         network (nn.Module): The network.
         input_type (str): "image" or "clip".
-        key (str): Its config key, for messages.
+        key (str): Name of the argument that configures it, for messages.
 
     Raises:
         ValueError: If ``input_type`` is neither or is not the network's.
     """
     kinds = {"image": nn.Conv2d, "clip": nn.Conv3d}
     if input_type not in kinds:
-        raise ValueError(f"target_generator.input_type={input_type!r} is unknown; choose 'image' or 'clip'.")
+        raise ValueError(f"input_type={input_type!r} is unknown; choose 'image' or 'clip'.")
     first = next((m for m in network.modules() if isinstance(m, tuple(kinds.values()))), None)
     if first is not None and not isinstance(first, kinds[input_type]):
         other = next(name for name, kind in kinds.items() if isinstance(first, kind))
         raise ValueError(
-            f"{key} ({type(network).__name__}) takes {other}s, target_generator.input_type={input_type!r}; set "
-            f"target_generator.input_type={other!r}."
+            f"{key} ({type(network).__name__}) takes {other}s, input_type={input_type!r}; set input_type={other!r}."
         )
 
 
@@ -106,7 +105,7 @@ def masked_features(
         backbone (Callable): From images or clips to what :func:`feature_map` takes.
         inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W), normalised as the network wants.
         mask (Tensor): bool (N, T', H', W').
-        key (str): Config key of the network, for messages.
+        key (str): Name of the argument that configures the network, for messages.
         input_type (str): "image": the network sees every token's first frame, one by one; "clip": whole clips. Defaults
             to "image". What has no masked token it does not see.
         layer (int): Which output of the network. Defaults to -1, the last.
@@ -123,8 +122,8 @@ def masked_features(
         mask = mask.flatten(0, 1)  # (N*T', H', W')
     elif inputs.dim() != 5:
         raise ValueError(
-            f"{key} wants clips (target_generator.input_type='clip'), the inputs are images {tuple(inputs.shape)}; set "
-            "target_generator.input_type='image'."
+            f"{key} wants clips (input_type='clip'), the inputs are images {tuple(inputs.shape)}; set "
+            "input_type='image'."
         )
     asked = mask.flatten(1).any(1)
     if not asked.any():  # nothing to see; the number of channels is that of an input

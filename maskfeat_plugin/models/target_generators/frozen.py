@@ -92,7 +92,7 @@ class FrozenNetwork(DetachedModule):
     Args:
         network (dict): Config of the network, from any OpenMMLab registry by its scope, such as
             ``mmpretrain.VisionTransformer``.
-        key (str): Its key in the config, for messages.
+        key (str): Name of the argument that configures it, for messages.
         mean (Sequence[float] | float, optional): Mean of the channels that it wants, RGB, on the scale 0 to 255.
             Defaults to None, the model's own.
         std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None, the model's own.
@@ -114,7 +114,7 @@ class FrozenNetwork(DetachedModule):
         in_checkpoint: bool = False,
     ) -> None:
         if (mean is None) != (std is None):
-            raise ValueError("target_generator.mean and target_generator.std belong together; give both or neither.")
+            raise ValueError("mean and std belong together; give both or neither.")
         network = dict(network)
         weights, others = _split_init_cfg(network.pop("init_cfg", None))
         if others is not None:
@@ -141,15 +141,15 @@ class FrozenNetwork(DetachedModule):
         mean, std = (getattr(data_preprocessor, name, None) for name in ("mean", "std"))
         if mean is None or std is None:
             raise ValueError(
-                f"{self.key} wants inputs normalised by target_generator.mean and std, but the data_preprocessor "
+                f"{self.key} wants inputs normalised by mean and std, but the data_preprocessor "
                 f"({type(data_preprocessor).__name__}) does not tell its own; use maskfeat.MaskFeatDataPreprocessor, "
-                "or leave out target_generator.mean and std."
+                "or leave out mean and std."
             )
         mean, std = mean.flatten().to(self.wanted_mean), std.flatten().to(self.wanted_std)
         numbers = {len(values) for values in (mean, std, self.wanted_mean, self.wanted_std)} - {1}
         if len(numbers) > 1:
             raise ValueError(
-                f"target_generator.mean has {len(self.wanted_mean)} numbers and std {len(self.wanted_std)}, those of "
+                f"mean has {len(self.wanted_mean)} numbers and std {len(self.wanted_std)}, those of "
                 f"the data_preprocessor {len(mean)} and {len(std)}; give one number a channel, or 1 for all."
             )
         # (x * std + mean - wanted_mean) / wanted_std in one step
@@ -172,7 +172,7 @@ class FrozenNetwork(DetachedModule):
             return inputs
         if self.scale is None:
             raise ValueError(
-                f"{self.key} wants inputs normalised by target_generator.mean and std and does not know how they are; "
+                f"{self.key} wants inputs normalised by mean and std and does not know how they are; "
                 "call connect() of the target generator with a model that has a data_preprocessor, as "
                 "maskfeat.MaskFeat does."
             )
@@ -310,5 +310,5 @@ def _build(network: dict, key: str) -> nn.Module:
 def _channels(values: Sequence[float] | float) -> Tensor:
     values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
     if not values:
-        raise ValueError("target_generator.mean and std need one number a channel, or 1 for all, got none.")
+        raise ValueError("mean and std need one number a channel, or 1 for all, got none.")
     return torch.tensor(values)

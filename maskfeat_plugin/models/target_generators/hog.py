@@ -80,14 +80,14 @@ class HOGGenerator(BaseTargetGenerator):
             ("block_size", block_size, 1),
         ):
             if not isinstance(value, int) or value < least:
-                raise ValueError(f"target_generator.{name} must be an integer of at least {least}, got {value!r}.")
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
         for name, value, choices in (
             ("color_space", color_space, COLOR_SPACES),
             ("gradient", gradient, GRADIENTS),
             ("norm", norm, NORMS),
         ):
             if value not in choices:
-                raise ValueError(f"target_generator.{name}={value!r} is unknown; choose one of {sorted(choices)}.")
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {sorted(choices)}.")
         self.nbins = nbins
         self.cell_size = cell_size
         self.gaussian_window = gaussian_window
@@ -237,8 +237,7 @@ class HOGGenerator(BaseTargetGenerator):
     def _check_cells(self, height: int, width: int, what: str) -> None:
         if height % self.cell_size or width % self.cell_size:
             raise ValueError(
-                f"target_generator.cell_size={self.cell_size} does not divide the {what} "
-                f"{(height, width)}; choose a divisor of both."
+                f"cell_size={self.cell_size} does not divide the {what} {(height, width)}; choose a divisor of both."
             )
 
     def _tiled_window(self, height: int, width: int) -> Tensor:

@@ -31,7 +31,7 @@ class MultiTargetGenerator(BaseTargetGenerator):
     def __init__(self, targets: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not targets:
-            raise ValueError("target_generator.targets is empty; name at least one target generator.")
+            raise ValueError("targets is empty; name at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
         self.num_classes = {  # type: ignore[assignment] # of several targets a dict, here and below
             name: target.num_classes for name, target in self.targets.items()

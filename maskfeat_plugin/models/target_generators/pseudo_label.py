@@ -63,17 +63,17 @@ class PseudoLabelGenerator(BaseTargetGenerator):
     ) -> None:
         super().__init__(patch_size, temporal_stride, init_cfg)
         if temperature <= 0:
-            raise ValueError(f"target_generator.temperature must be positive, got {temperature!r}.")
+            raise ValueError(f"temperature must be positive, got {temperature!r}.")
         self.num_classes = num_classes
         self.input_type = input_type
         self.temperature = temperature
-        self.classifier = FrozenNetwork(classifier, "target_generator.classifier", mean, std, in_checkpoint)
+        self.classifier = FrozenNetwork(classifier, "classifier", mean, std, in_checkpoint)
         network = self.classifier.network
         check_input_type(network, input_type, self.classifier.key)
         has_head = getattr(network, "head", None) is not None or hasattr(getattr(network, "cls_head", None), "fc_cls")
         if not hasattr(network, "backbone") or not has_head:
             raise ValueError(
-                f"target_generator.classifier ({type(network).__name__}) must have a backbone and a head (mmpretrain's "
+                f"classifier ({type(network).__name__}) must have a backbone and a head (mmpretrain's "
                 "ImageClassifier) or a cls_head with fc_cls (mmaction2's recognizers)."
             )
 
@@ -106,7 +106,7 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             network.backbone,
             self.classifier.normalize(inputs),
             mask,
-            "target_generator.classifier.backbone",
+            "classifier.backbone",
             self.input_type,
         )
         if getattr(network, "head", None) is not None:
@@ -115,8 +115,8 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             logits = network.cls_head.fc_cls(tokens)
         if logits.shape[-1] != self.num_classes:
             raise ValueError(
-                f"target_generator.classifier has {logits.shape[-1]} classes, target_generator.num_classes="
-                f"{self.num_classes}; set target_generator.num_classes={logits.shape[-1]}, and neck.out_channels too."
+                f"classifier has {logits.shape[-1]} classes, num_classes={self.num_classes}; set "
+                f"num_classes={logits.shape[-1]}, and out_channels={logits.shape[-1]} of the neck."
             )
         return (logits.float() / self.temperature).softmax(-1)
 
@@ -186,8 +186,8 @@ class LabelMapGenerator(BaseTargetGenerator):
         classes = classes.long()
         if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
             raise ValueError(
-                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, target_generator."
-                f"num_classes={self.num_classes}; set both this and neck.out_channels to the number of classes."
+                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, "
+                f"num_classes={self.num_classes}; set both this and the neck's out_channels to the number of classes."
             )
         target = scores.new_zeros(len(scores), self.num_classes, dtype=torch.float32)
         target.scatter_add_(1, classes, scores.float())

@@ -40,9 +40,9 @@ class SelfTeacherGenerator(BaseTargetGenerator):
     ) -> None:
         super().__init__(patch_size, temporal_stride, init_cfg)
         if not 0 < momentum < 1:
-            raise ValueError(f"target_generator.momentum must be between 0 and 1, got {momentum!r}.")
+            raise ValueError(f"momentum must be between 0 and 1, got {momentum!r}.")
         if num_layers < 1:
-            raise ValueError(f"target_generator.num_layers must be positive, got {num_layers!r}.")
+            raise ValueError(f"num_layers must be positive, got {num_layers!r}.")
         self.momentum = momentum
         self.num_layers = num_layers
 
@@ -55,8 +55,8 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         blocks = _blocks(model.backbone)
         if len(blocks) < self.num_layers:
             raise ValueError(
-                f"target_generator.num_layers={self.num_layers}, model.backbone ({type(model.backbone).__name__}) has "
-                f"{len(blocks)} blocks in 'layers' or 'blocks'; set target_generator.num_layers to that or fewer."
+                f"num_layers={self.num_layers}, the model's backbone ({type(model.backbone).__name__}) has "
+                f"{len(blocks)} blocks in 'layers' or 'blocks'; set num_layers to that or fewer."
             )
         average = ExponentialMovingAverage(model.backbone, momentum=1 - self.momentum)
         self.teacher = DetachedModule(average, in_checkpoint=True)
@@ -97,7 +97,7 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         if len({x.shape for x in outputs}) > 1:
             raise ValueError(
                 f"The last {self.num_layers} blocks give tokens {[tuple(x.shape) for x in outputs]} (N, L, C), which "
-                f"cannot be averaged on {length} tokens; set target_generator.num_layers to the blocks of the last "
+                f"cannot be averaged on {length} tokens; set num_layers to the blocks of the last "
                 "scale."
             )
         # without the class token, which comes first

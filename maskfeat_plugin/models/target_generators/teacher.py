@@ -68,11 +68,11 @@ class TeacherGenerator(BaseTargetGenerator):
     ) -> None:
         super().__init__(patch_size, temporal_stride, init_cfg)
         if norm not in FEATURE_NORMS:
-            raise ValueError(f"target_generator.norm={norm!r} is unknown; choose one of {sorted(FEATURE_NORMS)}.")
+            raise ValueError(f"norm={norm!r} is unknown; choose one of {sorted(FEATURE_NORMS)}.")
         self.norm = norm
         self.input_type = input_type
         self.layer = layer
-        self.teacher = FrozenNetwork(teacher, "target_generator.teacher", mean, std, in_checkpoint)
+        self.teacher = FrozenNetwork(teacher, "teacher", mean, std, in_checkpoint)
         check_input_type(self.teacher.network, input_type, self.teacher.key)
 
     def connect(self, model: nn.Module) -> None:

@@ -60,16 +60,15 @@ class TokenGenerator(BaseTargetGenerator):
         super().__init__(patch_size, temporal_stride, init_cfg)
         for name, value in (("vocab_size", vocab_size), ("stride", stride)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"target_generator.{name} must be a positive integer, got {value!r}.")
+                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
         for name in ("vocab_size", "num_embed"):  # upstream's names
             if tokenizer.get(name, vocab_size) != vocab_size:
                 raise ValueError(
-                    f"target_generator.tokenizer.{name}={tokenizer[name]}, target_generator.vocab_size={vocab_size}; "
-                    f"set target_generator.vocab_size={tokenizer[name]}."
+                    f"tokenizer.{name}={tokenizer[name]}, vocab_size={vocab_size}; set vocab_size={tokenizer[name]}."
                 )
         self.num_classes = vocab_size
         self.stride = stride
-        self.tokenizer = FrozenNetwork(tokenizer, "target_generator.tokenizer", mean, std, in_checkpoint)
+        self.tokenizer = FrozenNetwork(tokenizer, "tokenizer", mean, std, in_checkpoint)
 
     def connect(self, model: nn.Module) -> None:
         """Learn how the inputs are normalised, see the parent."""
@@ -116,21 +115,20 @@ class TokenGenerator(BaseTargetGenerator):
         if out.is_floating_point():  # scores (F, K, h, w)
             if out.shape[1] != self.num_classes:
                 raise ValueError(
-                    f"target_generator.tokenizer gives {out.shape[1]} scores, target_generator.vocab_size="
-                    f"{self.num_classes}; set target_generator.vocab_size={out.shape[1]}, and neck.out_channels too."
+                    f"tokenizer gives {out.shape[1]} scores, vocab_size={self.num_classes}; set "
+                    f"vocab_size={out.shape[1]}, and out_channels={out.shape[1]} of the neck."
                 )
             out = out.argmax(1)
         elif out.max() >= self.num_classes:
             raise ValueError(
-                f"target_generator.tokenizer gives the token {int(out.max())}, target_generator.vocab_size="
-                f"{self.num_classes}; set target_generator.vocab_size to the number of its tokens, and "
-                "neck.out_channels too."
+                f"tokenizer gives the token {int(out.max())}, vocab_size={self.num_classes}; set vocab_size to the "
+                "number of its tokens, and the neck's out_channels too."
             )
         if out[0].numel() != grid[0] * grid[1]:
             size = tuple(frames.shape[-2:])
             raise ValueError(
-                f"target_generator.tokenizer gives {tuple(out.shape[1:])} tokens for images of {size}, the token grid "
-                f"is {grid}; set target_generator.stride (now {self.stride}) to the tokenizer's own: 8 for DALL-E's "
+                f"tokenizer gives {tuple(out.shape[1:])} tokens for images of {size}, the token grid "
+                f"is {grid}; set stride (now {self.stride}) to the tokenizer's own: 8 for DALL-E's "
                 "encoder, 16 for mmpretrain.VQKD."
             )
         return out.reshape(-1, *grid).long()

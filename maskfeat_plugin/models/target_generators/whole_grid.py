@@ -43,7 +43,7 @@ class WholeGridGenerator(BaseTargetGenerator):
             f"{tuple(mask.shape[2:])}. mmpretrain.HOGGenerator does for grids of 14 x 14; use maskfeat.HOGGenerator, "
             "which fits any grid."
         )
-        with foreign_call("target_generator", self.generator, fits):
+        with foreign_call(type(self).__name__, self.generator, fits):
             target = self.generator(images)  # (N*T', H'*W', D)
             if not isinstance(target, Tensor) or target.shape[:2] != (len(images), wanted):
                 found = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__

@@ -22,7 +22,7 @@ def foreign_call(key: str, module: nn.Module, fits: str) -> Iterator[None]:
     Errors of other components, and of too little memory, are left as they are.
 
     Args:
-        key (str): Key of the component in the model's config.
+        key (str): Argument of the caller that the component is, for the message.
         module (nn.Module): The component.
         fits (str): Sentences that say what is asked of the component, and which ones fit.
 

@@ -10,7 +10,7 @@ def check_arch(arch: str | dict, choices: Iterable[str]) -> None:
     """Raise one clear error for an architecture name that does not exist.
 
     Args:
-        arch (str | dict): The config key ``backbone.arch``; a dict is left to the backbone to check.
+        arch (str | dict): The argument ``arch`` of a backbone; a dict is left to the backbone to check.
         choices (Iterable[str]): The names that exist.
 
     Raises:
@@ -18,7 +18,7 @@ def check_arch(arch: str | dict, choices: Iterable[str]) -> None:
     """
     choices = sorted(choices)
     if isinstance(arch, str) and arch.lower() not in choices:
-        raise ValueError(f"backbone.arch={arch!r} is unknown; choose one of {choices} or give a dict of settings.")
+        raise ValueError(f"arch={arch!r} is unknown; choose one of {choices} or give a dict of settings.")
 
 
 def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tuple[int, ...]:
