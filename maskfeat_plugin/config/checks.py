@@ -3,7 +3,7 @@
 import copy
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
 from .annotation_lists import check_list, check_manifest
-from .origins import describe_unknown_type, named_errors, walk
+from .origins import describe_unknown_type, named_errors
 from .sample_sizes import class_name, input_size
 from .structure import limited_size
+from .walking import every_part, leaf_datasets, walk
 
 # First release of DeepSpeed that lacks what mmengine 0.10.7 imports, deepspeed.runtime.fp16.onebit
 _DEEPSPEED_END = Version("0.19")
@@ -49,7 +50,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     Raises:
         ConfigError: With the key or the file that is wrong and what would be right.
     """
-    _check_ends(dict(cfg.items()))
+    _check_text(cfg)
     _check_taken(cfg)
     for key in dataloaders:
         for dataset_key, dataset in leaf_datasets(cfg.get(key), key):
@@ -218,18 +219,11 @@ def _check_precision(cfg: Config) -> None:
         )
 
 
-def _check_ends(node: object, key: str = "", around: tuple[int, ...] = ()) -> None:
-    """Refuse text that is not UTF-8, and a dict or list that holds itself, which nothing walks through to an end."""
-    if id(node) in around:
-        raise ConfigError(f"{key} of the config holds itself; copy.deepcopy what is put into a wrapper before.")
-    if isinstance(node, dict):
-        for name, value in node.items():
-            _check_ends(value, f"{key}.{name}" if key else str(name), (*around, id(node)))
-    elif isinstance(node, list | tuple):
-        for i, value in enumerate(node):
-            _check_ends(value, f"{key}[{i}]", (*around, id(node)))
-    elif isinstance(node, str) and node != as_utf8(node):  # no log could hold it
-        raise ConfigError(f"{key}={as_utf8(node)!r} is not UTF-8. Rename the file or folder, or link to it.")
+def _check_text(cfg: Config) -> None:
+    """Refuse text that is not UTF-8, which no log could hold."""
+    for key, text in every_part(dict(cfg.items())):
+        if isinstance(text, str) and text != as_utf8(text):
+            raise ConfigError(f"{key}={as_utf8(text)!r} is not UTF-8. Rename the file or folder, or link to it.")
 
 
 def _check_deepspeed(strategy: str) -> None:
@@ -285,20 +279,3 @@ def _check_checkpoint(checkpoint: str | None, key: str) -> None:
 def is_remote(*paths: str) -> bool:
     """Whether a path is read by a file client: https://..., s3:..., torchvision://... ."""
     return any(re.match(r"[a-z0-9+]{2,}:", str(path)) for path in paths)
-
-
-def leaf_datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
-    """Data sets of a dataloader with their keys, those inside wrappers too."""
-    if not dataloader:
-        return
-    stack = [(f"{key}.dataset", dataloader.get("dataset"))]
-    while stack:
-        name, dataset = stack.pop()
-        if not isinstance(dataset, dict):
-            continue
-        inner = dataset.get("datasets") or ()
-        stack.extend((f"{name}.datasets[{i}]", item) for i, item in enumerate(inner))
-        if "dataset" in dataset:
-            stack.append((f"{name}.dataset", dataset["dataset"]))
-        elif not inner:
-            yield name, dataset

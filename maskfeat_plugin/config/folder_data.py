@@ -12,7 +12,7 @@ from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_
 
 from .checks import is_remote
 from .classes import dataset_class, dataset_parts
-from .origins import walk
+from .walking import walk
 
 
 def complete_endings(cfg: Config) -> None:

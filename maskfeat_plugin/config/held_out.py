@@ -4,7 +4,7 @@ from mmengine.config import Config
 
 from maskfeat_plugin.errors import ConfigError
 
-from .origins import walk
+from .walking import walk
 
 _METRIC = "MaskedLossMetric"
 

@@ -23,6 +23,7 @@ from maskfeat_plugin.files import is_full_disk
 
 from .key_names import with_keys
 from .signatures import mismatches, parameters, short, suggest, written_for
+from .walking import flatten, walk
 
 # Where mmengine makes something of a part of the config: function -> variable that holds the part
 _BUILDERS = {
@@ -204,31 +205,6 @@ def _dataset_owners(dataset: object, settings: object, key: str) -> Iterator[Own
         elif isinstance(parts, list | tuple) and isinstance(inner, list | tuple):
             for i, (item, part) in enumerate(zip(inner, parts, strict=False)):
                 yield from _dataset_owners(item, part, f"{key}.{name}[{i}]")
-
-
-def walk(node: object, key: str = "") -> Iterator[tuple[str, dict]]:
-    """Every dict below a node of a config, with its key: ``train_dataloader.dataset.pipeline[2]``."""
-    if isinstance(node, dict):
-        yield key, node
-        for name, value in node.items():
-            yield from walk(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list | tuple):
-        for i, value in enumerate(node):
-            yield from walk(value, f"{key}[{i}]")
-
-
-def flatten(settings: dict, key: str = "") -> Iterator[tuple[str, object]]:
-    """The settings of a component with their keys, those in dicts too, but not those of components inside it."""
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            if "type" not in value:
-                yield from flatten(value, f"{key}{name}.")
-        elif name != "type" and not _holds_components(value):
-            yield f"{key}{name}", value
-
-
-def _holds_components(value: object) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(item, dict) and "type" in item for item in value)
 
 
 def _is_within(key: str, within: Sequence[str]) -> bool:

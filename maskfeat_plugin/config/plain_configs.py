@@ -18,8 +18,8 @@ from mmengine.utils import get_object_from_string
 from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.errors import ConfigError
 
-from .origins import walk
 from .signatures import short
+from .walking import walk
 
 _ENDINGS = (".yaml", ".yml", ".json")
 # Names of components: of a setting that is built, or that mmcv, mmdet and mmpretrain give to Python's eval

@@ -14,8 +14,8 @@ from torch.nn.modules.module import (
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.machine import physical_memory
 
-from .origins import flatten, walk
 from .signatures import mismatches, parameters, short, suggest, written_for
+from .walking import flatten, walk
 
 # What mmengine's runner reads, and of which kind it is; None is left out where it may be left out
 _DICTS = ("model", "train_dataloader", "val_dataloader", "test_dataloader", "optim_wrapper")

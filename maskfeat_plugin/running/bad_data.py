@@ -12,6 +12,8 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from maskfeat_plugin.config.sample_sizes import class_name
+from maskfeat_plugin.config.walking import walk
 from maskfeat_plugin.datasets import SkipBadFiles, TooManyBadFiles
 from maskfeat_plugin.datasets.bad_file_list import LIST_NAME, BadFileList
 from maskfeat_plugin.errors import ConfigError, whole_text
@@ -62,13 +64,9 @@ def describe_listed(cfg: Config) -> list[str]:
 
 def _skipping(cfg: Config) -> Iterator[dict]:
     """The configs of ``maskfeat.SkipBadFiles`` in ``train_dataloader``."""
-    parts = [cfg.train_dataloader.get("dataset")]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            if str(part.get("type", "")).rpartition(".")[2] == _SKIPPING:
-                yield part
-            parts += [part.get("dataset"), *(part.get("datasets") or ())]
+    for _, part in walk(cfg.train_dataloader.get("dataset")):
+        if class_name(part) == _SKIPPING:
+            yield part
 
 
 @contextmanager

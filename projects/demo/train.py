@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
 from mmengine.utils import import_modules_from_strings
 
+from maskfeat_plugin.config.walking import replace_text
 from maskfeat_plugin.errors import reading
 from maskfeat_plugin.files import writing
 from maskfeat_plugin.visualization import draw_prediction, unnormalize
@@ -107,22 +108,14 @@ def load_config(name: str, work_dir: Path, data_root: Path = DATA_ROOT, options:
     root = f"{data_root}/"
     config = Config.fromfile(CONFIGS / name)
     import_modules_from_strings(**config.custom_imports)
-    _replace_root(config._cfg_dict, config.data_root, root)
+    old = config.data_root
+    replace_text(config._cfg_dict, lambda text: root + text[len(old) :] if text.startswith(old) else text)
     config.work_dir = str(work_dir)
     # mmengine keeps its loggers, message hubs and visualizers by this name
     config.experiment_name = f"{Path(name).stem}_{work_dir.name}_{time.monotonic_ns()}"
     config.log_level = "ERROR"
     config.merge_from_dict(options or {})
     return config
-
-
-def _replace_root(node: dict | list, old: str, new: str) -> None:
-    """Let every path below ``data_root`` begin with the new one."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(value, str) and value.startswith(old):
-            node[key] = new + value[len(old) :]
-        elif isinstance(value, dict | list):
-            _replace_root(value, old, new)
 
 
 def pretrain(

@@ -16,6 +16,7 @@ from torch import nn
 from maskfeat_plugin.config.checks import check_config
 from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.config.training_inputs import input_size, mask_generator
+from maskfeat_plugin.config.walking import remove_weights, replace_text
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.running.log_streams import quiet
@@ -327,19 +328,14 @@ def target_widths(cfg: Config) -> int | dict[str, int]:
     with quiet(), torch.random.fork_rng():
         for name in ("backbone", "data_preprocessor"):
             setattr(model, name, MODELS.build(copy.deepcopy(cfg.model[name])))
-        generator = MODELS.build(without_weights(cfg.model.target_generator))
+        settings = copy.deepcopy(cfg.model.target_generator)
+        remove_weights(settings)
+        generator = MODELS.build(settings)
         generator.connect(model)
         target = generator.eval()(torch.randn(1, 3, *input_size(cfg)), mask)
     if isinstance(target, dict):
         return {name: generator.num_classes[name] or value.shape[-1] for name, value in target.items()}
     return generator.num_classes or target.shape[-1]
-
-
-def without_weights(node: object) -> object:
-    """A part of a config without every ``init_cfg``."""
-    if isinstance(node, dict):
-        return {key: without_weights(value) for key, value in node.items() if key != "init_cfg"}
-    return [without_weights(value) for value in node] if isinstance(node, list) else node
 
 
 def _make_run(
@@ -353,7 +349,7 @@ def _make_run(
         if setting.needs_classifier:
             needs = _classifier(base, work_dir, known)
             weights = str(needs.folder / FOLDERS["finetune"] / f"iter_{CLASSIFIER_LENGTH * base.finetune_steps}.pth")
-            _replace(pretrain._cfg_dict, CLASSIFIER, weights)
+            replace_text(pretrain._cfg_dict, lambda text: weights if text == CLASSIFIER else text)
     finetune = copy.deepcopy(base.finetune)
     if base.digits_root is not None:
         _use_labels(finetune, base, seed)
@@ -422,14 +418,6 @@ def _cache_test_reading(finetune: Config) -> None:
     read = list(first["transforms"])
     if list(test.pipeline[: len(read)]) == read:
         test.pipeline = [copy.deepcopy(first), *test.pipeline[len(read) :]]
-
-
-def _replace(node: dict | list, old: str, new: str) -> None:
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if value == old:
-            node[key] = new
-        elif isinstance(value, dict | list):
-            _replace(value, old, new)
 
 
 def _estimate(base: Base, steps: float, finetune_steps: int) -> float:

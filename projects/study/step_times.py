@@ -1,16 +1,15 @@
 """How long a training step of each target is, against HOG's."""
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
+from maskfeat_plugin.config.walking import remove_weights
 from projects.benchmark import measure
 from projects.benchmark.steps import compare_steps
 
-from .planned_runs import without_weights
 from .settings import CONFIGS
 
 TARGETS = ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_moving-digits.py")
@@ -36,7 +35,7 @@ def step_times(
         kind = "mvit" if "_mvit-" in path.name else "vit"
         base = Config.fromfile(CONFIGS / "demo" / f"maskfeat_{kind}-tiny_moving-digits.py")
         cfg = Config.fromfile(path)
-        cfg.model = without_weights(copy.deepcopy(cfg.model.to_dict()))
+        remove_weights(cfg.model)
         samples = batch_size or base.train_dataloader.batch_size
         comparison = compare_steps(cfg, base, mask_ratio, samples, device)
         found = measure(comparison, repeats, device)

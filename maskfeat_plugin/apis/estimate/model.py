@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_back
 
 from maskfeat_plugin.config.sample_sizes import sample_channels
 from maskfeat_plugin.config.training_inputs import input_size, mask_generator
+from maskfeat_plugin.config.walking import remove_weights
 from maskfeat_plugin.engine import is_block
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.models import MaskFeat
@@ -173,7 +174,7 @@ class _Step:
         self.mixed, self.recomputes = mixed, recomputes
         self.peak = self.forward_flops = self.step_flops = 0
         model = copy.deepcopy(cfg.model)
-        _without_files(model)
+        remove_weights(model)
         model.get("backbone", {}).pop("with_cp", None)
         if "target_generator" not in model and "roi_head" not in model:  # mixing of labels draws numbers
             for key in ("data_preprocessor", "train_cfg"):
@@ -249,17 +250,6 @@ def _loss_function(cfg: Config, model: BaseModel, samples: int, fake: FakeTensor
         return head(model.backbone(inputs)).float().sum()
 
     return plain_loss
-
-
-def _without_files(node: Any) -> None:
-    """Take the weights out of a model's config: numbers play no part."""
-    if isinstance(node, dict):
-        node.pop("init_cfg", None)
-        for child in node.values():
-            _without_files(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            _without_files(child)
 
 
 def _attention_flops(query: tuple, key: tuple, value: tuple, *args: Any, **kwargs: Any) -> int:
