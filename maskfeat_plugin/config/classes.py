@@ -22,16 +22,15 @@ from torch import nn
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
 from maskfeat_plugin.datasets.ava_tables import read_label_map
 from maskfeat_plugin.datasets.categories import class_folders, read_categories
+from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.errors import ConfigError, reading
 
-from .checks import is_remote, leaf_datasets
-from .origins import walk
+from .checks import is_remote
 from .signatures import short
+from .walking import leaf_datasets, walk
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _KNN_LOADERS = ("features_dataloader", "query_dataloader")
-# Where a sample says which file it is of
-_PATHS = ("img_path", "filename", "frame_dir")
 # Names that a message lists
 _NAMED = 5
 
@@ -361,7 +360,7 @@ def _check_range(key: str, dataset: BaseDataset, number: int) -> None:
         wrong = next((label for label in labels if not 0 <= label < number), None)
         if wrong is None or (wrong == -1 and key.startswith("test")):  # a list without labels, to predict them
             continue
-        path = next((info[name] for name in _PATHS if info.get(name)), f"sample {index}")
+        path = sample_path(info) or f"sample {index}"
         says = "has no label" if wrong == -1 else f"has the label {wrong}"
         raise ConfigError(
             f"{key}: {path}{f' of {dataset.ann_file}' if dataset.ann_file else ''} {says}, and the model has the "

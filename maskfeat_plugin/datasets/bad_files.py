@@ -24,6 +24,7 @@ from maskfeat_plugin.registry import DATASETS
 from .bad_file_list import LIST_NAME, UNKNOWN, BadFile, BadFileList, has_changed, state_of
 from .clips_by_duration import DrawsFiles
 from .folders import printable
+from .sample_paths import sample_path
 
 # Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
 _IN_A_ROW = 10
@@ -33,8 +34,6 @@ _WORKERS = 128
 _NAMED = 5
 # Seconds that the file system may take to say when a listed file was changed
 _LOOK = 5.0
-# Where a sample says which file it is of
-_PATHS = ("filename", "img_path", "frame_dir")
 
 _Result = TypeVar("_Result")
 
@@ -216,7 +215,7 @@ class SkipBadFiles(Dataset):
 
     def _file(self, index: int) -> str:
         info = self.dataset.get_data_info(index) if hasattr(self.dataset, "get_data_info") else {}
-        return str(next((info[key] for key in _PATHS if info.get(key)), f"sample {index}"))
+        return sample_path(info) or f"sample {index}"
 
     def _state(self, index: int) -> str:
         """State of a sample's file, beside: a file system that hangs would hold up the worker."""

@@ -17,6 +17,7 @@ from maskfeat_plugin.config.held_out import check_held_out
 from maskfeat_plugin.config.origins import explain, named_errors, owners_of
 from maskfeat_plugin.config.structure import check_structure, limited_size
 from maskfeat_plugin.datasets.folders import printable
+from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.engine.resumption import choose_checkpoint
 from maskfeat_plugin.engine.schedules import fit_schedules, warn_of_schedules
 from maskfeat_plugin.errors import ConfigError
@@ -253,7 +254,7 @@ def _file(dataset: object) -> str:
         info = dataset.get_data_info(0)
     except Exception:  # reading the sample fails likewise, and says why
         return "number 0"
-    return printable(info.get("filename") or info.get("img_path") or "number 0")
+    return printable(sample_path(info) or "number 0")
 
 
 def _source(dataset: dict) -> str:

@@ -26,6 +26,7 @@ from maskfeat_plugin.config.input_pipeline import (
 from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.config.sample_sizes import sample_channels
 from maskfeat_plugin.datasets.folders import as_utf8
+from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
@@ -146,7 +147,7 @@ class DataSetSource(Source):
         names: list[str] = []
         for index in range(len(cast(Sized, self._dataset))):
             info = self._dataset.get_data_info(index) if hasattr(self._dataset, "get_data_info") else {}
-            names.append(as_utf8(str(info.get("filename") or info.get("img_path") or index)))
+            names.append(as_utf8(sample_path(info) or str(index)))
         self.names, self.keys = names, unique_keys(names)
 
     def read(self, number: int) -> Iterator[Row]:

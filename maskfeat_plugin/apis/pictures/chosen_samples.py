@@ -14,13 +14,12 @@ from maskfeat_plugin.config.checks import check_dataset_files
 from maskfeat_plugin.config.folder_data import complete_endings
 from maskfeat_plugin.config.input_pipeline import Input, list_inputs, title_of
 from maskfeat_plugin.config.origins import named_errors
+from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.errors import ConfigError
 
 from ..knn_evaluation import each_once
 
 SPLITS = ("train", "val", "test")
-# Where a sample says which file it is of
-_PATHS = ("img_path", "filename")
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,10 @@ def files_of(dataset: BaseDataset, indices: Sequence[int], title: str) -> list[I
     """
     files = []
     for index in indices:
-        info = dataset.get_data_info(index)
-        path = next((info[key] for key in _PATHS if info.get(key)), None)
-        if path is None:
+        path = sample_path(dataset.get_data_info(index))
+        if path is None or Path(path).is_dir():
             raise ConfigError(f"the samples of {title} are not read from files of images or videos: they have no path.")
-        files.append(Input(str(path)))
+        files.append(Input(path))
     return files
 
 

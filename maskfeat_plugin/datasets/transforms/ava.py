@@ -5,6 +5,8 @@ from mmaction.datasets.transforms import SampleAVAFrames as _SampleAVAFrames
 
 from maskfeat_plugin.registry import TRANSFORMS
 
+from ..sample_paths import sample_path
+
 
 @TRANSFORMS.register_module()
 class SampleAVAFrames(_SampleAVAFrames):
@@ -50,7 +52,7 @@ class SampleAVAFrames(_SampleAVAFrames):
         if fps is None:
             fps = results.get("avg_fps")
             if not fps:
-                raise ValueError(f"{_name_of(results)} does not tell its rate; set fps of the data set.")
+                raise ValueError(f"{sample_path(results) or 'clip'} does not tell its rate; set fps of the data set.")
         seconds = results["timestamp"] - results["timestamp_start"]
         key_frame = round(fps * seconds)
         self._check(results, fps, seconds, key_frame)
@@ -76,7 +78,7 @@ class SampleAVAFrames(_SampleAVAFrames):
 
     @staticmethod
     def _check(results: dict, fps: float, seconds: float, key_frame: int) -> None:
-        name = _name_of(results)
+        name = sample_path(results) or "clip"
         frames = results.get("total_frames") or results["shot_info"][1]
         if not 0 <= key_frame < frames:
             raise ValueError(
@@ -90,7 +92,3 @@ class SampleAVAFrames(_SampleAVAFrames):
                 f"{results['timestamp']} would be off by {abs(fps / rate - 1) * seconds:.1f} s; set fps={rate:.5g} or "
                 "convert the files."
             )
-
-
-def _name_of(results: dict) -> str:
-    return results.get("filename") or results.get("frame_dir", "clip")

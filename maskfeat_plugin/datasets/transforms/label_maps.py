@@ -14,6 +14,8 @@ from mmengine.dataset import Compose
 from maskfeat_plugin.errors import reading
 from maskfeat_plugin.registry import TRANSFORMS
 
+from ..sample_paths import sample_path
+
 
 @TRANSFORMS.register_module()
 class TrackCrop(BaseTransform):
@@ -149,7 +151,7 @@ class LoadLabelMap(BaseTransform):
         return results
 
     def _path(self, results: dict) -> Path:
-        source = results.get("img_path") or results["filename"]
+        source = sample_path(results)
         path = Path(self.label_root, os.path.relpath(source, self.data_root)).with_suffix(self.suffix)
         if not path.is_file():
             raise FileNotFoundError(

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from maskfeat_plugin.checkpoints import load_file
 from maskfeat_plugin.datasets.clips_by_duration import DrawsFiles
+from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import publish, reason_of, unfinished_path, whole_file
 from maskfeat_plugin.registry import HOOKS
@@ -26,8 +27,6 @@ from ..optim_wrappers import has_stepped, wrappers_of
 from ..resumption import newest_checkpoint
 
 _ACTIONS = ("stop", "skip", "rewind")
-# Where data sets keep the path of a sample
-_PATHS = ("img_path", "filename", "video_path", "frame_dir", "file_name")
 
 
 @HOOKS.register_module()
@@ -135,7 +134,7 @@ class NonFiniteLossHook(Hook):
         samples = [dict(index=index, file=_file(dataset, index)) for index in indices]
         if not samples and isinstance(data_batch, dict):
             metas = [getattr(sample, "metainfo", {}) for sample in data_batch.get("data_samples") or ()]
-            samples = [dict(index=meta.get("sample_idx"), file=_path(meta)) for meta in metas]
+            samples = [dict(index=meta.get("sample_idx"), file=sample_path(meta)) for meta in metas]
         hub = runner.message_hub.log_scalars
         clipped = hub["train/grad_norm"].current() if "train/grad_norm" in hub and self._norm is not None else None
         report = dict(
@@ -192,11 +191,7 @@ def _rewind(runner: Runner, what: str) -> str:
 def _file(dataset: Any, index: int) -> str | None:
     if isinstance(getattr(dataset, "dataset", dataset), DrawsFiles):  # another file each time
         return None
-    return _path(dataset.get_data_info(index)) if hasattr(dataset, "get_data_info") else None
-
-
-def _path(info: dict) -> str | None:
-    return next((str(info[key]) for key in _PATHS if info.get(key)), None)
+    return sample_path(dataset.get_data_info(index)) if hasattr(dataset, "get_data_info") else None
 
 
 def _number(value: Any) -> float | str | None:
