@@ -8,8 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
-from maskfeat_plugin.config.checks import check_config
-from maskfeat_plugin.config.classes import check_class_files
+from maskfeat_plugin.config import check, knn_dataloaders
 from maskfeat_plugin.config.folder_data import complete_endings
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import compute_features
@@ -45,20 +44,11 @@ def evaluate_knn(
     Raises:
         ConfigError: If the config has no labelled training and validation data, or the checkpoint does not load.
     """
-    queries_key = "val_dataloader" if cfg.get("val_dataloader") is not None else "test_dataloader"
-    if cfg.get("train_dataloader") is None or cfg.get(queries_key) is None:
-        raise ConfigError(
-            f"{cfg.filename} has no labelled data to evaluate on; give the config of fine-tuning the same backbone, "
-            "such as configs/classification/..., and the checkpoint of pre-training."
-        )
-    # of the data alone: nothing is trained, in whatever precision and from whatever weights
-    keys = ("train_dataloader", queries_key)
-    check_config(Config({key: cfg[key] for key in keys}), keys)
-    check_class_files(cfg, keys)
+    check(cfg, "knn")
     complete_endings(cfg)
-    queries = cfg[queries_key]
+    neighbours, queries = (cfg[key] for key in knn_dataloaders(cfg))
     bank = copy.deepcopy(queries)
-    bank.dataset = each_once(cfg.train_dataloader.dataset, queries.dataset)
+    bank.dataset = each_once(neighbours.dataset, queries.dataset)
     for loader in (queries, bank):
         loader.sampler = dict(type="DefaultSampler", shuffle=False)
         loader.drop_last = False

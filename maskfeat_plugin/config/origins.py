@@ -14,7 +14,6 @@ from types import FrameType
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 
@@ -22,6 +21,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import is_full_disk
 
 from .key_names import with_keys
+from .owners import Owner, last_part, module_owners
 from .signatures import mismatches, parameters, short, suggest, written_for
 from .walking import flatten, walk
 
@@ -49,14 +49,6 @@ _SIZES = (
 )
 # Exceptions of a value that is not of the type that it has to be
 _WRONG_TYPE = (TypeError, AttributeError)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """An object that was built, and the key of its part of the config."""
-
-    object: object
-    key: str
 
 
 @dataclass(frozen=True)
@@ -116,95 +108,15 @@ def explain(
     return f"{title} {what}: {_reason(error, origin, cfg)}"
 
 
-def owners_of(runner: Runner) -> list[Owner]:
-    """The objects that a runner has built so far, each with the key of its part of the config.
-
-    Args:
-        runner (Runner): May be half built: loops, optimizer and schedulers are built when they are first needed.
-
-    Returns:
-        list[Owner]: Model and its modules, loops, data sets, transforms, optimizer, schedulers, hooks, log processor.
-    """
-    cfg, get = runner.cfg, vars(runner).get
-    owners = [Owner(get("log_processor"), "log_processor"), Owner(get("visualizer"), "visualizer")]
-    for split in ("train", "val", "test"):
-        loop = get(f"_{split}_loop")
-        if loop is None or isinstance(loop, dict):
-            continue
-        owners.append(Owner(loop, f"{split}_cfg"))
-        key, loader = f"{split}_dataloader", getattr(loop, "dataloader", None)
-        if not isinstance(loader, torch.utils.data.DataLoader):
-            continue
-        owners += [Owner(loader, key), Owner(loader.sampler, f"{key}.sampler")]
-        owners += _dataset_owners(loader.dataset, cfg[key]["dataset"], f"{key}.dataset")
-    wrapper = get("optim_wrapper")
-    if not isinstance(wrapper, dict):
-        owners += [
-            Owner(wrapper, "optim_wrapper"),
-            Owner(getattr(wrapper, "optimizer", None), "optim_wrapper.optimizer"),
-        ]
-    schedulers = get("param_schedulers")
-    if isinstance(schedulers, list):
-        owners += [Owner(scheduler, f"param_scheduler[{i}]") for i, scheduler in enumerate(schedulers)]
-    for hook in get("_hooks") or ():
-        owners += [Owner(hook, key) for key, node in _hook_nodes(cfg) if _last(node.get("type")) == type(hook).__name__]
-    model = get("model")
-    if isinstance(model, torch.nn.Module):
-        owners += _module_owners(model.get_submodule("module") if is_model_wrapper(model) else model, cfg.get("model"))
-    return [owner for owner in owners if owner.object is not None]
-
-
 def _owners_in(error: Exception, cfg: Config) -> list[Owner]:
     """The modules built so far of a model that a traceback passes through, as one that is being built."""
     settings = cfg.get("model")
     for frame in _frames(error):
         model = frame.f_locals.get("self")
         if isinstance(model, torch.nn.Module) and "_modules" in vars(model):
-            if isinstance(settings, dict) and _last(settings.get("type")) == type(model).__name__:
-                return list(_module_owners(model, settings))
+            if isinstance(settings, dict) and last_part(settings.get("type")) == type(model).__name__:
+                return list(module_owners(model, settings))
     return []
-
-
-def _hook_nodes(cfg: Config) -> Iterator[tuple[str, dict]]:
-    for name, node in (cfg.get("default_hooks") or {}).items():
-        if isinstance(node, dict):
-            yield f"default_hooks.{name}", node
-    for i, node in enumerate(cfg.get("custom_hooks") or ()):
-        yield f"custom_hooks[{i}]", node
-
-
-def _last(kind: object) -> str:
-    return kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
-
-
-def _module_owners(model: torch.nn.Module, settings: dict) -> Iterator[Owner]:
-    """Modules whose names are keys of the config, as all are that are built from it."""
-    for name, module in model.named_modules():
-        node, key = settings, "model"
-        for part in filter(None, name.split(".")):
-            if isinstance(node, dict) and part in node:
-                node, key = node[part], f"{key}.{part}"
-            elif isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
-                node, key = node[int(part)], f"{key}[{part}]"
-            else:
-                break
-        else:
-            yield Owner(module, key)
-
-
-def _dataset_owners(dataset: object, settings: object, key: str) -> Iterator[Owner]:
-    """A data set or a transform, and those inside it."""
-    yield Owner(dataset, key)
-    if not isinstance(settings, dict):
-        return
-    for name in ("dataset", "datasets", "pipeline", "transforms"):
-        inner, parts = getattr(dataset, name, None), settings.get(name)
-        inner = getattr(inner, "transforms", inner)  # mmcv's Compose
-        if isinstance(parts, dict):
-            yield from _dataset_owners(inner, parts, f"{key}.{name}")
-        elif isinstance(parts, list | tuple) and isinstance(inner, list | tuple):
-            for i, (item, part) in enumerate(zip(inner, parts, strict=False)):
-                yield from _dataset_owners(item, part, f"{key}.{name}[{i}]")
 
 
 def _is_within(key: str, within: Sequence[str]) -> bool:
@@ -220,7 +132,7 @@ def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[
         key = keys.get(id(owner))
         if key in settings:
             kind = settings[key].get("type")  # of a target's network, FrozenNetwork is around it
-            component = None if isinstance(kind, str) and _last(kind) != type(owner).__name__ else type(owner)
+            component = None if isinstance(kind, str) and last_part(kind) != type(owner).__name__ else type(owner)
             return _Origin(key, settings[key], component, frame)
         key = _match_object(owner, frame, nodes)
         if key is not None:
@@ -279,7 +191,7 @@ def _match_object(component: object, frame: FrameType, nodes: Sequence[tuple[str
     given = frame.f_locals if frame.f_code.co_name == "__init__" else {}
     best, found = -1, []
     for key, node in nodes:
-        if _last(node.get("type")) != type(component).__name__ or "type" not in node:
+        if last_part(node.get("type")) != type(component).__name__ or "type" not in node:
             continue
         kept = [(given.get(name, getattr(component, name, None)), node[name]) for name in node if name != "type"]
         same = [value == wanted for value, wanted in kept if type(value) is type(wanted)]

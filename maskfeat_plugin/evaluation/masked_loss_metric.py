@@ -93,7 +93,7 @@ class MaskedLossMetric(BaseMetric):
         for sample in data_samples:
             if "pred_features" not in sample or "target_features" not in sample:
                 raise ConfigError(
-                    "val_evaluator: maskfeat.MaskedLossMetric needs a model that predicts features of masked tokens. "
+                    "MaskedLossMetric needs a model that predicts features of masked tokens. "
                     "Set model.type='maskfeat.MaskFeat', or take another metric."
                 )
             pred, target = _by_name(sample["pred_features"]), _by_name(sample["target_features"])
@@ -159,8 +159,8 @@ class MaskedLossMetric(BaseMetric):
         if unknown:
             of_target = f" of the target {unknown[0]!r}" if unknown[0] else ""
             raise ConfigError(
-                f"val_evaluator: maskfeat.MaskedLossMetric does not know the loss{of_target}, because the head has no "
-                "maskfeat.MaskedLoss. Set val_evaluator.loss=dict(kind='mse'), of several targets by their names."
+                f"MaskedLossMetric does not know the loss{of_target}, because the head has no "
+                "maskfeat.MaskedLoss. Set loss=dict(kind='mse'), of several targets by their names."
             )
         return {name: MaskedLoss(**by_name[name]) for name in names}
 

@@ -1,5 +1,7 @@
 """Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

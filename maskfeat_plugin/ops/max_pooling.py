@@ -1,6 +1,7 @@
 """Max pooling of tokens frame by frame, whose places are found again in the backward pass."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F

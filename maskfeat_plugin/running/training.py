@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,12 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from maskfeat_plugin.config.checks import check_config
-from maskfeat_plugin.config.classes import check_class_files, check_classes_of_checkpoint, check_labels
+from maskfeat_plugin.config import check, check_built
 from maskfeat_plugin.config.folder_data import complete_endings, log_files
-from maskfeat_plugin.config.held_out import check_held_out
-from maskfeat_plugin.config.origins import explain, named_errors, owners_of
-from maskfeat_plugin.config.structure import check_structure, limited_size
+from maskfeat_plugin.config.origins import explain, named_errors
+from maskfeat_plugin.config.owners import owners_of, with_key_of_component
+from maskfeat_plugin.config.structure import limited_size
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.datasets.sample_paths import sample_path
 from maskfeat_plugin.engine.resumption import choose_checkpoint
@@ -45,19 +43,16 @@ def build_trainer(cfg: Config) -> Runner:
 
     Raises:
         ConfigError: If the config does not work, or another training writes to its work directory; see
-            :func:`check_config` for what is found before anything is built.
+            :func:`maskfeat_plugin.config.check` for what is found before anything is built.
     """
-    check_structure(cfg, ("model", "train_dataloader", "train_cfg", "optim_wrapper"))
+    check(cfg, "train")
     _make_work_dir(cfg)
     if launched_rank() == 0:
         if cfg.get("work_dir"):
             hold_folder(cfg.work_dir)
         forget_bad_files(cfg)
     connect_processes(cfg)
-    check_config(cfg, ("train_dataloader", "val_dataloader"))
-    check_class_files(cfg, ("train_dataloader", "val_dataloader"))
     complete_endings(cfg)
-    check_held_out(cfg, "val")
     list_bad_files(cfg)
     runner = _build_runner(cfg)
     for text in describe_listed(cfg):
@@ -71,7 +66,7 @@ def build_trainer(cfg: Config) -> Runner:
     check_equal_length(runner.train_dataloader, "train_dataloader")
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)
-    _check_labels(runner, cfg, ("train", "val"))
+    check_built(runner, "train")
     return runner
 
 
@@ -92,8 +87,11 @@ def train(runner: Runner) -> None:
     try:
         with named_data_errors(runner.train_dataloader, "train_dataloader"):
             runner.train()
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        named = with_key_of_component(error, runner)
+        if named is error:
+            raise
+        raise named from error
     except Exception as error:
         lost_contact = isinstance(error, RuntimeError) and describe_lost_contact(error)
         if first_step.is_done or lost_contact or is_full_disk(error):
@@ -129,23 +127,14 @@ def build_tester(cfg: Config) -> Runner:
     Raises:
         ConfigError: If the config does not work or has no test.
     """
-    if cfg.get("test_dataloader") is None or cfg.get("test_cfg") is None:
-        raise ConfigError(
-            f"{cfg.filename} has no test_dataloader and test_cfg: a pre-training config has nothing to test; give the "
-            "config of a fine-tuned model."
-        )
-    check_structure(cfg, ("model", "test_dataloader"))
+    check(cfg, "test")
     _make_work_dir(cfg)
     connect_processes(cfg)
-    check_config(cfg, ("test_dataloader",))
-    check_class_files(cfg, ("test_dataloader",))
     complete_endings(cfg)
-    check_held_out(cfg, "test")
     runner = _build_runner(cfg)
     choose_checkpoint(runner)
     _check_loop(runner, "test_loop", "test_dataloader", cfg)
-    _check_labels(runner, cfg, ("test",))
-    check_classes_of_checkpoint(runner.test_dataloader.dataset, "test_dataloader.dataset", cfg.get("load_from"))
+    check_built(runner, "test")
     return runner
 
 
@@ -231,19 +220,6 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
         named_data_errors(dataloader, key),
     ):
         dataset[0]
-
-
-def _check_labels(runner: Runner, cfg: Config, splits: Sequence[str]) -> None:
-    """Compare the classes of the splits' data sets, heads and metrics, of loops that are built."""
-    datasets, metrics = {}, {}
-    for split in splits:
-        if cfg.get(f"{split}_dataloader") is None:
-            continue
-        loop = getattr(runner, f"{split}_loop")
-        datasets[f"{split}_dataloader.dataset"] = loop.dataloader.dataset
-        if split != "train":
-            metrics[f"{split}_evaluator"] = loop.evaluator.metrics
-    check_labels(cfg, datasets, runner.model, metrics)
 
 
 def _file(dataset: object) -> str:

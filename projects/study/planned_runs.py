@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config import check
 from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.config.walking import remove_weights, replace_text
@@ -219,8 +219,8 @@ def config_base(
         raise ConfigError(f"{finetune} has no test_dataloader and test_cfg; there is nothing to compare settings by.")
     if "target_generator" not in first.model:
         raise ConfigError(f"{pretrain} has no model.target_generator; give a config of pre-training with MaskFeat.")
-    check_config(first, ("train_dataloader",))
-    check_config(second, ("train_dataloader", "test_dataloader"))
+    for cfg, stage in ((first, "train"), (second, "train"), (second, "test")):
+        check(cfg, stage)
     lengths = (steps or length_of(first), finetune_steps or length_of(second))
     return Base(kind_of(first), first, second, *lengths, metric)
 

@@ -149,6 +149,13 @@ PIPELINE = "train_dataloader.dataset.pipeline"
             r"^custom_hooks\[0\] .*AssertionError in .*test_error_pointers.py, line \d+: raise self.error",
             "^of",
         ),
+        # an error that a hook calls one of the config itself
+        (
+            IMAGES,
+            {"custom_hooks": [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.8))]},
+            r"^MaskRatioHook: custom_hooks\[0\].by_epoch=True, but .* set custom_hooks\[0\].by_epoch=False",
+            "model",
+        ),
         # folders
         (IMAGES, {"work_dir": "/proc/nope"}, "^work_dir='/proc/nope': nothing can be written there", "cannot be built"),
         (IMAGES, {"work_dir": "{file}/work"}, "^work_dir='.*/work': nothing can be written there", "cannot be built"),

@@ -168,7 +168,7 @@ def test_a_pipeline_without_masks_is_refused(read):
 
 def test_a_loss_of_others_has_to_be_named(read):
     path = "mixing/maskfeat_vit-tiny_mim-head_moving-digits.py"
-    with pytest.raises(ConfigError, match=r"does not know the loss.*val_evaluator\.loss=dict\(kind='mse'\)"):
+    with pytest.raises(ConfigError, match=r"does not know the loss.*Set loss=dict\(kind='mse'\)"):
         build_trainer(read(path)).val_loop.run()
     metrics = build_trainer(read(path, **{"val_evaluator.loss": dict(kind="mse")})).val_loop.run()
     assert 0 < metrics["held_out/baseline"] < 1 < 10 * metrics["held_out/loss"]

@@ -103,7 +103,7 @@ class CheckpointHook(_CheckpointHook):
         unknown = [name for name in self.key_indicators if name != "auto" and name not in metrics]
         if unknown:
             raise ConfigError(
-                f"default_hooks.checkpoint.save_best: {unknown[0]!r} is not a metric of val_evaluator. Choose of "
+                f"save_best: {unknown[0]!r} is not a metric of the validation. Choose of "
                 f"{', '.join(map(repr, metrics))}."
             )
         super().after_val_epoch(runner, metrics)
@@ -186,7 +186,7 @@ class CheckpointHook(_CheckpointHook):
         except OSError as error:
             raise ConfigError(
                 f"the checkpoint {path} cannot be written: {reason_of(error, path)}. The checkpoints that are there "
-                "are kept as they are; make room, or set default_hooks.checkpoint.max_keep_ckpts to keep fewer, and "
+                "are kept as they are; make room, or set max_keep_ckpts to keep fewer, and "
                 "go on with --resume"
             ) from error
 

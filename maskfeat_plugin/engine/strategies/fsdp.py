@@ -75,7 +75,7 @@ class FSDPStrategy(_FSDPStrategy):
             model = self.build_model(model)
             if any(isinstance(module, SelfTeacherGenerator) for module in model.modules()):
                 raise ValueError(
-                    "FSDPStrategy: model.target_generator (SelfTeacherGenerator) averages the weights of the whole "
+                    "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole "
                     "model, which no process has; train it without strategy, by data parallelism."
                 )
             if isinstance(optim_wrapper, dict):
