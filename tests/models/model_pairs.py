@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from maskfeat_plugin.models import MaskedBackbone
 from maskfeat_plugin.registry import MODELS
 
 MVIT = dict(
@@ -86,5 +87,5 @@ def encode(model, name, masked):
     """Pre-training's pass, or fine-tuning's."""
     if not masked:
         return model(inputs(name))
-    hidden_alone = hasattr(model, "hidden_tokens") and not name.startswith("visible")
-    return (model.hidden_tokens if hidden_alone else model)(inputs(name), mask_of(name))
+    masked_alone = isinstance(model, MaskedBackbone)
+    return (model.masked_tokens if masked_alone else model)(inputs(name), mask_of(name))

@@ -67,7 +67,7 @@ def outcome(model, tokens):
 def test_tokens_and_gradients_are_those_of_the_whole_block(name, counts):
     model = build(name)
     x, mask = batch(name, counts)
-    tokens, gradients = outcome(model, model.hidden_tokens(x, mask))
+    tokens, gradients = outcome(model, model.masked_tokens(x, mask))
     expected, expected_gradients = outcome(model, model(x, mask)[mask.flatten(1)])
     assert tokens.shape == (sum(counts), expected.shape[1])
     torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
@@ -84,7 +84,7 @@ def test_autocast(name):
     model = build(name)
     x, mask = batch(name, (5, 5))
     with torch.autocast("cpu", torch.bfloat16):
-        tokens, expected = model.hidden_tokens(x, mask), model(x, mask)[mask.flatten(1)]
+        tokens, expected = model.masked_tokens(x, mask), model(x, mask)[mask.flatten(1)]
     torch.testing.assert_close(tokens, expected, rtol=0.05, atol=0.05)
 
 
@@ -92,11 +92,11 @@ def test_autocast(name):
 def test_a_wrong_mask_is_refused(name):
     x, mask = batch(name, (5, 5))
     with pytest.raises(ValueError, match="token_grid"):
-        build(name).hidden_tokens(x, mask[..., :3])
+        build(name).masked_tokens(x, mask[..., :3])
 
 
 @pytest.mark.parametrize("name", ["vit", "mvit"])
-def test_maskfeat_asks_for_hidden_tokens_alone(name):
+def test_maskfeat_asks_for_masked_tokens_alone(name):
     """The last MLP sees as many tokens as are hidden."""
     model = MODELS.build(
         dict(

@@ -144,10 +144,6 @@ def test_their_hog_is_one_of_several_targets():
             dict(target_generator=dict(type="mmpretrain.HOGGenerator", pool=16)),
             r"WholeGridGenerator: mmpretrain.HOGGenerator does not fit .* use maskfeat.HOGGenerator",
         ),
-        (dict(backbone=dict(type="mmpretrain.MaskFeatViT", **VIT)), "backbone: .* maskfeat.MaskableBackbone"),
-        (dict(backbone=dict(type="mmpretrain.BEiTPretrainViT", **VIT)), "backbone: .* returns a tuple"),
-        (dict(backbone=dict(type="mmpretrain.VisionTransformer", **VIT)), "backbone: .* maskfeat.MaskedViT"),
-        (dict(backbone=dict(type="maskfeat.VisibleViT", **VIT)), "Use it in maskfeat.VisibleMaskFeat"),
         (
             dict(neck=dict(type="mmpretrain.SimMIMLinearDecoder", in_channels=16, encoder_stride=8)),
             "neck: .*LinearNeck",

@@ -2,6 +2,14 @@
 
 from .image_mvit import ImageMViT
 from .maskable_backbone import MaskableBackbone
+from .masked_backbone import (
+    MaskedBackbone,
+    TokenGridBackbone,
+    VisibleBackbone,
+    check_masked_backbone,
+    check_visible_backbone,
+    select_masked,
+)
 from .masked_mvit import MaskedMViT
 from .masked_vit import MaskedViT
 from .mim_vit import MIMViT
@@ -16,10 +24,16 @@ __all__ = [
     "MIMViT",
     "MViT",
     "MaskableBackbone",
+    "MaskedBackbone",
     "MaskedMViT",
     "MaskedViT",
+    "TokenGridBackbone",
+    "VisibleBackbone",
     "VisibleMViT",
     "VisibleViT",
     "VisionTransformer",
     "WindowedViT",
+    "check_masked_backbone",
+    "check_visible_backbone",
+    "select_masked",
 ]

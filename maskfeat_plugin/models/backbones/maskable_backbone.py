@@ -6,10 +6,11 @@ from torch import Tensor
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import check_divisible, check_mask, expand_mask
+from .masked_backbone import MaskedBackbone, select_masked, takes_mask
 
 
 @MODELS.register_module()
-class MaskableBackbone(BaseModule):
+class MaskableBackbone(BaseModule, MaskedBackbone):
     """Any registered backbone for images with ``forward(x, mask)``, as :class:`MaskFeat` calls its backbone.
 
     Such are mmpretrain's ``SimMIMSwinTransformer``, ``BEiTPretrainViT`` and ``MaskFeatViT``. Masks and targets live on
@@ -31,7 +32,7 @@ class MaskableBackbone(BaseModule):
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If ``token_stride`` is no multiple of ``mask_stride``.
+        ValueError: If ``token_stride`` is no multiple of ``mask_stride``, or the backbone takes no mask.
     """
 
     def __init__(
@@ -42,6 +43,12 @@ class MaskableBackbone(BaseModule):
         if token_stride < mask_stride or token_stride % mask_stride:
             raise ValueError(f"token_stride={token_stride} must be a multiple of mask_stride={mask_stride}.")
         self.backbone = MODELS.build(backbone)
+        if not takes_mask(self.backbone):
+            raise ValueError(
+                f"backbone.backbone: the forward of {type(self.backbone).__name__} takes no mask. Use a masked "
+                "backbone such as mmpretrain.SimMIMSwinTransformer, or maskfeat.MaskedViT or maskfeat.MaskedMViT in "
+                "place of maskfeat.MaskableBackbone."
+            )
         self.mask_stride = mask_stride
         self.token_stride = token_stride
 
@@ -80,6 +87,19 @@ class MaskableBackbone(BaseModule):
         check_mask(mask, len(x), grid)
         fine = tuple(s // self.mask_stride for s in x.shape[-2:])
         return self._tokens(self.backbone(x, expand_mask(mask, (1, *fine))), grid[1:])
+
+    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode images, and return the tokens of :meth:`forward` in the masked places.
+
+        Args: as in :meth:`forward`.
+
+        Returns:
+            Tensor: (M, C), sample by sample, row by row.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        return select_masked(self, x, mask)
 
     def _tokens(self, output: Tensor | tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
         """Tokens (N, H'*W', C) of the last output, a map (N, C, H', W') or tokens (N, [1+] H'*W', C)."""

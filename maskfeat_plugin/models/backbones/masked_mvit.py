@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import TokenPlaces, check_mask, hidden_places, is_pretrained
+from .masked_backbone import MaskedBackbone, select_masked
 from .mvit import MViT
 
 
 @MODELS.register_module()
-class MaskedMViT(MViT):
+class MaskedMViT(MViT, MaskedBackbone):
     """:class:`MViT` whose forward also takes a mask.
 
     The parameters are those of ``mmaction.MViT`` plus ``mask_token``. Without a mask it is its parent.
@@ -57,7 +58,7 @@ class MaskedMViT(MViT):
         x = self._encode(x, mask)
         return self._last_norm(x[:, int(self.with_cls_token) :])
 
-    def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
         """The tokens of :meth:`forward` in the masked places: the last block computes no others.
 
         Args: as in :meth:`forward`.
@@ -70,7 +71,7 @@ class MaskedMViT(MViT):
         """
         places = hidden_places(mask)
         if places is None:
-            return self(x, mask)[mask.flatten(1)]
+            return select_masked(self, x, mask)
         return self._last_norm(self._encode(x, mask, places)).flatten(0, 1)
 
     def _encode(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:

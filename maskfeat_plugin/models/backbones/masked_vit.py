@@ -3,27 +3,17 @@
 from typing import Any
 
 import torch
-from mmengine.model.weight_init import trunc_normal_
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import (
-    TokenPlaces,
-    check_divisible,
-    check_mask,
-    expand_mask,
-    hidden_places,
-    is_pretrained,
-    replace_masked,
-    set_authors_biases,
-)
-from .vision_transformer import VisionTransformer
+from ..utils import check_mask, expand_mask, hidden_places, replace_masked
+from .masked_backbone import MaskedBackbone
+from .pretraining_vit import PretrainingViT
 
 
 @MODELS.register_module()
-class MaskedViT(VisionTransformer):
+class MaskedViT(PretrainingViT, MaskedBackbone):
     """``mmpretrain.VisionTransformer`` whose forward also takes a mask.
 
     The parameters are the parent's plus ``mask_token``, so that pre-trained weights load into the plain
@@ -40,44 +30,12 @@ class MaskedViT(VisionTransformer):
 
     def __init__(self, arch: str | dict = "base", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
-        self.patch_size = tuple(self.patch_embed.projection.stride)
-        self.token_grid(self.img_size)  # early check of img_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
     def init_weights(self) -> None:
-        """Initialize as the authors' code does.
-
-        Weights and tokens get a truncated normal of 0.02, biases of linear layers and layer norms 0.02; the bias of the
-        patch embedding is torch's default, that of the last norm 0.
-        """
+        """Initialize as :class:`PretrainingViT`, and the tokens from a truncated normal of 0.02."""
         super().init_weights()
-        if is_pretrained(self.init_cfg):
-            return
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                trunc_normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
-                nn.init.constant_(module.bias, 0.02)
-        set_authors_biases(self.patch_embed.projection, self.ln1)
-        if self.mask_token is not None:
-            trunc_normal_(self.mask_token, std=0.02)
-        if self.cls_token is not None:
-            trunc_normal_(self.cls_token, std=0.02)
-
-    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
-        """Token grid of an input.
-
-        Args:
-            input_size (tuple[int, ...]): (H, W) in pixels.
-
-        Returns:
-            tuple[int, int, int]: (1, H', W').
-
-        Raises:
-            ValueError: If the size is not divisible by ``patch_size``.
-        """
-        rows, cols = check_divisible(input_size[-2:], self.patch_size, "MaskedViT")
-        return 1, rows, cols
+        self._init_tokens(self.mask_token, self.cls_token)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """Encode images.
@@ -98,11 +56,11 @@ class MaskedViT(VisionTransformer):
         if mask is None:
             return super().forward(x)
         _, height, width = self.token_grid(x.shape[-2:])
-        if mask.dim() == 2 and mask.shape[1] == height * width and None not in (self.cls_token, self.mask_token):
+        if mask.dim() == 2 and mask.shape[1] == height * width and self.cls_token is not None:
             return self.encode_masked(x, mask.bool().view(-1, 1, height, width))
         return self.encode_masked(x, mask)[:, self.num_extra_tokens :]
 
-    def hidden_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
         """The tokens of :meth:`forward` in the masked places: the last layer computes no others.
 
         Args: as in :meth:`forward`.
@@ -141,20 +99,4 @@ class MaskedViT(VisionTransformer):
         x = replace_masked(x, expand_mask(mask, grid), self.mask_token)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)  # (N, 1+L, C)
-        return x + resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            resolution,
-            mode=self.interpolate_mode,
-            num_extra_tokens=self.num_extra_tokens,
-        )
-
-    def _run_layers(self, x: Tensor, places: TokenPlaces | None = None) -> Tensor:
-        """Embedded tokens (N, [1+] L, C) through the layers and the final norm: all, or those (N, K, C) of places."""
-        x = self.pre_norm(self.drop_after_pos(x))
-        for layer in self.layers[:-1]:
-            x = layer(x)
-        x = self.layers[-1](x) if places is None else self.layers[-1](x, places)
-        if self.final_norm:
-            x = self.ln1(x)
-        return x
+        return x + self._positions(resolution)

@@ -11,12 +11,13 @@ from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import MODELS
 
 from ..utils import VisibleUnits, become, check_mask, expand_mask, is_pretrained
+from .masked_backbone import VisibleBackbone
 from .mvit import MViT
 from .visible_attention import VisibleMultiScaleAttention, VisibleMultiScaleBlock
 
 
 @MODELS.register_module()
-class VisibleMViT(MViT):
+class VisibleMViT(MViT, VisibleBackbone):
     """:class:`MViT` that drops masked tokens, in whole mask units.
 
     A mask unit is the smallest cube that every pooling keeps apart from the others, see :attr:`mask_unit`: 2 x 2
@@ -70,15 +71,29 @@ class VisibleMViT(MViT):
                 whole mask units, equally many in each clip. Defaults to None.
 
         Returns:
-            Tensor | tuple: With a mask the normalised tokens (N, K, C) of the last stage without class token, the K
-            visible ones row by row; without, what the parent returns.
+            Tensor | tuple: With a mask the result of :meth:`visible_tokens`; without, of the parent.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, units are hidden in part, or the clips hide
+            ValueError: As :meth:`visible_tokens`.
+        """
+        return super().forward(x) if mask is None else self.visible_tokens(x, mask)
+
+    def visible_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode the visible mask units of clips.
+
+        Args:
+            x (Tensor): Normalised clips (N, 3, T, H, W).
+            mask (Tensor): bool (N, T', H', W') on the grid of the last stage, True where a token is masked: whole mask
+                units, equally many in each clip.
+
+        Returns:
+            Tensor: The normalised tokens (N, K, C) of the last stage without class token, the K visible ones row by
+            row.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit, units are masked in part, or the clips mask
                 different numbers.
         """
-        if mask is None:
-            return super().forward(x)
         out_grid = self.token_grid(x.shape[2:])
         check_mask(mask, len(x), out_grid)
         units = VisibleUnits(units_of(mask, self.mask_unit))

@@ -12,16 +12,12 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
 from ..target_generators import BaseTargetGenerator, as_target_generator
 from ..utils import foreign_call, is_foreign, stack_masks
 
 # (M, D), or (M,) for classes; of several targets by their names
 Features = Tensor | dict[str, Tensor]
-_BACKBONES = (
-    "MaskFeat calls it with a mask (N, T', H', W') and needs all tokens (N, T'*H'*W', C). Use maskfeat.MaskedViT or "
-    "maskfeat.MaskedMViT, put a masked backbone of mmpretrain into maskfeat.MaskableBackbone, or use "
-    "maskfeat.VisibleMaskFeat for a backbone of the visible tokens."
-)
 _NECKS = (
     "MaskFeat calls it with the masked tokens (M, C) and needs their features (M, D). Use maskfeat.RegressionNeck or "
     "mmpretrain.LinearNeck."
@@ -40,8 +36,8 @@ class MaskFeat(BaseSelfSupervisor):
     features of the masked ones. An image is a clip with a token grid of one time step.
 
     Args:
-        backbone (dict): Config of a backbone with ``forward(inputs, mask)`` that returns tokens (N, L, C). If it has
-            ``hidden_tokens(inputs, mask)``, this is asked for the masked ones alone, (M, C).
+        backbone (dict): Config of a :class:`MaskedBackbone`, or of a backbone of your own with ``token_grid`` and
+            ``forward(inputs, mask)`` that returns all tokens (N, L, C).
         target_generator (dict): Config of what is to be predicted. One of mmpretrain, which takes images alone, is put
             into a :class:`WholeGridGenerator`.
         neck (dict): Config of the layer(s) from tokens to predicted features, which may come in a tuple, as
@@ -51,7 +47,7 @@ class MaskFeat(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If the neck has another number of classes than the target.
+        ValueError: If the backbone does not fit, or the neck has another number of classes than the target.
     """
 
     target_generator: BaseModule  # another package's too
@@ -75,6 +71,7 @@ class MaskFeat(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        self._check_backbone()
         self.target_generator = as_target_generator(self.target_generator)
         _check_classes(self.target_generator, self.neck)
         if isinstance(self.target_generator, BaseTargetGenerator):
@@ -181,23 +178,22 @@ class MaskFeat(BaseSelfSupervisor):
     ) -> tuple[Features, Features]:
         """Predicted and true features (M, D) of the masked tokens."""
         target = self.target_generator(inputs, mask, data_samples)  # (M, D)
-        tokens = self._hidden_tokens(inputs, mask)  # (M, C)
+        tokens = self._masked_tokens(inputs, mask)  # (M, C)
         with foreign_call("neck", self.neck, _NECKS):
             pred = self.neck((tokens,) if is_foreign(self.neck) else tokens)  # (M, D)
         if isinstance(pred, tuple):
             pred = pred[-1]
         return _keep_nan(pred, target, inputs), target
 
-    def _hidden_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
+    def _check_backbone(self) -> None:
+        """Raise one error for a backbone that does not fit this algorithm."""
+        check_masked_backbone(self.backbone)
+
+    def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """The backbone's tokens (M, C) in the masked places."""
-        if hasattr(self.backbone, "hidden_tokens"):
-            return self.backbone.hidden_tokens(inputs, mask)
-        with foreign_call("backbone", self.backbone, _BACKBONES):
-            tokens = self.backbone(inputs, mask)  # (N, L, C)
-        if not isinstance(tokens, Tensor) or tokens.shape[:2] != (len(mask), mask[0].numel()):
-            found = tuple(tokens.shape) if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
-            raise ValueError(f"backbone: {type(self.backbone).__name__} returns {found}. {_BACKBONES}")
-        return tokens[mask.flatten(1)]
+        if isinstance(self.backbone, MaskedBackbone):
+            return self.backbone.masked_tokens(inputs, mask)
+        return select_masked(self.backbone, inputs, mask)
 
 
 def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:

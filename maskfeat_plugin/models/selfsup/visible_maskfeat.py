@@ -6,6 +6,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from ..backbones import check_visible_backbone
 from .maskfeat import MaskFeat
 
 
@@ -19,14 +20,22 @@ class VisibleMaskFeat(MaskFeat):
 
     Args:
         decoder (dict): Config of :class:`MAEDecoder`.
-        **kwargs: Everything of :class:`MaskFeat`. The backbone's ``forward(inputs, mask)`` returns visible tokens (N,
-            K, C); the neck's ``in_channels`` are the decoder's ``embed_dims``.
+        **kwargs: Everything of :class:`MaskFeat`. The backbone is a :class:`VisibleBackbone`, or one of your own with
+            ``token_grid`` and ``forward(inputs, mask)`` that returns visible tokens (N, K, C); the neck's
+            ``in_channels`` are the decoder's ``embed_dims``.
+
+    Raises:
+        ValueError: As :class:`MaskFeat`.
     """
 
     def __init__(self, decoder: dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decoder = MODELS.build(decoder)
 
-    def _hidden_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
+    def _check_backbone(self) -> None:
+        """Raise one error for a backbone that does not fit this algorithm."""
+        check_visible_backbone(self.backbone)
+
+    def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Decoded tokens (M, D) in the masked places."""
         return self.decoder(self.backbone(inputs, mask), mask)

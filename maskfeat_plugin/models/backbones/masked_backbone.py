@@ -1,0 +1,185 @@
+"""Interfaces of the backbones that take a mask, and the check that a backbone fits its algorithm."""
+
+import inspect
+from abc import abstractmethod
+from typing import Protocol, runtime_checkable
+
+from mmaction.models.backbones.mvit import MViT
+from mmpretrain.models import VisionTransformer
+from torch import Tensor, nn
+
+from ..utils import is_foreign
+
+_OWN = "a backbone of your own with token_grid(input_size) and forward(inputs, mask)"
+
+
+@runtime_checkable
+class TokenGridBackbone(Protocol):
+    """Backbone that tells the grid of its output tokens."""
+
+    @abstractmethod
+    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the grid of the output tokens.
+
+        Args:
+            input_size (tuple[int, ...]): (H, W) in pixels, or (T, H, W) in frames and pixels.
+
+        Returns:
+            tuple[int, int, int]: (T', H', W'), T' = 1 for images.
+
+        Raises:
+            ValueError: If the size does not divide into tokens.
+        """
+
+
+@runtime_checkable
+class MaskedBackbone(TokenGridBackbone, Protocol):
+    """Backbone for :class:`MaskFeat`: it sees every token, a learned one in the masked places.
+
+    A backbone of a user need not inherit from it. It needs these two methods; or ``token_grid`` and ``forward(x,
+    mask)`` that returns all tokens (N, L, C), of which :func:`select_masked` keeps the masked ones.
+    """
+
+    @abstractmethod
+    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode inputs, and return the output tokens in the masked places.
+
+        Args:
+            x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked.
+
+        Returns:
+            Tensor: (M, C), sample by sample, row by row.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit.
+        """
+
+
+@runtime_checkable
+class VisibleBackbone(TokenGridBackbone, Protocol):
+    """Backbone for :class:`VisibleMaskFeat`: it never sees the masked tokens.
+
+    Its ``forward(x, mask)`` returns the visible tokens too. That is all that a backbone of a user needs beside
+    ``token_grid``: it need not inherit from this class.
+    """
+
+    @abstractmethod
+    def visible_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode the visible tokens of inputs.
+
+        Args:
+            x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked; equally many in each
+                sample.
+
+        Returns:
+            Tensor: (N, K, C), the K visible tokens row by row, without class token.
+
+        Raises:
+            ValueError: If the mask's grid or the input size does not fit, or the samples mask different numbers.
+        """
+
+
+def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Encode all tokens, and keep those in the masked places.
+
+    Args:
+        backbone (nn.Module): Backbone whose ``forward(x, mask)`` returns all tokens (N, T'*H'*W', C).
+        x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+        mask (Tensor): bool (N, T', H', W').
+
+    Returns:
+        Tensor: (M, C), sample by sample, row by row.
+
+    Raises:
+        ValueError: If the backbone returns something else than all tokens.
+    """
+    tokens = backbone(x, mask)  # (N, L, C)
+    expected = (len(mask), mask[0].numel())
+    if not isinstance(tokens, Tensor) or tokens.dim() != 3 or tuple(tokens.shape[:2]) != expected:
+        found = tuple(tokens.shape) if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
+        raise ValueError(
+            f"backbone: forward(inputs, mask) of {_name(backbone)} returns {found} for {expected[1]} tokens. Return "
+            f"all tokens, {(*expected, 'C')}, without class token."
+        )
+    return tokens[mask.flatten(1)]
+
+
+def takes_mask(backbone: nn.Module) -> bool:
+    """Check whether a backbone can be called as ``backbone(x, mask)``."""
+    try:
+        inspect.signature(backbone.forward).bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def check_masked_backbone(backbone: nn.Module) -> None:
+    """Raise one error for a backbone that does not fit :class:`MaskFeat`.
+
+    Args:
+        backbone (nn.Module): The backbone.
+
+    Raises:
+        ValueError: If it is no :class:`MaskedBackbone`, and no backbone of a user that can stand in for one.
+    """
+    if isinstance(backbone, MaskedBackbone):
+        return
+    others = _same_family(backbone, "Masked")
+    if isinstance(backbone, VisibleBackbone):
+        _refuse(
+            backbone,
+            "maskfeat.MaskFeat: it encodes the visible tokens alone",
+            f"Use it in maskfeat.VisibleMaskFeat, or {others} in its place.",
+        )
+    _check_methods(backbone, "maskfeat.MaskFeat", others, "Put it into maskfeat.MaskableBackbone, or use")
+
+
+def check_visible_backbone(backbone: nn.Module) -> None:
+    """Raise one error for a backbone that does not fit :class:`VisibleMaskFeat`.
+
+    Args:
+        backbone (nn.Module): The backbone.
+
+    Raises:
+        ValueError: If it is no :class:`VisibleBackbone`, and no backbone of a user that can stand in for one.
+    """
+    if isinstance(backbone, VisibleBackbone):
+        return
+    others = _same_family(backbone, "Visible")
+    if isinstance(backbone, MaskedBackbone):
+        _refuse(
+            backbone,
+            "maskfeat.VisibleMaskFeat: it encodes all tokens",
+            f"Use it in maskfeat.MaskFeat, or {others} in its place.",
+        )
+    _check_methods(backbone, "maskfeat.VisibleMaskFeat", others, "Use")
+
+
+def _check_methods(backbone: nn.Module, algorithm: str, others: str, instead: str) -> None:
+    """Check the two methods that a backbone of a user needs."""
+    if not takes_mask(backbone):
+        _refuse(backbone, f"{algorithm}: its forward takes no mask", f"Use {others} in its place, or {_OWN}.")
+    if not isinstance(backbone, TokenGridBackbone):
+        what = f"{instead} {others} in its place." if is_foreign(backbone) else f"Use {others}, or {_OWN}."
+        _refuse(backbone, f"{algorithm}: it has no token_grid(input_size)", what)
+
+
+def _refuse(backbone: nn.Module, why: str, what: str) -> None:
+    raise ValueError(f"backbone: {_name(backbone)} does not fit {why}. {what}")
+
+
+def _same_family(backbone: nn.Module, kind: str) -> str:
+    """Return the names of this package's backbones, "Masked" or "Visible", that are nearest to a backbone."""
+    if isinstance(backbone, VisionTransformer):
+        return f"maskfeat.{kind}ViT"
+    if isinstance(backbone, MViT):
+        return f"maskfeat.{kind}MViT"
+    return f"maskfeat.{kind}ViT or maskfeat.{kind}MViT"
+
+
+def _name(backbone: nn.Module) -> str:
+    """Return a backbone's name with its scope."""
+    package = type(backbone).__module__.partition(".")[0]
+    return f"{'maskfeat' if package == 'maskfeat_plugin' else package}.{type(backbone).__name__}"
