@@ -5,10 +5,18 @@ from maskfeat_plugin.checkpoints.fitting import LoadReport, load_into
 from maskfeat_plugin.checkpoints.formats import FORMATS, Format
 from maskfeat_plugin.checkpoints.initializer import PretrainedInit
 from maskfeat_plugin.checkpoints.publishing import remove_unfinished, write_last
-from maskfeat_plugin.checkpoints.reader import Checkpoint, from_state_dict, load_file, local_file, read_checkpoint
+from maskfeat_plugin.checkpoints.reader import (
+    Checkpoint,
+    from_state_dict,
+    load_file,
+    local_file,
+    read_checkpoint,
+    read_state,
+)
 from maskfeat_plugin.checkpoints.sharded import is_sharded, read_shards, shard_files, write_shards
 from maskfeat_plugin.checkpoints.table import format_rows
 from maskfeat_plugin.checkpoints.whole import check_whole, newest_whole
+from maskfeat_plugin.checkpoints.whole_network import load_network
 from maskfeat_plugin.checkpoints.writer import TARGETS, Conversion, Row, convert, write_checkpoint
 from maskfeat_plugin.files import publish, unfinished_path
 
@@ -30,11 +38,13 @@ __all__ = [
     "is_sharded",
     "load_file",
     "load_into",
+    "load_network",
     "local_file",
     "newest_whole",
     "publish",
     "read_checkpoint",
     "read_shards",
+    "read_state",
     "remove_unfinished",
     "shard_files",
     "unfinished_path",

@@ -228,6 +228,23 @@ def _download(url: str) -> Path:
         raise CheckpointError(str(error)) from error
 
 
+def read_state(source: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint by their names in the file, of any project.
+
+    Args:
+        source (str | Path): Path or URL.
+
+    Returns:
+        dict[str, Tensor]: The state dict, bare in the file or under ``state_dict``, ``model_state``, ``model`` or
+            ``teacher``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is no checkpoint, or holds no weights.
+    """
+    return _weights(load_file(local_file(source)), str(source))[0]
+
+
 def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location: Any = "cpu") -> Any:
     """``torch.load`` with ``weights_only=True``, of a file whose checksums are right, and one clear error.
 

@@ -14,9 +14,14 @@ import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 from small_models import build, pretraining_state
 
-from maskfeat_plugin.checkpoints import CheckpointError, UnsafeCheckpointError, local_file, read_checkpoint
+from maskfeat_plugin.checkpoints import (
+    CheckpointError,
+    UnsafeCheckpointError,
+    load_network,
+    local_file,
+    read_checkpoint,
+)
 from maskfeat_plugin.downloads import DownloadError
-from maskfeat_plugin.models.target_generators.frozen import load_weights
 
 
 def content(seed, **more):
@@ -112,7 +117,7 @@ def test_every_reader_looks_at_the_whole_url():
             state = pretraining_state("vit", i)
             url = f"{address}/{i}/e.pth"
             assert torch.equal(_load_checkpoint(url)["state_dict"]["neck.fc.bias"], state["neck.fc.bias"])
-            load_weights(network, url, key="target_generator.network", prefix="backbone.")
+            load_network(network, url, key="target_generator.network", prefix="backbone.")
             assert torch.equal(network.cls_token, state["backbone.cls_token"])
 
 

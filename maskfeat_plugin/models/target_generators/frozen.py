@@ -1,8 +1,7 @@
 """Networks that help to compute a target and are no part of what is trained."""
 
 import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,11 +10,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from maskfeat_plugin.checkpoints import CheckpointError, load_file, local_file
+from maskfeat_plugin.checkpoints import load_network
 from maskfeat_plugin.registry import MODELS
-
-# Where files keep the weights: mmengine, PySlowFast, others.
-_STATE_KEYS = ("state_dict", "model_state", "model")
 
 
 class DetachedModule(nn.Module):
@@ -199,7 +195,7 @@ class FrozenNetwork(DetachedModule):
         if callable(getattr(self.network, "init_weights", None)) and not ready:
             self.network.init_weights()
         if self.weights:
-            load_weights(self.network, key=f"{self.key}.init_cfg", **self.weights)
+            load_network(self.network, key=f"{self.key}.init_cfg", **self.weights)
         elif not ready and "Pretrained" not in others:
             print_log(
                 f"{self.key} has random weights; give it some by {self.key}.init_cfg=dict(type='Pretrained', "
@@ -209,77 +205,6 @@ class FrozenNetwork(DetachedModule):
             )
         self.freeze()
         self.loaded = True
-
-
-def load_weights(
-    network: nn.Module,
-    checkpoint: str,
-    key: str,
-    prefix: str | None = None,
-    revise_keys: Sequence[tuple[str, str]] = (),
-) -> None:
-    """Load every parameter of a network from a file.
-
-    Args:
-        network (nn.Module): The network.
-        checkpoint (str): Path or URL of a state dict, bare or under ``state_dict``, ``model_state`` or ``model``.
-        key (str): Config key of the ``init_cfg``, for messages.
-        prefix (str, optional): Only the keys that begin with it are read, without it. Defaults to None.
-        revise_keys (Sequence[tuple[str, str]]): Patterns and what they are replaced by in the file's keys, in this
-            order, before ``prefix`` is looked at. Defaults to ().
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is no checkpoint, or lacks parameters, or has them in other shapes.
-    """
-    try:
-        content = load_file(local_file(checkpoint))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{key}.checkpoint: {error}") from None
-    for name in _STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    state = {k.removeprefix("module."): v for k, v in state.items()}
-    for pattern, replacement in revise_keys:
-        state = {re.sub(pattern, replacement, k): v for k, v in state.items()}
-    names = [name for name, _ in network.named_parameters()]
-    whole = state
-    if prefix:
-        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise CheckpointError(
-            f"{key}.checkpoint={str(checkpoint)!r} lacks {len(missing)} of the {len(names)} parameters of "
-            f"{type(network).__name__}, such as {missing[0]!r}; it has {len(whole)} tensors, such as "
-            f"{next(iter(whole), None)!r}. {_advice(names, whole, prefix)}"
-        )
-    own = network.state_dict()
-    for name, value in state.items():
-        if name in own and own[name].shape != value.shape:
-            raise CheckpointError(
-                f"{key}.checkpoint={str(checkpoint)!r} has {name!r} of the shape {tuple(value.shape)}, "
-                f"{type(network).__name__} of {tuple(own[name].shape)}; give the network the settings that the weights "
-                "were trained with."
-            )
-    found = network.load_state_dict(state, strict=False)
-    print_log(
-        f"{key}: {len(names)} parameters of {type(network).__name__} loaded from {checkpoint}; "
-        f"buffers that the file lacks: {found.missing_keys or 'none'}; tensors not needed: "
-        f"{len(found.unexpected_keys)}.",
-        logger="current",
-    )
-
-
-def _advice(names: Sequence[str], state: Mapping[str, Tensor], prefix: str | None) -> str:
-    """What would make a file fit, as far as its keys tell."""
-    for key in state:
-        if key.endswith(f".{names[0]}"):
-            candidate = key.removesuffix(names[0])
-            if candidate != prefix and all(candidate + name in state for name in names):
-                return f"Set prefix={candidate!r} beside the checkpoint."
-    return "Give the weights of this network, or another network."
 
 
 def _split_init_cfg(init_cfg: dict | list | None) -> tuple[dict | None, dict | list | None]:
