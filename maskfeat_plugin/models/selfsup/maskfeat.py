@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
-from ..target_generators import BaseTargetGenerator, as_target_generator
+from ..target_generators import TargetGenerator, as_target_generator
 from ..utils import foreign_call, is_foreign, stack_masks
 
 # (M, D), or (M,) for classes; of several targets by their names
@@ -74,7 +74,7 @@ class MaskFeat(BaseSelfSupervisor):
         self._check_backbone()
         self.target_generator = as_target_generator(self.target_generator)
         _check_classes(self.target_generator, self.neck)
-        if isinstance(self.target_generator, BaseTargetGenerator):
+        if isinstance(self.target_generator, TargetGenerator):
             self.target_generator.connect(self)
 
     def forward(

@@ -1,6 +1,6 @@
 """Target generators: the features that masked tokens have to predict."""
 
-from .base import BaseTargetGenerator
+from .base import BaseTargetGenerator, TargetGenerator
 from .hog import HOGGenerator
 from .multi import MultiTargetGenerator
 from .pixel import PixelGenerator
@@ -18,6 +18,7 @@ __all__ = [
     "PixelGenerator",
     "PseudoLabelGenerator",
     "SelfTeacherGenerator",
+    "TargetGenerator",
     "TeacherGenerator",
     "TokenGenerator",
     "WholeGridGenerator",

@@ -1,7 +1,7 @@
 """Networks that help to compute a target and are no part of what is trained."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from .base import BaseTargetGenerator
+from .base import TargetGenerator
 from .whole_grid import as_target_generator
 
 
 @MODELS.register_module()
-class MultiTargetGenerator(BaseTargetGenerator):
+class MultiTargetGenerator(TargetGenerator):
     """Several targets by name, such as pixels beside HOG (MaskFeat paper).
 
     Each is predicted by its own neck and compared by its own head, which :class:`MultiTargetNeck` and
@@ -33,14 +33,13 @@ class MultiTargetGenerator(BaseTargetGenerator):
         if not targets:
             raise ValueError("targets is empty; name at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
-        self.num_classes = {  # type: ignore[assignment] # of several targets a dict, here and below
-            name: target.num_classes for name, target in self.targets.items()
-        }
+        self.num_classes = {name: getattr(target, "num_classes", None) for name, target in self.targets.items()}
 
     def connect(self, model: nn.Module) -> None:
         """Let each target learn what it needs, see the parent."""
         for target in self.targets.values():
-            target.connect(model)
+            if isinstance(target, TargetGenerator):
+                target.connect(model)
 
     @torch.no_grad()
     def forward(  # type: ignore[override]

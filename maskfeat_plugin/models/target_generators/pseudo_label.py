@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from .base import BaseTargetGenerator
+from .base import BaseTargetGenerator, TargetGenerator
 from .feature_maps import check_input_type, masked_features
 from .frozen import FrozenNetwork
 
@@ -122,7 +122,7 @@ class PseudoLabelGenerator(BaseTargetGenerator):
 
 
 @MODELS.register_module()
-class LabelMapGenerator(BaseTargetGenerator):
+class LabelMapGenerator(TargetGenerator):
     """Class distributions that come with the data, read by the transform ``maskfeat.LoadLabelMap`` (token labelling).
 
     Args:
@@ -161,7 +161,7 @@ class LabelMapGenerator(BaseTargetGenerator):
         return super().forward(maps, mask)
 
     def whole_grid(self, inputs: Tensor) -> Tensor:
-        """A mask of every token of the label maps, see the parent."""
+        """Return a mask of every token of the label maps, see the parent."""
         return inputs.new_ones((len(inputs), *inputs.shape[3:]), dtype=torch.bool)
 
     def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:

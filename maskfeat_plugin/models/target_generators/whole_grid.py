@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..utils import foreign_call, frames_of_tokens, token_size
-from .base import BaseTargetGenerator
+from .base import TargetGenerator
 
 
-class WholeGridGenerator(BaseTargetGenerator):
+class WholeGridGenerator(TargetGenerator):
     """A target generator called with images alone, such as ``mmpretrain.HOGGenerator``, for masked tokens of any input.
 
     Of clips it sees the first frame of each token, one image after the other.
