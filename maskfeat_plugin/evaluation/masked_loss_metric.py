@@ -11,10 +11,8 @@ from torch import Tensor
 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.models.losses import MaskedLoss
+from maskfeat_plugin.models.utils import ONLY, by_name
 from maskfeat_plugin.registry import METRICS
-
-# The name of the only target of a model
-_ONLY = ""
 
 
 @dataclass
@@ -96,7 +94,7 @@ class MaskedLossMetric(BaseMetric):
                     "MaskedLossMetric needs a model that predicts features of masked tokens. "
                     "Set model.type='maskfeat.MaskFeat', or take another metric."
                 )
-            pred, target = _by_name(sample["pred_features"]), _by_name(sample["target_features"])
+            pred, target = by_name(sample["pred_features"]), by_name(sample["target_features"])
             losses = self._losses(sample.get("loss_settings"), list(target))
             self.results.append(
                 {
@@ -144,30 +142,25 @@ class MaskedLossMetric(BaseMetric):
         baselines = all_gather_object(own)
         metrics: dict[str, float] = {}
         for name, (losses, count, _) in merged.items():
-            suffix = f"_{name}" if name != _ONLY else ""
+            suffix = f"_{name}" if name != ONLY else ""
             metrics[f"loss{suffix}"] = losses / max(count, 1)
             metrics[f"baseline{suffix}"] = sum(part[name] for part in baselines) / max(count, 1)
-        if _ONLY not in merged:
+        if ONLY not in merged:
             metrics = dict(loss=sum(metrics[f"loss_{name}"] for name in merged), **metrics)
         return metrics
 
     def _losses(self, settings: dict | None, names: list[str]) -> dict[str, MaskedLoss]:
         """Build the losses by the names of the targets."""
         settings = settings if self.loss is None else self.loss
-        by_name: dict[str, Any] = {_ONLY: settings} if names == [_ONLY] else settings or {}
-        unknown = [name for name in names if not by_name.get(name)]
+        known = {ONLY: settings} if names == [ONLY] else settings or {}
+        unknown = [name for name in names if not known.get(name)]
         if unknown:
             of_target = f" of the target {unknown[0]!r}" if unknown[0] else ""
             raise ConfigError(
                 f"MaskedLossMetric does not know the loss{of_target}, because the head has no "
                 "maskfeat.MaskedLoss. Set loss=dict(kind='mse'), of several targets by their names."
             )
-        return {name: MaskedLoss(**by_name[name]) for name in names}
-
-
-def _by_name(features: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the features of several targets by their names, those of a single one too."""
-    return features if isinstance(features, dict) else {_ONLY: features}
+        return {name: MaskedLoss(**known[name]) for name in names}
 
 
 def _parts(gathered: Sequence[dict[str, list[Any]]], name: str) -> list[list[Any]]:

@@ -108,3 +108,102 @@ def test_bad_config_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             MODELS.build(part)
+
+
+L2 = dict(type="mmpretrain.PixelReconstructionLoss", criterion="L2")
+MIM_HEAD = dict(type="mmpretrain.MIMHead", loss=L2)
+
+
+@MODELS.register_module(force=True)
+class MinimalHead(torch.nn.Module):
+    """A head as a user writes it: one method."""
+
+    def loss(self, pred, target):
+        return (pred - target).abs().mean()
+
+
+@MODELS.register_module(force=True)
+class MinimalTarget(torch.nn.Module):
+    """A target as a user writes it, of no class of this package."""
+
+    def forward(self, inputs, mask, data_samples):
+        return inputs.new_ones(int(mask.sum()), 192)
+
+
+@pytest.mark.parametrize(
+    "head", [MIM_HEAD, dict(type="maskfeat.MinimalHead"), HEADS["hog"]], ids=["mmpretrain", "user", "ours"]
+)
+def test_every_head_of_maskfeat_is_one_of_several(head):
+    """With the loss that it has alone; a head that cannot tell the baseline logs none."""
+    target, neck = dict(hog=TARGETS["hog"]), dict(hog=108)
+    several = build(target, neck, dict(hog=head))
+    alone = MODELS.build(
+        dict(
+            type="maskfeat.MaskFeat",
+            backbone=dict(type="maskfeat.MaskedViT", arch=VIT, img_size=32, patch_size=8),
+            target_generator=TARGETS["hog"],
+            neck=necks(**neck)["hog"],
+            head=head,
+        )
+    )
+    alone.load_state_dict({key.replace("neck.necks.hog", "neck"): v for key, v in several.state_dict().items()})
+    inputs, mask = batch()
+    losses, expected = several.eval().loss(inputs, mask=mask), alone.eval().loss(inputs, mask=mask)
+    assert losses.keys() == {f"{name}_hog" for name in expected}
+    assert ("baseline_hog" in losses) == (head is HEADS["hog"])
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[f"{name}_hog"], value)
+    settings = several.predict(inputs, mask=mask)[0].loss_settings
+    assert settings == dict(hog=alone.predict(inputs, mask=mask)[0].loss_settings)
+
+
+def test_a_head_or_neck_of_others_that_does_not_fit_is_named():
+    inputs, mask = batch()
+    target = dict(hog=TARGETS["hog"])
+    simmim = dict(type="mmpretrain.SimMIMHead", patch_size=8, loss=L2)
+    with pytest.raises(
+        ValueError, match=r"head\.heads\.hog: mmpretrain\.SimMIMHead does not fit .*mmpretrain\.MIMHead"
+    ):
+        build(target, dict(hog=108), dict(hog=simmim)).loss(inputs, mask=mask)
+    model = build(target, dict(hog=108), dict(hog=MIM_HEAD))
+    model.neck = MODELS.build(
+        dict(
+            type="maskfeat.MultiTargetNeck",
+            necks=dict(hog=dict(type="mmpretrain.SimMIMLinearDecoder", in_channels=32, encoder_stride=8)),
+        )
+    )
+    with pytest.raises(ValueError, match=r"neck\.necks\.hog: mmpretrain\.SimMIMLinearDecoder .*LinearNeck"):
+        model.loss(inputs, mask=mask)
+
+
+def test_targets_of_others_are_among_several():
+    model = build(dict(ones=dict(type="maskfeat.MinimalTarget")), dict(ones=192), dict(ones=HEADS["hog"]))
+    inputs, mask = batch()
+    assert model.loss(inputs, mask=mask)["baseline_ones"] == 0
+
+
+@pytest.mark.parametrize(
+    "target, has_grid",
+    [
+        (dict(type="maskfeat.HOGGenerator", cell_size=4, patch_size=8, temporal_stride=1), True),
+        (dict(type="maskfeat.PixelGenerator", patch_size=8), True),
+        (dict(type="maskfeat.LabelMapGenerator", num_classes=3), False),
+        (dict(type="maskfeat.MultiTargetGenerator", targets=dict(hog=TARGETS["hog"])), False),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_a_token_size_is_known_where_no_mask_is_needed(target, has_grid):
+    generator = MODELS.build(target)
+    assert all(hasattr(generator, name) == has_grid for name in ("patch_size", "temporal_stride"))
+    if has_grid:
+        inputs, mask = batch()[0], torch.ones(2, 1, 4, 4, dtype=torch.bool)
+        assert torch.equal(generator(inputs).flatten(0, 1), generator(inputs, mask))
+        assert generator(inputs).shape[:2] == (2, 16)
+
+
+def test_a_target_that_needs_a_mask_says_so():
+    target = build(dict(theirs=dict(type="mmpretrain.HOGGenerator")), dict(theirs=108), dict(theirs=MIM_HEAD))
+    with pytest.raises(
+        ValueError, match="WholeGridGenerator has no token grid of its own.* Use it in maskfeat.MaskFeat"
+    ):
+        target.target_generator(batch()[0])

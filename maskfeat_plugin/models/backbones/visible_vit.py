@@ -1,7 +1,5 @@
 """ViT that encodes the visible tokens only."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from .call import HeadWithBaseline, compute_loss, loss_settings
+
 
 @MODELS.register_module()
 class MultiTargetHead(BaseModule):
@@ -13,7 +15,8 @@ class MultiTargetHead(BaseModule):
     The training loss is the sum of theirs; ``loss_weight`` of each one's loss weighs it.
 
     Args:
-        heads (dict[str, dict]): Configs of the heads by the names of the targets.
+        heads (dict[str, dict]): Configs of the heads by the names of the targets: every head that :class:`MaskFeat`
+            takes, of mmpretrain too.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -37,19 +40,30 @@ class MultiTargetHead(BaseModule):
             dict[str, Tensor]: A scalar each, float32.
 
         Raises:
-            ValueError: If the names differ.
+            ValueError: If the names differ, or a head of another package does not fit.
         """
         self._check_names(pred, target)
-        return {name: head.loss(pred[name], target[name]) for name, head in self.heads.items()}
+        return {
+            name: compute_loss(head, pred[name], target[name], f"head.heads.{name}")
+            for name, head in self.heads.items()
+        }
 
     @property
     def loss_settings(self) -> dict[str, dict | None]:
         """Return the settings of every head's loss by the names of the targets."""
-        return {name: getattr(head, "loss_settings", None) for name, head in self.heads.items()}
+        return {name: loss_settings(head) for name, head in self.heads.items()}
 
     def baseline(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the losses of predicting this batch's means for every token; arguments as in :meth:`loss`."""
-        return {name: head.baseline(pred[name], target[name]) for name, head in self.heads.items()}
+        """Compute the losses of predicting this batch's means for every token; arguments as in :meth:`loss`.
+
+        Returns:
+            dict[str, Tensor]: A scalar of each head that can tell it.
+        """
+        return {
+            name: head.baseline(pred[name], target[name])
+            for name, head in self.heads.items()
+            if isinstance(head, HeadWithBaseline)
+        }
 
     def _check_names(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> None:
         sides = {"predictions": pred, "targets": target, "heads": self.heads}

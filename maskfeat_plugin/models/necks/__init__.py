@@ -1,9 +1,17 @@
 """Necks: from tokens to predicted features."""
 
+from .call import predict_features
 from .last_feature_map import LastFeatureMap
 from .mae_decoder import MAEDecoder
 from .multi_target_neck import MultiTargetNeck
 from .regression_neck import RegressionNeck
 from .simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ["LastFeatureMap", "MAEDecoder", "MultiTargetNeck", "RegressionNeck", "SimpleFeaturePyramid"]
+__all__ = [
+    "LastFeatureMap",
+    "MAEDecoder",
+    "MultiTargetNeck",
+    "RegressionNeck",
+    "SimpleFeaturePyramid",
+    "predict_features",
+]

@@ -5,13 +5,16 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
+from .call import predict_features
+
 
 @MODELS.register_module()
 class MultiTargetNeck(BaseModule):
     """Necks by name, each of which predicts one target of :class:`MultiTargetGenerator`.
 
     Args:
-        necks (dict[str, dict]): Configs of the necks by the names of the targets.
+        necks (dict[str, dict]): Configs of the necks by the names of the targets: every neck that :class:`MaskFeat`
+            takes, of mmpretrain too.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -37,6 +40,8 @@ class MultiTargetNeck(BaseModule):
 
         Returns:
             dict[str, Tensor]: (..., D) each.
+
+        Raises:
+            ValueError: If a neck of another package does not fit.
         """
-        preds = {name: neck(tokens) for name, neck in self.necks.items()}
-        return {name: pred[-1] if isinstance(pred, tuple) else pred for name, pred in preds.items()}
+        return {name: predict_features(neck, tokens, f"neck.necks.{name}") for name, neck in self.necks.items()}

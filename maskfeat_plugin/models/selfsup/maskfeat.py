@@ -13,19 +13,13 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
+from ..heads import HeadWithBaseline, compute_loss, loss_settings
+from ..necks import predict_features
 from ..target_generators import TargetGenerator, as_target_generator
-from ..utils import foreign_call, is_foreign, stack_masks
+from ..utils import by_name, stack_masks, unnamed
 
-# (M, D), or (M,) for classes; of several targets by their names
-Features = Tensor | dict[str, Tensor]
-_NECKS = (
-    "MaskFeat calls it with the masked tokens (M, C) and needs their features (M, D). Use maskfeat.RegressionNeck or "
-    "mmpretrain.LinearNeck."
-)
-_HEADS = (
-    "MaskFeat calls loss(pred, target) with features of the masked tokens, (M, D). Use maskfeat.RegressionHead or "
-    "mmpretrain.MIMHead."
-)
+# Features (M, D) or classes (M,) by the names of the targets
+Features = dict[str, Tensor]
 
 
 @MODELS.register_module()
@@ -136,11 +130,11 @@ class MaskFeat(BaseSelfSupervisor):
             ``loss_<name>`` and ``baseline_<name>`` each.
         """
         pred, target = self._masked_features(inputs, _masks(mask, data_samples, inputs), data_samples)
-        with foreign_call("head", self.head, _HEADS):
-            losses = _named("loss", self.head.loss(pred, target))
-        if hasattr(self.head, "baseline"):
+        pred, target = unnamed(pred), unnamed(target)
+        losses = _logged("loss", compute_loss(self.head, pred, target))
+        if isinstance(self.head, HeadWithBaseline):
             with torch.no_grad():
-                losses.update(_named("baseline", self.head.baseline(pred, target)))
+                losses.update(_logged("baseline", self.head.baseline(pred, target)))
         return losses
 
     @torch.no_grad()
@@ -162,11 +156,11 @@ class MaskFeat(BaseSelfSupervisor):
         """
         mask = _masks(mask, data_samples, inputs)
         pred, target = self._masked_features(inputs, mask, data_samples)
-        visible = self.target_generator(inputs, ~mask.bool(), data_samples)
+        visible = by_name(self.target_generator(inputs, ~mask.bool(), data_samples))
         counts = mask.flatten(1).sum(1).tolist()
         others = [mask[0].numel() - count for count in counts]
         metas = [s.metainfo for s in data_samples] if data_samples else [{}] * len(counts)
-        metas = [dict(meta, loss_settings=getattr(self.head, "loss_settings", None)) for meta in metas]
+        metas = [dict(meta, loss_settings=loss_settings(self.head)) for meta in metas]
         parts = zip(mask, _split(pred, counts), _split(target, counts), _split(visible, others), metas, strict=True)
         return [
             DataSample(mask=m, pred_features=p, target_features=t, visible_features=v, metainfo=meta)
@@ -176,13 +170,10 @@ class MaskFeat(BaseSelfSupervisor):
     def _masked_features(
         self, inputs: Tensor, mask: Tensor, data_samples: Sequence[BaseDataElement] | None
     ) -> tuple[Features, Features]:
-        """Predicted and true features (M, D) of the masked tokens."""
-        target = self.target_generator(inputs, mask, data_samples)  # (M, D)
+        """Predict the features (M, D) of the masked tokens, and compute the true ones."""
+        target = by_name(self.target_generator(inputs, mask, data_samples))  # (M, D) each
         tokens = self._masked_tokens(inputs, mask)  # (M, C)
-        with foreign_call("neck", self.neck, _NECKS):
-            pred = self.neck((tokens,) if is_foreign(self.neck) else tokens)  # (M, D)
-        if isinstance(pred, tuple):
-            pred = pred[-1]
+        pred = by_name(predict_features(self.neck, tokens))  # (M, D) each
         return _keep_nan(pred, target, inputs), target
 
     def _check_backbone(self) -> None:
@@ -208,37 +199,29 @@ def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, 
     )
 
 
-def _named(what: str, values: Features) -> dict[str, Tensor]:
-    """What the log calls the losses of one target or of several."""
-    if isinstance(values, Tensor):
-        return {what: values}
-    return {f"{what}_{name}": value for name, value in values.items()}
+def _logged(what: str, values: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the names under which losses are logged, for one target or several."""
+    return {f"{what}_{name}" if name else what: value for name, value in by_name(values).items()}
 
 
 def _keep_nan(pred: Any, target: Any, inputs: Tensor) -> Any:
     """Make predictions of classes NaN if the inputs are not finite: a class cannot say so, and the loss has to."""
-    if isinstance(pred, dict):
-        return {name: _keep_nan(value, target[name], inputs) for name, value in pred.items()}
-    if target.is_floating_point():
-        return pred
-    return pred + inputs.sum().mul(0).to(pred.dtype)
+    classes = {name for name, value in target.items() if not value.is_floating_point()}
+    return {
+        name: value + inputs.sum().mul(0).to(value.dtype) if name in classes else value for name, value in pred.items()
+    }
 
 
-def _split(features: Features, counts: list[int]) -> Sequence[Features]:
-    """Features of the masked tokens, sample by sample."""
-    if isinstance(features, Tensor):
-        return features.split(counts)
+def _split(features: Features, counts: list[int]) -> list[Tensor | dict[str, Tensor]]:
+    """Split features sample by sample, those of a single target without its name."""
     parts = {name: value.split(counts) for name, value in features.items()}
-    return [{name: part[i] for name, part in parts.items()} for i in range(len(counts))]
+    return [unnamed({name: part[i] for name, part in parts.items()}) for i in range(len(counts))]
 
 
 def _check_classes(target_generator: nn.Module, neck: nn.Module) -> None:
     """Raise one clear error for a neck that has other classes than the target."""
-    classes = getattr(target_generator, "num_classes", None)
-    channels: Any = getattr(neck, "out_channels", None)
-    if not isinstance(classes, dict):
-        classes, channels = {"": classes}, {"": channels}
-    for name, number in classes.items():
+    channels = by_name(getattr(neck, "out_channels", None))
+    for name, number in by_name(getattr(target_generator, "num_classes", None)).items():
         found = channels.get(name)
         if number and found and number != found:
             key = f"neck.necks.{name}.out_channels" if name else "neck.out_channels"

@@ -3,6 +3,7 @@
 from .become import become
 from .foreign import foreign_call, is_foreign
 from .initial_values import is_pretrained, set_authors_biases
+from .named import ONLY, by_name, unnamed
 from .token_grid import (
     check_arch,
     check_divisible,
@@ -16,9 +17,11 @@ from .token_grid import (
 from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
 
 __all__ = [
+    "ONLY",
     "TokenPlaces",
     "VisibleUnits",
     "become",
+    "by_name",
     "check_arch",
     "check_divisible",
     "check_mask",
@@ -32,4 +35,5 @@ __all__ = [
     "set_authors_biases",
     "stack_masks",
     "token_size",
+    "unnamed",
 ]
