@@ -189,7 +189,8 @@ def _match_object(component: object, frame: FrameType, nodes: Sequence[tuple[str
     While it is built, its arguments tell. Where several parts would do that differ, none is named.
     """
     given = frame.f_locals if frame.f_code.co_name == "__init__" else {}
-    best, found = -1, []
+    best = -1
+    found: list[tuple[str, dict]] = []
     for key, node in nodes:
         if last_part(node.get("type")) != type(component).__name__ or "type" not in node:
             continue

@@ -81,7 +81,7 @@ def owners_of(runner: Runner) -> list[Owner]:
         ]
     model = get("model")
     if isinstance(model, torch.nn.Module):
-        owners += module_owners(model.module if is_model_wrapper(model) else model, cfg.get("model"))
+        owners += module_owners(model.get_submodule("module") if is_model_wrapper(model) else model, cfg.get("model"))
     return [owner for owner in owners if owner.object is not None]
 
 

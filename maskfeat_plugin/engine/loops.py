@@ -136,6 +136,8 @@ class _ReadLater(BaseLoop):
     Workers that begin to read at once would not know yet where training goes on.
     """
 
+    dataloader: Any
+
     def __init__(self, runner: Any, dataloader: DataLoader | dict) -> None:
         super().__init__(runner, dataloader)
         self._opened_later: DataLoader = self.dataloader
@@ -169,4 +171,4 @@ class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop, _ReadLater):
 
     def state_dict(self, epoch: int, iteration: int) -> dict[str, Any]:
         """What a checkpoint needs beside the number of the iteration, see :class:`EpochBasedTrainLoop`."""
-        return super().state_dict()
+        return super()._state()

@@ -152,7 +152,7 @@ class MaskedLossMetric(BaseMetric):
     def _losses(self, settings: dict | None, names: list[str]) -> dict[str, MaskedLoss]:
         """Build the losses by the names of the targets."""
         settings = settings if self.loss is None else self.loss
-        known = {ONLY: settings} if names == [ONLY] else settings or {}
+        known: dict[str, Any] = {ONLY: settings} if names == [ONLY] else settings or {}
         unknown = [name for name in names if not known.get(name)]
         if unknown:
             of_target = f" of the target {unknown[0]!r}" if unknown[0] else ""

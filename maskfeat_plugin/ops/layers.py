@@ -1,5 +1,7 @@
 """Layers by the arithmetic of this folder where the gate allows it; elsewhere they are called."""
 
+from typing import Any
+
 import mmengine.model
 from mmaction.models.backbones.mvit import MLP, attention_pool
 from torch import Tensor, nn
@@ -10,8 +12,10 @@ from .linear import linear, normed_linear
 from .max_pooling import max_pool_tokens
 from .mlp import normed_mlp
 
+# A layer is Any to a checker of types where the gate looks at its class
 
-def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
+
+def apply_layer(layer: Any, x: Tensor) -> Tensor:
     """Compute ``layer(x)``, by :func:`.linear.linear` for linear layers, also those of a ``Sequential``.
 
     Args:
@@ -30,7 +34,7 @@ def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
     return layer(x)
 
 
-def may_fuse(x: Tensor, norm: nn.Module, *layers: tuple[nn.Module, type | tuple[type, ...]]) -> bool:
+def may_fuse(x: Tensor, norm: Any, *layers: tuple[nn.Module, type | tuple[type, ...]]) -> bool:
     """Tell whether a norm and the layers after it may be computed together, by oneDNN.
 
     Args:
@@ -47,7 +51,7 @@ def may_fuse(x: Tensor, norm: nn.Module, *layers: tuple[nn.Module, type | tuple[
     return len(norm.normalized_shape) == 1 and norm.bias is not None
 
 
-def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
+def norm_linear(x: Tensor, norm: Any, layer: Any) -> Tensor:
     """Compute ``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
 
     Args:
@@ -63,13 +67,13 @@ def norm_linear(x: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
     return apply_layer(layer, norm(x))
 
 
-def fuses_mlp(x: Tensor, norm: nn.Module, mlp: nn.Module) -> bool:
+def fuses_mlp(x: Tensor, norm: nn.Module, mlp: MLP) -> bool:
     """Tell whether :func:`norm_mlp` takes tokens and layers.
 
     Args:
         x (Tensor): Tokens (B, L, C).
         norm (nn.Module): The norm before the MLP.
-        mlp (nn.Module): The MLP.
+        mlp (MLP): The MLP.
 
     Returns:
         bool: True if :func:`may_fuse` allows it for all layers, and they are mmaction2's MLP with exact GELU.
@@ -96,7 +100,7 @@ def norm_mlp(x: Tensor, norm: nn.LayerNorm, mlp: MLP) -> Tensor:
     return normed_mlp(x, norm.weight, norm.bias, norm.eps, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
 
 
-def pool_tokens(x: Tensor, pool: nn.Module, grid: Grid, extra_tokens: int) -> Tensor:
+def pool_tokens(x: Tensor, pool: Any, grid: Grid, extra_tokens: int) -> Tensor:
     """Pool tokens on their grid, as mmaction2's ``attention_pool`` does.
 
     Args:
@@ -114,7 +118,7 @@ def pool_tokens(x: Tensor, pool: nn.Module, grid: Grid, extra_tokens: int) -> Te
     return attention_pool(x, pool, grid, bool(extra_tokens))[0]
 
 
-def _pools_frames(pool: nn.Module) -> bool:
+def _pools_frames(pool: Any) -> bool:
     """Tell whether a layer is a max pooling of each frame by itself."""
     if not may_bypass((pool, nn.MaxPool3d)):
         return False
@@ -124,7 +128,7 @@ def _pools_frames(pool: nn.Module) -> bool:
     return all(isinstance(axes, list | tuple) for axes in sizes) and [axes[0] for axes in sizes] == [1, 1, 0]
 
 
-def is_bare_depthwise(conv: nn.Module) -> bool:
+def is_bare_depthwise(conv: nn.Conv3d) -> bool:
     """Tell whether :func:`.depthwise_conv.depthwise_conv3d` takes the weights of a layer.
 
     Args:

@@ -45,7 +45,7 @@ def max_pool_tokens(
 
 class _MaxPool(Function):
     @staticmethod
-    def forward(ctx, x: Tensor, *settings: Sequence[int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *settings: Any) -> Tensor:
         ctx.save_for_backward(x)
         ctx.settings = settings
         return F.max_pool2d(x, *settings)

@@ -1,6 +1,8 @@
 """Attention with decomposed relative positions, which are further channels of queries and keys."""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +34,7 @@ def key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: to
     return F.pad(code, (0, 0, extra_tokens, 0)).to(dtype)
 
 
-def query_positions(q: Tensor, q_grid: Grid, relative: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def query_positions(q: Tensor, q_grid: Grid, relative: Sequence[Tensor]) -> Tensor:
     """Compute the products of each query with the relative positions to every time, row and column of the keys.
 
     Args:
@@ -58,19 +60,20 @@ class _QueryPositions(Function):
     """Keeps the queries for the backward pass, where each ``einsum`` would keep an arrangement of them of its own."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
         ctx.save_for_backward(q, *relative)
         ctx.q_grid = q_grid
         return _multiply_positions(q, q_grid, *relative)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, *relative = ctx.saved_tensors
         q = q.unflatten(2, ctx.q_grid)  # (B, num_heads, T, H, W, C)
         # under autocast the products are of a smaller type than the normalised queries
         by_axis = grad.to(q.dtype).unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
-        grad_q, grads = 0, []
+        grad_q: Any = 0
+        grads = []
         for axis, rel, part in zip("thw", relative, by_axis, strict=True):
             grad_q = torch.einsum(f"bnthwk,{axis}kc->bnthwc", part, rel) + grad_q
             grads.append(torch.einsum(f"bnthwk,bnthwc->{axis}kc", part, q))
@@ -103,13 +106,13 @@ def attend(
         Tensor: (B, L, num_heads*C).
     """
     if attends_in_blocks(q, k, v):
-        if by_position is None:
+        if by_position is None or positions is None:
             by_position, positions = q.new_empty(*q.shape[:3], 0), k.new_empty(1, 1, k.shape[2], 0)
         residual = slice(0, 0) if residual_from is None else slice(residual_from, None)
         positions = positions.expand(1, 1, -1, -1) if positions.ndim == 2 else positions
         return attend_in_blocks(q, by_position, k * scale, positions, v, residual)
     query, key, value = q * scale, k, v
-    if by_position is not None:
+    if by_position is not None and positions is not None:
         # kernels want q, k and v equally wide, a multiple of 8
         width = q.shape[-1] + positions.shape[-1]
         spare = -width % 8

@@ -151,7 +151,7 @@ class LoadLabelMap(BaseTransform):
         return results
 
     def _path(self, results: dict) -> Path:
-        source = sample_path(results)
+        source = sample_path(results) or ""
         path = Path(self.label_root, os.path.relpath(source, self.data_root)).with_suffix(self.suffix)
         if not path.is_file():
             raise FileNotFoundError(

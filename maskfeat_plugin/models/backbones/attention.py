@@ -181,7 +181,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             conv (nn.Module): The convolution.
             stride (Grid): Its stride on this map, where :func:`is_bare_depthwise` allows another.
         """
-        if is_bare_depthwise(conv):
+        if is_bare_depthwise(conv) and not isinstance(conv.padding, str):
             weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
             return depthwise_conv3d(x, weight, stride, conv.padding)
         heads = conv(x.unflatten(1, (self.num_heads, -1)).flatten(0, 1))  # (B*num_heads, C, T', H', W')

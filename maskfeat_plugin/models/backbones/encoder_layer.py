@@ -85,4 +85,4 @@ def use_encoder_layers(layers: nn.ModuleList) -> None:
     """Give the layers of a built ViT, and their attention, the classes of this module; parameters and names stay."""
     for layer in layers:
         become(layer, EncoderLayer)
-        become(layer.attn, EncoderAttention)
+        become(layer.get_submodule("attn"), EncoderAttention)

@@ -18,14 +18,14 @@ class TokenGridBackbone(Protocol):
     """Backbone that tells the grid of its output tokens."""
 
     @abstractmethod
-    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
+    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the grid of the output tokens.
 
         Args:
             input_size (tuple[int, ...]): (H, W) in pixels, or (T, H, W) in frames and pixels.
 
         Returns:
-            tuple[int, int, int]: (T', H', W'), T' = 1 for images.
+            tuple[int, ...]: (T', H', W'), T' = 1 for images.
 
         Raises:
             ValueError: If the size does not divide into tokens.

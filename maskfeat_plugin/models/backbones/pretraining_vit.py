@@ -1,5 +1,7 @@
 """Parts that the masked and the visible ViT share."""
 
+from typing import Any
+
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class PretrainingViT(VisionTransformer):
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
     """
 
-    def __init__(self, arch: str | dict = "base", **kwargs) -> None:
+    def __init__(self, arch: str | dict = "base", **kwargs: Any) -> None:
         super().__init__(arch=arch, **kwargs)
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.token_grid(self.img_size)  # early check of img_size
@@ -58,7 +60,8 @@ class PretrainingViT(VisionTransformer):
         Raises:
             ValueError: If the size is not divisible by ``patch_size``.
         """
-        return (1, *check_divisible(input_size[-2:], self.patch_size, type(self).__name__))
+        rows, cols = check_divisible(input_size[-2:], self.patch_size, type(self).__name__)
+        return 1, rows, cols
 
     def _positions(self, resolution: tuple[int, int]) -> Tensor:
         """Positions (1, [1+] L, C) of a resolution (H', W'), the class token's first."""

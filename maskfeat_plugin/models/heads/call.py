@@ -1,7 +1,8 @@
 """Calls of a head, one of this package or of others, as MaskFeat and each of its several targets make them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..utils import foreign_call
@@ -16,17 +17,17 @@ _HEADS = (
 class HeadWithBaseline(Protocol):
     """Head that can also tell the loss of a prediction that has learned nothing of the input."""
 
-    def baseline(self, pred: Tensor, target: Tensor) -> Tensor | dict[str, Tensor]:
+    def baseline(self, pred: Any, target: Any) -> Any:
         """Compute the loss of predicting this batch's mean target for every token; arguments as of ``loss``."""
 
 
 def compute_loss(
-    head: nn.Module, pred: Tensor | dict[str, Tensor], target: Tensor | dict[str, Tensor], key: str = "head"
-) -> Tensor | dict[str, Tensor]:
+    head: BaseModule, pred: Tensor | dict[str, Tensor], target: Tensor | dict[str, Tensor], key: str = "head"
+) -> Any:
     """Compute the loss of a head.
 
     Args:
-        head (nn.Module): A head with ``loss(pred, target)``, of mmpretrain too.
+        head (BaseModule): A head with ``loss(pred, target)``, of mmpretrain too.
         pred (Tensor | dict[str, Tensor]): Predicted features or logits (M, D), of several targets by name.
         target (Tensor | dict[str, Tensor]): True features (M, D) or classes (M,), of several targets by name.
         key (str): The head's config key, for messages. Defaults to "head".

@@ -1,5 +1,7 @@
 """Call of a neck, one of this package or of others, as MaskFeat and each of its several targets make it."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..utils import foreign_call, is_foreign
@@ -10,7 +12,7 @@ _NECKS = (
 )
 
 
-def predict_features(neck: nn.Module, tokens: Tensor, key: str = "neck") -> Tensor | dict[str, Tensor]:
+def predict_features(neck: nn.Module, tokens: Tensor, key: str = "neck") -> Any:
     """Predict the features of the masked tokens.
 
     Args:
