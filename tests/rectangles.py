@@ -9,7 +9,7 @@ import numpy as np
 from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.datasets.moving_digits.video import write_video
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo"
+DEMO = Path(__file__).parents[1] / "configs" / "demo"
 HEIGHT, WIDTH, FRAMES = 32, 64, 8
 CLASSES = 2
 SCENES = 8
