@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from full_disk import REASON, full_disk
 from small_models import build, pretraining_state
 from tool_modules import load_tool
+from warm_python import python
 
 from maskfeat_plugin.checkpoints import convert, format_rows, from_state_dict, unfinished_path
 
@@ -41,7 +41,7 @@ def authors_file(save):
 def test_command_line(authors_file, tmp_path):
     target = tmp_path / "plain.pth"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(authors_file), str(target), "--to", "mmpretrain"],
+        [python(), str(SCRIPT), str(authors_file), str(target), "--to", "mmpretrain"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

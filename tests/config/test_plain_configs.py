@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import mmengine
 import pytest
+from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer, get_model, load_config
 from maskfeat_plugin.running.command_line import build_parser
@@ -88,7 +88,7 @@ def test_annotations_of_others_are_read_the_same_way():
 @pytest.mark.slow
 def test_the_command_runs_nothing(folder):
     Path("c.yaml").write_text(APPLY)
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "train.py"), "c.yaml"]
+    command = [python(), "-W", "ignore", str(ROOT / "tools" / "train.py"), "c.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert done.returncode == 1 and "Traceback" not in done.stderr and not (folder / "RUN").exists()
     assert "error: the config file c.yaml cannot be read" in done.stderr

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
 from maskfeat_plugin.apis.features.files import read_features
@@ -60,7 +61,7 @@ def photos(tmp_path, monkeypatch):
 
 def tool(name, *arguments):
     """Run a tool in a process of its own: OpenCV ended it with a segmentation fault."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / name), *map(os.fsencode, arguments)]
+    command = [python(), "-W", "ignore", str(ROOT / "tools" / name), *map(os.fsencode, arguments)]
     environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", PYTHONUTF8="1")
     done = subprocess.run(command, capture_output=True, env=environment)
     assert b"Traceback" not in done.stderr and b"Logging error" not in done.stderr, done.stderr.decode()[-2000:]

@@ -2,9 +2,9 @@
 
 import copy
 import json
+import os
 import pickle
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, Dataset
+from warm_python import python
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
@@ -262,10 +263,9 @@ Path(sys.argv[1], f"rank{get_rank()}").write_text(str(counts.one_a_batch))
 def test_several_processes(digits, tmp_path):
     script = tmp_path / "work.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    environment = dict(
-        PYTHONPATH=str(Path(__file__).parent), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PATH="/usr/bin"
-    )
+    folder = Path(__file__).parent
+    command = [python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = dict(os.environ, PYTHONPATH=f"{folder}:{folder.parent}", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "work")], cwd=digits, env=environment, capture_output=True, text=True
     )

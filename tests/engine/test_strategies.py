@@ -4,7 +4,6 @@ import json
 import re
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from train_by_strategies import train
+from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, read_checkpoint
@@ -93,7 +93,7 @@ def trainings(digits, tmp_path_factory):
         script = Path(__file__).with_name("train_by_strategies.py")
         command = ["-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script]
         done = subprocess.run(
-            [sys.executable, *command, "jobs.json", "losses.pth"], capture_output=True, text=True, timeout=900
+            [python(), *command, "jobs.json", "losses.pth"], capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stderr[-5000:]
         names = [done_job["work_dir"] for done_job in jobs]

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from warm_python import python
 
 from maskfeat_plugin.apis import build_trainer, load_config
 from maskfeat_plugin.config.load import named_configs
@@ -194,7 +194,7 @@ def test_only_the_first_process_writes(cfg, tmp_path):
     tool = [str(ROOT / "tools" / "train.py"), str(tmp_path / "config.py"), "--launcher", "pytorch"]
     options = ["--cfg-options", "env_cfg.dist_cfg.backend=gloo", "experiment_name=two_processes"]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *tool, *options],
+        [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *tool, *options],
         env=os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
         capture_output=True,
         text=True,

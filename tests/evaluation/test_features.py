@@ -4,7 +4,6 @@ import copy
 import json
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
+from warm_python import python
 
 from maskfeat_plugin.evaluation.features import compute_features
 from maskfeat_plugin.registry import HOOKS
@@ -104,7 +104,7 @@ def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
         "from torch.distributed import init_process_group\n"
         "from mmengine.dataset import DefaultSampler\n"
         "from torch.utils.data import DataLoader\n"
-        "from maskfeat_plugin.evaluation.features import extract_features\n"
+        "from maskfeat_plugin.evaluation.features import compute_features\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "from planted import Planted, samples\n"
         "init_process_group('gloo')\n"
@@ -123,7 +123,7 @@ def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
         "    def extract_feat(self, inputs):\n"
         "        return (inputs[:, None, None] * torch.tensor([[1.0, 2.0], [3.0, 4.0]]),)\n"
     )
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [python(), "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command += [script, tmp_path / "found.pth", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
+from warm_python import python
 
 from maskfeat_plugin.apis import build_trainer, load_config
 from maskfeat_plugin.errors import ConfigError
@@ -137,7 +137,7 @@ def test_two_processes_give_the_same(read, tmp_path, samples):
     checkpoint = str(Path(config.work_dir, "iter_4.pth"))
     tool = [str(ROOT / "tools" / "test.py"), str(tmp_path / "config.py"), checkpoint, "--launcher", "pytorch"]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *tool]
+        [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *tool]
         + ["--work-dir", str(tmp_path / "two")],
         env=os.environ | dict(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(ROOT)),
         capture_output=True,

@@ -1,10 +1,10 @@
 """The loss of several processes is the mean over the tokens of all, though some have more of them."""
 
 import subprocess
-import sys
 
 import pytest
 import torch
+from warm_python import python
 
 from maskfeat_plugin.registry import MODELS
 
@@ -36,7 +36,7 @@ def test_two_processes_with_two_and_seven_tokens(kind, tmp_path):
     targets = torch.rand(9, 3, generator=generator).softmax(-1)
     torch.save((inputs, targets), tmp_path / "data.pth")
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [python(), "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     done = subprocess.run(
         [*command, tmp_path / "script.py", tmp_path / "data.pth", tmp_path / "found.pth", kind],
         capture_output=True,

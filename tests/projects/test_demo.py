@@ -5,12 +5,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from warm_python import python
 
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.errors import ConfigError
@@ -337,5 +337,5 @@ def test_a_part_that_fails_ends_the_demo_with_its_last_lines(tmp_path):
 
 def test_help_has_an_example():
     tool = ROOT / "tools" / "demo.py"
-    done = subprocess.run([sys.executable, "-W", "ignore", str(tool), "--help"], capture_output=True, text=True)
+    done = subprocess.run([python(), "-W", "ignore", str(tool), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "example:" in done.stdout

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -14,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from tool_modules import load_tool
 from torch.utils.data import DataLoader
+from warm_python import python
 
 from maskfeat_plugin.registry import DATASETS
 from maskfeat_plugin.running.bad_data import describe_data_error
@@ -141,7 +141,7 @@ def test_a_worker_that_is_killed_in_training(folder, train):
     ends = dict(type="maskfeat.EndsAt", name="3.mp4", number=int(signal.SIGKILL))
     cfg.train_dataloader.dataset.pipeline = [ends, *cfg.train_dataloader.dataset.pipeline]
     cfg.dump("config.py")
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "config.py"]
+    command = [python(), str(ROOT / "tools" / "train.py"), "config.py"]
     environment = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1

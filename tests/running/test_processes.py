@@ -6,12 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, load_config
 from maskfeat_plugin.running.distributed import (
@@ -100,7 +100,7 @@ def found(digits, tmp_path_factory):
 
 def run_jobs(folder, digits):
     (folder / "jobs.json").write_text(json.dumps(list(jobs(folder))))
-    command = [sys.executable, "-W", "ignore", WORLDS, folder / "jobs.json", folder]
+    command = [python(), "-W", "ignore", WORLDS, folder / "jobs.json", folder]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=digits, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-5000:]

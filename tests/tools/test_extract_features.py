@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from tool_modules import load_tool
+from warm_python import python
 
 from maskfeat_plugin.apis import MaskFeatInferencer
 from maskfeat_plugin.apis.features.extraction import extract_features
@@ -132,7 +133,7 @@ def test_killed_and_started_again(extract, digits, tmp_path):
     whole = extract(IMAGE, *arguments, out="whole.npz")
     out = tmp_path / "killed.npz"
     parts = tmp_path / ".killed.npz.parts"
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "extract_features.py"), str(DEMO / f"{IMAGE}.py")]
+    command = [python(), "-W", "ignore", str(ROOT / "tools" / "extract_features.py"), str(DEMO / f"{IMAGE}.py")]
     command += [str(DEMO / "weights" / f"{IMAGE}.pth"), *arguments, "--device", "cpu", "--out", str(out)]
     process = subprocess.Popen(command, cwd=digits, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while len(list(parts.glob("0*.npz"))) < 3:
@@ -242,7 +243,7 @@ def test_two_processes_give_what_one_does(extract, digits, tmp_path):
     extract(IMAGE, *arguments, out="once.npz")
     tool = [str(ROOT / "tools" / "extract_features.py"), str(DEMO / f"{IMAGE}.py")]
     tool += [str(DEMO / "weights" / f"{IMAGE}.pth"), *arguments, "--device", "cpu", "--out"]
-    ranks = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    ranks = [python(), "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     environment = dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONPATH=str(ROOT))
     ranked = subprocess.run(
         [*ranks, *tool, str(tmp_path / "ranks.npz"), "--launcher", "pytorch"],
@@ -257,7 +258,7 @@ def test_two_processes_give_what_one_does(extract, digits, tmp_path):
     assert (tmp_path / "ranks.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
     # a rank that starts when the others have done all of it
     extract(IMAGE, *arguments, "--shard", "1/2", out="ranks.npz")
-    command = [sys.executable, "-W", "ignore", *tool, str(tmp_path / "same.npz")]
+    command = [python(), "-W", "ignore", *tool, str(tmp_path / "same.npz")]
     same = [
         subprocess.Popen(command, cwd=digits, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(2)

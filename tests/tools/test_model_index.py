@@ -4,12 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import modelindex
 import pytest
 import yaml
+from warm_python import python
 
 from maskfeat_plugin.config.load import named_configs
 from projects.documentation import model_zoo
@@ -86,7 +86,7 @@ def test_mim_search_lists_the_configs_of_the_built_package(installed_wheel, tmp_
     found = tmp_path / "found.json"
     command = ["-W", "ignore", "-m", "mim", "search", "maskfeat_plugin", "--dataset", "ava v2.2", "--json", found]
     environment = dict(os.environ, PYTHONPATH=str(installed_wheel))
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment, cwd=tmp_path)
+    subprocess.run([python(), *command], check=True, capture_output=True, env=environment, cwd=tmp_path)
     names = {path.stem for path in CONFIGS if path.parent.name == "action_detection"}
     columns = json.loads(found.read_text())
     assert set(columns["config"]) == names

@@ -1,0 +1,226 @@
+"""A Python that has imported torch and the plugin already, for tests that run many programs.
+
+Importing takes several times as long as what most of them do. :func:`python` is a program for command lines that stands
+for this Python: a server, started once in a test process, forks for each call, and the child runs the script, module or
+code with the arguments, streams, folder and environment of the call. Where the environment would make Python or the
+imports different, the call runs the real Python.
+"""
+
+import atexit
+import functools
+import gc
+import json
+import os
+import random
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import types
+import warnings
+from pathlib import Path
+
+IMPORTS = "av cv2 mmaction.apis mmdet.apis mmpretrain.apis maskfeat_plugin.apis torch.distributed.run".split()
+# Variables that are read when Python starts or while it imports
+READ_EARLY = ("PYTHON", "LD_", "LC_", "LANG", "TRITON_", "MMENGINE_")
+ROOT = Path(__file__).resolve().parents[1]
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+CLIENT = """#!{python} -IS
+import os, signal, socket, struct, sys, json
+early, variables = {early!r}, {variables!r}
+now = {{name: value for name, value in os.environ.items() if name.startswith(early)}}
+paths = now.pop("PYTHONPATH", "").split(os.pathsep)
+others = [path for path in paths if path and os.path.isdir(path + "/maskfeat_plugin") and path != {root!r}]
+if now != variables or others:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), os.umask(os.umask(0o22))]).encode()
+with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [struct.pack("q", len(call))], [0, 1, 2])
+    server.sendall(call)
+    (child,) = struct.unpack("q", server.recv(8))
+    for number in {forwarded!r}:
+        signal.signal(number, lambda number, frame: os.kill(child, number))
+    (status,) = struct.unpack("q", server.recv(8))
+if status < 0:
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@functools.lru_cache(1)
+def folder():
+    """Return a folder for PATH with ``python`` and the programs of this environment that are written in Python."""
+    out = Path(tempfile.mkdtemp(prefix="warm-python-"))
+    address = str(out / "socket")
+    variables = {name: value for name, value in os.environ.items() if name.startswith(READ_EARLY)}
+    variables.pop("PYTHONPATH", None)
+    facts = dict(python=sys.executable, early=READ_EARLY, variables=variables, address=address, root=str(ROOT))
+    facts["forwarded"] = [int(number) for number in FORWARDED]
+    (out / "python").write_text(CLIENT.format(**facts))
+    for name in ("maskfeat", "mim", "torchrun"):
+        program = Path(sys.executable).with_name(name).read_text()
+        (out / name).write_text(f"#!{out / 'python'}\n" + program.split("\n", 1)[1])
+    for path in out.iterdir():
+        path.chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert server.stdout.readline() == b"ready\n"
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
+    atexit.register(server.communicate)  # it ends with its input
+    return out
+
+
+def python():
+    """Return the path of the program to call in place of ``sys.executable``."""
+    return str(folder() / "python")
+
+
+def serve(address):
+    """Fork for each call until the input ends."""
+    for name in IMPORTS:
+        __import__(name)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(64)
+    assert threading.active_count() == 1, threading.enumerate()  # forks have none but the thread that calls
+    gc.freeze()  # of what is shared with the children, nothing is copied to look for garbage
+    wake_up, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake)
+    selector = selectors.DefaultSelector()
+    for source in (0, listener, wake_up):
+        selector.register(source, selectors.EVENT_READ)
+    calls = {}
+    os.write(1, b"ready\n")
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj == 0:
+                os._exit(0)
+            elif key.fileobj is listener:
+                call = listener.accept()[0]
+                streams, what = read(call)
+                child = os.fork()
+                if not child:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for connection in (listener, call, *calls.values()):
+                        connection.close()
+                    return become(streams, *what)
+                for stream in streams:
+                    os.close(stream)
+                call.sendall(child.to_bytes(8, "little"))
+                calls[child] = call
+                selector.register(call, selectors.EVENT_READ, child)
+            elif key.fileobj == wake_up:
+                os.read(wake_up, 4096)
+                end_calls(calls, selector)
+            elif key.data in calls:  # the caller is gone, killed
+                os.kill(key.data, signal.SIGKILL)
+                selector.unregister(key.fileobj)
+
+
+def end_calls(calls, selector):
+    """Tell the callers of the children that have ended how they did."""
+    while calls:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            return
+        call = calls.pop(child)
+        if call in selector.get_map():
+            selector.unregister(call)
+            call.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "little", signed=True))
+        call.close()
+
+
+def read(call):
+    """Return the streams of a call, and its command line, folder, environment and mask of permissions."""
+    head, streams, _, _ = socket.recv_fds(call, 8, 3)
+    text = bytearray()
+    while len(text) < int.from_bytes(head, "little"):
+        text += call.recv(1 << 20)
+    return streams, json.loads(text)
+
+
+def become(streams, arguments, working, environment, mask):
+    """Make this process that of a call; returns the command line."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(working)
+    os.umask(mask)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    return arguments
+
+
+def run(arguments):
+    """Do what ``python ARGUMENTS`` does."""
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed()
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    sys.executable = str(Path(sys.argv[1]).with_name("python"))  # what it starts is warm too
+    while arguments[0] in ("-u", "-W"):
+        option = arguments.pop(0)
+        if option == "-u":
+            sys.stdout.reconfigure(write_through=True)
+        else:
+            assert arguments.pop(0) == "ignore"
+            warnings.simplefilter("ignore")
+    kind = arguments[0] if arguments[0] in ("-c", "-m") else None
+    if kind == "-c":
+        sys.argv, sys.path[0] = ["-c", *arguments[2:]], ""
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+    elif kind == "-m":
+        sys.argv, sys.path[0] = arguments[1:], os.getcwd()
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).resolve().parent)
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+def end(work):
+    """Do the work and end as Python does, but leave the memory to the system: taking it down copies all of it."""
+    status = 0
+    try:
+        work()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        status = 120
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    arguments = serve(sys.argv[1])
+    end(lambda: run(arguments))
