@@ -9,12 +9,13 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 # Test processes; each takes up to 6 GB and one core.
 JOBS   ?= 2
 
-.PHONY: help setup demo demo-full demo-weights test test-slow bench docs lint format clean
+.PHONY: help setup demo demo-full demo-weights check test test-slow bench docs lint format clean
 
 help:
 	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html;"
 	@echo "                   some tasks alone: make demo TASKS=\"digit motion ava coco\""
 	@echo "make demo-full     the same with three seeds and the shipped weights, as in the README"
+	@echo "make check         lint, types and the quick tests"
 	@echo "make test          lint and run every test but the long ones"
 	@echo "make test-slow     run the long tests: kills, soak, faults over hundreds of trials"
 	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
@@ -36,6 +37,9 @@ demo-full: setup
 
 demo-weights: setup
 	$(BIN)/python tools/demo.py --make-weights
+
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not long" -n $(JOBS) --dist worksteal $(TESTS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist worksteal $(TESTS)
