@@ -51,7 +51,7 @@ class _ExactLoop:
         return dict(sampler_seed=getattr(self.dataloader.sampler, "seed", None))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave, before the first batch is drawn."""
+        """Take over the state of a checkpoint, before the first batch is drawn."""
         if state.get("sampler_seed") is not None and hasattr(self.dataloader.sampler, "seed"):
             self.dataloader.sampler.seed = state["sampler_seed"]
 
@@ -98,7 +98,7 @@ class EpochBasedTrainLoop(_ExactLoop, _EpochBasedTrainLoop):
         """
         # asked within a step, or at the end of an epoch, before the loop has counted it
         trained = 0 if epoch > self._epoch else self._trained + iteration - self._iter
-        return dict(super()._state(), trained=trained, length=len(self.dataloader))
+        return dict(self._state(), trained=trained, length=len(self.dataloader))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave; the same share of the epoch if it now has another length."""
@@ -136,7 +136,7 @@ class _ReadLater(BaseLoop):
     Workers that begin to read at once would not know yet where training goes on.
     """
 
-    dataloader: Any
+    dataloader: Any  # first the one that BaseLoop builds, then the batches to come
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict) -> None:
         super().__init__(runner, dataloader)
@@ -171,4 +171,4 @@ class IterBasedTrainLoop(_ExactLoop, _IterBasedTrainLoop, _ReadLater):
 
     def state_dict(self, epoch: int, iteration: int) -> dict[str, Any]:
         """What a checkpoint needs beside the number of the iteration, see :class:`EpochBasedTrainLoop`."""
-        return super()._state()
+        return self._state()
