@@ -111,7 +111,7 @@ HAND_WRITTEN = {
 def test_masked_tokens_and_gradients_are_the_same_on_and_off(name):
     """On, every hand-written function takes part; off, none does."""
     model = build(PAIRS[name][0])
-    check_on_and_off(model, model.hidden_tokens, name, HAND_WRITTEN[name])
+    check_on_and_off(model, model.masked_tokens, name, HAND_WRITTEN[name])
 
 
 def test_visible_tokens_and_gradients_are_the_same_on_and_off():
