@@ -1,15 +1,7 @@
 """Heads: from predicted and true features to a loss."""
 
-from .call import HeadWithBaseline, compute_loss, loss_settings
 from .classification_head import ClassificationHead
 from .multi_target_head import MultiTargetHead
 from .regression_head import RegressionHead
 
-__all__ = [
-    "ClassificationHead",
-    "HeadWithBaseline",
-    "MultiTargetHead",
-    "RegressionHead",
-    "compute_loss",
-    "loss_settings",
-]
+__all__ = ["ClassificationHead", "MultiTargetHead", "RegressionHead"]

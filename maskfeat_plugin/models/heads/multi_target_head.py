@@ -5,7 +5,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from .call import HeadWithBaseline, compute_loss, loss_settings
+from ..utils import HeadWithBaseline, compute_loss, loss_settings
 
 
 @MODELS.register_module()

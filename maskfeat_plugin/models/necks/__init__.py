@@ -1,6 +1,5 @@
 """Necks: from tokens to predicted features."""
 
-from .call import predict_features
 from .last_feature_map import LastFeatureMap
 from .mae_decoder import MAEDecoder
 from .multi_target_neck import MultiTargetNeck
@@ -13,5 +12,4 @@ __all__ = [
     "MultiTargetNeck",
     "RegressionNeck",
     "SimpleFeaturePyramid",
-    "predict_features",
 ]

@@ -1,11 +1,13 @@
 """One projection for each of several targets."""
 
+from typing import cast
+
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from .call import predict_features
+from ..utils import predict_features
 
 
 @MODELS.register_module()
@@ -44,4 +46,7 @@ class MultiTargetNeck(BaseModule):
         Raises:
             ValueError: If a neck of another package does not fit.
         """
-        return {name: predict_features(neck, tokens, f"neck.necks.{name}") for name, neck in self.necks.items()}
+        return {
+            name: cast(Tensor, predict_features(neck, tokens, f"neck.necks.{name}"))
+            for name, neck in self.necks.items()
+        }

@@ -13,10 +13,16 @@ from torch import Tensor, nn
 from maskfeat_plugin.registry import MODELS
 
 from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
-from ..heads import HeadWithBaseline, compute_loss, loss_settings
-from ..necks import predict_features
 from ..target_generators import TargetGenerator, as_target_generator
-from ..utils import by_name, stack_masks, unnamed
+from ..utils import (
+    HeadWithBaseline,
+    by_name,
+    compute_loss,
+    loss_settings,
+    predict_features,
+    stack_masks,
+    unnamed,
+)
 
 # Features (M, D) or classes (M,) by the names of the targets
 Features = dict[str, Tensor]

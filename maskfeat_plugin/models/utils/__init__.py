@@ -1,9 +1,18 @@
-"""Helpers on the token grid."""
+"""Helpers of backbones and algorithms."""
 
 from .become import become
-from .foreign import foreign_call, is_foreign
+from .calls import (
+    ONLY,
+    HeadWithBaseline,
+    by_name,
+    compute_loss,
+    foreign_call,
+    is_foreign,
+    loss_settings,
+    predict_features,
+    unnamed,
+)
 from .initial_values import is_pretrained, set_authors_biases
-from .named import ONLY, by_name, unnamed
 from .token_grid import (
     check_arch,
     check_divisible,
@@ -18,6 +27,7 @@ from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
 
 __all__ = [
     "ONLY",
+    "HeadWithBaseline",
     "TokenPlaces",
     "VisibleUnits",
     "become",
@@ -25,12 +35,15 @@ __all__ = [
     "check_arch",
     "check_divisible",
     "check_mask",
+    "compute_loss",
     "expand_mask",
     "foreign_call",
     "frames_of_tokens",
     "hidden_places",
     "is_foreign",
     "is_pretrained",
+    "loss_settings",
+    "predict_features",
     "replace_masked",
     "set_authors_biases",
     "stack_masks",
