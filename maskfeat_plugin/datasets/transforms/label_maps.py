@@ -133,7 +133,7 @@ class LoadLabelMap(BaseTransform):
 
         Raises:
             FileNotFoundError: If there is no label map.
-            ValueError: If it has another form, or the crops of an image were not tracked.
+            ValueError: If it has another form, the sample has no path, or the crops of an image were not tracked.
         """
         path = self._path(results)
         maps = self._read(path)  # (2, k, t, h, w)
@@ -151,7 +151,12 @@ class LoadLabelMap(BaseTransform):
         return results
 
     def _path(self, results: dict) -> Path:
-        source = sample_path(results) or ""
+        source = sample_path(results)
+        if source is None:
+            raise ValueError(
+                "LoadLabelMap: the sample has no path, by which its label map is found. Put LoadLabelMap before the "
+                f"transform that drops it; the sample has {', '.join(sorted(results))}."
+            )
         path = Path(self.label_root, os.path.relpath(source, self.data_root)).with_suffix(self.suffix)
         if not path.is_file():
             raise FileNotFoundError(
