@@ -25,9 +25,9 @@ def apply_layer(layer: Any, x: Tensor) -> Tensor:
     Returns:
         Tensor: (*, D).
     """
-    if may_bypass((layer, LINEAR)):
+    if isinstance(layer, nn.Linear) and may_bypass((layer, LINEAR)):
         return linear(x, layer.weight, layer.bias)
-    if may_bypass((layer, (nn.Sequential, mmengine.model.Sequential))):
+    if isinstance(layer, nn.Sequential) and may_bypass((layer, (nn.Sequential, mmengine.model.Sequential))):
         for child in layer:
             x = apply_layer(child, x)
         return x
@@ -46,7 +46,7 @@ def may_fuse(x: Tensor, norm: Any, *layers: tuple[nn.Module, type | tuple[type, 
     Returns:
         bool: True if :func:`may_bypass` allows it, and the norm is a layer norm of the last dimension with a bias.
     """
-    if not may_bypass((norm, nn.LayerNorm), *layers, inputs=x):
+    if not isinstance(norm, nn.LayerNorm) or not may_bypass((norm, nn.LayerNorm), *layers, inputs=x):
         return False
     return len(norm.normalized_shape) == 1 and norm.bias is not None
 
@@ -62,7 +62,7 @@ def norm_linear(x: Tensor, norm: Any, layer: Any) -> Tensor:
     Returns:
         Tensor: (*, D).
     """
-    if may_fuse(x, norm, (layer, LINEAR)):
+    if isinstance(norm, nn.LayerNorm) and isinstance(layer, nn.Linear) and may_fuse(x, norm, (layer, LINEAR)):
         return normed_linear(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
     return apply_layer(layer, norm(x))
 
@@ -78,7 +78,7 @@ def fuses_mlp(x: Tensor, norm: nn.Module, mlp: MLP) -> bool:
     Returns:
         bool: True if :func:`may_fuse` allows it for all layers, and they are mmaction2's MLP with exact GELU.
     """
-    if not may_bypass((mlp, MLP)) or not x.numel():
+    if not isinstance(mlp, MLP) or not may_bypass((mlp, MLP)) or not x.numel():
         return False
     if not may_fuse(x, norm, (mlp.fc1, LINEAR), (mlp.act, nn.GELU), (mlp.fc2, LINEAR)):
         return False
@@ -112,20 +112,21 @@ def pool_tokens(x: Tensor, pool: Any, grid: Grid, extra_tokens: int) -> Tensor:
     Returns:
         Tensor: (B, E+T'*H'*W', C).
     """
-    if x.device.type == "cpu" and _pools_frames(pool):
-        sizes = (axes[1:] for axes in (pool.kernel_size, pool.stride, pool.padding))
-        return max_pool_tokens(x, tuple(grid), extra_tokens, *sizes)
-    return attention_pool(x, pool, grid, bool(extra_tokens))[0]
+    sizes = _sizes_within_frames(pool) if x.device.type == "cpu" else None
+    if sizes is None:
+        return attention_pool(x, pool, grid, bool(extra_tokens))[0]
+    return max_pool_tokens(x, tuple(grid), extra_tokens, *sizes)
 
 
-def _pools_frames(pool: Any) -> bool:
-    """Tell whether a layer is a max pooling of each frame by itself."""
-    if not may_bypass((pool, nn.MaxPool3d)):
-        return False
+def _sizes_within_frames(pool: nn.Module) -> list[tuple[int, ...]] | None:
+    """Return height and width of kernel, stride and padding, None if it is no max pooling of each frame by itself."""
+    if not isinstance(pool, nn.MaxPool3d) or not may_bypass((pool, nn.MaxPool3d)):
+        return None
     if (pool.dilation, pool.ceil_mode, pool.return_indices) != (1, False, False):
-        return False
+        return None
     sizes = (pool.kernel_size, pool.stride, pool.padding)
-    return all(isinstance(axes, list | tuple) for axes in sizes) and [axes[0] for axes in sizes] == [1, 1, 0]
+    axes = [tuple(size) for size in sizes if isinstance(size, list | tuple)]
+    return [size[1:] for size in axes] if [size[0] for size in axes] == [1, 1, 0] else None
 
 
 def is_bare_depthwise(conv: nn.Conv3d) -> bool:
@@ -135,10 +136,13 @@ def is_bare_depthwise(conv: nn.Conv3d) -> bool:
         conv (nn.Module): The layer.
 
     Returns:
-        bool: True if :func:`may_bypass` allows it, and it is a depthwise convolution of clips without bias.
+        bool: True if :func:`may_bypass` allows it, and it is a depthwise convolution of clips without bias, padded
+            with a number of zeros.
     """
     return (
-        may_bypass((conv, nn.Conv3d))
+        isinstance(conv, nn.Conv3d)
+        and may_bypass((conv, nn.Conv3d))
         and conv.groups == conv.in_channels == conv.out_channels
         and (conv.bias, conv.dilation, conv.padding_mode) == (None, (1, 1, 1), "zeros")
+        and not isinstance(conv.padding, str)  # "same"
     )

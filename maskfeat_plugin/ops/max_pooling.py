@@ -1,6 +1,5 @@
 """Max pooling of tokens frame by frame, whose places are found again in the backward pass."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,9 +15,9 @@ def max_pool_tokens(
     x: Tensor,
     grid: Grid,
     extra_tokens: int,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
 ) -> Tensor:
     """Pool tokens on their grid, each frame by itself.
 
@@ -28,9 +27,9 @@ def max_pool_tokens(
         x (Tensor): Tokens (B, E+T*H*W, C), on a CPU, the E extra ones first, which stay as they are.
         grid (Grid): (T, H, W).
         extra_tokens (int): E.
-        kernel_size (Sequence[int]): Height and width of a window.
-        stride (Sequence[int]): Stride in height and width.
-        padding (Sequence[int]): Minus infinity on each side, in height and width.
+        kernel_size (tuple[int, ...]): Height and width of a window.
+        stride (tuple[int, ...]): Stride in height and width.
+        padding (tuple[int, ...]): Minus infinity on each side, in height and width.
 
     Returns:
         Tensor: (B, E+T*H'*W', C).
@@ -45,10 +44,12 @@ def max_pool_tokens(
 
 class _MaxPool(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *settings: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
+    ) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.settings = settings
-        return F.max_pool2d(x, *settings)
+        ctx.settings = (kernel_size, stride, padding)
+        return F.max_pool2d(x, kernel_size, stride, padding)
 
     @staticmethod
     @once_differentiable

@@ -268,3 +268,13 @@ class WithKernel(Counted):
     def __init__(self, inner):
         super().__init__(inner)
         self.kernel_size, self.stride, self.padding = inner.kernel_size, inner.stride, inner.padding
+
+
+def test_a_pooling_whose_padding_has_a_name():
+    model = copy.deepcopy(built("mvit", 0))
+    expected = encode(model, "mvit", masked=False)
+    pool = model.blocks[0].attn.pool_q
+    same = nn.Conv3d(pool.in_channels, pool.out_channels, 3, padding="same", groups=pool.groups, bias=False)
+    same.load_state_dict(pool.state_dict())
+    put(model, "blocks.0.attn.pool_q", same)
+    assert_near(encode(model, "mvit", masked=False), expected)
