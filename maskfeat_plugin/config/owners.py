@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from mmengine.config import Config
@@ -81,7 +82,8 @@ def owners_of(runner: Runner) -> list[Owner]:
         ]
     model = get("model")
     if isinstance(model, torch.nn.Module):
-        owners += module_owners(model.get_submodule("module") if is_model_wrapper(model) else model, cfg.get("model"))
+        inner = cast(torch.nn.Module, model.module) if is_model_wrapper(model) else model
+        owners += module_owners(inner, cfg.get("model"))
     return [owner for owner in owners if owner.object is not None]
 
 

@@ -40,8 +40,8 @@ def query_positions(q: Tensor, q_grid: Grid, relative: Sequence[Tensor]) -> Tens
     Args:
         q (Tensor): Queries without extra tokens (B, num_heads, T*H*W, C).
         q_grid (Grid): Grid of the queries.
-        relative (tuple[Tensor, Tensor, Tensor]): Relative positions in time, height and width of each query place to
-            each key place: (T, kT, C), (H, kH, C), (W, kW, C).
+        relative (Sequence[Tensor]): Relative positions in time, height and width of each query place to each key
+            place: (T, kT, C), (H, kH, C), (W, kW, C).
 
     Returns:
         Tensor: (B, num_heads, T*H*W, kT+kH+kW).
@@ -72,12 +72,12 @@ class _QueryPositions(Function):
         q = q.unflatten(2, ctx.q_grid)  # (B, num_heads, T, H, W, C)
         # under autocast the products are of a smaller type than the normalised queries
         by_axis = grad.to(q.dtype).unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
-        grad_q: Any = 0
-        grads = []
+        grads_q, grads = [], []
         for axis, rel, part in zip("thw", relative, by_axis, strict=True):
-            grad_q = torch.einsum(f"bnthwk,{axis}kc->bnthwc", part, rel) + grad_q
+            grads_q.append(torch.einsum(f"bnthwk,{axis}kc->bnthwc", part, rel))
             grads.append(torch.einsum(f"bnthwk,bnthwc->{axis}kc", part, q))
-        return grad_q.flatten(2, 4), None, *grads
+        time, height, width = grads_q
+        return (width + (height + time)).flatten(2, 4), None, *grads
 
 
 def attend(

@@ -1,5 +1,7 @@
 """The layer of ViT, with oneDNN's products on a CPU, for some of its tokens alone where no others are needed."""
 
+from typing import cast
+
 import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
@@ -85,4 +87,4 @@ def use_encoder_layers(layers: nn.ModuleList) -> None:
     """Give the layers of a built ViT, and their attention, the classes of this module; parameters and names stay."""
     for layer in layers:
         become(layer, EncoderLayer)
-        become(layer.get_submodule("attn"), EncoderAttention)
+        become(cast(nn.Module, layer.attn), EncoderAttention)

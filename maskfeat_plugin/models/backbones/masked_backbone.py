@@ -8,6 +8,8 @@ from mmaction.models.backbones.mvit import MViT
 from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.grids import Grid
+
 from ..utils import is_foreign
 
 _OWN = "a backbone of your own with token_grid(input_size) and forward(inputs, mask)"
@@ -18,14 +20,14 @@ class TokenGridBackbone(Protocol):
     """Backbone that tells the grid of its output tokens."""
 
     @abstractmethod
-    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, ...]:
+    def token_grid(self, input_size: tuple[int, ...]) -> Grid:
         """Return the grid of the output tokens.
 
         Args:
             input_size (tuple[int, ...]): (H, W) in pixels, or (T, H, W) in frames and pixels.
 
         Returns:
-            tuple[int, ...]: (T', H', W'), T' = 1 for images.
+            Grid: (T', H', W'), T' = 1 for images.
 
         Raises:
             ValueError: If the size does not divide into tokens.

@@ -6,6 +6,8 @@ from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from maskfeat_plugin.ops.grids import Grid
+
 from ..utils import TokenPlaces, check_divisible, is_pretrained, set_authors_biases
 from .vision_transformer import VisionTransformer
 
@@ -48,14 +50,14 @@ class PretrainingViT(VisionTransformer):
             if token is not None and not is_pretrained(self.init_cfg):
                 trunc_normal_(token, std=0.02)
 
-    def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
+    def token_grid(self, input_size: tuple[int, ...]) -> Grid:
         """Token grid of an input.
 
         Args:
             input_size (tuple[int, ...]): (H, W) in pixels.
 
         Returns:
-            tuple[int, int, int]: (1, H', W').
+            Grid: (1, H', W').
 
         Raises:
             ValueError: If the size is not divisible by ``patch_size``.

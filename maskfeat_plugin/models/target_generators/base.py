@@ -19,7 +19,8 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
-    num_classes: int | None = None  # of a target of classes or distributions over them, which the neck has to have
+    # Of a target of classes or distributions over them, which the neck has to have; of several targets by name
+    num_classes: int | dict[str, int | None] | None = None
 
     def connect(self, model: nn.Module) -> None:
         """Learn what the target needs to know of the whole model, such as how it normalises its inputs.
