@@ -1,7 +1,5 @@
 """Pooling attention with decomposed relative positions, on fused kernels."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from mmaction.models.backbones.mvit import MultiScaleAttention, resize_decomposed_rel_pos
@@ -185,6 +183,6 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         """
         if is_bare_depthwise(conv) and not isinstance(conv.padding, str):
             weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)
-            return depthwise_conv3d(x, weight, stride, cast(Grid, conv.padding))
+            return depthwise_conv3d(x, weight, stride, conv.padding)
         heads = conv(x.unflatten(1, (self.num_heads, -1)).flatten(0, 1))  # (B*num_heads, C, T', H', W')
         return heads.unflatten(0, (-1, self.num_heads)).flatten(1, 2)

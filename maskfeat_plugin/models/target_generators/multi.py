@@ -33,9 +33,7 @@ class MultiTargetGenerator(TargetGenerator):
         if not targets:
             raise ValueError("targets is empty; name at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
-        self.num_classes = {  # type: ignore[assignment] # of several targets a dict
-            name: getattr(target, "num_classes", None) for name, target in self.targets.items()
-        }
+        self.num_classes = {name: getattr(target, "num_classes", None) for name, target in self.targets.items()}
 
     def connect(self, model: nn.Module) -> None:
         """Let each target learn what it needs, see the parent."""
