@@ -1,6 +1,6 @@
 """Look at what a model makes of images and clips: a picture of each, and of clips a moving one.
 
-Pre-trained models predict what is hidden: masked input, prediction, target, original. Fine-tuned ones name classes, or
+Pre-trained models predict what is masked: masked input, prediction, target, original. Fine-tuned ones name classes, or
 draw boxes of objects or of persons with their actions. --neighbours shows what else is like an input.
 """
 
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     pretrained = parser.add_argument_group("of pre-trained models")
     pretrained.add_argument("--mask-ratio", type=float, help="share of the tokens to hide (the config's)")
     pretrained.add_argument("--seed", type=int, help="of the masks (0)")
-    pretrained.add_argument("--attention", action="store_true", help="where the hidden tokens look: attention roll-out")
+    pretrained.add_argument("--attention", action="store_true", help="where the masked tokens look: attention roll-out")
     fine_tuned = parser.add_argument_group("of fine-tuned models")
     fine_tuned.add_argument("--top", type=positive, metavar="K", help="most likely classes to tell (3)")
     fine_tuned.add_argument("--least-score", type=share, help="of the boxes that are drawn (0.3)")

@@ -1,4 +1,4 @@
-"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the HOG of hidden cubes; no labels."""
+"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the HOG of masked cubes; no labels."""
 
 _base_ = [
     "../_base_/models/demo_mvit-tiny.py",

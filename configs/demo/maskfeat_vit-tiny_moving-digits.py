@@ -1,4 +1,4 @@
-"""MaskFeat on frames of MovingDigits: a tiny ViT predicts the HOG of hidden blocks; no labels."""
+"""MaskFeat on frames of MovingDigits: a tiny ViT predicts the HOG of masked blocks; no labels."""
 
 _base_ = [
     "../_base_/models/demo_vit-tiny.py",

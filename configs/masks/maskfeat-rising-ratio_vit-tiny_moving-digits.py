@@ -1,4 +1,4 @@
-"""MaskFeat on frames of MovingDigits, the share of hidden tokens rising from 20 to 60 % while it trains; no labels."""
+"""MaskFeat on frames of MovingDigits, the share of masked tokens rising from 20 to 60 % while it trains; no labels."""
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
 

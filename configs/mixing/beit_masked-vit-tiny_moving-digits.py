@@ -1,4 +1,4 @@
-"""mmpretrain's BEiT with our backbone: the masked ViT predicts the discrete tokens of hidden blocks; no labels.
+"""mmpretrain's BEiT with our backbone: the masked ViT predicts the discrete tokens of masked blocks; no labels.
 
 The tokenizer stands in for DALL-E's: its encoder, tiny, with random weights. For the real one take mmpretrain's
 ``beit_beit-base-p16_8xb256-amp-coslr-300e_in1k`` and put ``maskfeat.MIMViT`` in its backbone's place.

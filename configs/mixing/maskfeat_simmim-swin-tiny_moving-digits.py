@@ -1,4 +1,4 @@
-"""Our MaskFeat with mmpretrain's backbone: SimMIM's Swin predicts the HOG of hidden blocks; no labels.
+"""Our MaskFeat with mmpretrain's backbone: SimMIM's Swin predicts the HOG of masked blocks; no labels.
 
 A tiny Swin of three stages instead of four, on frames of MovingDigits. SimMIM's masks are on the patches of 4 pixels,
 its output is a map of one token in 16 pixels: ``maskfeat.MaskableBackbone`` fits the one to the other. A target token

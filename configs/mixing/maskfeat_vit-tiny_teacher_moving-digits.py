@@ -1,4 +1,4 @@
-"""Our MaskFeat with a registered model as the teacher: its deep features of hidden blocks are predicted; no labels.
+"""Our MaskFeat with a registered model as the teacher: its deep features of masked blocks are predicted; no labels.
 
 The teacher is mmpretrain's ViT with the demo's shipped weights. It is frozen, and no part of what is trained and saved.
 """

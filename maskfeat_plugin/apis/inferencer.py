@@ -1,4 +1,4 @@
-"""What a pre-trained model predicts of hidden parts of images and clips, and its features of the whole."""
+"""What a pre-trained model predicts of masked parts of images and clips, and its features of the whole."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ _PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
 
 
 class MaskFeatInferencer(BaseInferencer):
-    """Hides parts of images or clips and predicts the features of what is hidden.
+    """Hides parts of images or clips and predicts the features of what is masked.
 
     In the style of mmpretrain's inferencers::
 
@@ -129,8 +129,8 @@ class MaskFeatInferencer(BaseInferencer):
             list[dict] | list[DataSample]: One an input, in their order, with
 
             - ``name`` (str): the path, or "array 3";
-            - ``mask``: bool (T', H', W'), T' = 1 for an image, True where hidden;
-            - ``pred_features``, ``target_features``: float32 (M, D) of the M hidden tokens, row-major; as the target
+            - ``mask``: bool (T', H', W'), T' = 1 for an image, True where masked;
+            - ``pred_features``, ``target_features``: float32 (M, D) of the M masked tokens, row-major; as the target
               generator has it classes, or a dict of several targets;
             - ``loss`` (float): the training loss of this input, a dict of several targets;
             - ``features``, if asked for: float32 (C,), the vector of :func:`.compute_features`;
@@ -170,7 +170,7 @@ class MaskFeatInferencer(BaseInferencer):
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ConfigError(f"seed={seed!r} has to be a whole number from 0 to 2**32 - 1.")
         if mask is not None and mask_ratio is not None:
-            raise ConfigError("mask and mask_ratio are both given; a mask says itself how much is hidden.")
+            raise ConfigError("mask and mask_ratio are both given; a mask says itself how much is masked.")
         masks = None if mask is None else self._one_each(mask, len(inputs))
         pipeline = InputPipeline(self.config, self.pipeline, seed, mask_ratio, masks, needs_masks=True)
         dataset = InputDataset(inputs, pipeline)

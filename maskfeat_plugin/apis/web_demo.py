@@ -32,9 +32,9 @@ _PICTURES = {
     "What is there": "target",
     "The whole": "original",
 }
-_ABOUT = """# MaskFeat: predict what is hidden
+_ABOUT = """# MaskFeat: predict what is masked
 
-The grey parts are hidden from the model, and it predicts features of them: of the demo's models, the edges. A stroke
+The grey parts are masked from the model, and it predicts features of them: of the demo's models, the edges. A stroke
 lies along the edges of a small square and is the brighter the stronger they are (HOG). Amber strokes are predicted,
 white ones are there."""
 # What gradio copies of inputs and pictures is deleted after an hour, looked at every ten minutes

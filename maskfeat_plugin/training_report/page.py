@@ -24,7 +24,7 @@ _LOGGED = (
     *("samples_per_second", "memory", "host_memory", "seconds_left"),
 )
 _KINDS = (
-    ("MaskFeat", "Pre-training: the model predicts features of what is hidden from it, without labels."),
+    ("MaskFeat", "Pre-training: the model predicts features of what is masked from it, without labels."),
     ("ImageClassifier", "Image classification, by mmpretrain."),
     ("Recognizer3D", "Video recognition, by mmaction2."),
     ("Recognizer2D", "Video recognition, by mmaction2."),
@@ -184,7 +184,7 @@ def _learning_charts(history: History) -> list[Part]:
     if "lr" in history.train and _same(history.train["lr"], history.train.get("base_lr")):
         rates.remove("base_lr")
     add("Learning rate", "learning rate", rates)
-    add("Mask ratio", "hidden part of the tokens", ("mask_ratio",))
+    add("Mask ratio", "masked part of the tokens", ("mask_ratio",))
     return charts
 
 

@@ -16,11 +16,11 @@ _LINES = (("#555555", "-"), ("#0b6fb8", "-"), ("#c2540a", "--"), ("#00805f", "-.
 
 
 def hide_tokens(frames: ArrayLike, mask: ArrayLike) -> np.ndarray:
-    """Make the hidden tokens of an image or a clip grey.
+    """Make the masked tokens of an image or a clip grey.
 
     Args:
         frames (ArrayLike): RGB frames, uint8 (T', H, W, 3): one for each time step of the token grid.
-        mask (ArrayLike): bool (T', H', W'), or (H', W') for one frame, True where a token is hidden.
+        mask (ArrayLike): bool (T', H', W'), or (H', W') for one frame, True where a token is masked.
 
     Returns:
         np.ndarray: uint8 (T', H, W, 3).
@@ -32,8 +32,8 @@ def hide_tokens(frames: ArrayLike, mask: ArrayLike) -> np.ndarray:
     steps, height, width = mask.shape
     if len(frames) != steps or frames.shape[1] % height or frames.shape[2] % width:
         raise ValueError(f"The mask's token grid {mask.shape} does not fit frames of {frames.shape[:3]} (T', H, W).")
-    hidden = enlarge(mask, frames.shape[1] // height, frames.shape[2] // width)
-    return np.where(hidden[..., None], np.uint8(MASK_GREY), frames)
+    masked = enlarge(mask, frames.shape[1] // height, frames.shape[2] // width)
+    return np.where(masked[..., None], np.uint8(MASK_GREY), frames)
 
 
 def draw_ratios(ratios: Mapping[str, Sequence[float]]) -> Figure:

@@ -24,7 +24,7 @@ class Scene:
 
     Args:
         frames (np.ndarray): RGB frames, uint8 (T', H, W, 3), one for each time step of the token grid.
-        mask (np.ndarray): bool (T', H', W'), True where a token is hidden.
+        mask (np.ndarray): bool (T', H', W'), True where a token is masked.
         token (tuple[int, int]): Height and width of a token in pixels of the frames.
         scale (int): How often a pixel is repeated in each direction.
         values (np.ndarray, optional): The frames as the model saw them, before normalisation, (T', H, W, C). Defaults

@@ -29,7 +29,7 @@ def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator
     """Picture the prediction of one sample beside its target and its input, step by step in time.
 
     How a target is drawn, :func:`.painter_of` knows: HOG as strokes, pixels as images, features of a teacher in the
-    colours of their principal components, classes in a colour each. In "prediction" the hidden tokens show what was
+    colours of their principal components, classes in a colour each. In "prediction" the masked tokens show what was
     predicted, framed in amber, and the visible ones, darkened, the true features. Without ``visible_features`` the
     latter are the frame itself in grey, darker still.
 
@@ -96,7 +96,7 @@ def _draw_target(
     true = painter.read(target)
     known = true if visible is None else np.concatenate([true, painter.read(visible)])
     painter.fit(known)
-    hidden = enlarge(scene.mask, *(side * scene.scale for side in scene.token))[..., None]  # (T', h, w, 1)
+    masked = enlarge(scene.mask, *(side * scene.scale for side in scene.token))[..., None]  # (T', h, w, 1)
 
     def paint(features: np.ndarray) -> np.ndarray:
         grid = np.zeros((*scene.mask.shape, features.shape[-1]), np.float32)
@@ -110,10 +110,10 @@ def _draw_target(
         grey = enlarge(scene.frames, scene.scale).mean(-1, keepdims=True) * VISIBLE_BRIGHTNESS**2
         context = grey.repeat(3, -1).astype(np.uint8)
     truth = paint(true)
-    predicted = np.where(hidden, _tint(paint(painter.read_prediction(pred)), painter), _darken(truth))
+    predicted = np.where(masked, _tint(paint(painter.read_prediction(pred)), painter), _darken(truth))
     if context is not None:
-        truth, predicted = (np.where(hidden, picture, context) for picture in (truth, predicted))
-    return {"prediction": _outline(predicted, hidden[..., 0], scene.scale), "target": truth}
+        truth, predicted = (np.where(masked, picture, context) for picture in (truth, predicted))
+    return {"prediction": _outline(predicted, masked[..., 0], scene.scale), "target": truth}
 
 
 def _tint(picture: np.ndarray, painter: TargetPainter) -> np.ndarray:
@@ -124,9 +124,9 @@ def _darken(picture: np.ndarray) -> np.ndarray:
     return (picture * VISIBLE_BRIGHTNESS).astype(np.uint8)
 
 
-def _outline(picture: np.ndarray, hidden: np.ndarray, scale: int) -> np.ndarray:
-    """Frame the hidden region (T', h, w) of a picture (T', h, w, 3), on its outer side."""
+def _outline(picture: np.ndarray, masked: np.ndarray, scale: int) -> np.ndarray:
+    """Frame the masked region (T', h, w) of a picture (T', h, w, 3), on its outer side."""
     width = max(1, scale // 3)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    near = np.stack([cv2.dilate(step.astype(np.uint8), cross, iterations=width) > 0 for step in hidden])
-    return np.where((near & ~hidden)[..., None], np.asarray(PREDICTED_COLOR, np.uint8), picture)
+    near = np.stack([cv2.dilate(step.astype(np.uint8), cross, iterations=width) > 0 for step in masked])
+    return np.where((near & ~masked)[..., None], np.asarray(PREDICTED_COLOR, np.uint8), picture)

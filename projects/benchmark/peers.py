@@ -51,8 +51,8 @@ class PeerVideoMaskFeat(nn.Module):
         pred = self.decoder(features.flatten(2).transpose(1, 2))
         frames = inputs[:, :, :: self.frame_stride].transpose(1, 2).flatten(0, 1)
         target = self.target_generator(frames).view_as(pred)
-        hidden = mask.flatten(1)
-        return ((pred - target) ** 2).mean(-1)[hidden].mean()
+        masked = mask.flatten(1)
+        return ((pred - target) ** 2).mean(-1)[masked].mean()
 
 
 def image_maskfeat() -> BaseModel:

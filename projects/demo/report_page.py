@@ -170,7 +170,7 @@ def make_report(
     ]
     return write_report(
         work_dir / "report.html",
-        title="MaskFeat: predicting the edges of what is hidden",
+        title="MaskFeat: predicting the edges of what is masked",
         intro=INTRO,
         sections=[section for section in sections if section.parts],
     )

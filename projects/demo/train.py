@@ -375,7 +375,7 @@ def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> No
 def draw_predictions(
     pretraining: Pretraining, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT
 ) -> list[dict[str, np.ndarray]]:
-    """Let a pre-trained model predict what is hidden of held-out samples, and draw it.
+    """Let a pre-trained model predict what is masked of held-out samples, and draw it.
 
     Args:
         pretraining (Pretraining): Whose model it is.

@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts.md: what is hidden, what HOG is, and what the shipped models of the demo predict."""
+"""The pictures of docs/concepts.md: what is masked, what HOG is, and what the shipped models of the demo predict."""
 
 import dataclasses
 import tempfile
@@ -116,10 +116,10 @@ def draw_steps(photo: np.ndarray, seed: int) -> np.ndarray:
         {
             "1. The image": image,
             "2. In 14 x 14 tokens": lines,
-            "3. Hidden: 40 % of them": hide_tokens(image[None], mask)[0],
+            "3. Masked: 40 % of them": hide_tokens(image[None], mask)[0],
         }
     )
-    predicted = compose({"4. The HOG of all": hog, "5. To predict: that of the hidden": _only(hog, mask)})
+    predicted = compose({"4. The HOG of all": hog, "5. To predict: that of the masked": _only(hog, mask)})
     right = np.full((len(predicted), seen.shape[1] - predicted.shape[1], 3), 255, np.uint8)
     return np.concatenate([seen, np.concatenate([predicted, right], axis=1)])
 
@@ -185,10 +185,10 @@ def _save(picture: np.ndarray, path: Path) -> None:
 
 
 def _only(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture where tokens are hidden, dark grey elsewhere."""
+    """A picture where tokens are masked, dark grey elsewhere."""
     step = len(picture) // mask.shape[0]
-    hidden = mask.repeat(step, axis=0).repeat(step, axis=1)[..., None]
-    return np.where(hidden, picture, np.uint8(70))
+    masked = mask.repeat(step, axis=0).repeat(step, axis=1)[..., None]
+    return np.where(masked, picture, np.uint8(70))
 
 
 def _by_cell(hog: np.ndarray) -> np.ndarray:

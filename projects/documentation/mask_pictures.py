@@ -182,7 +182,7 @@ def sample_clip(glyphs: np.ndarray) -> np.ndarray:
 
 def _title(kind: str, config: dict, mask: np.ndarray) -> str:
     name = config["type"].rpartition(".")[2]
-    return f"{kind}: {name}, {mask.sum()} of {mask.size} tokens hidden ({100 * mask.mean():.1f} %)"
+    return f"{kind}: {name}, {mask.sum()} of {mask.size} tokens masked ({100 * mask.mean():.1f} %)"
 
 
 def _call(config: dict) -> str:

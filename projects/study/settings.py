@@ -131,7 +131,7 @@ def masks(kind: str) -> Change:
 
 
 def mask_ratio(ratio: float) -> Change:
-    """Another share of hidden tokens."""
+    """Another share of masked tokens."""
 
     def change(cfg: Config) -> None:
         _find_masks(cfg)["mask_ratio"] = ratio
@@ -205,7 +205,7 @@ _PSEUDO = Setting(
     digits_only=True,
     needs_classifier=True,
 )
-_RATIOS = tuple(Setting(f"{r:.0%} hidden", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
+_RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 
 STUDIES = {
     study.name: study
@@ -241,7 +241,7 @@ STUDIES = {
         ),
         Study(
             "masks",
-            "Which tokens are hidden",
+            "Which tokens are masked",
             "The kind of mask at the same ratio, as near as whole blocks allow: a frame mask hides whole time steps.",
             {
                 IMAGE: (
@@ -258,10 +258,10 @@ STUDIES = {
         ),
         Study(
             "ratios",
-            "How many tokens are hidden",
-            "The share of hidden tokens; the base's is 40 %.",
+            "How many tokens are masked",
+            "The share of masked tokens; the base's is 40 %.",
             {
-                kind: (_RATIOS[0], Setting("40% hidden (base)", "the base config"), *_RATIOS[1:])
+                kind: (_RATIOS[0], Setting("40% masked (base)", "the base config"), *_RATIOS[1:])
                 for kind in (IMAGE, VIDEO)
             },
         ),

@@ -39,8 +39,8 @@ def tool():
 
 
 def test_parameters_by_hand(tiny):
-    width, hidden, tokens = 96, 384, 25
-    layer = 4 * width * width + 4 * width + 2 * width * hidden + hidden + width + 4 * width
+    width, masked, tokens = 96, 384, 25
+    layer = 4 * width * width + 4 * width + 2 * width * masked + masked + width + 4 * width
     embedding = 3 * 8 * 8 * width + width + (tokens + 1) * width + 2 * width  # patches, positions, class and mask token
     total = embedding + 4 * layer + 2 * width + width * 108 + 108  # last norm, prediction
     assert tiny[1].trained + tiny[1].frozen == total

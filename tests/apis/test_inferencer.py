@@ -137,9 +137,9 @@ def test_same_seed_same_masks_whatever_the_batch(kind, request):
     assert any((a["mask"] != b["mask"]).any() for a, b in zip(runs[0], inferencer(inputs, seed=8), strict=True))
 
 
-@pytest.mark.parametrize("ratio, hidden", [(0.1, 2), (0.6, 15), (0.96, 24)])
-def test_mask_ratio(images, ratio, hidden):
-    assert images(image(0), mask_ratio=ratio)[0]["mask"].sum() == hidden
+@pytest.mark.parametrize("ratio, masked", [(0.1, 2), (0.6, 15), (0.96, 24)])
+def test_mask_ratio(images, ratio, masked):
+    assert images(image(0), mask_ratio=ratio)[0]["mask"].sum() == masked
     assert images(image(0))[0]["mask"].sum() == 10  # nothing is left of it
 
 

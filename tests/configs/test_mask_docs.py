@@ -44,13 +44,13 @@ def test_every_kind_and_every_schedule_is_on_the_page():
 
 
 def test_counts_of_the_page():
-    def hidden(name, **settings):
+    def masked(name, **settings):
         return int(
             TRANSFORMS.build(dict(type=f"maskfeat.{name}", token_grid=(8, 14, 14), **settings))({})["mask"].sum()
         )
 
-    assert hidden("CubeMaskGenerator", window_size=(8, 7, 7)) == 157 * 4 == 628
-    assert hidden("FrameMaskGenerator") == 3 * 14 * 14
+    assert masked("CubeMaskGenerator", window_size=(8, 7, 7)) == 157 * 4 == 628
+    assert masked("FrameMaskGenerator") == 3 * 14 * 14
 
 
 @pytest.mark.parametrize("arch", ["maskfeat-small", "maskfeat-large"])

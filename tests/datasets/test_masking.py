@@ -104,7 +104,7 @@ def adjacent_pairs(masks):
 
 
 def test_blocks_are_distributed_as_beits():
-    """The same method in mmpretrain, drawn many times: count, where tokens are hidden, how they cluster.
+    """The same method in mmpretrain, drawn many times: count, where tokens are masked, how they cluster.
 
     Its blocks never reach the last row and column (``randint`` excludes the upper bound), so that its masks on 14 x 14
     are ours on 13 x 13.

@@ -177,9 +177,9 @@ def test_iterations_with_workers_lag_by_no_more_than_said(cfg):
     config = cfg(**{"train_dataloader.num_workers": 2, "train_cfg.max_iters": 16})
     config.custom_hooks[0].schedule = dict(type="steps", milestones=(8,), ratios=(0.8,))
     counts, _ = train(config)
-    hidden = counts.batches
-    assert all(set(batch) == {5} for batch in hidden[:8])
-    assert all(set(batch) == {20} for batch in hidden[8 + 4 :])
+    masked = counts.batches
+    assert all(set(batch) == {5} for batch in masked[:8])
+    assert all(set(batch) == {20} for batch in masked[8 + 4 :])
 
 
 def test_by_iteration_within_epochs(cfg):

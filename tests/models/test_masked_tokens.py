@@ -1,4 +1,4 @@
-"""The last block for the hidden tokens alone gives what the whole block gives at these tokens."""
+"""The last block for the masked tokens alone gives what the whole block gives at these tokens."""
 
 import pytest
 import torch
@@ -97,7 +97,7 @@ def test_a_wrong_mask_is_refused(name):
 
 @pytest.mark.parametrize("name", ["vit", "mvit"])
 def test_maskfeat_asks_for_masked_tokens_alone(name):
-    """The last MLP sees as many tokens as are hidden."""
+    """The last MLP sees as many tokens as are masked."""
     model = MODELS.build(
         dict(
             type="maskfeat.MaskFeat",

@@ -96,11 +96,11 @@ def test_predict_gives_each_sample_its_tokens(kind):
         torch.testing.assert_close(sample.pred_features, alone.pred_features)
 
 
-def test_hidden_content_does_not_reach_the_prediction(kind):
+def test_masked_content_does_not_reach_the_prediction(kind):
     model = BUILD[kind]().eval()
     model.init_weights()
     inputs, _ = batch(kind)
-    # The kernel of the video embedding reaches over its stride, so all but one corner is hidden.
+    # The kernel of the video embedding reaches over its stride, so all but one corner is masked.
     mask = torch.ones((2, *model.backbone.token_grid(inputs.shape[2:])), dtype=torch.bool)
     other = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(9))
     torch.testing.assert_close(model.backbone(inputs, mask), model.backbone(other, mask))

@@ -227,7 +227,7 @@ def maskable(name, **changes):
 
 @pytest.mark.parametrize("scope", ["mmpretrain", "mmaction", "mmdet"])
 @pytest.mark.parametrize("name", MASKABLE)
-def test_masked_pixels_are_hidden_from_any_backbone(name, scope):
+def test_no_backbone_sees_masked_pixels(name, scope):
     with DefaultScope.overwrite_default_scope(scope):
         backbone = maskable(name)
     images = torch.randn(2, 3, 64, 64)
@@ -236,13 +236,13 @@ def test_masked_pixels_are_hidden_from_any_backbone(name, scope):
     mask = torch.zeros(2, *grid, dtype=torch.bool)
     mask[:, 0, 0, 1] = True
     side = 64 // grid[2]
-    hidden, seen = images.clone(), images.clone()
-    hidden[:, :, :side, side : 2 * side] = 1.0
+    masked, seen = images.clone(), images.clone()
+    masked[:, :, :side, side : 2 * side] = 1.0
     seen[:, :, side : 2 * side, :side] = 1.0
     with torch.no_grad():
         tokens = backbone(images, mask)
         assert tokens.shape[:2] == (2, grid[1] * grid[2])
-        torch.testing.assert_close(backbone(hidden, mask), tokens)
+        torch.testing.assert_close(backbone(masked, mask), tokens)
         assert not torch.allclose(backbone(seen, mask), tokens)
         # the order of the tokens is that of the map that the backbone itself gives
         nothing = torch.zeros_like(mask)

@@ -1,4 +1,4 @@
-"""Inputs that are NaN or infinite where tokens are hidden: the target or the loss says so, and nothing else fails."""
+"""Inputs that are NaN or infinite where tokens are masked: the target or the loss says so, and nothing else fails."""
 
 import copy
 import random
@@ -94,7 +94,7 @@ def build(name):
 
 @pytest.mark.parametrize("name", CONFIG_NAMES)
 def test_the_loss_says_so(name):
-    """The bad pixel is in a hidden token, which the backbone does not see."""
+    """The bad pixel is in a masked token, which the backbone does not see."""
     torch.manual_seed(0)
     model = build(name)
     clip = "mvit" in name

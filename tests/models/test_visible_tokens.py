@@ -90,7 +90,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("kind", "settings"), VARIANTS)
-def test_with_nothing_hidden_it_is_the_dense_encoder(kind, settings):
+def test_with_nothing_masked_it_is_the_dense_encoder(kind, settings):
     if kind == "image":
         visible, masked = vit(**settings), vit(kind="MaskedViT", **settings)
         inputs, mask = torch.randn(2, 3, 32, 32), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
@@ -123,7 +123,7 @@ def test_hiding_half_an_image_is_encoding_the_other_half(settings):
 @pytest.mark.parametrize("settings", [s for k, s in VARIANTS if k == "video" and "use_abs_pos_embed" not in s])
 @pytest.mark.parametrize("axis", ["time", "space"])
 def test_hiding_part_of_a_clip_is_encoding_the_rest(settings, axis):
-    """The dense MViT on the crop, whose relative positions are the middle of the tables: hidden is like not there."""
+    """The dense MViT on the crop, whose relative positions are the middle of the tables: masked is like not there."""
     frames, size = (4, 64) if axis == "time" else (8, 32)
     whole, part = mvit(**settings), mvit(frames, size, kind="MViT", **settings)
     state = whole.state_dict()
@@ -152,18 +152,18 @@ def test_each_sample_has_its_own_mask(kind):
     assert_equal(together, alone)
 
 
-def test_hidden_pixels_are_not_seen(kind):
+def test_masked_pixels_are_not_seen(kind):
     """Of an MViT's tokens a few pixels beyond are seen, by the patch embedding's kernel: here it has none beyond."""
     model = vit() if kind == "image" else mvit()
     inputs = torch.randn(2, 3, 32, 32) if kind == "image" else torch.randn(2, 3, 8, 64, 64)
     units = random_mask(2, (1, 4, 4))
     mask = units if kind == "image" else units.repeat_interleave(4, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     pixels = torch.nn.functional.interpolate(mask.float()[:, None], (1, 32, 32) if kind == "image" else (8, 64, 64))
-    hidden = pixels[:, :, 0] if kind == "image" else pixels
+    masked = pixels[:, :, 0] if kind == "image" else pixels
     with torch.no_grad():
         expected = model(inputs, mask)
-        assert torch.equal(model(torch.where(hidden.bool(), 9.0, inputs), mask), expected)
-        assert not torch.allclose(model(torch.where(hidden.bool(), inputs, 9.0), mask), expected)
+        assert torch.equal(model(torch.where(masked.bool(), 9.0, inputs), mask), expected)
+        assert not torch.allclose(model(torch.where(masked.bool(), inputs, 9.0), mask), expected)
 
 
 def test_training_falls_below_the_mean_predictor(kind):
@@ -197,7 +197,7 @@ def test_predictions_are_in_the_masked_places(kind):
 
 
 def test_the_decoder_knows_places(kind):
-    """Hidden tokens differ by their positions, also where the encoder gives the same token everywhere."""
+    """Masked tokens differ by their positions, also where the encoder gives the same token everywhere."""
     model, _, mask = demo_model(kind)
     channels = model.decoder.embed.in_features
     tokens = torch.ones(4, int((~mask[0]).sum()), channels)
@@ -271,8 +271,8 @@ def test_gather_undoes_scatter():
 def test_unequal_counts_are_an_error(kind):
     model, inputs, mask = demo_model(kind)
     mask[1].flatten()[mask[1].flatten().nonzero()[0]] = False
-    hidden = int(mask[0].sum())
-    with pytest.raises(ValueError, match=rf"from {hidden - 1} to {hidden} places.*mask generator.*BlockMaskGenerator"):
+    masked = int(mask[0].sum())
+    with pytest.raises(ValueError, match=rf"from {masked - 1} to {masked} places.*mask generator.*BlockMaskGenerator"):
         model(inputs, mask=mask, mode="loss")
 
 
@@ -286,7 +286,7 @@ def test_wrong_masks_are_errors(kind):
         model.decoder(torch.zeros(4, mask[0].numel(), model.decoder.embed.in_features), mask)
 
 
-def test_units_hidden_in_part_are_an_error():
+def test_units_masked_in_part_are_an_error():
     mask = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
     mask[:, :, 0, 0] = True
     with pytest.raises(ValueError, match=r"window_size=\(4, 4, 4\)"):

@@ -75,7 +75,7 @@ def test_inference_has_the_same_features():
 
 
 def test_cubes_by_loops_are_the_generators():
-    """Both are drawn 1000 times: where tokens are hidden and how they follow each other in time."""
+    """Both are drawn 1000 times: where tokens are masked and how they follow each other in time."""
     random.seed(0)
     loops = np.stack([cubes_by_loops((4, 6, 6), 0.4) for _ in range(1000)])
     generator = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=(4, 6, 6), seed=0))

@@ -77,7 +77,7 @@ def test_a_page_is_readable_on_every_screen(name, open_page, request):
 def test_the_demo_begins_with_what_is_predicted(demo_page, open_page):
     facts = open_page(demo_page)
     assert [text for level, text in facts.headings if level < 3][:3] == [
-        "MaskFeat: predicting the edges of what is hidden",
+        "MaskFeat: predicting the edges of what is masked",
         "What it predicts",
         "What it is good for",
     ]

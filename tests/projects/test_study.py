@@ -121,7 +121,7 @@ def test_seeds_differ_in_labels_and_randomness(bases, tmp_path):
 
 MINI = Study(
     "masks",
-    "Which tokens are hidden",
+    "Which tokens are masked",
     "A study for the tests.",
     {
         "image": (

@@ -86,14 +86,14 @@ def test_the_pictures_show_the_masks_of_the_generators(folder):
             np.testing.assert_array_equal(shown, masks)
 
 
-def test_hidden_tokens_are_grey_and_no_others():
+def test_masked_tokens_are_grey_and_no_others():
     frames = np.random.default_rng(0).integers(0, 100, (2, 8, 12, 3), dtype=np.uint8)
     mask = np.zeros((2, 2, 3), bool)
     mask[0, 1, 2] = mask[1, 0, 0] = True
-    hidden = hide_tokens(frames, mask)
+    masked = hide_tokens(frames, mask)
     expected = frames.copy()
     expected[0, 4:, 8:] = expected[1, :4, :4] = MASK_GREY
-    np.testing.assert_array_equal(hidden, expected)
+    np.testing.assert_array_equal(masked, expected)
     np.testing.assert_array_equal(hide_tokens(frames[:1], mask[0]), expected[:1])
     for wrong in (mask[:1], np.zeros((2, 3, 3), bool)):
         with pytest.raises(ValueError, match="does not fit frames of"):

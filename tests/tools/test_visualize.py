@@ -94,7 +94,7 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def hidden_tokens(page, side=240, grid=5, left=8, top=34):
+def masked_tokens(page, side=240, grid=5, left=8, top=34):
     """How many tokens of the first picture of a panel are grey."""
     token = side // grid
     tokens = page[top : top + side, left : left + side].reshape(grid, token, grid, token, 3)
@@ -125,10 +125,10 @@ def test_mask_ratio_and_seed(draw, digits):
         return pixels(draw(IMAGE, shipped(IMAGE), frame, *options, out=out)[f"{frame.stem}.png"])
 
     default = page(out="default")
-    assert hidden_tokens(default) == 10  # 0.4 of 25
-    assert hidden_tokens(page("--mask-ratio", 0.8, out="most")) == 20
+    assert masked_tokens(default) == 10  # 0.4 of 25
+    assert masked_tokens(page("--mask-ratio", 0.8, out="most")) == 20
     other = page("--seed", 1, out="seed")
-    assert hidden_tokens(other) == 10 and not np.array_equal(default[:, :248], other[:, :248])
+    assert masked_tokens(other) == 10 and not np.array_equal(default[:, :248], other[:, :248])
     np.testing.assert_array_equal(default, page("--seed", 0, out="again"))
 
 

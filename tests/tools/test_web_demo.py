@@ -88,13 +88,13 @@ def test_an_image_by_the_client(client, files):
     pictures = [np.asarray(Image.open(path)) for path in (masked, prediction, target, original)]
     assert [picture.shape for picture in pictures] == [(240, 240, 3)] * 4
     assert grey_tokens(pictures[0], 5) == 15  # 0.6 of 25
-    hidden = (pictures[0] == MASK_GREY).all(-1)
-    np.testing.assert_array_equal(pictures[0][~hidden], pictures[3][~hidden])
+    grey = (pictures[0] == MASK_GREY).all(-1)
+    np.testing.assert_array_equal(pictures[0][~grey], pictures[3][~grey])
     inferencer = MaskFeatInferencer("maskfeat_vit-tiny_moving-digits", device="cpu", show_progress=False)
     (result,) = inferencer(files[0], mask_ratio=0.6, seed=3)
     assert loss == f"{result['loss']:.4f}"
     tokens = result["mask"][0].repeat(48, axis=0).repeat(48, axis=1)
-    np.testing.assert_array_equal(hidden & tokens, tokens)  # the mask of this seed
+    np.testing.assert_array_equal(grey & tokens, tokens)  # the mask of this seed
     other = client.predict(handle_file(files[0]), 0.6, 4, api_name="/image")
     assert not np.array_equal(np.asarray(Image.open(other[0])), pictures[0])
 
@@ -214,7 +214,7 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
-        expect(page.get_by_role("heading", name="MaskFeat: predict what is hidden")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="MaskFeat: predict what is masked")).to_be_visible(timeout=60_000)
         slider = page.locator("input[type=range]").first
         expect(slider).to_be_visible()
         assert (slider.get_attribute("min"), slider.input_value()) == ("0.05", "0.4")

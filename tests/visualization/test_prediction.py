@@ -1,4 +1,4 @@
-"""Pictures of predictions: what was seen, hidden, predicted and there, for every kind of target."""
+"""Pictures of predictions: what was seen, masked, predicted and there, for every kind of target."""
 
 import numpy as np
 import pytest
@@ -67,9 +67,9 @@ def test_inputs_are_shown_as_they_are(predict, path):
         scale = height // frames.shape[1]
         shown = frames[:: len(frames) // steps].repeat(scale, 1).repeat(scale, 2)
         np.testing.assert_array_equal(pictures["original"], shown)
-        hidden = pixels_of(sample.mask, shown)
-        np.testing.assert_array_equal(pictures["masked input"][~hidden], shown[~hidden])
-        assert (pictures["masked input"][hidden] == MASK_GREY).all()
+        masked = pixels_of(sample.mask, shown)
+        np.testing.assert_array_equal(pictures["masked input"][~masked], shown[~masked])
+        assert (pictures["masked input"][masked] == MASK_GREY).all()
 
 
 @pytest.mark.parametrize("path", DEMO)
@@ -85,18 +85,18 @@ def test_every_target_is_drawn_as_the_truth_where_the_prediction_is_perfect(pred
     found = predict(path, **options)
     generator, sample, frames = found.model.target_generator, found.samples[1], found.frames[1]
     real, ideal = (draw_prediction(frames, s, generator) for s in (sample, perfect(sample)))
-    hidden = pixels_of(sample.mask, real["original"])
+    masked = pixels_of(sample.mask, real["original"])
     names = ["pixel ", "hog "] if "pixel-hog" in path else [""]
     expected = [f"{name}{title}" for name in names for title in ("prediction", "target")]
     assert list(real) == ["masked input", *expected, "original"]
     for name in names:
         prediction, target = real[f"{name}prediction"], real[f"{name}target"]
         np.testing.assert_array_equal(target, ideal[f"{name}target"])
-        assert target[hidden].std() > 10 and target[~hidden].std() > 10
+        assert target[masked].std() > 10 and target[~masked].std() > 10
         # the red of the amber strokes of HOG is that of white ones
-        np.testing.assert_allclose(ideal[f"{name}prediction"][hidden][:, 0], target[hidden][:, 0].astype(float), atol=1)
-        assert np.abs(prediction[hidden].astype(float) - target[hidden]).mean() > 3
-        np.testing.assert_array_equal(prediction[~hidden], ideal[f"{name}prediction"][~hidden])
+        np.testing.assert_allclose(ideal[f"{name}prediction"][masked][:, 0], target[masked][:, 0].astype(float), atol=1)
+        assert np.abs(prediction[masked].astype(float) - target[masked]).mean() > 3
+        np.testing.assert_array_equal(prediction[~masked], ideal[f"{name}prediction"][~masked])
 
 
 def test_what_is_predicted_is_told_from_what_is_visible(predict):
@@ -104,12 +104,12 @@ def test_what_is_predicted_is_told_from_what_is_visible(predict):
     sample = perfect(found.samples[0])
     pictures = draw_prediction(found.frames[0], sample, found.model.target_generator)
     prediction, target = pictures["prediction"].astype(float), pictures["target"].astype(float)
-    hidden = pixels_of(sample.mask, prediction)
-    frame = (prediction == PREDICTED_COLOR).all(-1) & ~hidden
+    masked = pixels_of(sample.mask, prediction)
+    frame = (prediction == PREDICTED_COLOR).all(-1) & ~masked
     assert 0 < frame.sum() < 0.1 * frame.size
     # in amber, the blue is 64 of 255
-    np.testing.assert_allclose(prediction[hidden], target[hidden] * (1, 196 / 255, 64 / 255), atol=1)
-    context = ~hidden & ~frame
+    np.testing.assert_allclose(prediction[masked], target[masked] * (1, 196 / 255, 64 / 255), atol=1)
+    context = ~masked & ~frame
     np.testing.assert_allclose(prediction[context], target[context] * VISIBLE_BRIGHTNESS, atol=1)
 
 
@@ -118,9 +118,9 @@ def test_visible_features_are_the_target_of_the_visible_tokens(predict):
     with torch.no_grad():
         every = found.model.target_generator(found.batch["inputs"], torch.ones_like(found.batch["mask"]))
     for sample, whole in zip(found.samples, every.unflatten(0, (3, -1)), strict=True):
-        hidden = sample.mask.flatten()
-        torch.testing.assert_close(sample.target_features, whole[hidden])
-        torch.testing.assert_close(sample.visible_features, whole[~hidden])
+        masked = sample.mask.flatten()
+        torch.testing.assert_close(sample.target_features, whole[masked])
+        torch.testing.assert_close(sample.visible_features, whole[~masked])
 
 
 def test_without_visible_features_the_frame_is_shown_in_grey(predict):
@@ -129,11 +129,11 @@ def test_without_visible_features_the_frame_is_shown_in_grey(predict):
     del sample.visible_features
     pictures = draw_prediction(found.frames[0], sample, found.model.target_generator)
     whole = draw_prediction(found.frames[0], found.samples[0], found.model.target_generator)
-    hidden = pixels_of(sample.mask, pictures["target"])
+    masked = pixels_of(sample.mask, pictures["target"])
     for title in ("prediction", "target"):
-        np.testing.assert_array_equal(pictures[title][hidden], whole[title][hidden])
-    context = pictures["target"][~hidden]
-    assert (context == context[:, :1]).all() and 0 < context.mean() < 0.5 * pictures["original"][~hidden].mean()
+        np.testing.assert_array_equal(pictures[title][masked], whole[title][masked])
+    context = pictures["target"][~masked]
+    assert (context == context[:, :1]).all() and 0 < context.mean() < 0.5 * pictures["original"][~masked].mean()
 
 
 def dominant_angles(picture, cell):
@@ -216,8 +216,8 @@ def test_pixels_are_those_of_the_picture(norm):
     sample.pred_features = sample.target_features
     pictures = draw_prediction(image[None].numpy(), sample, model.target_generator)
     np.testing.assert_allclose(pictures["target"].astype(int), pictures["original"], atol=1)
-    hidden = pixels_of(mask, pictures["original"])
-    np.testing.assert_allclose(pictures["prediction"][hidden].astype(int), pictures["original"][hidden], atol=1)
+    masked = pixels_of(mask, pictures["original"])
+    np.testing.assert_allclose(pictures["prediction"][masked].astype(int), pictures["original"][masked], atol=1)
     if not norm:
         return
     # a prediction of nothing is the mean of each token, over its colours as they are normalised
@@ -236,8 +236,8 @@ def test_equal_features_have_equal_colours_whatever_their_length(predict):
     sample = perfect(found.samples[0])
     sample.pred_features = 3 * sample.target_features  # the cosine loss leaves the length to the prediction
     pictures = draw_prediction(found.frames[0], sample, generator)
-    hidden = pixels_of(sample.mask, pictures["target"])
-    np.testing.assert_allclose(pictures["prediction"][hidden].astype(int), pictures["target"][hidden], atol=1)
+    masked = pixels_of(sample.mask, pictures["target"])
+    np.testing.assert_allclose(pictures["prediction"][masked].astype(int), pictures["target"][masked], atol=1)
 
 
 def scene(mask):

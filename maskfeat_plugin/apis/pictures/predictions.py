@@ -1,4 +1,4 @@
-"""What a pre-trained model predicts of hidden parts, and where it looks for it, as files."""
+"""What a pre-trained model predicts of masked parts, and where it looks for it, as files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def predict(
         mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the config.
         seed (int): Seed of the masks. Defaults to 0.
         batch_size (int): How many the model sees at once. Defaults to 8.
-        attention (bool): Whether to follow the attention of the hidden tokens. Defaults to False.
+        attention (bool): Whether to follow the attention of the masked tokens. Defaults to False.
 
     Yields:
         BaseDataElement: For each item what :meth:`.MaskFeatInferencer.forward` gives, ``frames`` among it, and, if
@@ -91,7 +91,7 @@ def write_predictions(
 
 
 def _attention(inferencer: MaskFeatInferencer, batch: dict) -> torch.Tensor:
-    """How much the hidden tokens draw from each token, (N, T', H', W') on the CPU."""
+    """How much the masked tokens draw from each token, (N, T', H', W') on the CPU."""
     model = inferencer.model
     data = model.data_preprocessor(batch, False)
     mask = data["mask"].bool()

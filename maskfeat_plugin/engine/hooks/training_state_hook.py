@@ -27,7 +27,7 @@ class TrainingStateHook(Hook):
 
     - ``samples_per_second``: images or clips of all processes, over the steps of the log's window;
     - ``grad_norm``: 2-norm of the gradients, where ``optim_wrapper.clip_grad`` does not log it (before clipping);
-    - ``mask_ratio``: hidden part of the batch's tokens, where no :class:`MaskRatioHook` logs what it has set;
+    - ``mask_ratio``: masked part of the batch's tokens, where no :class:`MaskRatioHook` logs what it has set;
     - ``host_memory``: MB of this process and of those it started, pages they share counted for each;
     - ``seconds_left``: the estimate that the text log shows as ``eta``.
 
@@ -74,7 +74,7 @@ class TrainingStateHook(Hook):
                 wrapper.optimizer.register_step_pre_hook(partial(_log_grad_norm, runner.message_hub, key))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Count the samples, and the hidden tokens of those that have a mask."""
+        """Count the samples, and the masked tokens of those that have a mask."""
         batch = data_batch if isinstance(data_batch, dict) else {}
         self._samples = len(batch.get("inputs", ()))
         masks = [sample.mask for sample in batch.get("data_samples") or () if getattr(sample, "mask", None) is not None]

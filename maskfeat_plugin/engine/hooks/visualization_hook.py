@@ -31,7 +31,7 @@ class MaskFeatVisualizationHook(Hook):
         indices (Sequence[int]): Which samples of the data set. Defaults to (0, 1, 2, 3).
         dataset (dict, optional): Config of the data set, its pipeline with a mask generator. Defaults to None, that of
             training, whose random crops and masks are drawn once.
-        attention (bool): Whether to draw what the hidden tokens attend to, see :func:`attention_rollout`. Defaults to
+        attention (bool): Whether to draw what the masked tokens attend to, see :func:`attention_rollout`. Defaults to
             False.
         animation (str, optional): "gif" or "mp4", for clips; None for no animation. Defaults to "gif".
 

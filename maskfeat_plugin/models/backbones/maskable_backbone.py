@@ -72,7 +72,7 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
 
         Args:
             x (Tensor): Normalised images (N, C, H, W).
-            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden. Defaults to None.
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked. Defaults to None.
 
         Returns:
             Tensor | tuple[Tensor, ...]: With a mask the tokens (N, H'*W', C) of the last output without class token;

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import TokenPlaces, check_mask, hidden_places, is_pretrained
+from ..utils import TokenPlaces, check_mask, is_pretrained, masked_places
 from .masked_backbone import MaskedBackbone, select_masked
 from .mvit import MViT
 
@@ -43,7 +43,7 @@ class MaskedMViT(MViT, MaskedBackbone):
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is hidden.
+            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked.
                 Defaults to None.
 
         Returns:
@@ -69,7 +69,7 @@ class MaskedMViT(MViT, MaskedBackbone):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        places = hidden_places(mask)
+        places = masked_places(mask)
         if places is None:
             return select_masked(self, x, mask)
         return self._last_norm(self._encode(x, mask, places)).flatten(0, 1)

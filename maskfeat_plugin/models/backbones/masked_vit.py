@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_mask, expand_mask, hidden_places, replace_masked
+from ..utils import check_mask, expand_mask, masked_places, replace_masked
 from .masked_backbone import MaskedBackbone
 from .pretraining_vit import PretrainingViT
 
@@ -42,7 +42,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is hidden, or flat (N, H'*W'), as
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked, or flat (N, H'*W'), as
                 ``mmpretrain.MaskFeat`` calls its backbone. Defaults to None.
 
         Returns:
@@ -71,7 +71,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        places = hidden_places(mask)
+        places = masked_places(mask)
         if places is None:
             return self.encode_masked(x, mask)[:, self.num_extra_tokens :][mask.flatten(1)]
         return self._run_layers(self._embed_masked(x, mask), places).flatten(0, 1)
@@ -81,7 +81,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor): bool (N, 1, H', W'), True where a token is hidden.
+            mask (Tensor): bool (N, 1, H', W'), True where a token is masked.
 
         Returns:
             Tensor: The normalised tokens (N, [1+] H'*W', C), the class token first, if there is one.

@@ -36,7 +36,7 @@ class MIMViT(MaskedViT):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): (N, H', W') or (N, 1, H', W'), non-zero where a token is hidden, of any dtype; flat
+            mask (Tensor, optional): (N, H', W') or (N, 1, H', W'), non-zero where a token is masked, of any dtype; flat
                 (N, H'*W'), see :meth:`MaskedViT.forward`. Defaults to None.
 
         Returns:

@@ -127,7 +127,7 @@ def _visible_query_positions(
 def _pool(
     x: Tensor, pool: Callable[[Tensor], Tensor], fill: float, extra: int, grid: Grid, units: VisibleUnits
 ) -> tuple[Tensor, Grid]:
-    """Pool visible tokens (B, [extra+] K, C) on their grid, on which hidden ones are ``fill``.
+    """Pool visible tokens (B, [extra+] K, C) on their grid, on which masked ones are ``fill``.
 
     Returns:
         tuple[Tensor, Grid]: (B, [extra+] K', C) and the new grid.

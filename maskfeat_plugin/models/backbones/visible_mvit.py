@@ -24,12 +24,12 @@ class VisibleMViT(MViT, VisibleBackbone):
     tokens of the last stage in MViT-S, 32 x 32 pixels, on which the paper's masks are drawn (``window_size=(8, 7, 7)``
     for a token grid of (8, 14, 14)). Linear layers, norms, MLPs and attention run on the visible tokens alone, with
     relative positions of their true places. Only the depthwise pooling, which reaches a token or more into the
-    neighbours, runs on the grid, where hidden tokens are what the border of the clip is: zeros for the convolutions,
+    neighbours, runs on the grid, where masked tokens are what the border of the clip is: zeros for the convolutions,
     minus infinity for max pooling. (Hiera, Ryali et al., 2023, pools each unit by itself instead; then the
     convolutions' weights in time would not be trained.)
 
-    So the encoder differs from the dense one, :class:`MaskedMViT`, in nothing but the hidden tokens: they are absent
-    instead of a mask token. Where nothing is hidden, or without a mask, it is :class:`MViT`. As in
+    So the encoder differs from the dense one, :class:`MaskedMViT`, in nothing but the masked tokens: they are absent
+    instead of a mask token. Where nothing is masked, or without a mask, it is :class:`MViT`. As in
     :class:`MaskedMViT`, the patch embedding's kernel, larger than its stride, sees a few pixels beyond a token.
 
     The parameters are those of ``mmaction.MViT``; the decoder has the mask token. For :class:`VisibleMaskFeat`.
@@ -67,7 +67,7 @@ class VisibleMViT(MViT, VisibleBackbone):
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is hidden:
+            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked:
                 whole mask units, equally many in each clip. Defaults to None.
 
         Returns:
@@ -111,14 +111,14 @@ def units_of(mask: Tensor, unit: Grid) -> Tensor:
     """Read a mask of tokens as a mask of units.
 
     Args:
-        mask (Tensor): (N, T', H', W'), True where a token is hidden.
+        mask (Tensor): (N, T', H', W'), True where a token is masked.
         unit (Grid): Size of a unit in tokens.
 
     Returns:
         Tensor: bool (N, T'/t, H'/h, W'/w).
 
     Raises:
-        ValueError: If units do not divide the grid, or are hidden in part.
+        ValueError: If units do not divide the grid, or are masked in part.
     """
     grid = tuple(mask.shape[1:])
     if any(g % u for g, u in zip(grid, unit, strict=True)):

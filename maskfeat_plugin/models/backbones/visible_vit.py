@@ -15,8 +15,8 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
     """``mmpretrain.VisionTransformer`` that drops the masked tokens, as in MAE (He et al., 2022).
 
     The parameters are those of ``mmpretrain.VisionTransformer``: there is no mask token, the decoder has one. Where
-    nothing is hidden, or without a mask, it is the dense encoder. As every token knows its absolute position before
-    any is dropped, only the content of the hidden tokens is missing. For :class:`VisibleMaskFeat`.
+    nothing is masked, or without a mask, it is the dense encoder. As every token knows its absolute position before
+    any is dropped, only the content of the masked tokens is missing. For :class:`VisibleMaskFeat`.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".

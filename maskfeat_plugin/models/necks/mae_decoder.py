@@ -15,7 +15,7 @@ from ..utils import VisibleUnits
 
 @MODELS.register_module()
 class MAEDecoder(BaseModule):
-    """A few transformer blocks over all tokens, the hidden ones as mask tokens (MAE, He et al., 2022).
+    """A few transformer blocks over all tokens, the masked ones as mask tokens (MAE, He et al., 2022).
 
     As ``mmpretrain.MAEPretrainDecoder``, whose blocks it has, but for any token grid of images and clips, without a
     class token, and with the prediction left to the neck, so that any target's neck goes with it. Positions are fixed
@@ -26,7 +26,7 @@ class MAEDecoder(BaseModule):
         embed_dims (int): Channels D of the decoder. Defaults to 384.
         num_layers (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads of each block. Defaults to 6.
-        mlp_ratio (int): Hidden channels of the MLPs in multiples of ``embed_dims``. Defaults to 4.
+        mlp_ratio (int): Masked channels of the MLPs in multiples of ``embed_dims``. Defaults to 4.
         norm_cfg (dict): Norms. Defaults to a layer norm, eps 1e-6.
         init_cfg (dict, optional): Defaults to None: Xavier's uniform weights for linear layers, zero biases.
 
@@ -72,10 +72,10 @@ class MAEDecoder(BaseModule):
 
         Args:
             tokens (Tensor): Visible tokens of the encoder (N, K, C), row by row.
-            mask (Tensor): bool (N, T', H', W'), True where a token is hidden; K are not.
+            mask (Tensor): bool (N, T', H', W'), True where a token is masked; K are not.
 
         Returns:
-            Tensor: The hidden tokens (M, D), sample by sample, row by row.
+            Tensor: The masked tokens (M, D), sample by sample, row by row.
 
         Raises:
             ValueError: If the encoder's tokens are not those that the mask leaves visible.
@@ -88,12 +88,12 @@ class MAEDecoder(BaseModule):
                 f"{visible.index.shape[1]} visible; use maskfeat.VisibleViT or maskfeat.VisibleMViT."
             )
         x = visible.scatter(self.embed(tokens))  # (N, L, D)
-        hidden = mask.bool().flatten(1)  # (N, L)
-        x = torch.where(hidden[..., None], self.mask_token.to(x.dtype), x)
+        masked = mask.bool().flatten(1)  # (N, L)
+        x = torch.where(masked[..., None], self.mask_token.to(x.dtype), x)
         x = x + sincos_positions(grid, self.embed_dims, x.device).to(x.dtype)
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x[hidden])
+        return self.norm(x[masked])
 
 
 @lru_cache(maxsize=16)

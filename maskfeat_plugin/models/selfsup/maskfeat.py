@@ -1,4 +1,4 @@
-"""MaskFeat: predict the features of what is hidden."""
+"""MaskFeat: predict the features of what is masked."""
 
 from collections.abc import Sequence
 from typing import Any

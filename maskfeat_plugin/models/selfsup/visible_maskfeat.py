@@ -14,7 +14,7 @@ from .maskfeat import MaskFeat
 class VisibleMaskFeat(MaskFeat):
     """MaskFeat whose backbone never sees the masked tokens, as in MAE (He et al., 2022).
 
-    The backbone encodes the visible tokens, a light decoder puts mask tokens in the places of the hidden ones, and the
+    The backbone encodes the visible tokens, a light decoder puts mask tokens in the places of the masked ones, and the
     neck predicts their features. This is not the paper's MaskFeat, :class:`MaskFeat`, whose backbone sees mask tokens:
     it trains faster, see docs/efficient.md. Targets, necks and heads are the same.
 

@@ -23,7 +23,7 @@ from .token_grid import (
     stack_masks,
     token_size,
 )
-from .visible_tokens import TokenPlaces, VisibleUnits, hidden_places
+from .visible_tokens import TokenPlaces, VisibleUnits, masked_places
 
 __all__ = [
     "ONLY",
@@ -39,7 +39,7 @@ __all__ = [
     "expand_mask",
     "foreign_call",
     "frames_of_tokens",
-    "hidden_places",
+    "masked_places",
     "is_foreign",
     "is_pretrained",
     "loss_settings",

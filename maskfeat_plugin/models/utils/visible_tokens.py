@@ -71,14 +71,14 @@ class TokenPlaces:
         return whole.index_copy(0, self._rows, x.flatten(0, 1)).unflatten(0, size)
 
 
-def hidden_places(mask: Tensor) -> TokenPlaces | None:
+def masked_places(mask: Tensor) -> TokenPlaces | None:
     """Where a mask hides tokens.
 
     Args:
-        mask (Tensor): bool (N, T', H', W'), True where a token is hidden.
+        mask (Tensor): bool (N, T', H', W'), True where a token is masked.
 
     Returns:
-        TokenPlaces | None: The hidden tokens; None if the samples hide different numbers, or none.
+        TokenPlaces | None: The masked tokens; None if the samples hide different numbers, or none.
     """
     flat = mask.flatten(1)
     least, most = torch.stack(flat.sum(1).aminmax()).tolist()
@@ -92,7 +92,7 @@ class VisibleUnits:
     """A mask of whole units, on every grid that divides into them.
 
     Args:
-        mask (Tensor): bool (N, T', H', W'), one element a unit, True where hidden.
+        mask (Tensor): bool (N, T', H', W'), one element a unit, True where masked.
 
     Raises:
         ValueError: If the samples hide different numbers of units, or all of them.
@@ -127,8 +127,8 @@ class VisibleUnits:
         """
         grid = tuple(grid)
         if grid not in self._tokens:
-            hidden = expand_mask(self.mask, grid)  # (N, L)
+            masked = expand_mask(self.mask, grid)  # (N, L)
             kept = self.num_visible * (prod(grid) // self.mask[0].numel())
-            index = hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, :kept]
+            index = masked.to(torch.uint8).argsort(dim=1, stable=True)[:, :kept]
             self._tokens[grid] = TokenPlaces(grid, index)
         return self._tokens[grid]

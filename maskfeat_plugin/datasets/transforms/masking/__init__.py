@@ -1,4 +1,4 @@
-"""Mask generators: which tokens of a sample are hidden."""
+"""Mask generators: which tokens of a sample are masked."""
 
 from .base import BaseMaskGenerator
 from .blockwise import BlockMaskGenerator, CubeMaskGenerator, TubeMaskGenerator

@@ -15,7 +15,7 @@ from .shared import SharedNumber
 class BaseMaskGenerator(BaseTransform):
     """Draws one mask a sample (or one a clip, if a sample holds several) and writes it to ``results['mask']``.
 
-    Added keys: ``mask``, numpy bool, True where a token is hidden: (H', W') for a grid of two numbers, (T', H', W') for
+    Added keys: ``mask``, numpy bool, True where a token is masked: (H', W') for a grid of two numbers, (T', H', W') for
     one of three, (M, T', H', W') if ``results['imgs']`` holds M > 1 clips.
 
     Args:

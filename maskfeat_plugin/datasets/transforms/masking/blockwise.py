@@ -61,7 +61,7 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
 
     @abstractmethod
     def default_area(self, total: int) -> tuple[int, int]:
-        """Least and greatest area of a block, where not given, if ``total`` places of the block grid are hidden."""
+        """Least and greatest area of a block, where not given, if ``total`` places of the block grid are masked."""
 
     def check_ratio(self, ratio: float) -> None:
         """Refuse a ratio that cannot be drawn, see :class:`BaseMaskGenerator`."""

@@ -15,7 +15,7 @@ class RandomMaskGenerator(BaseMaskGenerator):
     """Each token on its own; for images and clips.
 
     MAE's random masking (He et al., 2022): every sample has a permutation of its own, of which the first places are
-    hidden, so that all samples, and all batches, hide equally many, and an encoder of the visible tokens has equally
+    masked, so that all samples, and all batches, hide equally many, and an encoder of the visible tokens has equally
     many of each sample.
     """
 
