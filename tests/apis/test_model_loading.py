@@ -120,7 +120,7 @@ def test_work_directory(tmp_path):
 
 @pytest.mark.parametrize(
     "weights, message",
-    [("nowhere.pth", "nowhere.pth does not exist"), (__file__, "test_models.py"), (True, "no weights")],
+    [("nowhere.pth", "nowhere.pth does not exist"), (__file__, "test_model_loading.py"), (True, "no weights")],
 )
 def test_bad_weights(weights, message):
     name = "vit-tiny_moving-digits-class"
