@@ -597,6 +597,35 @@ def _with_whole_records(init: Callable) -> Callable:
     return wrapper
 
 
+class MetricsOfEveryProcess(Entry):
+    """mmengine <= 0.10.7 lets all processes of a test write their metrics to one file at once.
+
+    The times among them differ, and so do the lengths: of a longer text the end may stay behind a shorter one, and then
+    the file is no JSON. open-mmlab/mmengine#124 mended this for the scalars of a training. Here too the first process
+    alone writes.
+    """
+
+    name = "mmengine-metrics-of-every-process"
+    issue = "open-mmlab/mmengine#124"
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.hooks import LoggerHook
+
+        return not hasattr(LoggerHook.after_test_epoch, "__wrapped__")
+
+    def is_active(self) -> bool:
+        from mmengine.hooks import logger_hook
+
+        return hasattr(logger_hook.dump, "__wrapped__")
+
+    def apply(self) -> None:
+        from mmengine.dist import master_only
+        from mmengine.hooks import logger_hook
+
+        logger_hook.dump = master_only(logger_hook.dump)
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -608,4 +637,5 @@ ENTRIES: tuple[Entry, ...] = (
     AnyObjectInYAML(),
     HeldManagerLock(),
     LostCurves(),
+    MetricsOfEveryProcess(),
 )

@@ -15,13 +15,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import LoggerHook
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.runner import save_checkpoint
 from mmengine.utils import ManagerMixin
 
 from maskfeat_plugin import compat
 
-OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK, CURVES = compat.ENTRIES
+OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK, *_ = compat.ENTRIES
 
 
 def run_python(code):
@@ -231,3 +232,23 @@ def test_the_managers_lock_stays_held_without_the_repair():
     for repair, waits in (("", "True"), ("import maskfeat_plugin", "False")):
         done = run_python(textwrap.dedent(code).format(repair))
         assert done.stdout.split() == [waits], done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_writes_the_metrics_of_a_test(rank, tmp_path):
+    import torch.testing._internal.distributed.fake_pg  # noqa: F401 (a group of which only this process is there)
+
+    runner = types.SimpleNamespace(
+        log_processor=types.SimpleNamespace(get_log_after_epoch=lambda *args, **kwargs: (dict(loss=1.0), "loss: 1")),
+        test_dataloader=[1],
+        logger=MMLogger("metrics"),
+        log_dir=str(tmp_path),
+    )
+    hook = LoggerHook()
+    hook.json_log_path = "metrics.json"
+    torch.distributed.init_process_group("fake", rank=rank, world_size=2, store=torch.distributed.HashStore())
+    try:
+        hook.after_test_epoch(runner)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"] * (rank == 0)
