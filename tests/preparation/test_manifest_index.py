@@ -309,7 +309,7 @@ def test_samples_of_a_manifest(archive, manifest, tmp_path):
 def test_data_sets_that_read_no_manifest_say_so(manifest, tmp_path):
     with pytest.raises(ConfigError, match="CustomDataset does not read .*Set type='maskfeat.ImageDataset'"):
         build_trainer(config_of("folder_images", tmp_path, ann_file=manifest, dataset_type="CustomDataset"))
-    with pytest.raises(ConfigError, match="has no labels. Set with_label=False"):
+    with pytest.raises(ConfigError, match="has no labels. Set train_dataloader.dataset.with_label=False"):
         build_trainer(config_of("folder_images", tmp_path, ann_file=manifest, with_label=True))
     with pytest.raises(ConfigError, match="without ann_file, data_root has to be the folder"):
         build_trainer(config_of("folder_images", tmp_path))

@@ -8,6 +8,7 @@ from .masked_backbone import (
     VisibleBackbone,
     check_masked_backbone,
     check_visible_backbone,
+    has_methods_of,
     select_masked,
 )
 from .masked_mvit import MaskedMViT
@@ -35,5 +36,6 @@ __all__ = [
     "WindowedViT",
     "check_masked_backbone",
     "check_visible_backbone",
+    "has_methods_of",
     "select_masked",
 ]

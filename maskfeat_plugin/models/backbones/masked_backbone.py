@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from mmaction.models.backbones.mvit import MViT
 from mmpretrain.models import VisionTransformer
@@ -83,6 +83,21 @@ class VisibleBackbone(TokenGridBackbone, Protocol):
         """
 
 
+def has_methods_of(backbone: nn.Module, protocol: Any) -> bool:
+    """Check whether a backbone has the methods of a protocol, or hands them on, as mmpretrain's ``LoRAModel`` does.
+
+    From Python 3.12 on ``isinstance`` does not ask ``__getattr__``, by which wrappers hand on.
+
+    Args:
+        backbone (nn.Module): The backbone.
+        protocol (type): One of the protocols of this file.
+
+    Returns:
+        bool: Whether all of its methods are there.
+    """
+    return all(callable(getattr(backbone, name, None)) for name in protocol.__abstractmethods__)
+
+
 def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """Encode all tokens, and keep those in the masked places.
 
@@ -126,10 +141,10 @@ def check_masked_backbone(backbone: nn.Module) -> None:
     Raises:
         ValueError: If it is no :class:`MaskedBackbone`, and no backbone of a user that can stand in for one.
     """
-    if isinstance(backbone, MaskedBackbone):
+    if has_methods_of(backbone, MaskedBackbone):
         return
     others = _same_family(backbone, "Masked")
-    if isinstance(backbone, VisibleBackbone):
+    if has_methods_of(backbone, VisibleBackbone):
         _refuse(
             backbone,
             "maskfeat.MaskFeat: it encodes the visible tokens alone",
@@ -147,10 +162,10 @@ def check_visible_backbone(backbone: nn.Module) -> None:
     Raises:
         ValueError: If it is no :class:`VisibleBackbone`, and no backbone of a user that can stand in for one.
     """
-    if isinstance(backbone, VisibleBackbone):
+    if has_methods_of(backbone, VisibleBackbone):
         return
     others = _same_family(backbone, "Visible")
-    if isinstance(backbone, MaskedBackbone):
+    if has_methods_of(backbone, MaskedBackbone):
         _refuse(
             backbone,
             "maskfeat.VisibleMaskFeat: it encodes all tokens",
@@ -163,7 +178,7 @@ def _check_methods(backbone: nn.Module, algorithm: str, others: str, instead: st
     """Check the two methods that a backbone of a user needs."""
     if not takes_mask(backbone):
         _refuse(backbone, f"{algorithm}: its forward takes no mask", f"Use {others} in its place, or {_OWN}.")
-    if not isinstance(backbone, TokenGridBackbone):
+    if not has_methods_of(backbone, TokenGridBackbone):
         what = f"{instead} {others} in its place." if is_foreign(backbone) else f"Use {others}, or {_OWN}."
         _refuse(backbone, f"{algorithm}: it has no token_grid(input_size)", what)
 

@@ -188,8 +188,10 @@ class MaskFeat(BaseSelfSupervisor):
 
     def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """The backbone's tokens (M, C) in the masked places."""
-        if isinstance(self.backbone, MaskedBackbone):
-            return self.backbone.masked_tokens(inputs, mask)
+        # by name: from Python 3.12 on a protocol does not see what a wrapper hands on, such as mmpretrain's LoRAModel
+        masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
+        if masked_tokens is not None:
+            return masked_tokens(inputs, mask)
         return select_masked(self.backbone, inputs, mask)
 
 
