@@ -7,13 +7,13 @@ import re
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from warm_python import python
 
 from maskfeat_plugin.errors import ConfigError
 from projects.study import (
@@ -199,7 +199,7 @@ def test_a_run_that_was_killed_after_pretraining_starts_with_finetuning(bases, t
 def test_an_interruption_ends_the_processes(digits, tmp_path):
     """A study is interrupted in the middle of a run; the run's process is gone, and the study can go on."""
     root = Path(__file__).parents[2]
-    command = [python(), "-W", "ignore", str(root / "tools" / "ablate.py"), "masks", "--kinds", "image"]
+    command = [sys.executable, "-W", "ignore", str(root / "tools" / "ablate.py"), "masks", "--kinds", "image"]
     command += ["--seeds", "0", "--steps", "100000", "--finetune-steps", "2", "--workers", "1"]
     command += ["--work-dir", str(tmp_path), "--data-root", str(digits / "data" / "moving_digits")]
     # tests that a shell runs in the background ignore the signal, and so would the process
