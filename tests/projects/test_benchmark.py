@@ -55,7 +55,7 @@ def test_masks_are_of_the_same_size():
         assert {(m["mask"].shape, int(m["mask"].sum())) for m in drawn[0] + drawn[1]} == {(shape, count)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_pretraining_has_the_same_loss(kind):
     """The weights are the same before and after a step."""
@@ -133,7 +133,7 @@ def test_costs_are_of_the_settings_they_name(monkeypatch):
     assert "| ViT-B | side | 288 | 500 | 250 | 7 |" in format_costs([Cost("ViT-B", "side", "288", 2, 0.5, 7.0)])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_steps_of_two_processes_are_measured():
     seconds, memory = measure_processes(2, dict(frames=4, side=64, batch=1, ratio=0.5), repeats=1)
     assert seconds > 0 and memory > 0

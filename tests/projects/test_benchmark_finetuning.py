@@ -16,7 +16,7 @@ def assert_equal_losses(comparison):
     assert losses[1][0] < losses[0][0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchvisions_mvit():
     assert_equal_losses(torchvision_finetuning(CPU))
 

@@ -181,7 +181,7 @@ def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, 
         assert lost.result[key] == first[lost.setting][key], key
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_was_killed_after_pretraining_starts_with_finetuning(bases, tmp_path):
     run = small_plan(bases, tmp_path).runs[1]
     write_run(run)
@@ -368,7 +368,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
         plan_runs([Study("clips", "", "", {"video": (BASE,)})], [base], (0,), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_step_times_are_of_every_target():
     rows = list(step_times(1, torch.device("cpu"), batch_size=2))
     files = [*(CONFIGS / "targets").glob("*.py"), *(CONFIGS / "mixing").glob("*teacher*.py")]
