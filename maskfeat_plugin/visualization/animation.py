@@ -61,7 +61,7 @@ def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path
             moving = dict(save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
             buffer = io.BytesIO()  # a file that is cut off by a full disk is no error to Pillow's JPEG
             pages[0].save(buffer, Image.registered_extensions()[ending], **(moving if ending == ".gif" else {}))
-            unfinished.write_bytes(buffer.getbuffer())
+            unfinished.write_bytes(buffer.getvalue())  # a view may crash Python before 3.12.2 (python/cpython#111049)
     return path
 
 

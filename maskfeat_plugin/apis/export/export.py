@@ -211,7 +211,7 @@ def _write_pt2(
 ) -> None:
     buffer = io.BytesIO()  # on a full disk torch's own writing ends the process
     torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
-    path.write_bytes(buffer.getbuffer())
+    path.write_bytes(buffer.getvalue())  # a view of it may crash Python before 3.12.2 (python/cpython#111049)
 
 
 def _read_pt2(path: Path) -> Callable[[Tensor], list[Tensor]]:
