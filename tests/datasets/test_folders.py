@@ -45,7 +45,7 @@ def photos(tmp_path, monkeypatch):
     return folder
 
 
-LEFT_OUT = ("2 of another ending", ".heic: 1", ".txt: 1", "1 masked", "gone.jpg (dangling link)")
+LEFT_OUT = ("2 of another ending", ".heic: 1", ".txt: 1", "1 hidden", "gone.jpg (dangling link)")
 
 
 def test_training_reads_every_ending_and_says_what_it_leaves_out(photos):
