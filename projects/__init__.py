@@ -1,4 +1,4 @@
-"""What only a checkout needs: the demo, the studies, the benchmarks, the documentation. No wheel carries it."""
+"""The demo, the studies, the benchmarks and the documentation: only a checkout needs them, no wheel carries them."""
 
 import os
 from pathlib import Path

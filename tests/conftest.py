@@ -14,6 +14,8 @@ from mmengine.registry import DefaultScope
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+import maskfeat_plugin  # noqa: E402, F401 (mmaction2 imports with its repairs alone, whichever test comes first)
+
 # The same examples on every machine and in every run: a failure in CI is one that can be seen again.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")

@@ -1,9 +1,10 @@
-"""A Python that has imported torch and the plugin already, for tests that run many programs.
+"""A Python that has imported torch and the frameworks already, for tests that run many programs.
 
 Importing takes several times as long as what most of them do. :func:`python` is a program for command lines that stands
 for this Python: a server, started once in a test process, forks for each call, and the child runs the script, module or
 code with the arguments, streams, folder and environment of the call. Where the environment would make Python or the
-imports different, the call runs the real Python.
+imports different, the call runs the real Python. The plugin is not imported before: a program that forgets it has to
+fail. Tests of the order of imports run the real Python.
 """
 
 import atexit
@@ -26,7 +27,8 @@ import types
 import warnings
 from pathlib import Path
 
-IMPORTS = "av cv2 mmaction.apis mmdet.apis mmpretrain.apis maskfeat_plugin.apis torch.distributed.run".split()
+# Without mmaction2, which the plugin has to be imported before
+IMPORTS = "av cv2 matplotlib.pyplot mmdet.apis mmpretrain.apis scipy.stats torch.distributed.run".split()
 # Variables that are read when Python starts or while it imports
 READ_EARLY = ("PYTHON", "LD_", "LC_", "LANG", "TRITON_", "MMENGINE_")
 ROOT = Path(__file__).resolve().parents[1]

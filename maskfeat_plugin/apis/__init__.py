@@ -1,4 +1,4 @@
-"""What people call from Python: the tools of the command line, and the parts they are made of."""
+"""Functions and classes to call from Python: the tools of the command line, and the parts they are made of."""
 
 import warnings
 

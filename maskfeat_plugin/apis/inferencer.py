@@ -1,4 +1,4 @@
-"""What a pre-trained model predicts of masked parts of images and clips, and its features of the whole."""
+"""Predictions of a pre-trained model for masked parts of images and clips, and its features of the whole."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

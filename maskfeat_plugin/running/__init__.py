@@ -1,1 +1,1 @@
-"""What a training or test needs around mmengine's runner."""
+"""Trainings and tests around mmengine's runner: processes, bad data, logs, versions."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from random_weights import assert_near, random, randomise
 from torch import nn
 
 from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks
@@ -9,26 +10,6 @@ from maskfeat_plugin.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=1, downscale_indices=[1, 3], dim_mul_indices=[1, 3])
 SETTINGS = dict(arch=ARCH, temporal_size=16, spatial_size=128, dim_mul_in_attention=False, drop_path_rate=0.0)
-
-
-def random(*size, seed=0, dtype=torch.float32):
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def assert_near(ours, theirs, bound=2e-5):
-    """Equal up to a bound relative to the largest value of each; gradients that should be zero are rounding errors."""
-    noise = 1e-3 * max(b.abs().max() for b in theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.shape == b.shape
-        assert (a.double() - b.double()).abs().max() <= bound * max(b.abs().max(), noise)
-
-
-def randomise(model):
-    """Weights that leave nothing out: relative positions and class token start at zero."""
-    for i, parameter in enumerate(model.parameters()):
-        spread = random(*parameter.shape, seed=i) * 0.2
-        parameter.data.copy_(1 + spread if parameter.ndim == 1 else spread)
-    return model
 
 
 def pair(with_cp=False, **changes):

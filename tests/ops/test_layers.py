@@ -3,30 +3,11 @@
 import pytest
 import torch
 from mmaction.models.backbones.mvit import MLP, attention_pool
+from random_weights import assert_near, random, randomise
 from torch import nn
 
 from maskfeat_plugin.ops.gate import fast_paths
 from maskfeat_plugin.ops.layers import fuses_mlp, norm_mlp, pool_tokens
-
-
-def random(*size, seed=0, dtype=torch.float32):
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def assert_near(ours, theirs, bound=2e-5):
-    """Equal up to a bound relative to the largest value of each; gradients that should be zero are rounding errors."""
-    noise = 1e-3 * max(b.abs().max() for b in theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.shape == b.shape
-        assert (a.double() - b.double()).abs().max() <= bound * max(b.abs().max(), noise)
-
-
-def randomise(model):
-    """Weights that leave nothing out: relative positions and class token start at zero."""
-    for i, parameter in enumerate(model.parameters()):
-        spread = random(*parameter.shape, seed=i) * 0.2
-        parameter.data.copy_(1 + spread if parameter.ndim == 1 else spread)
-    return model
 
 
 def test_mlp_keeps_its_input_alone():

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint, set_random_seed
-from warm_python import python
 
 from maskfeat_plugin.registry import MODELS
 
@@ -28,7 +28,7 @@ VALIDATE = ["train_cfg.val_interval=2"]
 
 def run(arguments, folder):
     """Run Python in a folder; its output, if it succeeds."""
-    command = [python(), "-W", "ignore", *map(str, arguments)]
+    command = [sys.executable, "-W", "ignore", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What a pre-trained model predicts of masked parts, and where it looks for it, as files."""
+"""Predictions of a pre-trained model for masked parts, and where it looks for them, as files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,7 +91,7 @@ def write_predictions(
 
 
 def _attention(inferencer: MaskFeatInferencer, batch: dict) -> torch.Tensor:
-    """How much the masked tokens draw from each token, (N, T', H', W') on the CPU."""
+    """Compute the attention of the masked tokens to each token, (N, T', H', W') on the CPU."""
     model = inferencer.model
     data = model.data_preprocessor(batch, False)
     mask = data["mask"].bool()
