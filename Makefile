@@ -46,7 +46,7 @@ test: lint
 
 # One after the other: what they time or count is of this machine
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --timeout 7200 $(TESTS)
 
 bench: setup
 	$(BIN)/python tools/benchmark.py

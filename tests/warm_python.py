@@ -8,6 +8,7 @@ fail. Tests of the order of imports run the real Python.
 """
 
 import atexit
+import contextlib
 import functools
 import gc
 import json
@@ -78,7 +79,8 @@ def folder():
     )
     assert server.stdout.readline() == b"ready\n"
     atexit.register(shutil.rmtree, out, ignore_errors=True)
-    atexit.register(server.communicate)  # it ends with its input
+    # It would end with its input, but a worker of a data loader may hold that open
+    atexit.register(server.kill)
     return out
 
 
@@ -111,7 +113,11 @@ def serve(address):
                 os._exit(0)
             elif key.fileobj is listener:
                 call = listener.accept()[0]
-                streams, what = read(call)
+                try:
+                    streams, what = read(call)
+                except EOFError:  # the caller was killed
+                    call.close()
+                    continue
                 child = os.fork()
                 if not child:
                     signal.set_wakeup_fd(-1)
@@ -121,8 +127,8 @@ def serve(address):
                     return become(streams, *what)
                 for stream in streams:
                     os.close(stream)
-                call.sendall(child.to_bytes(8, "little"))
                 calls[child] = call
+                tell(call, child)
                 selector.register(call, selectors.EVENT_READ, child)
             elif key.fileobj == wake_up:
                 os.read(wake_up, 4096)
@@ -141,16 +147,27 @@ def end_calls(calls, selector):
         call = calls.pop(child)
         if call in selector.get_map():
             selector.unregister(call)
-            call.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "little", signed=True))
+            tell(call, os.waitstatus_to_exitcode(status))
         call.close()
+
+
+def tell(call, number):
+    """Send a number to the caller, who may be killed at any time."""
+    with contextlib.suppress(OSError):
+        call.sendall(number.to_bytes(8, "little", signed=True))
 
 
 def read(call):
     """Return the streams of a call, and its command line, folder, environment and mask of permissions."""
     head, streams, _, _ = socket.recv_fds(call, 8, 3)
     text = bytearray()
-    while len(text) < int.from_bytes(head, "little"):
-        text += call.recv(1 << 20)
+    while len(text) < (int.from_bytes(head, "little") or 1):
+        part = call.recv(1 << 20)
+        if not part:
+            for stream in streams:
+                os.close(stream)
+            raise EOFError
+        text += part
     return streams, json.loads(text)
 
 
