@@ -22,6 +22,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "pretrain": Command("pretrain.py", "pre-train on a folder of images or videos; no config is needed"),
+    "finetune": Command("finetune.py", "fine-tune a pre-trained model on a folder with classes"),
+    "predict": Command("predict.py", "classify images or videos with a fine-tuned model"),
     "train": Command("train.py", "train a config: pre-training or fine-tuning"),
     "test": Command("test.py", "test a fine-tuned model: the metrics of its config"),
     "convert": Command("convert_checkpoint.py", "convert a checkpoint of another project, or to its format"),

@@ -1,4 +1,7 @@
-"""How good are the features of a checkpoint? k-NN classification of labelled data, without any training."""
+"""Evaluate the features of a checkpoint by k-NN classification of labelled data. Nothing is trained.
+
+The labelled data are a folder with a folder for each class, as `maskfeat finetune` takes it, or those of a config.
+"""
 
 import argparse
 import json
@@ -6,18 +9,21 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import load_config
+from maskfeat_plugin.apis import ConfigError, load_config
+from maskfeat_plugin.apis.folder_training import Settings, find_classes, finetuning_config
 from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
 from maskfeat_plugin.files import writing
 from maskfeat_plugin.running.command_line import build_parser, run_tool
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
+  maskfeat knn my_photos --from work_dirs/my_images_pretrain
   python tools/knn.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\
       work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k/epoch_300.pth --k 10 20
 
-CONFIG is that of fine-tuning the backbone: it has the labelled data. See docs/knn.md."""
+CONFIG is a config that fine-tunes the backbone, or a folder with classes. See docs/knn.md."""
 
 
 def positive(text: str) -> int:
@@ -31,7 +37,10 @@ def positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
     parser = build_parser(__doc__, EXAMPLE, launcher=False)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned weights: a path or a URL")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", nargs="?", help="pre-trained or fine-tuned weights: a path or a URL"
+    )
+    parser.add_argument("--from", dest="run", metavar="RUN", help="of a folder: the work directory of a pre-training")
     parser.add_argument("--k", type=positive, nargs="+", default=[10, 20], help="numbers of neighbours (10 20)")
     parser.add_argument(
         "--temperature", type=float, default=0.07, help="the smaller, the more the nearest count (0.07)"
@@ -41,8 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     def work() -> None:
-        cfg = load_config(args.config, args.work_dir, args.cfg_options)
-        metrics = evaluate_knn(cfg, args.checkpoint, args.k, args.temperature, args.device)
+        if args.run:
+            cfg, checkpoint = _folder_config(args)
+        elif args.checkpoint is None:
+            raise ConfigError("CHECKPOINT is missing. Give one after the config, or a folder and --from RUN.")
+        else:
+            cfg, checkpoint = load_config(args.config, args.work_dir, args.cfg_options), args.checkpoint
+        metrics = evaluate_knn(cfg, checkpoint, args.k, args.temperature, args.device)
         for name, value in metrics.items():
             print(f"{name:>12}  {value:6.2f} %")
         if args.out:
@@ -50,6 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
                 unfinished.write_text(json.dumps(metrics, indent=2) + "\n")
 
     return run_tool(work, args.traceback)
+
+
+def _folder_config(args: argparse.Namespace) -> tuple[Config, str]:
+    """Build the config of a folder with classes; returns it and the checkpoint of the run."""
+    labelled = find_classes(args.config)
+    print(labelled.describe(), flush=True)
+    work_dir = Path(args.work_dir or Path("work_dirs", f"{Path(args.config).resolve().name}_knn"))
+    cfg = finetuning_config(labelled, args.run, Settings(work_dir))
+    cfg.merge_from_dict(args.cfg_options or {})
+    return cfg, args.checkpoint or cfg.model.backbone.init_cfg.checkpoint
 
 
 if __name__ == "__main__":

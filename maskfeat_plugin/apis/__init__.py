@@ -17,6 +17,7 @@ from .inferencer import MaskFeatInferencer
 from .knn_evaluation import evaluate_knn
 from .model_loading import get_model, list_models
 from .pictures import visualize
+from .prediction import predict
 from .web_demo import serve as serve_web_demo
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "load_config",
     "model_costs",
     "plan_training",
+    "predict",
     "read_features",
     "search_features",
     "serve_web_demo",

@@ -40,11 +40,13 @@ class Sample:
         stem (str): What files about it are called, without their ending.
         title (str): What it is called in a picture.
         read (Callable[[], dict]): Reads it: packed ``inputs`` and ``data_samples``.
+        path (str): Path of its file; "" for a sample of a data set. Defaults to "".
     """
 
     stem: str
     title: str
     read: Callable[[], dict]
+    path: str = ""
 
 
 class Samples:
@@ -82,7 +84,7 @@ class Samples:
         self.takes_clips = reader.takes_clips
         items = list_inputs(list(inputs), reader.takes_clips, title)
         self._samples = [
-            Sample(stem, printable(Path(item.name).name), partial(reader, item, i))
+            Sample(stem, printable(Path(item.name).name), partial(reader, item, i), item.name)
             for i, (item, stem) in enumerate(zip(items, unique_stems(items), strict=True))
         ]
 

@@ -1,0 +1,79 @@
+"""Arguments that the commands on a user's folder share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("has to be above 0")
+    return value
+
+
+def whole(text: str) -> int:
+    """Read a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("has to be at least 0")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a number between 0 and 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("has to be between 0 and 1")
+    return value
+
+
+def existing_folder(text: str) -> Path:
+    """Read the path of a folder that is there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} {'is a file' if path.exists() else 'does not exist'}. Give a folder.")
+    return path
+
+
+def build_folder_parser(description: str | None, example: str) -> argparse.ArgumentParser:
+    """Build a parser with the arguments of a training on a folder.
+
+    Args:
+        description (str, optional): First lines of ``--help``.
+        example (str): Last lines of ``--help``.
+
+    Returns:
+        argparse.ArgumentParser: The caller adds its own arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="folder of files, at any depth")
+    parser.add_argument("--work-dir", type=Path, help="where config, log, checkpoints and pictures go")
+    parser.add_argument("--kind", choices=("image", "video"), help="kind of files to use (the kind with more files)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, metavar="N", help="number of training steps")
+    length.add_argument("--hours", type=positive_float, metavar="H", help="instead: train for about this time")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="samples of a step")
+    parser.add_argument("--lr", type=positive_float, metavar="LR", help="learning rate")
+    parser.add_argument("--num-workers", type=whole, default=2, metavar="N", help="processes that read files (2)")
+    parser.add_argument("--seed", type=whole, default=0, help="seed of the training (0)")
+    parser.add_argument(
+        "--no-flip", dest="flip", action="store_false", help="do not mirror samples: left and right differ"
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    parser.add_argument("--dry-run", action="store_true", help="write the config and print the plan, do not train")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted training of --work-dir")
+    parser.add_argument("--traceback", action="store_true", help="with an error, show where it arose")
+    return parser

@@ -1,0 +1,72 @@
+"""Fine-tune a pre-trained model to classify images or videos that lie in a folder for each class.
+
+FOLDER has a folder for each class (FOLDER/CLASS/...), of which a fifth is held out for validation, or
+FOLDER/train/CLASS/... and FOLDER/val/CLASS/... The command writes the config that it used to the work directory;
+`maskfeat train` takes this config, changed or not.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from maskfeat_cli.folder_commands import build_folder_parser, share
+
+EXAMPLE = """examples:
+  maskfeat finetune my_photos --from work_dirs/my_images_pretrain
+  maskfeat finetune my_clips --from work_dirs/my_videos_pretrain --no-flip --steps 500
+
+Images go through a ViT, or through an MViT that was pre-trained on videos. Videos go through an MViT.
+The default is 500 steps."""
+
+STEPS = 500
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = build_folder_parser(__doc__, EXAMPLE)
+    parser.add_argument(
+        "--from",
+        dest="run",
+        required=True,
+        metavar="RUN",
+        help="work directory of the pre-training, or a name of a model",
+    )
+    parser.add_argument(
+        "--val-share", type=share, default=0.2, metavar="SHARE", help="share of each class to hold out (0.2)"
+    )
+    parser.set_defaults(model=None)
+    args = parser.parse_args(arguments)
+    args.work_dir = args.work_dir or Path("work_dirs", f"{args.folder.resolve().name}_finetune")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fine-tune; returns the exit status."""
+    args = parse_args(arguments)
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.folder_training import (
+        Settings,
+        find_classes,
+        finetuning_config,
+        resume_training,
+        run_training,
+    )
+    from maskfeat_plugin.running.command_line import run_tool
+
+    def work() -> None:
+        if args.resume:
+            resume_training(args.work_dir)
+        else:
+            labelled = find_classes(args.folder, args.val_share, args.kind)
+            print(labelled.describe(), flush=True)
+            cfg = finetuning_config(labelled, args.run, Settings.of(args))
+            run_training(cfg, len(labelled.train), args.steps or STEPS, args.hours, args.dry_run)
+        if not args.dry_run:
+            print(f"\nClasses of new files: maskfeat predict FILE ... --from {args.work_dir}")
+
+    return run_tool(work, args.traceback, hint="--resume goes on from the last checkpoint")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
