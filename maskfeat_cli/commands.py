@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": Command("predict.py", "classify images or videos with a fine-tuned model"),
     "train": Command("train.py", "train a config: pre-training or fine-tuning"),
     "test": Command("test.py", "test a fine-tuned model: the metrics of its config"),
+    "configs": Command("configs.py", "list the configs by name, or copy one to change it"),
     "convert": Command("convert_checkpoint.py", "convert a checkpoint of another project, or to its format"),
     "visualize": Command("visualize.py", "draw masks, targets, predictions, detections and actions"),
     "report": Command("report.py", "one HTML page of a training: curves, samples, versions"),
@@ -48,7 +49,7 @@ _MADE = ("bench", "demo", "docs", "test")
 _EXAMPLE = """example:
   maskfeat train maskfeat_vit-tiny_moving-digits --work-dir work_dirs/mine
 
-Give a config as a file, or by its name: the name of a file of {configs} without .py.
+Give a config as a file, or by a name that maskfeat configs lists. The files are in {configs}.
 Make the example's data before: python {tools}/data/moving_digits.py; the other files of that folder make other data.
 maskfeat COMMAND --help says more; each is a file of tools/: maskfeat train is python {tools}/train.py."""
 

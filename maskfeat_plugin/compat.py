@@ -626,6 +626,41 @@ class MetricsOfEveryProcess(Entry):
         logger_hook.dump = master_only(logger_hook.dump)
 
 
+class ConfigsOfOtherPackages(Entry):
+    """mmengine <= 0.10.7 finds ``_base_ = "package::config"`` in a fixed list of OpenMMLab's packages alone.
+
+    open-mmlab/mmengine#1410 asks for the form that its documentation promises to every package. Here
+    ``maskfeat_plugin::`` is added. It is no scope: our configs name the scope of each component themselves.
+    """
+
+    name = "mmengine-configs-of-other-packages"
+    issue = "open-mmlab/mmengine#1410"
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.config.utils import MODULE2PACKAGE
+
+        return "maskfeat_plugin" not in MODULE2PACKAGE
+
+    def is_active(self) -> bool:
+        from mmengine.config import Config
+
+        return hasattr(Config._get_cfg_path, "__wrapped__")
+
+    def apply(self) -> None:
+        from mmengine.config import Config
+
+        from maskfeat_cli.config_files import PREFIX, config_path
+
+        find = Config._get_cfg_path
+
+        @functools.wraps(find)
+        def find_ours_too(cfg_path: str, filename: str) -> tuple[str, str | None]:
+            return (str(config_path(cfg_path)), None) if cfg_path.startswith(PREFIX) else find(cfg_path, filename)
+
+        Config._get_cfg_path = staticmethod(find_ours_too)
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -638,4 +673,5 @@ ENTRIES: tuple[Entry, ...] = (
     HeldManagerLock(),
     LostCurves(),
     MetricsOfEveryProcess(),
+    ConfigsOfOtherPackages(),
 )

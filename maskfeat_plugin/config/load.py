@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from maskfeat_cli.config_files import PREFIX, config_path
 from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.errors import ConfigError
 
@@ -32,16 +33,22 @@ def find_config(config: str | Path) -> Path:
     """Find a config file by its path, or a config of this package by its name. A file that exists wins over a name.
 
     Args:
-        config (str | Path): A config file, or a name of :func:`named_configs`.
+        config (str | Path): A config file, a name of :func:`named_configs`, or ``maskfeat_plugin::`` and the path of a
+            file below the folder of the configs.
 
     Returns:
         Path: The file.
 
     Raises:
-        ConfigError: If there is neither.
+        ConfigError: If there is none of these.
     """
     if Path(config).is_file():
         return Path(config)
+    if str(config).startswith(PREFIX):
+        try:
+            return config_path(str(config))
+        except FileNotFoundError as error:
+            raise ConfigError(str(error)) from error
     for path in _config_files():  # old names too
         if path.stem == str(config):
             return path
