@@ -1,4 +1,4 @@
-"""``maskfeat configs`` lists the configs and copies them; a config of a user builds on ours by ``maskfeat_plugin::``."""
+"""``maskfeat configs`` lists and copies configs; a config of a user builds on ours by ``maskfeat_plugin::``."""
 
 import pytest
 from mmengine.config import Config
@@ -28,7 +28,10 @@ def test_every_config_is_listed_with_a_line(configs, capsys):
 
 def test_words_choose(configs, capsys):
     assert configs(["demo", "ava"]) == 0
-    assert [line.strip() for line in capsys.readouterr().out.splitlines()][:2] == ["demo/", "mvit-tiny_moving-digits-ava"]
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()][:2] == [
+        "demo/",
+        "mvit-tiny_moving-digits-ava",
+    ]
 
 
 def test_a_copy_is_written_once(configs, capsys, tmp_path):
@@ -59,7 +62,9 @@ def test_a_config_builds_on_ours_by_its_reference(tmp_path):
 
 
 def test_a_reference_to_nothing_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"maskfeat_plugin::demo/none\.py: there is no file .* maskfeat configs lists"):
+    with pytest.raises(
+        ConfigError, match=r"maskfeat_plugin::demo/none\.py: there is no file .* maskfeat configs lists"
+    ):
         find_config("maskfeat_plugin::demo/none.py")
     path = tmp_path / "mine.py"
     path.write_text('_base_ = "maskfeat_plugin::demo/none.py"\n')
