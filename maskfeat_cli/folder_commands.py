@@ -38,14 +38,6 @@ def share(text: str) -> float:
     return value
 
 
-def existing_folder(text: str) -> Path:
-    """Read the path of a folder that is there."""
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} {'is a file' if path.exists() else 'does not exist'}. Give a folder.")
-    return path
-
-
 def build_folder_parser(description: str | None, example: str) -> argparse.ArgumentParser:
     """Build a parser with the arguments of a training on a folder.
 
@@ -59,7 +51,7 @@ def build_folder_parser(description: str | None, example: str) -> argparse.Argum
     parser = argparse.ArgumentParser(
         description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="folder of files, at any depth")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of files, at any depth")
     parser.add_argument("--work-dir", type=Path, help="where config, log, checkpoints and pictures go")
     parser.add_argument("--kind", choices=("image", "video"), help="kind of files to use (the kind with more files)")
     length = parser.add_mutually_exclusive_group()
@@ -77,3 +69,24 @@ def build_folder_parser(description: str | None, example: str) -> argparse.Argum
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training of --work-dir")
     parser.add_argument("--traceback", action="store_true", help="with an error, show where it arose")
     return parser
+
+
+def read_folder_arguments(
+    parser: argparse.ArgumentParser, arguments: list[str] | None, suffix: str
+) -> argparse.Namespace:
+    """Read a command line, and end the command if there is no such folder.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser of :func:`build_folder_parser`.
+        arguments (list[str], optional): The command line. None is that of this process.
+        suffix (str): End of the name of the default work directory.
+
+    Returns:
+        argparse.Namespace: The arguments, with a work directory.
+    """
+    args = parser.parse_args(arguments)
+    if not args.folder.is_dir():
+        problem = "is a file" if args.folder.exists() else "does not exist"
+        parser.error(f"FOLDER: {args.folder} {problem}. Give a folder of images or videos.")
+    args.work_dir = args.work_dir or Path("work_dirs", f"{args.folder.resolve().name}_{suffix}")
+    return args

@@ -7,9 +7,8 @@ FOLDER/train/CLASS/... and FOLDER/val/CLASS/... The command writes the config th
 
 import argparse
 import sys
-from pathlib import Path
 
-from maskfeat_cli.folder_commands import build_folder_parser, share
+from maskfeat_cli.folder_commands import build_folder_parser, read_folder_arguments, share
 
 EXAMPLE = """examples:
   maskfeat finetune my_photos --from work_dirs/my_images_pretrain
@@ -35,9 +34,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--val-share", type=share, default=0.2, metavar="SHARE", help="share of each class to hold out (0.2)"
     )
     parser.set_defaults(model=None)
-    args = parser.parse_args(arguments)
-    args.work_dir = args.work_dir or Path("work_dirs", f"{args.folder.resolve().name}_finetune")
-    return args
+    return read_folder_arguments(parser, arguments, "finetune")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,9 +6,8 @@ the work directory; `maskfeat train` takes this config, changed or not.
 
 import argparse
 import sys
-from pathlib import Path
 
-from maskfeat_cli.folder_commands import build_folder_parser
+from maskfeat_cli.folder_commands import build_folder_parser, read_folder_arguments
 
 EXAMPLE = """examples:
   maskfeat pretrain my_images
@@ -24,9 +23,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = build_folder_parser(__doc__, EXAMPLE)
     parser.add_argument("--model", metavar="NAME", help="model and its size, see below")
-    args = parser.parse_args(arguments)
-    args.work_dir = args.work_dir or Path("work_dirs", f"{args.folder.resolve().name}_pretrain")
-    return args
+    return read_folder_arguments(parser, arguments, "pretrain")
 
 
 def main(arguments: list[str] | None = None) -> int:

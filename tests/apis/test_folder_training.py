@@ -122,7 +122,7 @@ def test_every_model_gets_a_config_that_can_be_trained(kind, model, photos, clip
     assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr, cfg.randomness.seed) == (3, 0.5, 7)
     assert cfg.train_cfg.max_iters == 40
     assert pretraining_config(contents, replace(settings, amp=True)).optim_wrapper.type == "AmpOptimWrapper"
-    assert [part.type for part in cfg.param_scheduler] == ["LinearLR", "CosineAnnealingLR"]
+    assert [part["type"] for part in cfg.param_scheduler] == ["LinearLR", "CosineAnnealingLR"]
     assert not any(step["type"] in ("RandomFlip", "Flip") or step.get("flip_ratio") for step in _pipeline(cfg))
     path = tmp_path / "config.py"
     path.write_text(cfg.pretty_text)
@@ -181,7 +181,7 @@ def test_a_training_of_any_length_has_a_schedule(steps, photos, tmp_path):
     cfg = pretraining_config(look_into(photos), Settings(tmp_path / "run"))
     set_length(cfg, steps)
     ends = [part.get("end", steps) for part in cfg.param_scheduler]
-    assert ends == sorted(ends) and ends[-1] == steps and cfg.param_scheduler[-1].begin < steps
+    assert ends == sorted(ends) and ends[-1] == steps and cfg.param_scheduler[-1]["begin"] < steps
     assert 1 <= cfg.default_hooks.checkpoint.interval <= steps
     assert cfg.custom_hooks[0]["interval"] == cfg.default_hooks.checkpoint.interval
 

@@ -128,7 +128,7 @@ def test_options_and_configs_are_there(command, monkeypatch):
     saved = {name for names in saved_by_the_page(command) for name in names}
     for path in (text for text in command.arguments if re.match(r"configs/.*\.py$", text)):
         assert any(ROOT.glob(path)) or path in saved, path
-    config = getattr(args, "config", None)
+    config = None if getattr(args, "run", None) else getattr(args, "config", None)  # a folder with --from
     if config and ((ROOT / config).is_file() or re.fullmatch(r"[a-z][\w-]+", config)):  # a file, or a name
         monkeypatch.chdir(ROOT)
         load_config(config, options=getattr(args, "cfg_options", None))
