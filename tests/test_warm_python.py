@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,15 @@ def test_another_package_of_the_same_name_is_imported_by_the_real_python(tmp_pat
     code = "import sys, maskfeat_plugin; print('torch' in sys.modules)"
     done = call("-c", code, cwd="/", env=dict(os.environ, PYTHONPATH=str(tmp_path)))
     assert done.stdout == "another\nFalse\n", done.stderr
+
+
+def test_callers_that_are_killed_at_any_moment_leave_the_server_alone():
+    for delay in (0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16):
+        process = subprocess.Popen([python(), "-c", "import time; time.sleep(0.05)"])
+        time.sleep(delay)
+        process.kill()
+        process.wait(20)
+    with socket.socket(socket.AF_UNIX) as half_a_call:
+        half_a_call.connect(str(Path(python()).with_name("socket")))
+        half_a_call.sendall((100).to_bytes(8, "little") + b"{")
+    assert call("-c", "import sys; print('torch' in sys.modules)").stdout == "True\n"  # by the server

@@ -44,7 +44,10 @@ if now != variables or others:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), os.umask(os.umask(0o22))]).encode()
 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-    server.connect({address!r})
+    try:
+        server.connect({address!r})
+    except OSError:  # the server is gone; tests/test_warm_python.py notices
+        os.execv({python!r}, [{python!r}, *sys.argv[1:]])
     socket.send_fds(server, [struct.pack("q", len(call))], [0, 1, 2])
     server.sendall(call)
     (child,) = struct.unpack("q", server.recv(8))
@@ -115,7 +118,7 @@ def serve(address):
                 call = listener.accept()[0]
                 try:
                     streams, what = read(call)
-                except EOFError:  # the caller was killed
+                except (EOFError, OSError):  # the caller was killed
                     call.close()
                     continue
                 child = os.fork()
