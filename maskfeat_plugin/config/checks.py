@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
-from mmengine.registry import FUNCTIONS, MODEL_WRAPPERS, OPTIMIZERS, DefaultScope
+from mmengine.registry import FUNCTIONS, MODEL_WRAPPERS, OPTIMIZERS, DefaultScope, Registry
 from packaging.version import Version
 
 from maskfeat_cli.folders import tools_folder
@@ -117,13 +117,18 @@ def _check_taken(cfg: Config) -> None:
         if registry is None or not isinstance(kind, str):
             continue
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            if _find(registry, kind) is not None:  # or mmengine warns that mmpretrain has no functions of its own
+                continue
             with registry.switch_scope_and_registry(None) as here:
-                try:  # mmaction2's registry of functions names a module that does not exist
-                    found = registry.get(kind) or here.get(kind)
-                except (RuntimeError, ImportError):  # a dotted name of nothing
-                    found = None
-                if found is None:
+                if _find(here, kind) is None:
                     raise ConfigError(f"{key} of {cfg.filename}: {describe_unknown_type(kind, here, cfg)}.")
+
+
+def _find(registry: Registry, kind: str) -> object:
+    try:  # mmaction2's registry of functions names a module that does not exist
+        return registry.get(kind)
+    except (RuntimeError, ImportError):  # a dotted name of nothing
+        return None
 
 
 def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
