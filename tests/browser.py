@@ -41,7 +41,7 @@ _LOOK = """() => {
   for (const e of document.body.querySelectorAll('*')) {
     const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.textContent.trim()).join(' ').trim();
     const style = getComputedStyle(e);
-    if (!text || style.visibility === 'masked' || !e.getClientRects().length) continue;
+    if (!text || style.visibility === 'hidden' || !e.getClientRects().length) continue;
     const color = e instanceof SVGElement ? style.fill : style.color;
     const scale = e instanceof SVGGraphicsElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1;
     texts.push({text, size: parseFloat(style.fontSize) * scale, contrast: contrast(numbers(color), below(e))});

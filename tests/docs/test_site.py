@@ -50,7 +50,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def address(site):
-    """Where the site is served: the search reads its index by a request, which browsers deny to files."""
+    """Where the site is served."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -66,6 +66,7 @@ def test_site(site, address, request):
     assert from_disk.errors == [] and all(url.startswith(site.as_uri()) for url in from_disk.requests)
     assert len(from_disk.figures) == 4 and all(figure["loaded"] for figure in from_disk.figures)
     pages_ask_nothing_of_others_and_the_search_finds(address, chromium)
+    pages_ask_nothing_of_others_and_the_search_finds(site.as_uri(), chromium)
 
 
 def every_page_is_there_with_what_the_registries_hold(site):
