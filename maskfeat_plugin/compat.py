@@ -661,6 +661,39 @@ class ConfigsOfOtherPackages(Entry):
         Config._get_cfg_path = staticmethod(find_ours_too)
 
 
+class PicturesWithoutEnding(Entry):
+    """mmengine <= 0.10.7 gives MLflow the name of a picture as its file (open-mmlab/mmengine#1681).
+
+    Visualizers name a picture without an ending, so that Pillow knows no format for it and the training ends. Here such
+    a picture gets the name that mmengine's ``LocalVisBackend`` gives it: the name, the step and ``.png``.
+    """
+
+    name = "mmengine-mlflow-pictures"
+    issue = "open-mmlab/mmengine#1681"
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        from mmengine.visualization import MLflowVisBackend
+
+        return not any(".png" in str(part) for part in MLflowVisBackend.add_image.__wrapped__.__code__.co_consts)
+
+    def is_active(self) -> bool:
+        backends = sys.modules.get("mmengine.visualization.vis_backend")
+        return backends is not None and backends.MLflowVisBackend.add_image.__wrapped__ is _add_png
+
+    def apply(self) -> None:
+        from mmengine.visualization import MLflowVisBackend
+        from mmengine.visualization.vis_backend import force_init_env
+
+        MLflowVisBackend.add_image = force_init_env(_add_png)
+
+
+def _add_png(self: Any, name: str, image: Any, step: int = 0, **_: object) -> None:
+    """Give a picture to MLflow; in the place of ``MLflowVisBackend.add_image``."""
+    has_ending = name.lower().endswith((".png", ".jpg", ".jpeg", ".webp"))
+    self._mlflow.log_image(image, name if has_ending else f"{name}_{step}.png")
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -674,4 +707,5 @@ ENTRIES: tuple[Entry, ...] = (
     LostCurves(),
     MetricsOfEveryProcess(),
     ConfigsOfOtherPackages(),
+    PicturesWithoutEnding(),
 )

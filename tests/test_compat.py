@@ -23,6 +23,7 @@ from mmengine.utils import ManagerMixin
 from maskfeat_plugin import compat
 
 OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK, *_ = compat.ENTRIES
+MLFLOW_PICTURES = compat.ENTRIES[-1]
 
 
 def run_python(code):
@@ -91,7 +92,14 @@ def test_drn_is_left_alone_where_the_module_exists(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "entry, other", [(DRN, "mmaction2"), (WEIGHTS_ONLY, "mmengine"), (DOWNLOADS, "mmengine"), (AVA_POOL, "mmaction2")]
+    "entry, other",
+    [
+        (DRN, "mmaction2"),
+        (WEIGHTS_ONLY, "mmengine"),
+        (DOWNLOADS, "mmengine"),
+        (AVA_POOL, "mmaction2"),
+        (MLFLOW_PICTURES, "mmengine"),
+    ],
 )
 def test_other_versions_are_left_alone(entry, other, monkeypatch):
     real = compat.version
