@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpretrain.apis import BaseInferencer
 from mmpretrain.structures import DataSample
+from PIL import Image
 from tqdm import tqdm
 
 from maskfeat_plugin.config.checks import mask_grid
+from maskfeat_plugin.config.given_arrays import sample_bits
 from maskfeat_plugin.config.input_pipeline import (
     Input,
     InputDataset,
@@ -32,6 +35,7 @@ from maskfeat_plugin.models.selfsup.maskfeat import MaskFeat
 from maskfeat_plugin.visualization import MaskFeatVisualizer
 
 from .model_loading import build_model, list_models, read_model
+from .notebook_results import NotebookResult, NotebookResults
 
 # What predictions are made of besides the backbone
 _PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
@@ -91,12 +95,23 @@ class MaskFeatInferencer(BaseInferencer):
                 "alone are had from it by maskfeat extract."
             )
         self.title = title
+        self.weights = str(weights)
         self.show_progress = show_progress
         super().__init__(built, None, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
+    def __repr__(self) -> str:
+        generator, backbone = (type(part).__name__ for part in (self.model.target_generator, self.model.backbone))
+        device = next(self.model.parameters()).device.type
+        grid = " x ".join(map(str, self._token_grids()[0]))
+        kind = "clips" if self.takes_clips else "images"
+        return (
+            f"MaskFeatInferencer({Path(self.title).stem!r}, {self.weights!r}, {device!r}): {backbone} predicts the "
+            f"targets of {generator} for the masked ones of {grid} tokens of {kind}"
+        )
+
     def __call__(
         self,
-        inputs: str | Path | np.ndarray | Sequence,
+        inputs: str | Path | np.ndarray | torch.Tensor | Image.Image | Sequence,
         return_datasamples: bool = False,
         batch_size: int = 8,
         mask_ratio: float | None = None,
@@ -109,10 +124,11 @@ class MaskFeatInferencer(BaseInferencer):
         """Predict.
 
         Args:
-            inputs (str | Path | np.ndarray | Sequence): Path of an image or a video, as the config was trained on, or
-                of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3) or (T, H, W, 3), see
-                :class:`.Input` for other channels; or a list of any of these. Of a video, or an array of more frames
-                than a clip has, the clip in the middle is taken.
+            inputs (str | Path | np.ndarray | Tensor | Image | Sequence): Path or URL of an image or a video, as the
+                config was trained on, or path of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3)
+                or (T, H, W, 3), a tensor or a PIL image, see :func:`.to_array` for other types, shapes and channels; or
+                a list of any of these. Of a video, or an array of more frames than a clip has, the clip in the middle
+                is taken.
             return_datasamples (bool): Whether to return data samples with tensors instead of dicts with arrays.
                 Defaults to False.
             batch_size (int): How many inputs the model sees at once. Defaults to 8.
@@ -126,9 +142,10 @@ class MaskFeatInferencer(BaseInferencer):
                 None.
 
         Returns:
-            list[dict] | list[DataSample]: One an input, in their order, with
+            list[dict] | list[DataSample]: One an input, in their order. The dicts and their list show themselves as
+            pictures in a notebook. They have
 
-            - ``name`` (str): the path, or "array 3";
+            - ``name`` (str): the path, the URL, or "array 3", "tensor 3", "image 3";
             - ``mask``: bool (T', H', W'), T' = 1 for an image, True where masked;
             - ``pred_features``, ``target_features``: float32 (M, D) of the M masked tokens, row-major; as the target
               generator has it classes, or a dict of several targets;
@@ -143,7 +160,7 @@ class MaskFeatInferencer(BaseInferencer):
         items = self._inputs_to_list(inputs)
         batches = self.preprocess(items, batch_size, mask_ratio, mask, seed)
         drawing = self._start_drawing(items, out_dir) if show or out_dir is not None else None
-        results: list[DataSample] = []
+        results: list[DataSample | NotebookResult] = []
         with tqdm(total=len(items), desc="Inference", unit="input", disable=not self.show_progress) as bar:
             for batch in batches:
                 samples = self.forward(batch, return_features)
@@ -152,9 +169,13 @@ class MaskFeatInferencer(BaseInferencer):
                     if drawing is not None:
                         self.visualize(sample, drawing[len(results)], show)
                     sample.pop("frames")
-                    results.append(sample if return_datasamples else self.postprocess(sample))
+                    if return_datasamples:
+                        results.append(sample)
+                    else:
+                        draw = partial(self._draw_again, items[len(results)], sample.mask.numpy())
+                        results.append(NotebookResult(self.postprocess(sample), draw))
                 bar.update(len(samples))
-        return results
+        return results if return_datasamples else NotebookResults(results)
 
     def preprocess(
         self,
@@ -255,17 +276,26 @@ class MaskFeatInferencer(BaseInferencer):
         unique = [stem if counts[stem] == 1 else f"{stem}_{i:06d}" for i, stem in enumerate(stems)]
         return [folder / f"{name}{ending}" for name in unique]
 
+    def _draw_again(self, item: Input, mask: np.ndarray) -> np.ndarray:
+        """Predict and draw one input: results keep no frames, which would fill the memory."""
+        (batch,) = self.preprocess([item], mask=mask)
+        (sample,) = self.forward(batch)
+        return MaskFeatVisualizer().add_datasample(item.name, sample.frames, sample, self.model.target_generator)
+
     def _inputs_to_list(self, inputs: object) -> list[Input]:
-        return list_inputs(inputs, self.takes_clips, self.title, sample_channels(self.config))
+        channels, bits = sample_channels(self.config), sample_bits(self.config)
+        return list_inputs(inputs, self.takes_clips, self.title, channels, bits)
+
+    def _token_grids(self) -> list[tuple[int, ...]]:
+        return [found[1] for found in map(mask_grid, self.pipeline) if found is not None]
 
     def _one_each(self, mask: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
         """Masks of the inputs, bool on the token grid each."""
-        grids = [found[1] for found in map(mask_grid, self.pipeline) if found is not None]
         try:
             masks = np.stack([np.asarray(m) for m in mask]) if isinstance(mask, list | tuple) else np.array(mask)
         except ValueError as error:
             raise ConfigError(f"the masks are of several shapes: {error}.") from error
-        grid = grids[0]
+        grid = self._token_grids()[0]
         fits = masks.size and masks.size % prod(grid) == 0 and masks.shape[-len(grid) :] == grid
         masks = masks.astype(bool).reshape(-1, *grid) if fits else np.zeros((0, *grid), bool)
         if len(masks) not in (1, count):

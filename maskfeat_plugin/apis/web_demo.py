@@ -14,6 +14,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, strip
 
 from .inferencer import MaskFeatInferencer
+from .notebook_results import loss_text
 from .pictures import predict
 from .web_guard import LARGEST_REQUEST, LoopbackGuard
 
@@ -186,7 +187,7 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
             raise gr.Error(str(error)) from error
         pictures = draw_prediction(sample.frames, sample, generator)
         found = _strips(pictures)
-        loss = _loss_text(sample.loss)
+        loss = loss_text(sample.loss)
         if not inferencer.takes_clips:
             yield [*found, loss]
             return
@@ -205,12 +206,6 @@ def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:
         parts = [strip(frames) for title, frames in pictures.items() if title == name or title.endswith(f" {name}")]
         found.append(np.concatenate(parts))
     return found
-
-
-def _loss_text(loss: float | dict[str, float]) -> str:
-    if isinstance(loss, dict):
-        return ", ".join(f"{name} {float(value):.4f}" for name, value in loss.items())
-    return f"{loss:.4f}"
 
 
 def _mask_ratio(inferencer: MaskFeatInferencer) -> float:

@@ -2,11 +2,13 @@
 
 import logging
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import cv2
 import numpy as np
@@ -21,10 +23,12 @@ from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, is_manifest, read_manifest
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
 from maskfeat_plugin.datasets.video_reader import VideoReader
+from maskfeat_plugin.downloads import DownloadError, fetch
 from maskfeat_plugin.errors import ConfigError, describe, reading
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
 from .checks import mask_grid
+from .given_arrays import GIVEN, other_kind, to_array
 from .origins import named_errors
 from .sample_sizes import class_name, known_class, size_after
 
@@ -50,18 +54,28 @@ _AUGMENTATIONS = (
 )
 
 
+_URL = re.compile("^(https?):/+")  # a Path has one slash
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """A file or an array.
 
     Args:
-        name (str): What to call it: the path as it was given, or "array 3".
+        name (str): What to call it: the path or the URL as it was given, or "array 3".
         array (np.ndarray, optional): RGB, (H, W, 3) or (T, H, W, 3), or as many channels as the model takes, in the
             order of its files; uint8 or uint16. None of a file.
+        downloaded (str, optional): The file that a URL was downloaded to. Defaults to None.
     """
 
     name: str
     array: np.ndarray | None = None
+    downloaded: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The path to read."""
+        return self.downloaded or self.name
 
 
 def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
@@ -222,10 +236,10 @@ class InputPipeline:
         if self.takes_clips:
             sample = dict(start_index=0, modality="RGB")
             if item.array is None:
-                return dict(sample, filename=item.name)
+                return dict(sample, filename=item.file)
             return dict(sample, frames=item.array, total_frames=len(item.array))
         if item.array is None:
-            return dict(img_path=item.name)
+            return dict(img_path=item.file)
         bgr = item.array[..., ::-1] if item.array.shape[-1] == 3 else item.array  # files are read to BGR
         image = np.ascontiguousarray(bgr)
         return dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
@@ -261,7 +275,7 @@ class InputDataset(Dataset):
         return self.pipeline(self.items[index], index)
 
 
-def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> list[Input]:
+def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
     """List files and arrays, each checked as far as it can be without decoding it: every file is opened.
 
     Args:
@@ -269,6 +283,7 @@ def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> l
         clips (bool): Whether videos are wanted, or images.
         title (str): The config that wants them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
+        bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
 
     Returns:
         list[Input]: See :func:`find_inputs`.
@@ -276,46 +291,68 @@ def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> l
     Raises:
         ConfigError: With the first input that is not there, of the other kind, or broken.
     """
-    items = find_inputs(inputs, clips, title, channels)
+    items = find_inputs(inputs, clips, title, channels, bits)
     for item in items:
         if item.array is None:
-            _check_file(Path(item.name), clips)
+            _check_file(Path(item.file), item.name, clips)
     return items
 
 
-def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3) -> list[Input]:
-    """List files by their names alone, and arrays. No image or video is opened.
+def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
+    """List files by their names alone, and arrays. No image or video is opened. URLs are downloaded.
 
     Args:
         inputs (object): Path of a file, of a folder with files at any depth, or of a manifest that ``maskfeat index``
-            has written (``.parquet``: its readable files of the wanted kind); an array of :class:`Input`; a list of any
-            of these.
+            has written (``.parquet``: its readable files of the wanted kind); a URL of http or https, see
+            :func:`.fetch`; an array, a tensor or a PIL image, see :func:`.to_array`; a list or tuple of any of these.
         clips (bool): Whether videos are wanted, or images.
         title (str): The config that wants them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
+        bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
 
     Returns:
         list[Input]: In the order of the list; the files of a folder or a manifest in the order of their paths.
 
     Raises:
-        ConfigError: With the first input that is not there or, as its name or shape tells, of the other kind.
+        ConfigError: With the first input that is not there, cannot be downloaded or, as its name or shape tells, is of
+            the other kind.
     """
     items: list[Input] = []
     for number, given in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
-        if isinstance(given, str | Path) and is_manifest(given):
+        if isinstance(given, str | Path) and _URL.match(str(given)):
+            items.append(_download(_URL.sub(r"\1://", str(given)), clips, title))
+        elif isinstance(given, str | Path) and is_manifest(given):
             items += map(Input, _manifest_files(Path(given), clips, title))
         elif isinstance(given, str | Path):
             items += [Input(str(path)) for path in _files(Path(given), clips, title)]
-        elif isinstance(given, np.ndarray):
-            items.append(Input(f"array {number}", given))
-            _check_array(items[-1].name, given, clips, title, channels)
+        elif isinstance(given, GIVEN):
+            name = f"{_word(given)} {number}"
+            items.append(Input(name, to_array(given, name, clips, title, channels, bits)))
         else:
             raise ConfigError(
-                f"input {number} is of the type {type(given).__name__}; give paths, numpy arrays or a list of them."
+                f"input {number} is of the type {type(given).__name__}; give paths, URLs, numpy arrays, tensors, PIL "
+                "images or a list of them."
             )
     if not items:
         raise ConfigError("there is no input: the list is empty.")
     return items
+
+
+def _word(given: object) -> str:
+    return "array" if isinstance(given, np.ndarray) else "tensor" if isinstance(given, torch.Tensor) else "image"
+
+
+def _download(url: str, clips: bool, title: str) -> Input:
+    if _is_other_kind(Path(urlparse(url).path), clips):
+        raise other_kind(url, clips, title)
+    try:
+        return Input(url, downloaded=str(fetch(url, lambda path: None)[0]))
+    except DownloadError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _is_other_kind(path: Path, clips: bool) -> bool:
+    return path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS)
 
 
 def _manifest_files(path: Path, clips: bool, title: str) -> list[str]:
@@ -328,8 +365,8 @@ def _manifest_files(path: Path, clips: bool, title: str) -> list[str]:
 
 def _files(path: Path, clips: bool, title: str) -> list[Path]:
     if path.is_file():
-        if path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS):
-            raise _other_kind(path, clips, title)
+        if _is_other_kind(path, clips):
+            raise other_kind(path, clips, title)
         return [path]
     if not path.is_dir():
         raise ConfigError(f"the input {path} does not exist.")
@@ -337,9 +374,9 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
     found = find_files(path, endings)
     skipped = found.describe_skipped()
     if not found.files:
-        others = [file for file in found.others if file.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS)]
+        others = [file for file in found.others if _is_other_kind(file, clips)]
         if others:
-            raise _other_kind(others[0], clips, title)
+            raise other_kind(others[0], clips, title)
         hint = f"; left out: {skipped}" if skipped else ""
         raise ConfigError(f"the folder {path} has no files that end in {', '.join(endings)}{hint}.")
     if skipped:
@@ -349,16 +386,16 @@ def _files(path: Path, clips: bool, title: str) -> list[Path]:
     return found.files
 
 
-def _check_file(path: Path, clips: bool) -> None:
+def _check_file(path: Path, name: str, clips: bool) -> None:
     if not path.stat().st_size:
-        raise ConfigError(f"{path} is empty.")
+        raise ConfigError(f"{name} is empty.")
     if clips:
         try:
-            VideoReader(str(path), str(path))
+            VideoReader(str(path), name)
         except ValueError as error:
             raise ConfigError(str(error)) from error
     elif not _is_image(path):
-        raise ConfigError(f"{path} is no image that OpenCV reads.")
+        raise ConfigError(f"{name} is no image that OpenCV reads.")
 
 
 def _is_image(path: Path) -> bool:
@@ -370,21 +407,6 @@ def _is_image(path: Path) -> bool:
         pass
     with reading(printable(path), "is no image that OpenCV reads"):
         return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
-
-
-def _check_array(name: str, array: np.ndarray, clips: bool, title: str, channels: int) -> None:
-    wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
-    if array.ndim == (3 if clips else 4) and array.shape[-1] == channels:
-        raise _other_kind(f"{name} of the shape {array.shape}", clips, title)
-    fits = array.ndim == (4 if clips else 3) and array.shape[-1] == channels and array.size
-    if array.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)) or not fits:
-        kind = "RGB, uint8" if channels == 3 else "uint8"
-        raise ConfigError(f"{name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16.")
-
-
-def _other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
-    found, wanted = ("an image", "videos") if clips else ("a video", "images")
-    return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
 
 
 def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:

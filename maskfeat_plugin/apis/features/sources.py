@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from maskfeat_plugin.config.checks import check_dataset_files
 from maskfeat_plugin.config.folder_data import complete_endings
+from maskfeat_plugin.config.given_arrays import sample_bits
 from maskfeat_plugin.config.input_pipeline import (
     Input,
     InputPipeline,
@@ -123,7 +124,7 @@ class WindowSource(Source):
 
     def read(self, number: int) -> Iterator[Row]:
         """See :class:`Source`."""
-        for packed, window in self._reader.read_windows(self._items[number].name, self._seconds):
+        for packed, window in self._reader.read_windows(self._items[number].file, self._seconds):
             yield Row(packed, window)
 
 
@@ -185,7 +186,7 @@ def _seed(key: str) -> int:
 
 def _find(cfg: Config, pipeline: Sequence[dict], inputs: object) -> list[Input]:
     title = title_of(cfg)
-    return find_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg))
+    return find_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg), sample_bits(cfg))
 
 
 def _build_dataset(cfg: Config, split: str) -> Dataset:

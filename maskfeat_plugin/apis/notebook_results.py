@@ -1,0 +1,71 @@
+"""Results that show themselves as pictures in a notebook."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from PIL import Image
+
+from maskfeat_plugin.errors import ConfigError
+
+MAX_SHOWN = 4
+"""So many results of a list are shown; the others are counted."""
+
+
+class NotebookResult(dict):
+    """A result as a dict. A notebook shows its picture; copies and pickles are plain dicts.
+
+    Args:
+        values (dict): The result.
+        draw (Callable): Draws it, RGB, uint8 (height, width, 3); called when it is shown.
+    """
+
+    def __init__(self, values: dict, draw: Callable[[], np.ndarray]) -> None:
+        super().__init__(values)
+        self._draw = draw
+
+    def __reduce__(self) -> tuple:
+        return dict, (dict(self),)
+
+    def _repr_png_(self) -> bytes | None:
+        """Draw the picture, if the input is still there; a notebook shows the text otherwise."""
+        try:
+            page = self._draw()
+        except ConfigError:
+            return None
+        buffer = io.BytesIO()
+        Image.fromarray(page).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+class NotebookResults(list):
+    """A list of :class:`NotebookResult`. A notebook shows the first ones."""
+
+    def __init__(self, results: Iterable[NotebookResult]) -> None:
+        super().__init__(results)
+
+    def _repr_html_(self) -> str:
+        """Show name, loss and picture of the first results."""
+        parts = []
+        for result in self[:MAX_SHOWN]:
+            title = html.escape(f"{result['name']}, loss {loss_text(result['loss'])}")
+            png = result._repr_png_()
+            parts.append(f"<p>{title}</p>")
+            if png is not None:
+                parts.append(f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{title}">')
+        if len(self) > MAX_SHOWN:
+            parts.append(f"<p>{len(self) - MAX_SHOWN} more</p>")
+        return "".join(parts)
+
+
+def loss_text(loss: float | dict[str, float]) -> str:
+    """Write a loss, or the losses of several targets with their names.
+
+    Args:
+        loss (float | dict[str, float]): The loss.
+    """
+    if isinstance(loss, dict):
+        return ", ".join(f"{name} {float(value):.4f}" for name, value in loss.items())
+    return f"{loss:.4f}"

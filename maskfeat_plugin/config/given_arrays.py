@@ -1,0 +1,133 @@
+"""Arrays, tensors and PIL images as users have them, turned into the arrays that a pipeline takes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image, ImageOps
+
+from maskfeat_plugin.errors import ConfigError
+
+GIVEN = (np.ndarray, torch.Tensor, Image.Image)
+"""Types of inputs that are no files."""
+
+
+def sample_bits(cfg: Config) -> int:
+    """Return the bits of the pixels that a config's data preprocessor normalises: 16 if its numbers are beyond 8 bits.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        int: 8 or 16.
+    """
+    preprocessor = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
+    values = [preprocessor.get(key) for key in ("mean", "std")]
+    return 16 if any(np.max(value) > 255 for value in values if value is not None) else 8
+
+
+def to_array(
+    given: np.ndarray | torch.Tensor | Image.Image, name: str, clips: bool, title: str, channels: int, bits: int
+) -> np.ndarray:
+    """Turn an input that is no file into the array that a pipeline takes.
+
+    Where the model takes three channels, grey is repeated, and the alpha of a fourth channel is dropped, as of files.
+    A PIL image is turned by its EXIF, as files are. Floating point numbers have to be from 0 to 1. Of 16 bits the
+    upper 8 are taken, where the model takes 8.
+
+    Args:
+        given (np.ndarray | Tensor | Image): An array (H, W, C) or (T, H, W, C), grey without C too; a tensor of the
+            same shapes or of torchvision's, (C, H, W), (T, C, H, W) and (C, T, H, W); a PIL image of any mode.
+        name (str): What to call it in messages.
+        clips (bool): Whether clips are wanted, or images.
+        title (str): The config that wants them, for messages.
+        channels (int): Channels that the model takes, see :func:`.sample_channels`.
+        bits (int): Bits of the pixels that the model takes, see :func:`sample_bits`.
+
+    Returns:
+        np.ndarray: uint8 or uint16, (H, W, channels) or (T, H, W, channels).
+
+    Raises:
+        ConfigError: If it is of the other kind, or of a shape, a type or a range that is none of these.
+    """
+    if isinstance(given, Image.Image):
+        array = _read_picture(given, channels)
+    elif isinstance(given, torch.Tensor):
+        array = _read_tensor(given, name, clips, channels)
+    else:
+        array = given
+    sizes = {channels, 1, 4} if channels == 3 else {channels}
+    dims = 4 if clips else 3
+    if array.ndim == dims - 1 and channels in (1, 3) and not (clips and array.shape[-1] in sizes):
+        array = array[..., None]  # grey
+    if array.ndim == (3 if clips else 4) and array.shape[-1] in sizes:
+        raise other_kind(f"{name} of the shape {array.shape}", clips, title)
+    is_known = array.dtype in (np.uint8, np.uint16) or array.dtype.kind == "f"
+    if not is_known or array.ndim != dims or array.shape[-1] not in sizes or not array.size:
+        kind = "RGB, uint8" if channels == 3 else "uint8"
+        wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
+        raise ConfigError(
+            f"{name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16, or floating point "
+            "from 0 to 1."
+        )
+    if channels == 3:
+        array = array.repeat(3, -1) if array.shape[-1] == 1 else array[..., :3]
+    return _scale(array, name, bits)
+
+
+def other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
+    """Build the error of an image where videos are wanted, or of a video where images are.
+
+    Args:
+        name (Path | str): The input.
+        clips (bool): Whether videos are wanted, or images.
+        title (str): The config that wants them.
+
+    Returns:
+        ConfigError: The error.
+    """
+    found, wanted = ("an image", "videos") if clips else ("a video", "images")
+    return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
+
+
+def _read_picture(image: Image.Image, channels: int) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow read into 32
+        array = np.array(image)
+        return array.astype(np.uint16) if array.min() >= 0 and array.max() < 1 << 16 else array
+    if image.mode != "F" and channels in (1, 3):
+        image = image.convert("RGB" if channels == 3 else "L")
+    return np.array(image)
+
+
+def _read_tensor(tensor: torch.Tensor, name: str, clips: bool, channels: int) -> np.ndarray:
+    """Return a tensor as an array, its channels last if the shape tells where they are."""
+    tensor = tensor.detach().cpu()
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+    if array.ndim != (4 if clips else 3):
+        return array
+    axes = (0, 1, 3) if clips else (0, 2)
+    for sizes in ((channels,), (1, 4) if channels == 3 else ()):
+        found = [axis for axis in axes if array.shape[axis] in sizes]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{name} of the shape {array.shape}: its channels may be in the dimensions "
+                f"{' and '.join(map(str, found))}. Give a numpy array, whose channels are last."
+            )
+        if found:
+            return np.moveaxis(array, found[0], -1)
+    return array
+
+
+def _scale(array: np.ndarray, name: str, bits: int) -> np.ndarray:
+    """Return an array of whole numbers."""
+    if array.dtype.kind == "f":
+        low, high = array.min(), array.max()
+        if not (low >= 0 and high <= 1):  # nor not a number
+            raise ConfigError(
+                f"{name} has {array.dtype} numbers from {low:g} to {high:g}. Give floating point numbers from 0 to 1, "
+                "or uint8."
+            )
+        return (array.astype(np.float32) * (2**bits - 1) + 0.5).astype(np.uint16 if bits == 16 else np.uint8)
+    return (array >> 8).astype(np.uint8) if array.dtype == np.uint16 and bits == 8 else array
