@@ -104,7 +104,7 @@ def describe(repository: str | None) -> str:
 
 
 repository = read_citation("repository-code")
-extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs")}
+extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs", "tracking")}
 extras["all"] = sum(extras.values(), [])
 # not among "all": it would overwrite a compiled mmcv
 extras["mmcv-lite"] = read_requirements("mmcv")
