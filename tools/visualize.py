@@ -1,7 +1,8 @@
 """Look at what a model makes of images and clips: a picture of each, and of clips a moving one.
 
 Pre-trained models predict what is masked: masked input, prediction, target, original. Fine-tuned ones name classes, or
-draw boxes of objects or of persons with their actions. --neighbours shows what else is like an input.
+draw boxes of objects or of persons with their actions, of a data set or over a whole video. --neighbours shows what
+else is like an input.
 """
 
 import argparse
@@ -21,8 +22,9 @@ EXAMPLE = """examples:
   python tools/visualize.py CONFIG CHECKPOINT folder --out out --mask-ratio 0.6 --attention
   python tools/visualize.py CONFIG CHECKPOINT --dataset test --count 4 --out out
   python tools/visualize.py CONFIG CHECKPOINT some.jpg --neighbours 5 --among folder --out out
+  python tools/visualize.py CONFIG CHECKPOINT clip.mp4 --boxes boxes.csv --out out
 
-See docs/visualization.md."""
+See docs/visualization.md, and docs/action_detection.md for actions in a video."""
 
 
 def positive(text: str) -> int:
@@ -38,6 +40,14 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("has to be from 0 to 1")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time that is not nothing."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("has to be above 0")
     return value
 
 
@@ -70,6 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
     fine_tuned.add_argument(
         "--class-names", metavar="FILE", help="text file, a name a line, class 0 first (those of checkpoint and config)"
     )
+    actions = parser.add_argument_group("of action detection in a video")
+    actions.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="CSV: seconds, x1, y1, x2, y2 as fractions of the frame, perhaps a score",
+    )
+    actions.add_argument("--detector", metavar="CONFIG", help="config of mmdet that finds the boxes instead")
+    actions.add_argument("--detector-checkpoint", metavar="FILE", help="its weights")
+    actions.add_argument("--detector-class", metavar="NAME", help="whose boxes are taken (person, if it knows it)")
+    actions.add_argument("--every", type=seconds, metavar="SECONDS", help="from a key frame to the next (1)")
     either = parser.add_argument_group("of either, instead")
     either.add_argument("--neighbours", type=positive, metavar="K", help="the K files that are most like each input")
     either.add_argument("--among", metavar="FOLDER", help="where to look for them (the training data)")
@@ -89,6 +109,11 @@ def main(arguments: list[str] | None = None) -> int:
             least_score=args.least_score,
             class_names=args.class_names,
             clips=args.clips,
+            boxes=args.boxes,
+            detector=args.detector,
+            detector_checkpoint=args.detector_checkpoint,
+            detector_class=args.detector_class,
+            every=args.every,
             batch_size=args.batch_size,
             device=args.device,
         )

@@ -195,22 +195,39 @@ def plain_copies(owner: object, *names: str) -> Iterator[None]:
                 setattr(owner, name, path)
 
 
+def check_corners(row: Row, corners: Sequence[str], path: str | Path) -> tuple[float, float, float, float]:
+    """Check the box of a row.
+
+    Args:
+        row (Row): The row, for its line.
+        corners (Sequence[str]): Its columns x1, y1, x2, y2.
+        path (str | Path): Its file, for messages.
+
+    Returns:
+        tuple[float, float, float, float]: The box, fractions of the frame.
+
+    Raises:
+        ValueError: If it is none, or in pixels.
+    """
+    x1, y1, x2, y2 = map(_number, corners)
+    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+        raise ValueError(
+            f"{path}, line {row.line}: the box {list(corners)} is not x1 < x2, y1 < y2 in fractions of the frame; "
+            "pixels have to be divided by its width and height."
+        )
+    return x1, y1, x2, y2
+
+
 def _check_box(row: Row, path: str | Path) -> tuple[float, ...]:
     """The box of a row of annotations or proposals."""
-    columns = row.columns
-    box = tuple(_number(corner) for corner in columns[2:6])
-    if len(columns) != _ROW or not columns[0] or not _is_whole(columns[1]) or any(math.isnan(corner) for corner in box):
+    columns, corners = row.columns, row.columns[2:6]
+    is_box = not any(math.isnan(_number(corner)) for corner in corners)
+    if len(columns) != _ROW or not columns[0] or not _is_whole(columns[1]) or not is_box:
         raise ValueError(
             f"{path}, line {row.line}: {','.join(columns)!r} is no row of AVA's: video, timestamp in whole seconds, "
             f"x1, y1, x2, y2 and 2 more columns."
         )
-    x1, y1, x2, y2 = box
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-        raise ValueError(
-            f"{path}, line {row.line}: the box {columns[2:6]} is not x1 < x2, y1 < y2 in fractions of the frame; "
-            "pixels have to be divided by its width and height."
-        )
-    return box
+    return check_corners(row, corners, path)
 
 
 def _is_whole(text: str) -> bool:

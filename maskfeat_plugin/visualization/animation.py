@@ -1,6 +1,9 @@
 """Pictures and moving pictures as files."""
 
 import io
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +58,7 @@ def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path
         raise ValueError(f"{path.name} is a still picture, got {len(frames)} frames.")
     with writing(path) as unfinished:
         if ending == ".mp4":
-            _write_mp4(unfinished, frames, fps)
+            _write_mp4(unfinished, frames, Fraction(round(fps)))
         else:
             pages = [Image.fromarray(frame) for frame in frames]
             moving = dict(save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
@@ -65,18 +68,41 @@ def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path
     return path
 
 
-def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: Fraction) -> Path:
+    """Write frames as they come to an mp4 file (H.264); the file is whole or is not there.
+
+    Args:
+        path (str | Path): The file; its folder is made if it is missing.
+        frames (Iterable[np.ndarray]): RGB, uint8 (H, W, 3) each, at least one. Odd sizes become even.
+        rate (Fraction): Frames per second.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        ConfigError: If PyAV is missing.
+        WriteError: If the file cannot be written, as on a full disk.
+    """
+    with writing(path) as unfinished:
+        _write_mp4(unfinished, frames, rate)
+    return Path(path)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
     try:
         import av  # among the requirements of the demo only
     except ImportError as error:
         raise ConfigError(".mp4 needs PyAV: pip install av, or choose a file that ends in .gif.") from error
-    height, width = frames.shape[1:3]
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
     # H.264 with 4:2:0 colour takes even sizes
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
+    margin = ((0, height % 2), (0, width % 2), (0, 0))
     with av.open(str(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(fps), options={"crf": "18"})
-        stream.height, stream.width = frames.shape[1:3]
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for frame in chain([first], frames):
+            padded = np.pad(frame, margin, constant_values=255)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
         container.mux(stream.encode())

@@ -60,6 +60,39 @@ def draw_boxes(
     return add_caption(np.asarray(picture), lines or ["nothing"])
 
 
+def draw_labelled_boxes(
+    image: np.ndarray, boxes: np.ndarray, labels: Sequence[str], color: tuple[int, int, int] = FOUND_COLOR
+) -> np.ndarray:
+    r"""Draw boxes on an image of a video, each with its text beside its upper edge: the image keeps its size.
+
+    Args:
+        image (np.ndarray): RGB, uint8 (H, W, 3).
+        boxes (np.ndarray): (K, 4) pixels of the image (x1, y1, x2, y2), x2 and y2 exclusive.
+        labels (Sequence[str]): Text of each box; "\\n" begins a new line.
+        color (tuple[int, int, int]): Of the lines. Defaults to amber.
+
+    Returns:
+        np.ndarray: RGB, uint8 (H, W, 3).
+    """
+    height, width = image.shape[:2]
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    size = max(12, min(height, width) // 36)
+    font, row = ImageFont.load_default(size), round(1.25 * size)
+    corners = np.asarray(boxes).round().astype(int).tolist()
+    for x1, y1, x2, y2 in corners:
+        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=max(2, size // 8))
+    for (x1, y1, _, _), label in zip(corners, labels, strict=True):  # no line crosses a text
+        lines = [shorten(line, width - 8, font) for line in label.split("\n")]
+        length, depth = max(map(font.getlength, lines)) + 8, row * len(lines) + 4
+        left = max(0, min(x1, width - int(length)))
+        top = y1 - depth if y1 >= depth else max(0, min(y1, height - depth))
+        draw.rectangle((left, top, left + length - 1, top + depth - 1), fill=BAR_COLOR)
+        for number, line in enumerate(lines):
+            draw.text((left + 4, top + 2 + number * row), line, fill=TRUE_COLOR, font=font)
+    return np.asarray(picture)
+
+
 def add_caption(picture: np.ndarray, lines: Sequence[str], dim: bool = False) -> np.ndarray:
     """Write lines into a black band below a picture; what does not fit into one ends in dots.
 

@@ -106,5 +106,7 @@ def _meta_of(checkpoint: str | Path) -> Mapping:
     except (CheckpointError, OSError) as error:
         raise ConfigError(str(error)) from error
     meta = content.get("meta") if isinstance(content, Mapping) else None
-    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return {}
+    found = meta.get("dataset_meta", meta)  # checkpoints of mmdet 2 have the names in ``meta``
     return found if isinstance(found, Mapping) else {}

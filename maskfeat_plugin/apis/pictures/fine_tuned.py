@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
 from torch import nn
 from tqdm import tqdm
 
@@ -25,11 +27,14 @@ from maskfeat_plugin.visualization.boxes import FOUND_COLOR, TRUE_COLOR, add_cap
 from maskfeat_plugin.visualization.panels import strip
 
 from ..model_loading import build_model
+from .action_inputs import decoding, takes_boxes
 from .chosen_samples import Choice, build_split, unique_stems
 from .class_names import ClassNames
 from .model_outputs import Classes, Located, frames_of, read_result
 
 OTHER_FRAME_COLOR = (150, 150, 150)
+# Pixels of the shorter side of the frames of a data set that pictures are drawn on, at most
+_MAX_SIDE = 480
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,15 @@ class Sample:
         title (str): What it is called in a picture.
         read (Callable[[], dict]): Reads it: packed ``inputs`` and ``data_samples``.
         path (str): Path of its file; "" for a sample of a data set. Defaults to "".
+        read_frames (Callable[[], np.ndarray], optional): Reads the frames to draw on, RGB, uint8 (T, H, W, 3). Defaults
+            to None, those that the model sees.
     """
 
     stem: str
     title: str
     read: Callable[[], dict]
     path: str = ""
+    read_frames: Callable[[], np.ndarray] | None = None
 
 
 class Samples:
@@ -69,15 +77,22 @@ class Samples:
         if choice is not None:
             dataset = build_split(cfg, choice.split, pipeline)
             self.takes_clips = "FormatShape" in kinds  # mmaction2's
+            decoded = decoding(pipeline) if takes_boxes(pipeline) else None
+            whole = None if decoded is None else build_split(cfg, choice.split, decoded)
             self._samples = [
-                Sample(choice.stem(i), f"{choice.split} {i}", partial(_read, dataset, i, choice, cfg))
+                Sample(
+                    choice.stem(i),
+                    f"{choice.split} {i}",
+                    partial(_read, dataset, i, choice, cfg),
+                    read_frames=None if whole is None else partial(_read_frames, whole, i, choice, cfg),
+                )
                 for i in choice.of(dataset)
             ]
             return
-        if "SampleAVAFrames" in kinds:
+        if takes_boxes(pipeline):
             raise ConfigError(
                 f"{title} finds the actions of persons in given boxes, which a video alone does not have; give samples "
-                "of its data set: --dataset test."
+                "of its data set: --dataset test, or the boxes of the video: --boxes FILE or --detector CONFIG."
             )
         # a file has no annotations
         reader = InputPipeline(cfg, [t for t, kind in zip(pipeline, kinds, strict=True) if kind != "LoadAnnotations"])
@@ -98,6 +113,15 @@ class Samples:
 def _read(dataset: torch.utils.data.Dataset, index: int, choice: Choice, cfg: Config) -> dict:
     with named_errors(cfg, f"fails on sample {index}", (f"{choice.split}_dataloader.dataset",)):
         return dataset[index]
+
+
+def _read_frames(dataset: torch.utils.data.Dataset, index: int, choice: Choice, cfg: Config) -> np.ndarray:
+    """Frames of a sample before a pipeline stretches them; large ones are made smaller."""
+    frames = _read(dataset, index, choice, cfg)["imgs"]
+    scale = _MAX_SIDE / min(frames[0].shape[:2])
+    if scale < 1:
+        frames = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack(frames)
 
 
 def build_fine_tuned(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
@@ -124,8 +148,33 @@ def build_fine_tuned(cfg: Config, checkpoint: str | Path, device: str = "cpu") -
 
 
 @torch.no_grad()
+def run(model: BaseModel, sample: dict) -> BaseDataElement:
+    """Let a fine-tuned model look at a sample.
+
+    Args:
+        model (BaseModel): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
+        sample (dict): Packed ``inputs`` and ``data_samples``.
+
+    Returns:
+        BaseDataElement: What its ``test_step`` gives, on the CPU.
+
+    Raises:
+        ConfigError: If the model does not take the sample.
+    """
+    cfg = model._config
+    with named_errors(cfg, "fails on these inputs", ("model",)):
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+            return model.test_step(pseudo_collate([sample]))[0].cpu()
+
+
 def find(
-    model: BaseModel, sample: dict, names: ClassNames, bgr: bool, top: int = 3, least_score: float = 0.3
+    model: BaseModel,
+    sample: dict,
+    names: ClassNames,
+    bgr: bool,
+    top: int = 3,
+    least_score: float = 0.3,
+    frames: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Classes | Located]:
     """Let a fine-tuned model look at a sample.
 
@@ -136,19 +185,18 @@ def find(
         bgr (bool): Whether the inputs' channels are blue, green, red.
         top (int): As in :func:`.read_result`. Defaults to 3.
         least_score (float): As in :func:`.read_result`. Defaults to 0.3.
+        frames (np.ndarray, optional): Frames to draw on, see :func:`.read_result`. Defaults to None, those that the
+            model sees.
 
     Returns:
-        tuple[np.ndarray, Classes | Located]: Frames as the model sees them, RGB, uint8 (T, H, W, 3), and what it says.
+        tuple[np.ndarray, Classes | Located]: The frames, RGB, uint8 (T, H, W, 3), and what the model says.
 
     Raises:
         ConfigError: If the model does not take the sample or says something that cannot be drawn.
     """
-    frames = frames_of(sample["inputs"], bgr)
-    cfg = model._config
-    with named_errors(cfg, "fails on these inputs", ("model",)):
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-            result = model.test_step(pseudo_collate([sample]))[0]
-    return frames, read_result(result.cpu(), frames, names, top, least_score)
+    if frames is None:
+        frames = frames_of(sample["inputs"], bgr)
+    return frames, read_result(run(model, sample), frames, names, top, least_score)
 
 
 def write_findings(
@@ -179,7 +227,8 @@ def write_findings(
     """
     written = []
     for sample in tqdm(samples, "Looking", unit="sample"):
-        frames, finding = find(model, sample.read(), names, not samples.takes_clips, top, least_score)
+        whole = None if sample.read_frames is None else sample.read_frames()
+        frames, finding = find(model, sample.read(), names, not samples.takes_clips, top, least_score, whole)
         written.append(write_frames(out / f"{sample.stem}.png", draw_still(frames, finding, sample.title)[None]))
         if len(frames) > 1:
             written.append(write_frames(out / f"{sample.stem}.{clips}", draw_moving(frames, finding, sample.title)))

@@ -61,7 +61,8 @@ def read_result(
 
     Args:
         result (BaseDataElement): The sample.
-        frames (np.ndarray): What the model saw of it, uint8 (T, H, W, 3), T = 1 for an image.
+        frames (np.ndarray): What the model saw of it, uint8 (T, H, W, 3), T = 1 for an image. Boxes of actions are also
+            given in pixels of frames of another size.
         names (ClassNames): Names of the classes.
         top (int): How many classes, or actions of a person, are told. Defaults to 3.
         least_score (float): Boxes of objects of a smaller score are left out. Defaults to 0.3.
@@ -105,8 +106,8 @@ def _read_objects(result: BaseDataElement, size: tuple[int, int], names: ClassNa
     true = None
     if "gt_instances" in result and "bboxes" in result.gt_instances:
         there = result.gt_instances
-        true = Boxes(_boxes(there.bboxes) * scale, [names[label] for label in there.labels])
-    return Located(Boxes(_boxes(found.bboxes) * scale, labels), true)
+        true = Boxes(to_array(there.bboxes) * scale, [names[label] for label in there.labels])
+    return Located(Boxes(to_array(found.bboxes) * scale, labels), true)
 
 
 def _read_actions(
@@ -121,8 +122,9 @@ def _read_actions(
     if "gt_instances" in result and "labels" in result.gt_instances:
         there = result.gt_instances
         rows = ["\n".join(names[number] for number in row.nonzero()[:, 0]) for row in there.labels.cpu()]
-        true = Boxes(_boxes(there.bboxes), rows)
-    return Located(Boxes(_boxes(result.pred_instances.bboxes) * pixels, labels), true, key_frame)
+        seen = result.get("img_shape", size)  # what the model saw, where other frames are drawn
+        true = Boxes(to_array(there.bboxes) * pixels / np.array([seen[1], seen[0]] * 2), rows)
+    return Located(Boxes(to_array(result.pred_instances.bboxes) * pixels, labels), true, key_frame)
 
 
 def frames_of(inputs: Tensor, bgr: bool) -> np.ndarray:
@@ -143,6 +145,6 @@ def frames_of(inputs: Tensor, bgr: bool) -> np.ndarray:
     return np.ascontiguousarray(to_rgb(frames[..., ::-1] if bgr and frames.shape[-1] == 3 else frames))
 
 
-def _boxes(boxes: Any) -> np.ndarray:
-    """(K, 4) of a tensor or of mmdet's boxes."""
+def to_array(boxes: Any) -> np.ndarray:
+    """Return a tensor or mmdet's boxes (K, 4) as an array."""
     return getattr(boxes, "tensor", boxes).cpu().numpy()

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
+from torch import nn
 
 from maskfeat_plugin.config.input_pipeline import (
     inference_pipeline,
@@ -14,15 +16,19 @@ from maskfeat_plugin.config.input_pipeline import (
     training_pipeline,
     without_randomness,
 )
+from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.errors import ConfigError
 
 from ..inferencer import MaskFeatInferencer
 from ..model_loading import load_backbone
-from .chosen_samples import Choice, build_split, collect, files_of
-from .class_names import check_number, read_class_names
+from .action_inputs import ActionInputs, takes_boxes
+from .chosen_samples import Choice, build_split, collect, files_of, unique_stems
+from .class_names import ClassNames, check_number, read_class_names
 from .fine_tuned import Samples, build_fine_tuned, write_findings
 from .neighbours import write_neighbours
+from .persons import PersonDetector, read_boxes
 from .predictions import write_predictions
+from .video_actions import write_actions
 
 CLIPS = ("gif", "mp4")
 
@@ -43,6 +49,11 @@ class Wishes:
         least_score (float, optional): Boxes of objects of a smaller score are left out.
         class_names (str, optional): File of the names of the classes.
         clips (str, optional): "gif" or "mp4".
+        boxes (str, optional): Table of the boxes of persons in a video, see :func:`.read_boxes`.
+        detector (str, optional): Config of mmdet that finds them instead.
+        detector_checkpoint (str, optional): Its weights.
+        detector_class (str, optional): Class of it whose boxes are taken.
+        every (float, optional): Seconds from a key frame to the next.
         batch_size (int): How many inputs the model sees at once.
         device (str): Where the model runs.
     """
@@ -58,6 +69,11 @@ class Wishes:
     least_score: float | None = None
     class_names: str | None = None
     clips: str | None = None
+    boxes: str | None = None
+    detector: str | None = None
+    detector_checkpoint: str | None = None
+    detector_class: str | None = None
+    every: float | None = None
     batch_size: int = 8
     device: str = "cpu"
 
@@ -67,7 +83,8 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
 
     Pre-trained models: masked input, prediction, target, original; masks of the config's ratio and seed 0. Fine-tuned
     ones: the 3 most likely classes, or actions of each person, or the boxes of a score of at least 0.3. Of either the
-    nearest neighbours, in the features of the backbone, among the training data. Of clips a GIF too.
+    nearest neighbours, in the features of the backbone, among the training data. Of clips a GIF too. Of a video and
+    boxes in it, the whole video with the actions in the boxes.
 
     Args:
         cfg (Config): Config of pre-training or fine-tuning.
@@ -86,6 +103,7 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
         raise ConfigError(f"{title_of(cfg)} has no model.")
     pretraining = "target_generator" in cfg.model
     _check(cfg, wishes, pretraining)
+    _check_boxes(cfg, wishes, pretraining)
     _check_out(out)
     clips = wishes.clips or CLIPS[0]
     if wishes.neighbours is not None:
@@ -108,15 +126,50 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
             wishes.attention,
             clips,
         )
+    top = 3 if wishes.top is None else wishes.top
+    least_score = 0.3 if wishes.least_score is None else wishes.least_score
+    if wishes.boxes is not None or wishes.detector is not None:
+        return _look_at_videos(cfg, checkpoint, out, wishes, top, least_score)
     samples = Samples(cfg, wishes.inputs, wishes.choice)
     _check_clips(cfg, wishes, samples.takes_clips)
+    model, names = _build(cfg, checkpoint, wishes)
+    return write_findings(model, samples, names, out, top, least_score, clips)
+
+
+def _build(cfg: Config, checkpoint: str, wishes: Wishes) -> tuple[nn.Module, ClassNames]:
+    """A fine-tuned model and the names of its classes."""
     names = read_class_names(cfg, checkpoint, wishes.class_names)
     model = build_fine_tuned(cfg, checkpoint, wishes.device)
     if wishes.class_names is not None:
         check_number(names, model, cfg)
-    top = 3 if wishes.top is None else wishes.top
-    least_score = 0.3 if wishes.least_score is None else wishes.least_score
-    return write_findings(model, samples, names, out, top, least_score, clips)
+    return model, names
+
+
+def _look_at_videos(
+    cfg: Config, checkpoint: str, out: Path, wishes: Wishes, top: int, least_score: float
+) -> list[Path]:
+    inputs = ActionInputs(cfg)
+    items = list_inputs(list(wishes.inputs), True, title_of(cfg))
+    boxes: dict[float, np.ndarray] | PersonDetector
+    if wishes.boxes is not None:
+        if len(items) > 1:
+            raise ConfigError(f"--boxes has the boxes of one video, and {len(items)} are given. Give one of them.")
+        boxes = read_boxes(wishes.boxes, least_score)
+    else:
+        assert wishes.detector is not None and wishes.detector_checkpoint is not None
+        boxes = PersonDetector(
+            load_config(wishes.detector),
+            wishes.detector_checkpoint,
+            wishes.device,
+            wishes.detector_class,
+            least_score,
+        )
+    model, names = _build(cfg, checkpoint, wishes)
+    every = 1.0 if wishes.every is None else wishes.every
+    return [
+        write_actions(model, inputs, item.name, boxes, names, out / f"{stem}_actions.mp4", every, top)
+        for item, stem in zip(items, unique_stems(items), strict=True)
+    ]
 
 
 def _look_at_neighbours(
@@ -155,6 +208,30 @@ def _check(cfg: Config, wishes: Wishes, pretraining: bool) -> None:
                 raise ConfigError(f"{option} needs {what}; the model of {title_of(cfg)} is {cfg.model.get('type')}.")
             if value is not None and looked_up:
                 raise ConfigError(f"{option} has no meaning with --neighbours, which compares whole inputs.")
+
+
+def _check_boxes(cfg: Config, wishes: Wishes, pretraining: bool) -> None:
+    """Refuse wishes about boxes in a video that do not fit each other or the config."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("boxes", "detector", "detector_checkpoint", "detector_class", "every")
+        if getattr(wishes, name) is not None
+    ]
+    if not given:
+        return
+    if pretraining or not takes_boxes(inference_pipeline(cfg)):
+        raise ConfigError(f"{given[0]} needs a config of action detection, as in configs/action_detection.")
+    if wishes.choice is not None or wishes.neighbours is not None:
+        other = "--neighbours" if wishes.choice is None else "--dataset"
+        raise ConfigError(f"{given[0]} is for the actions of persons in a video; leave out {other}.")
+    if (wishes.boxes is None) == (wishes.detector is None):
+        raise ConfigError("give the boxes of persons in the video: --boxes FILE or --detector CONFIG, one of them.")
+    if (wishes.detector is None) != (wishes.detector_checkpoint is None):
+        raise ConfigError("--detector CONFIG and --detector-checkpoint FILE belong together; give both.")
+    if wishes.detector_class is not None and wishes.detector is None:
+        raise ConfigError("--detector-class is a class of the detector; give --detector CONFIG too.")
+    if wishes.clips not in (None, "mp4"):
+        raise ConfigError(f"--clips {wishes.clips}: a whole video is written as mp4; leave it out.")
 
 
 def _check_clips(cfg: Config, wishes: Wishes, clip_config: bool) -> None:
