@@ -63,12 +63,12 @@ def draw_boxes(
 def draw_labelled_boxes(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[str], color: tuple[int, int, int] = FOUND_COLOR
 ) -> np.ndarray:
-    r"""Draw boxes on an image of a video, each with its text beside its upper edge: the image keeps its size.
+    r"""Draw boxes on a frame, each with its text above it, or below where no room is above. The frame keeps its size.
 
     Args:
         image (np.ndarray): RGB, uint8 (H, W, 3).
         boxes (np.ndarray): (K, 4) pixels of the image (x1, y1, x2, y2), x2 and y2 exclusive.
-        labels (Sequence[str]): Text of each box; "\\n" begins a new line.
+        labels (Sequence[str]): Text of each box; "\n" begins a new line.
         color (tuple[int, int, int]): Of the lines. Defaults to amber.
 
     Returns:
@@ -82,11 +82,12 @@ def draw_labelled_boxes(
     corners = np.asarray(boxes).round().astype(int).tolist()
     for x1, y1, x2, y2 in corners:
         draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=max(2, size // 8))
-    for (x1, y1, _, _), label in zip(corners, labels, strict=True):  # no line crosses a text
+    for (x1, y1, _, y2), label in zip(corners, labels, strict=True):  # no line crosses a text
         lines = [shorten(line, width - 8, font) for line in label.split("\n")]
         length, depth = max(map(font.getlength, lines)) + 8, row * len(lines) + 4
         left = max(0, min(x1, width - int(length)))
-        top = y1 - depth if y1 >= depth else max(0, min(y1, height - depth))
+        below = y2 if y2 + depth <= height else max(0, min(y1, height - depth))
+        top = y1 - depth if y1 >= depth else below
         draw.rectangle((left, top, left + length - 1, top + depth - 1), fill=BAR_COLOR)
         for number, line in enumerate(lines):
             draw.text((left + 4, top + 2 + number * row), line, fill=TRUE_COLOR, font=font)

@@ -16,6 +16,7 @@ from maskfeat_plugin.apis.pictures.action_inputs import ActionInputs
 from maskfeat_plugin.apis.pictures.fine_tuned import Samples
 from maskfeat_plugin.apis.pictures.persons import PersonDetector, read_boxes
 from maskfeat_plugin.apis.pictures.video_actions import Video, write_actions
+from maskfeat_plugin.datasets.transforms import OpenVideo
 from maskfeat_plugin.registry import MODELS
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
@@ -155,7 +156,7 @@ def test_a_detector_of_mmdet_finds_the_boxes(weights):
 
 def test_a_video_with_a_detector(weights, clip, tmp_path):
     wishes = Wishes(
-        inputs=[str(clip.parent)], detector=str(COCO), detector_checkpoint=weights[COCO], least_score=0.0, every=0.8
+        inputs=[str(clip.parent)], detector=str(COCO), detector_checkpoint=weights[COCO], least_score=0.0, every=1.3
     )
     (written,) = visualize(load_config(AVA), weights[AVA], tmp_path, wishes)
     frames, rate = read_video(written)
@@ -177,6 +178,27 @@ def test_a_small_source_in_another_container(weights, tmp_path):
     )
     frames, _ = read_video(out)
     assert frames.shape == (12, 250, 320, 3)
+
+
+def test_frames_of_different_lengths_become_equal_steps_of_time(tmp_path):
+    """As the transforms of a config read them."""
+    path = str(tmp_path / "phone.mp4")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(30):  # the last 10 frames are 5 times as long
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 60 + 4 * number, np.uint8), format="rgb24")
+            frame.pts = number if number < 20 else 20 + 5 * (number - 20)
+            frame.time_base = Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    opened = OpenVideo()(dict(filename=path))
+    video = Video(path)
+    assert len(video) == 30 and float(video.rate) == pytest.approx(opened["avg_fps"], abs=1e-3)
+    expected = opened["video_reader"].read(range(30))
+    np.testing.assert_array_equal(list(video.frames()), expected)
+    (clip,) = video.clips([np.array([4, 4, 20, 28])], None)
+    np.testing.assert_array_equal(clip, [expected[i] for i in (4, 4, 20, 28)])
 
 
 def test_an_error_in_the_middle_leaves_no_file(weights, clip, tmp_path):

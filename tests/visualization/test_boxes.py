@@ -5,7 +5,14 @@ import pytest
 from PIL import ImageFont
 
 from maskfeat_plugin.visualization import draw_boxes, pad_to_height
-from maskfeat_plugin.visualization.boxes import BAR_COLOR, add_caption, add_scores, shorten
+from maskfeat_plugin.visualization.boxes import (
+    BAR_COLOR,
+    FOUND_COLOR,
+    add_caption,
+    add_scores,
+    draw_labelled_boxes,
+    shorten,
+)
 
 
 def test_lines_are_on_the_border_of_the_box():
@@ -34,6 +41,21 @@ def test_large_images_are_not_enlarged():
 def test_boxes_without_their_labels_are_refused(boxes, labels):
     with pytest.raises(ValueError, match="boxes must be"):
         draw_boxes(np.zeros((8, 8, 3), np.uint8), boxes, labels)
+
+
+def test_on_a_frame_the_text_is_above_or_below_its_box_and_the_size_stays():
+    frame = np.full((120, 200, 3), 90, np.uint8)
+    low, high = (
+        draw_labelled_boxes(frame, [[20, 60, 80, 100]], ["walks\nlooks"]),
+        draw_labelled_boxes(frame, [[20, 0, 80, 40]], ["walks\nlooks"]),
+    )
+    for picture, text, box in ((low, slice(26, 60), slice(60, 100)), (high, slice(40, 74), slice(0, 40))):
+        assert picture.shape == frame.shape
+        assert (picture[text, 20] == BAR_COLOR).all() and (picture[text, 20:80] == 255).any()
+        assert (picture[box, 20] == FOUND_COLOR).all() and (picture[box, 30:70] == 90).any()
+    crowded = draw_labelled_boxes(frame, [[190, 0, 200, 120]], ["a name that is far longer than the frame" * 2])
+    assert crowded.shape == frame.shape and (crowded[1] == BAR_COLOR).all(-1).sum() > 150
+    np.testing.assert_array_equal(draw_labelled_boxes(frame, np.zeros((0, 4)), []), frame)
 
 
 def test_padding_to_one_height():
