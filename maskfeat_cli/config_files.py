@@ -33,15 +33,9 @@ def config_path(reference: str) -> Path:
 
     Args:
         reference (str): The reference; ``.py`` may be left out.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
     """
     path = configs_folder() / reference.removeprefix(PREFIX)
-    path = path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
-    if not path.is_file():
-        raise FileNotFoundError(f"{reference}: there is no file {path}. maskfeat configs lists the configs.")
-    return path
+    return path if path.suffix == ".py" else path.with_name(f"{path.name}.py")
 
 
 def copy_of(path: Path) -> str:

@@ -5,37 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-
-def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """Read a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("has to be above 0")
-    return value
-
-
-def whole(text: str) -> int:
-    """Read a whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("has to be at least 0")
-    return value
-
-
-def share(text: str) -> float:
-    """Read a number between 0 and 1."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError("has to be between 0 and 1")
-    return value
+from .arguments import positive, positive_float, whole
 
 
 def build_folder_parser(description: str | None, example: str) -> argparse.ArgumentParser:

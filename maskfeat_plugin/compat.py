@@ -650,13 +650,19 @@ class ConfigsOfOtherPackages(Entry):
     def apply(self) -> None:
         from mmengine.config import Config
 
-        from maskfeat_cli.config_files import PREFIX, config_path
+        from maskfeat_cli.config_files import PREFIX
+        from maskfeat_cli.named_configs import describe_unknown, find_config
 
         find = Config._get_cfg_path
 
         @functools.wraps(find)
         def find_ours_too(cfg_path: str, filename: str) -> tuple[str, str | None]:
-            return (str(config_path(cfg_path)), None) if cfg_path.startswith(PREFIX) else find(cfg_path, filename)
+            if not cfg_path.startswith(PREFIX):
+                return find(cfg_path, filename)
+            path = find_config(cfg_path)
+            if path is None:
+                raise FileNotFoundError(describe_unknown(cfg_path))
+            return str(path), None
 
         Config._get_cfg_path = staticmethod(find_ours_too)
 

@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no 
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_cli.arguments import OptionAction, positive
 from maskfeat_plugin.errors import ConfigError
-from maskfeat_plugin.running.command_line import OptionAction, run_tool
+from maskfeat_plugin.running.command_line import run_tool
 from projects import ROOT
 from projects.benchmark import describe_machine
 from projects.demo.orchestrate import DemoError, build_data
@@ -50,14 +51,6 @@ EXAMPLE = """examples:
   python tools/ablate.py step-times                    a training step of each target against HOG's
 
 A study that was interrupted goes on where it was. See docs/study.md."""
-
-
-def positive(text: str) -> int:
-    """A number of steps or processes."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no 
 import torch
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
+from maskfeat_cli.arguments import positive
 from maskfeat_plugin.apis import ConfigError, load_config
 from maskfeat_plugin.running.command_line import run_tool
 from projects.benchmark import (
@@ -34,14 +35,6 @@ EXAMPLE = """examples:
   python tools/benchmark.py --only HOG masks --repeats 10
   python tools/benchmark.py --costs                     how a step grows with batch, frames, side, ratio, processes
   python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
-
-
-def positive(text: str) -> int:
-    """A number of runs."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,22 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.checkpoints import (
-    TARGETS,
-    CheckpointError,
-    convert,
-    format_rows,
-    local_file,
-    read_checkpoint,
-    write_checkpoint,
-)
-from maskfeat_plugin.errors import ConfigError
+from maskfeat_cli.given_files import missing_checkpoint, refuse
 
 EXAMPLE = """example:
   python tools/convert_checkpoint.py k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth mvit_s.pth --to maskfeat
 
 The format of SRC is recognised by its keys. Loading is safe: a file that holds more than weights is refused.
 To use a checkpoint in a config no conversion is needed, see docs/checkpoints.md."""
+
+TARGETS = ("maskfeat", "mmpretrain", "mmaction2", "slowfast")  # those of maskfeat_plugin.checkpoints
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,7 +24,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("dst", metavar="DST", type=Path, help="checkpoint to write")
     parser.add_argument(
         "--to",
-        choices=tuple(TARGETS),
+        choices=TARGETS,
         required=True,
         help="whose names to write; for mmpretrain and mmaction2 the plain backbone",
     )
@@ -42,6 +35,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Convert, print the table, and say what was done; returns the exit status."""
     args = parse_args(arguments)
+    if refuse(missing_checkpoint(args.src)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.checkpoints import (
+        CheckpointError,
+        convert,
+        format_rows,
+        local_file,
+        read_checkpoint,
+        write_checkpoint,
+    )
+    from maskfeat_plugin.errors import ConfigError
+
     try:
         checkpoint = read_checkpoint(args.src)
         if args.dry_run:

@@ -4,14 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.preparation.near_duplicates import MOST_BITS, deduplicate
-from maskfeat_plugin.running.command_line import run_tool
+from maskfeat_cli.given_files import missing_manifest, refuse
 
 EXAMPLE = """example:
   python tools/deduplicate_archive.py my_videos.parquet
   python tools/deduplicate_archive.py my_videos.parquet --report redundant.csv --out my_training.parquet
 
 No file is removed: look at the report, then train on the new manifest. See docs/data.md."""
+
+MOST_BITS = 11  # that of maskfeat_plugin.preparation.near_duplicates
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="CSV", help="table of all files that were found")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the new manifest, ends in .parquet")
     args = parser.parse_args(arguments)
+    if refuse(missing_manifest(args.manifest)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.preparation.near_duplicates import deduplicate
+    from maskfeat_plugin.running.command_line import run_tool
 
     def work() -> None:
         print(deduplicate(args.manifest, args.out, args.report, args.bits, args.motion).summary())

@@ -8,12 +8,8 @@ data that comes too late and communication add to them.
 import argparse
 import sys
 
-from mmengine.config import Config
-
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config
-from maskfeat_plugin.apis.estimate import WAYS, format_plans, measure_peaks, model_costs, plan_training
-from maskfeat_plugin.running.command_line import CONFIG_HELP, run_tool
+from maskfeat_cli.arguments import CONFIG_HELP, positive, positive_float
+from maskfeat_cli.given_files import missing_config, refuse
 
 EXAMPLE = """examples:
   python tools/estimate.py configs/pretrain/maskfeat_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py --gpus 64 --tflops 100
@@ -24,20 +20,7 @@ EXAMPLE = """examples:
 --measure trains two steps on this machine's CPU, in float32 on random inputs, and takes the memory of each process."""
 
 
-def positive(text: str) -> int:
-    """A number of things."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """An amount."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("has to be above 0")
-    return value
+WAYS = ("data-parallel", "sharded", "sharded-recomputed")  # those of maskfeat_plugin.apis.estimate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,10 +43,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=positive, default=2, help="of --measure (%(default)s)")
     parser.add_argument("--size", type=positive, nargs="+", help="inputs of --measure: H W, or T H W")
     args = parser.parse_args(arguments)
+    wrong = None
+    if args.measure and len(args.size or ()) not in (2, 3):
+        wrong = "--measure needs --size H W for images or --size T H W for clips."
+    if refuse(wrong, *map(missing_config, args.configs)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.running.command_line import run_tool
+
     return run_tool(lambda: _measure(args) if args.measure else _estimate(args))
 
 
 def _estimate(args: argparse.Namespace) -> None:
+    from maskfeat_plugin.apis.estimate import format_plans, model_costs, plan_training
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.errors import ConfigError
+
     plans = []
     for path in args.configs:
         cfg = load_config(path)
@@ -78,12 +74,13 @@ def _estimate(args: argparse.Namespace) -> None:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    if args.size is None or len(args.size) not in (2, 3):
-        raise ConfigError("--measure needs --size H W for images or --size T H W for clips.")
+    from maskfeat_plugin.apis.estimate import measure_peaks
+    from maskfeat_plugin.config.load import load_config
+
     batch = args.batch_size or 1
     print("| config | way | processes x batch | size | memory of each, MB |\n| --- | --- | ---: | ---: | ---: |")
     for path in args.configs:
-        cfg: Config = load_config(path)
+        cfg = load_config(path)
         for way in args.measure:
             peaks = measure_peaks(path, way, args.processes, batch, args.size)
             size, memory = " x ".join(map(str, args.size)), ", ".join(f"{peak:.0f}" for peak in peaks)

@@ -3,10 +3,8 @@
 import sys
 from pathlib import Path
 
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.export import export_model
-from maskfeat_plugin.running.command_line import build_parser, run_tool
+from maskfeat_cli.arguments import build_parser
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, refuse
 
 EXAMPLE = """example:
   python tools/export_model.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\
@@ -37,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="height and width of the inputs (default: those of the config's test pipeline)",
     )
     args = parser.parse_args(arguments)
+    if refuse(missing_config(args.config), missing_checkpoint(args.checkpoint)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.export import export_model
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.running.command_line import run_tool
 
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options)

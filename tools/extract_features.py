@@ -1,17 +1,17 @@
 """Write the features of images, videos or a data set to a file: npz, parquet or lmdb."""
 
+from __future__ import annotations
+
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from maskfeat_cli.arguments import build_parser, positive, positive_float, whole
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, missing_input, refuse
 
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.features.extraction import PRECISIONS, SPLITS, TYPES, Extraction, extract_features
-from maskfeat_plugin.running.command_line import build_parser, run_tool
-from maskfeat_plugin.running.distributed import launched_device, launched_share
+if TYPE_CHECKING:
+    from maskfeat_plugin.apis.features.extraction import Extraction
 
 EXAMPLE = """example:
   python tools/extract_features.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -24,24 +24,8 @@ maskfeat_plugin.apis.list_models(). Files that cannot be read are left out and l
 the work goes on. Several processes share it: torchrun and --launcher pytorch, or --shard. See docs/inference.md."""
 
 
-def seconds(text: str) -> float:
-    """A type of arguments: seconds above 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("has to be above 0")
-    return value
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """A type of arguments: whole numbers from ``least``."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"has to be at least {least}")
-        return value
-
-    return number
+# Those of maskfeat_plugin.apis.features.extraction
+SPLITS, PRECISIONS, TYPES = ("train", "val", "test"), ("bfloat16", "float16"), ("float32", "float16")
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -70,26 +54,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", choices=SPLITS, help="a data set of CONFIG instead of INPUTS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .lmdb")
     parser.add_argument(
-        "--every", type=seconds, metavar="SECONDS", help="a row for each window of a video, with its start and end"
+        "--every",
+        type=positive_float,
+        metavar="SECONDS",
+        help="a row for each window of a video, with its start and end",
     )
     parser.add_argument("--tokens", action="store_true", help="every token instead of one vector a sample")
-    parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="samples at once (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="samples at once (%(default)s)")
     parser.add_argument(
         "--workers",
-        type=whole(0),
+        type=whole,
         default=1,
         metavar="N",
         help="processes that read the samples; with 0 a file that crashes its decoder ends the work (%(default)s)",
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_float,
         default=120.0,
         metavar="SECONDS",
         help="a file that is not read in this time is left out and listed as bad (%(default)g)",
     )
     parser.add_argument(
-        "--part-size", type=whole(1), metavar="N", help="after so many files a part is kept (1024; with --every 16)"
+        "--part-size", type=positive, metavar="N", help="after so many files a part is kept (1024; with --every 16)"
     )
     parser.add_argument(
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="do the I-th of N shares, counted from 0"
@@ -98,8 +85,20 @@ def main(arguments: list[str] | None = None) -> int:
         "--amp", nargs="?", const="bfloat16", choices=PRECISIONS, help="compute in mixed precision (bfloat16)"
     )
     parser.add_argument("--dtype", choices=TYPES, default="float32", help="of the features in FILE (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
     args = parser.parse_args(arguments)
+    wrong = None
+    if bool(args.inputs) == (args.dataset is not None):
+        wrong = "give either files or the data set to extract the features of."
+    files = (missing_config(args.config), missing_checkpoint(args.checkpoint), *map(missing_input, args.inputs))
+    if refuse(wrong, *files):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.features.extraction import extract_features
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
+    from maskfeat_plugin.running.distributed import launched_device, launched_share
 
     def work() -> None:
         rank, count = launched_share(args.launcher)
@@ -113,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
             args.tokens,
             args.batch_size,
             args.workers,
-            launched_device(args.launcher, args.device),
+            launched_device(args.launcher, chosen_device(args.device)),
             args.part_size,
             args.timeout,
             (index * count + rank, shards * count),

@@ -8,7 +8,9 @@ FOLDER/train/CLASS/... and FOLDER/val/CLASS/... The command writes the config th
 import argparse
 import sys
 
-from maskfeat_cli.folder_commands import build_folder_parser, read_folder_arguments, share
+from maskfeat_cli.arguments import share
+from maskfeat_cli.folder_commands import build_folder_parser, read_folder_arguments
+from maskfeat_cli.given_files import missing_run, refuse
 
 EXAMPLE = """examples:
   maskfeat finetune my_photos --from work_dirs/my_images_pretrain
@@ -40,6 +42,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune; returns the exit status."""
     args = parse_args(arguments)
+    if refuse(missing_run(args.run)):
+        return 1
 
     # not before the arguments are known to be right: these imports take seconds
     from maskfeat_plugin.apis.folder_training import (

@@ -1,13 +1,12 @@
 """Write a manifest: one parquet file with a row for each image and video below a folder."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.machine import usable_cores
-from maskfeat_plugin.preparation.command_line import positive
-from maskfeat_plugin.preparation.manifest_index import index_folder
-from maskfeat_plugin.running.command_line import run_tool
+from maskfeat_cli.arguments import positive
+from maskfeat_cli.given_files import refuse
 
 EXAMPLE = """example:
   python tools/index_archive.py my_videos --out my_videos.parquet
@@ -24,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="images and videos, at any depth")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, ends in .parquet")
     parser.add_argument(
-        "--workers", type=positive, default=usable_cores(), metavar="N", help="processes that read files (%(default)s)"
+        "--workers", type=positive, metavar="N", help="processes that read files (as many as there are cores)"
     )
     parser.add_argument(
         "--timeout", type=positive, default=60, metavar="SECONDS", help="longer may no file take (%(default)s)"
@@ -32,9 +31,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--retry", action="store_true", help="read files again that had a problem")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     args = parser.parse_args(arguments)
+    folder = os.path.abspath(args.folder)
+    missing = f"FOLDER {folder} is not there. Give the folder with the images and videos."
+    if refuse(None if os.path.isdir(folder) else missing):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.machine import usable_cores
+    from maskfeat_plugin.preparation.manifest_index import index_folder
+    from maskfeat_plugin.running.command_line import run_tool
 
     def work() -> None:
-        options = dict(workers=args.workers, timeout=args.timeout, retry=args.retry, progress=not args.quiet)
+        workers = args.workers or usable_cores()
+        options = dict(workers=workers, timeout=args.timeout, retry=args.retry, progress=not args.quiet)
         print(index_folder(args.folder, args.out, **options).summary())
         print(args.out)
 

@@ -3,20 +3,19 @@
 The labelled data are a folder with a folder for each class, as `maskfeat finetune` takes it, or those of a config.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
+from maskfeat_cli.arguments import build_parser, positive
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, missing_folder, missing_run, refuse
 
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config
-from maskfeat_plugin.apis.folder_training import Settings, find_classes, finetuning_config
-from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
-from maskfeat_plugin.files import writing
-from maskfeat_plugin.running.command_line import build_parser, run_tool
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 EXAMPLE = """examples:
   maskfeat knn my_photos --from work_dirs/my_images_pretrain
@@ -24,14 +23,6 @@ EXAMPLE = """examples:
       work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k/epoch_300.pth --k 10 20
 
 CONFIG is a config that fine-tunes the backbone, or a folder with classes. See docs/knn.md."""
-
-
-def positive(text: str) -> int:
-    """A number of neighbours."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,18 +36,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--temperature", type=float, default=0.07, help="the smaller, the more the nearest count (0.07)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="file to write the accuracies to")
     args = parser.parse_args(arguments)
+    wrong = None
+    if not args.run and args.checkpoint is None:
+        wrong = "CHECKPOINT is missing. Give one after the config, or a folder and --from RUN."
+    config = missing_folder(args.config) if args.run else missing_config(args.config)
+    if refuse(wrong, config, missing_run(args.run), missing_checkpoint(args.checkpoint)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.files import writing
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
 
     def work() -> None:
         if args.run:
             cfg, checkpoint = _folder_config(args)
-        elif args.checkpoint is None:
-            raise ConfigError("CHECKPOINT is missing. Give one after the config, or a folder and --from RUN.")
         else:
             cfg, checkpoint = load_config(args.config, args.work_dir, args.cfg_options), args.checkpoint
-        metrics = evaluate_knn(cfg, checkpoint, args.k, args.temperature, args.device)
+        metrics = evaluate_knn(cfg, checkpoint, args.k, args.temperature, chosen_device(args.device))
         for name, value in metrics.items():
             print(f"{name:>12}  {value:6.2f} %")
         if args.out:
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _folder_config(args: argparse.Namespace) -> tuple[Config, str]:
     """Build the config of a folder with classes; returns it and the checkpoint of the run."""
+    from maskfeat_plugin.apis.folder_training import Settings, find_classes, finetuning_config
+
     labelled = find_classes(args.config)
     print(labelled.describe(), flush=True)
     work_dir = Path(args.work_dir or Path("work_dirs", f"{Path(args.config).resolve().name}_knn"))

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.folder_commands import positive
+from maskfeat_cli.arguments import positive
+from maskfeat_cli.given_files import missing_checkpoint, missing_input, missing_run, refuse
 
 EXAMPLE = """examples:
   maskfeat predict a.jpg b.jpg --from work_dirs/my_photos_finetune
@@ -33,19 +34,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Classify; returns the exit status."""
     args = parse_args(arguments)
+    missing = (missing_run(args.run), *map(missing_input, args.inputs), missing_checkpoint(args.checkpoint))
+    if refuse(*missing):
+        return 1
 
     # not before the arguments are known to be right: these imports take seconds
-    import torch
     from tqdm import tqdm
 
     from maskfeat_plugin.apis.prediction import predict, write_predictions
     from maskfeat_plugin.datasets.folders import printable
-    from maskfeat_plugin.running.command_line import run_tool
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
 
     def work() -> None:
-        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
         rows = []
-        for row in predict(args.run, args.inputs, args.checkpoint, args.top, device):
+        for row in predict(args.run, args.inputs, args.checkpoint, args.top, chosen_device(args.device)):
             rows.append(row)
             classes = ", ".join(f"{name} {score:.2f}" for name, score in row.best)
             tqdm.write(f"{printable(row.file)}: {classes}")

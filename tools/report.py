@@ -7,8 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.running.command_line import run_tool
-from maskfeat_plugin.training_report import write_training_report
+from maskfeat_cli.given_files import refuse
 
 EXAMPLE = """example:
   python tools/report.py work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k
@@ -24,6 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="work directory of the training")
     parser.add_argument("--out", type=Path, metavar="HTML", help="file to write (WORK_DIR/report.html)")
     args = parser.parse_args(arguments)
+    advice = "give the work directory of a training, the --work-dir of maskfeat train."
+    if refuse(None if args.work_dir.exists() else f"{args.work_dir} does not exist; {advice}"):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.running.command_line import run_tool
+    from maskfeat_plugin.training_report import write_training_report
 
     def work() -> None:
         path = write_training_report(args.work_dir, args.out)

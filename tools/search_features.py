@@ -4,11 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis.features.search import INDEXES, search_features
-from maskfeat_plugin.running.command_line import CONFIG_HELP, OptionAction, run_tool
+from maskfeat_cli.arguments import CONFIG_HELP, OptionAction
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, missing_input, refuse
 
 EXAMPLE = """example:
   python tools/search_features.py photo.png --in features.npz
@@ -16,6 +13,8 @@ EXAMPLE = """example:
 
 tools/extract_features.py has written the file, which names its config and checkpoint. A line is printed for each row
 that is found: cosine similarity, start and end in seconds (of extract --every), and name. See docs/features.md."""
+
+INDEXES = ("numpy", "faiss")  # those of maskfeat_plugin.apis.features.search
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,9 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="those of the extraction"
     )
     parser.add_argument("--index", choices=INDEXES, default="numpy", help="what compares the vectors (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
     parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
     args = parser.parse_args(arguments)
+    features = None if args.features.exists() else f"{args.features} does not exist."
+    config, checkpoint = missing_config(args.config), missing_checkpoint(args.checkpoint)
+    if refuse(features, config, checkpoint, missing_input(args.query)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.features.search import search_features
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
 
     def work() -> None:
         found = search_features(
@@ -46,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             args.checkpoint,
             args.count,
             args.index,
-            args.device,
+            chosen_device(args.device),
             args.cfg_options,
         )
         for row in found:

@@ -4,16 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_plugin.machine import usable_cores
-from maskfeat_plugin.preparation.command_line import positive
-from maskfeat_plugin.preparation.shrinking import CODECS, ShrinkSettings, shrink_archive
-from maskfeat_plugin.running.command_line import run_tool
+from maskfeat_cli.arguments import positive
+from maskfeat_cli.given_files import missing_manifest, refuse
 
 EXAMPLE = """example:
   python tools/shrink_archive.py my_videos my_videos_256
   python tools/shrink_archive.py my_videos.parquet my_videos_256 --short-side 320 --max-seconds 30 --codec av1
 
 The libraries of ffmpeg come with PyAV; no program is needed. See docs/scaling.md."""
+
+CODECS = ("h264", "av1")  # those of maskfeat_plugin.preparation.shrinking
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,16 +29,25 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--codec", choices=CODECS, default="h264", help="(%(default)s)")
     parser.add_argument("--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (h264: 23, av1: 35)")
-    parser.add_argument(
-        "--workers", type=positive, default=usable_cores(), metavar="N", help="processes (as many as there are cores)"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (as many as there are cores)")
     parser.add_argument("--retry", action="store_true", help="read videos again that were left out before")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     args = parser.parse_args(arguments)
+    if args.source.suffix == ".parquet":
+        missing = missing_manifest(args.source)
+    else:
+        missing = f"SOURCE {args.source} is not there. Give the folder with the videos, or a manifest of it."
+    if not args.source.exists() and refuse(missing):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.machine import usable_cores
+    from maskfeat_plugin.preparation.shrinking import ShrinkSettings, shrink_archive
+    from maskfeat_plugin.running.command_line import run_tool
 
     def work() -> None:
         settings = ShrinkSettings(args.short_side, args.max_seconds, args.codec, args.quality)
-        options = dict(workers=args.workers, retry=args.retry, progress=not args.quiet)
+        options = dict(workers=args.workers or usable_cores(), retry=args.retry, progress=not args.quiet)
         print(shrink_archive(args.source, args.out, settings, **options).summary())
 
     return run_tool(work, hint="the same command goes on from here")

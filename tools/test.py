@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_tester, load_config
-from maskfeat_plugin.running.command_line import build_parser, run_tool
+from maskfeat_cli.arguments import build_parser
+from maskfeat_cli.given_files import missing_config, missing_start, refuse
 
 EXAMPLE = """example:
   python tools/test.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\
@@ -24,6 +23,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Test; returns the exit status."""
     args = parse_args(arguments)
+    if refuse(missing_config(args.config), missing_start(args.checkpoint)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.running.command_line import run_tool
+    from maskfeat_plugin.running.training import build_tester
 
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher)

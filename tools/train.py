@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import build_trainer, load_config, train
-from maskfeat_plugin.running.command_line import build_parser, run_tool
+from maskfeat_cli.arguments import build_parser
+from maskfeat_cli.given_files import missing_config, missing_start, refuse
 
 EXAMPLE = """examples:
   python tools/train.py configs/pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py
@@ -32,6 +31,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns the exit status."""
     args = parse_args(arguments)
+    start = None if args.resume == "auto" else args.resume
+    if refuse(missing_config(args.config), missing_start(start)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.running.command_line import run_tool
+    from maskfeat_plugin.running.training import build_trainer, train
 
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.amp, args.resume)

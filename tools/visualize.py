@@ -9,12 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, load_config
-from maskfeat_plugin.apis.pictures import CLIPS, SPLITS, Choice, Wishes, visualize
-from maskfeat_plugin.running.command_line import CONFIG_HELP, OptionAction, run_tool
+from maskfeat_cli.arguments import CONFIG_HELP, OptionAction, positive
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, missing_input, refuse
 
 EXAMPLE = """examples:
   python tools/visualize.py configs/demo/maskfeat_vit-tiny_moving-digits.py \\
@@ -27,16 +23,11 @@ EXAMPLE = """examples:
 See docs/visualization.md, and docs/action_detection.md for actions in a video."""
 
 
-def positive(text: str) -> int:
-    """A number of things."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
+SPLITS, CLIPS = ("train", "val", "test"), ("gif", "mp4")  # those of maskfeat_plugin.apis.pictures
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
+def score(text: str) -> float:
+    """Read a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("has to be from 0 to 1")
@@ -65,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=positive, metavar="N", help="how many of them, evenly spread (8)")
     parser.add_argument("--clips", choices=CLIPS, help="moving pictures of clips (gif)")
     parser.add_argument("--batch-size", type=positive, default=8, help="inputs that the model sees at once (8)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="settings to change in the config"
     )
@@ -76,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     pretrained.add_argument("--attention", action="store_true", help="where the masked tokens look: attention roll-out")
     fine_tuned = parser.add_argument_group("of fine-tuned models")
     fine_tuned.add_argument("--top", type=positive, metavar="K", help="most likely classes to tell (3)")
-    fine_tuned.add_argument("--least-score", type=share, help="of the boxes that are drawn (0.3)")
+    fine_tuned.add_argument("--least-score", type=score, help="of the boxes that are drawn (0.3)")
     fine_tuned.add_argument(
         "--class-names", metavar="FILE", help="text file, a name a line, class 0 first (those of checkpoint and config)"
     )
@@ -94,12 +85,22 @@ def main(arguments: list[str] | None = None) -> int:
     either.add_argument("--neighbours", type=positive, metavar="K", help="the K files that are most like each input")
     either.add_argument("--among", metavar="FOLDER", help="where to look for them (the training data)")
     args = parser.parse_args(arguments)
+    inputs = filter(None, (*args.inputs, args.among))
+    files = (missing_config(args.config), missing_checkpoint(args.checkpoint), *map(missing_input, inputs))
+    if refuse(_wrong_choice(args), *files):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.pictures import Choice, Wishes, visualize
+    from maskfeat_plugin.config.load import load_config
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
 
     def work() -> None:
         cfg = load_config(args.config, options=args.cfg_options)
+        indices = None if args.indices is None else tuple(args.indices)
         wishes = Wishes(
             inputs=args.inputs,
-            choice=_choice(args),
+            choice=args.dataset and Choice(args.dataset, indices, args.count or Choice.count),
             mask_ratio=args.mask_ratio,
             seed=args.seed,
             attention=args.attention,
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
             detector_class=args.detector_class,
             every=args.every,
             batch_size=args.batch_size,
-            device=args.device,
+            device=chosen_device(args.device),
         )
         for path in visualize(cfg, args.checkpoint, args.out, wishes):
             print(path)
@@ -123,15 +124,16 @@ def main(arguments: list[str] | None = None) -> int:
     return run_tool(work, args.traceback)
 
 
-def _choice(args: argparse.Namespace) -> Choice | None:
-    if args.dataset is None:
-        for option, value in (("--indices", args.indices), ("--count", args.count)):
-            if value is not None:
-                raise ConfigError(f"{option} chooses samples of a data set; give --dataset train, val or test too.")
-        return None
+def _wrong_choice(args: argparse.Namespace) -> str | None:
+    """Describe a choice of samples that does not fit together."""
+    if bool(args.inputs) == (args.dataset is not None):
+        return "give either files and folders, or --dataset train, val or test, and not both."
+    for option, value in (("--indices", args.indices), ("--count", args.count)):
+        if value is not None and args.dataset is None:
+            return f"{option} chooses samples of a data set; give --dataset train, val or test too."
     if args.indices is not None and args.count is not None:
-        raise ConfigError("--indices and --count are both given; give one of them.")
-    return Choice(args.dataset, None if args.indices is None else tuple(args.indices), args.count or Choice.count)
+        return "--indices and --count are both given; give one of them."
+    return None
 
 
 if __name__ == "__main__":

@@ -6,12 +6,8 @@ It is served on the loopback interface, 127.0.0.1, to this machine alone, and as
 import argparse
 import sys
 
-import torch
-
-import maskfeat_plugin  # noqa: F401 (registers the components)
-from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer
-from maskfeat_plugin.apis.web_demo import SHIPPED, import_gradio, serve
-from maskfeat_plugin.running.command_line import CONFIG_HELP, run_tool
+from maskfeat_cli.arguments import CONFIG_HELP
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, refuse
 
 EXAMPLE = """examples:
   python tools/web_demo.py
@@ -29,19 +25,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="its weights: a path or a URL")
     parser.add_argument("--port", type=int, help="port on 127.0.0.1 (the first free one from 7860)")
     parser.add_argument("--open", action="store_true", help="open it in a browser")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
     args = parser.parse_args(arguments)
+    wrong = None
+    if args.config is not None and args.checkpoint is None:
+        wrong = f"CHECKPOINT is missing: give the weights of {args.config} too."
+    if refuse(wrong, missing_config(args.config), missing_checkpoint(args.checkpoint)):
+        return 1
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.apis.inferencer import MaskFeatInferencer
+    from maskfeat_plugin.apis.web_demo import SHIPPED, import_gradio, serve
+    from maskfeat_plugin.running.command_line import chosen_device, run_tool
 
     def work() -> None:
         models: list[tuple[str, str | None]] = [(args.config, args.checkpoint)]
         if args.config is None:
             models = [(name, None) for name in SHIPPED]
-        elif args.checkpoint is None:
-            raise ConfigError(f"CHECKPOINT is missing: give the weights of {args.config} too.")
         import_gradio()  # before any work
-        inferencers = [
-            MaskFeatInferencer(model, weights, args.device, show_progress=False) for model, weights in models
-        ]
+        device = chosen_device(args.device)
+        inferencers = [MaskFeatInferencer(model, weights, device, show_progress=False) for model, weights in models]
         serve(inferencers, args.port, args.open)
 
     return run_tool(work)

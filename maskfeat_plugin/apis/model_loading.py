@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from maskfeat_cli.folders import configs_folder
+from maskfeat_cli.named_configs import describe_unknown, named_configs
 from maskfeat_plugin.checkpoints import (
     CheckpointError,
     load_file,
@@ -26,7 +27,7 @@ from maskfeat_plugin.checkpoints import (
     read_checkpoint,
 )
 from maskfeat_plugin.checkpoints.names import collapse
-from maskfeat_plugin.config.load import find_config, load_config, named_configs, unknown_config
+from maskfeat_plugin.config.load import find_config, load_config
 from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.registry import MODELS
@@ -82,7 +83,7 @@ def find_model(name: str) -> ListedModel:
     """
     models = _listed_models()
     if name not in models:
-        raise unknown_config(name)
+        raise ConfigError(describe_unknown(name))
     return models[name]
 
 

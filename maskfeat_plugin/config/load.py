@@ -1,82 +1,33 @@
 """From a config file, or its name, and a command line to one config."""
 
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from mmengine.config import Config
 
-from maskfeat_cli.config_files import PREFIX, config_path
-from maskfeat_cli.folders import configs_folder
+from maskfeat_cli.named_configs import describe_unknown
+from maskfeat_cli.named_configs import find_config as search_config
 from maskfeat_plugin.errors import ConfigError
 
 from .plain_configs import check_bases, check_components, is_plain
-
-
-def named_configs() -> dict[str, Path]:
-    """Return every config of this package that can be trained, by its name: that of its file, without ``.py``.
-
-    Old names, see :func:`is_old_name`, are not among them.
-    """
-    return {path.stem: path for path in _config_files() if not is_old_name(path)}
-
-
-def is_old_name(path: Path) -> bool:
-    """Check whether a config file only gives another one under its former name."""
-    return path.read_text().startswith('"""Old name of ')
-
-
-def _config_files() -> list[Path]:
-    return [path for path in sorted(configs_folder().rglob("*.py")) if "_base_" not in path.parts]
 
 
 def find_config(config: str | Path) -> Path:
     """Find a config file by its path, or a config of this package by its name. A file that exists wins over a name.
 
     Args:
-        config (str | Path): A config file, a name of :func:`named_configs`, or ``maskfeat_plugin::`` and the path of a
+        config (str | Path): A config file, a name of :func:`.named_configs`, or ``maskfeat_plugin::`` and the path of a
             file below the folder of the configs.
 
     Returns:
         Path: The file.
 
     Raises:
-        ConfigError: If there is none of these.
+        ConfigError: If there is none of these, with the names that are most like it.
     """
-    if Path(config).is_file():
-        return Path(config)
-    if str(config).startswith(PREFIX):
-        try:
-            return config_path(str(config))
-        except FileNotFoundError as error:
-            raise ConfigError(str(error)) from error
-    for path in _config_files():  # old names too
-        if path.stem == str(config):
-            return path
-    if Path(config).is_dir():
-        raise ConfigError(f"the config {config} is a folder. Give a config file, or the name of a config.")
-    raise unknown_config(config)
-
-
-def unknown_config(config: str | Path) -> ConfigError:
-    """Build the error of a config that does not exist.
-
-    Args:
-        config (str | Path): The path or the name that was given.
-
-    Returns:
-        ConfigError: With the names that are most like it.
-    """
-    path = Path(config)
-    is_path = path.suffix == ".py" or len(path.parts) > 1
-    name = path.stem if is_path else str(config)
-
-    def likeness(known: str) -> float:  # to a name or, of one that was cut short, to its beginning
-        return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
-
-    near = [known for known in sorted(named_configs(), key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
-    wrong = f"the config file {config} does not exist" if is_path else f"there is no config of the name {str(config)!r}"
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return ConfigError(f"{wrong}{hint} list_models() has all names, those of the files in {configs_folder()}.")
+    path = search_config(config)
+    if path is None:
+        raise ConfigError(describe_unknown(config))
+    return path
 
 
 def load_config(

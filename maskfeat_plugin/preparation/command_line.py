@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from maskfeat_cli.arguments import positive
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.machine import usable_cores
 from maskfeat_plugin.running.command_line import run_tool
@@ -11,14 +12,6 @@ from maskfeat_plugin.running.command_line import run_tool
 from .completeness import Report
 from .readable import LEVELS
 from .workspace import DataSettings
-
-
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
 
 
 def build_data_parser(description: str, example: str, root: str) -> argparse.ArgumentParser:

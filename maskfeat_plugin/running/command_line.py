@@ -1,75 +1,28 @@
 """What the command lines of the tools share."""
 
-import argparse
 import io
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
-from mmengine.config import DictAction
+import torch
 
+from maskfeat_cli.arguments import build_parser
+from maskfeat_cli.given_files import PATIENCE
 from maskfeat_plugin.errors import ConfigError, WriteError
 from maskfeat_plugin.files import is_full_disk
 
 from .distributed import describe_lost_contact, disconnect_processes, launched_rank
 
-CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
-# What the other processes leave to the first to say the launcher has stopped them before, in seconds
-_PATIENCE = 15.0
+__all__ = ["build_parser", "chosen_device", "run_tool"]  # build_parser was here before maskfeat_cli had it
 
 
-class OptionAction(DictAction):
-    """Action of ``--cfg-options`` that refuses values which are not ``KEY=VALUE``."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        """Read the values, or end the command with one line."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError, RecursionError) as error:
-            parser.error(f"{option_string} {' '.join(values)[:200]}: {error}. Give KEY=VALUE, with balanced brackets.")
-
-
-def build_parser(description: str, example: str, launcher: bool = True) -> argparse.ArgumentParser:
-    """A parser with the arguments of training and testing: the config, and how to run it.
-
-    Args:
-        description (str): First lines of ``--help``.
-        example (str): Last lines of ``--help``.
-        launcher (bool): Whether several processes can share the work, by ``--launcher``. Defaults to True.
-
-    Returns:
-        argparse.ArgumentParser: To be given its own arguments.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/ and the config's name)")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OptionAction,
-        metavar="KEY=VALUE",
-        help="settings to change in the config, such as train_dataloader.batch_size=8 or 'a.b=[1,2]'",
-    )
-    if launcher:
-        parser.add_argument(
-            "--launcher",
-            choices=("none", "pytorch", "slurm", "mpi"),
-            default="none",
-            help="who starts the processes (default: none, a single one)",
-        )
-    parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
-    return parser
+def chosen_device(device: str | None) -> str:
+    """Return the device of a command line: the one that was given, else the GPU, else the CPU."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str = "") -> int:
@@ -91,7 +44,7 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
         _flush_output()
     except ConfigError as error:
         if launched_rank() > 0:  # it is the first's to say, unless it is not its error
-            time.sleep(_PATIENCE)
+            time.sleep(PATIENCE)
         if show_traceback:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
-from maskfeat_plugin.config.load import is_old_name
+from maskfeat_cli.named_configs import is_old_name
 
 PAPER = dict(
     Title="Masked Feature Prediction for Self-Supervised Visual Pre-Training", URL="https://arxiv.org/abs/2112.09133"

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.config.load import named_configs
+from maskfeat_cli.named_configs import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = ("classification", "recognition", "action_detection", "detection")

@@ -10,7 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from maskfeat_cli.folders import configs_folder
-from maskfeat_plugin.config.load import named_configs
+from maskfeat_cli.named_configs import named_configs
 from maskfeat_plugin.registry import MODELS
 
 AVA = sorted((configs_folder() / "action_detection").glob("*.py"))

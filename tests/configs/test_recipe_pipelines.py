@@ -13,7 +13,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.structures import DataSample
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.config.load import named_configs
+from maskfeat_cli.named_configs import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from pages import ROOT, missing_links, python_blocks, read_page, run_block
 
 import maskfeat_plugin  # noqa: F401
-from maskfeat_plugin.config.load import named_configs
+from maskfeat_cli.named_configs import named_configs
 
 TEXT = read_page("scaling.md")
 LINES = [

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 
+from maskfeat_cli.named_configs import named_configs
 from maskfeat_plugin import compat
-from maskfeat_plugin.config.load import named_configs
 from maskfeat_plugin.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[2] / "configs"

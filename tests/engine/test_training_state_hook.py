@@ -15,8 +15,8 @@ from mmengine.hooks import Hook
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm_python import python
 
+from maskfeat_cli.named_configs import named_configs
 from maskfeat_plugin.apis import build_trainer, load_config
-from maskfeat_plugin.config.load import named_configs
 from maskfeat_plugin.registry import HOOKS
 
 ROOT = Path(__file__).parents[2]

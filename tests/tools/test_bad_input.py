@@ -122,6 +122,7 @@ def test_mixed_precision_without_a_gpu(fails, monkeypatch):
 
 
 def test_nothing_to_test(project, test, capsys):
+    (project / "any.pth").touch()
     assert test(["pretrain.py", "any.pth"]) == 1
     assert "no test_dataloader" in capsys.readouterr().err
 

@@ -5,7 +5,8 @@ from mmengine.config import Config
 
 from maskfeat_cli.commands import load_main, tools_folder
 from maskfeat_cli.config_files import copy_of, described_configs
-from maskfeat_plugin.config.load import find_config, load_config, named_configs
+from maskfeat_cli.named_configs import named_configs
+from maskfeat_plugin.config.load import find_config, load_config
 from maskfeat_plugin.errors import ConfigError
 
 NAME = "maskfeat_vit-tiny_moving-digits"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from warm_python import python
 
-from maskfeat_plugin.config.load import named_configs
+from maskfeat_cli.named_configs import named_configs
 from projects.documentation import model_zoo
 from projects.documentation.model_index import FOLDERS, describe_config, model_index_files
 

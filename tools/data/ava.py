@@ -4,8 +4,8 @@ import argparse
 import sys
 from functools import partial
 
+from maskfeat_cli.arguments import positive
 from maskfeat_plugin.preparation import build_data_parser, prepare_ava, run_preparation
-from maskfeat_plugin.preparation.command_line import positive
 
 EXAMPLE = """example:
   python tools/data/ava.py downloads/ava --root data/ava
