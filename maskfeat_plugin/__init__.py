@@ -1,10 +1,31 @@
-"""MaskFeat (Wei et al., CVPR 2022) for the OpenMMLab stack; importing it registers every component."""
+"""MaskFeat (Wei et al., CVPR 2022) for the OpenMMLab stack; importing it makes every component known.
+
+mmengine's registries import the components when they look for one, and so do the attributes of this module: models,
+data sets and hooks take seconds to import, and many programs need only some of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from . import compat
 
 compat.apply()
 
-from . import checkpoints, datasets, engine, evaluation, models  # noqa: E402
+from . import checkpoints, registry  # noqa: E402  (checkpoints: mmengine has no registry of its loaders)
 from .version import __version__  # noqa: E402
 
-__all__ = ["__version__", "checkpoints", "datasets", "engine", "evaluation", "models"]
+if TYPE_CHECKING:
+    from . import datasets, engine, evaluation, models
+
+__all__ = ["__version__", "checkpoints", "datasets", "engine", "evaluation", "models", "registry"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a part of the package when it is asked for.
+
+    Raises:
+        AttributeError: For any other name.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

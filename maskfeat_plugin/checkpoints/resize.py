@@ -4,8 +4,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmaction.models.backbones.mvit import resize_pos_embed as resize_clip_positions
-from mmpretrain.models.utils import resize_pos_embed as resize_image_positions
 from torch import Tensor
 
 from maskfeat_plugin.ops.grids import Grid
@@ -54,9 +52,13 @@ def resize_absolute_positions(embedding: Tensor, source: Grid, target: Grid, tar
     dtype = embedding.dtype
     patches = embedding[:, extra:].float()  # (1, T*H*W, C)
     if source[0] == 1:
+        from mmpretrain.models.utils import resize_pos_embed as resize_image_positions  # takes seconds
+
         patches = resize_image_positions(patches, source[1:], target[1:], num_extra_tokens=0)
         patches = patches.repeat(1, target[0], 1)  # (1, H*W, C) -> (1, T*H*W, C)
     else:
+        from mmaction.models.backbones.mvit import resize_pos_embed as resize_clip_positions  # takes seconds
+
         patches = resize_clip_positions(patches, source, target, num_extra_tokens=0)
     first = embedding[:, :extra] if extra == target_extra.shape[1] else target_extra
     return torch.cat((first.to(patches), patches), dim=1).to(dtype)

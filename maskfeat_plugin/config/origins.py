@@ -252,6 +252,8 @@ def describe_unknown_type(name: str, registry: Registry | None, cfg: Config) -> 
         names += registry.module_dict
         names += [f"{registry.scope}.{known}" for known in registry.module_dict]
         for child in registry.children.values():
+            if child.scope == "maskfeat":
+                child.import_from_location()
             names += [f"{child.scope}.{known}" for known in child.module_dict]
         registry = registry.parent
     return (

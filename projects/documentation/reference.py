@@ -85,6 +85,7 @@ def config_text(key: str, component: Callable) -> str:
 
 
 def _registered(entries: Registry) -> Iterator[tuple[str, Callable]]:
+    entries.import_from_location()
     for key, component in sorted(entries.module_dict.items()):
         if component.__module__.startswith(f"{_PACKAGE}."):
             yield key, component

@@ -24,6 +24,7 @@ DEFAULTS = {("AVADataset", "proposal_file"), ("RepeatAugDataset", "data_prefix")
 def replaced():
     """Our classes and the registered ones of others that they are subclasses of."""
     for kind in ("DATASETS", "TRANSFORMS", "METRICS"):
+        getattr(ours, kind).import_from_location()
         known = [getattr(package, kind).module_dict.values() for package in (mmaction, mmpretrain)]
         known = {cls for classes in (*known, mmcv.transforms.TRANSFORMS.module_dict.values()) for cls in classes}
         for name, cls in getattr(ours, kind).module_dict.items():

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
-import maskfeat_plugin  # noqa: F401
+import maskfeat_plugin.datasets  # noqa: F401
 from maskfeat_plugin.config.signatures import parameters
 from maskfeat_plugin.registry import MODELS, TRANSFORMS, WEIGHT_INITIALIZERS
 

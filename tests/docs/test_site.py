@@ -19,6 +19,8 @@ from projects.documentation import broken_links, reference_pages, repository_pag
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+for name in registry.__all__:
+    getattr(registry, name).import_from_location()
 OURS = [
     (name, key)
     for name in registry.__all__

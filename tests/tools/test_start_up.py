@@ -9,8 +9,9 @@ import pytest
 from tool_modules import load_tool
 
 import maskfeat_cli
+import maskfeat_plugin
 from maskfeat_cli import given_files
-from maskfeat_plugin import checkpoints
+from maskfeat_plugin import checkpoints, registry
 from maskfeat_plugin.apis import ConfigError, estimate, get_model, pictures
 from maskfeat_plugin.apis.features import extraction, search
 from maskfeat_plugin.apis.folder_training import look_into
@@ -74,6 +75,17 @@ for arguments in json.load(sys.stdin):
             status = end.code
     answers.append([status, errors.getvalue(), sorted({"torch", "mmengine", "numpy"} & set(sys.modules))])
 print(json.dumps(answers))
+"""
+# Prints the frameworks that importing the plugin imports, and the components that no registry has by then
+KNOWN = """
+import json, sys
+import maskfeat_plugin
+from mmengine import registry
+heavy = {"mmaction.models", "mmdet", "mmpretrain", "matplotlib", "pandas", "scipy", "sklearn", "torchvision"}
+imported = sorted(heavy & set(sys.modules))
+names = json.load(sys.stdin)
+unknown = [key for root in names for key in names[root] if getattr(registry, root).get(f"maskfeat.{key}") is None]
+print(json.dumps([imported, unknown]))
 """
 
 
@@ -159,6 +171,26 @@ def test_what_is_there_or_is_no_local_file_is_left_to_the_work(tmp_path):
         assert given_files.missing_checkpoint(checkpoint) is None
     assert given_files.missing_run(str(tmp_path)) is None and given_files.missing_run(TINY) is None
     assert given_files.missing_config(None) is None and given_files.missing_input(tmp_path) is None
+
+
+@pytest.mark.slow
+def test_importing_the_plugin_makes_its_components_known_without_importing_them():
+    names = {}
+    for root in registry.__all__:
+        entries = getattr(registry, root)
+        entries.import_from_location()
+        names[root] = [key for key, part in entries.module_dict.items() if part.__module__.startswith("maskfeat_")]
+    assert sum(map(len, names.values())) > 60
+    command = [sys.executable, "-W", "ignore", "-c", KNOWN]
+    done = subprocess.run(command, input=json.dumps(names), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[], []]
+
+
+def test_parts_of_the_package_are_its_attributes():
+    assert maskfeat_plugin.models.MaskedViT is registry.MODELS.get("MaskedViT")
+    assert {getattr(maskfeat_plugin, name) for name in maskfeat_plugin.__all__}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        maskfeat_plugin.nothing  # noqa: B018
 
 
 def test_choices_are_those_of_the_work():
