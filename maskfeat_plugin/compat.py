@@ -700,6 +700,36 @@ def _add_png(self: Any, name: str, image: Any, step: int = 0, **_: object) -> No
     self._mlflow.log_image(image, name if has_ending else f"{name}_{step}.png")
 
 
+class NewTransformers(Entry):
+    """mmpretrain and mmaction2 <= 1.2.0 cannot be imported beside transformers >= 4.56.
+
+    Their language models take ``apply_chunking_to_forward`` from ``transformers.modeling_utils``, which lacks it since
+    then. Both leave these models out where transformers is not installed, and so they do here; whoever builds one is
+    told what it needs.
+    """
+
+    name = "openmmlab-new-transformers"
+    issue = None
+    affected = {"mmpretrain": "<=1.2.0", "mmaction2": "<=1.2.0", "transformers": ">=4.56"}
+    _modules = ("mmpretrain.utils.dependency", "mmaction.utils.dependency")
+
+    def shows(self) -> bool:
+        spec = importlib.util.find_spec("transformers")  # not imported: that takes seconds
+        if spec is None or spec.origin is None:
+            return False
+        file = Path(spec.origin).with_name("modeling_utils.py")
+        return file.is_file() and "apply_chunking_to_forward" not in file.read_text(encoding="utf-8")
+
+    def is_active(self) -> bool:
+        loaded = [sys.modules.get(name) for name in self._modules]
+        without = all(module is not None and not module.WITH_MULTIMODAL for module in loaded)
+        return without and all(_installed(*item) for item in self.affected.items())
+
+    def apply(self) -> None:
+        for name in self._modules:
+            importlib.import_module(name).WITH_MULTIMODAL = False  # type: ignore[attr-defined]
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -714,4 +744,5 @@ ENTRIES: tuple[Entry, ...] = (
     MetricsOfEveryProcess(),
     ConfigsOfOtherPackages(),
     PicturesWithoutEnding(),
+    NewTransformers(),
 )

@@ -23,7 +23,7 @@ from mmengine.utils import ManagerMixin
 from maskfeat_plugin import compat
 
 OPERATORS, OPERATORS_OF_CPU, DRN, WEIGHTS_ONLY, DOWNLOADS, AVA_POOL, DECORD, YAML, MANAGER_LOCK, *_ = compat.ENTRIES
-MLFLOW_PICTURES = compat.ENTRIES[-1]
+*_, MLFLOW_PICTURES, NEW_TRANSFORMERS = compat.ENTRIES
 
 
 def run_python(code):
@@ -33,10 +33,11 @@ def run_python(code):
 def test_each_entry_names_its_issue_and_versions():
     # make setup installs mmcv's operators as a distribution, which serves the GPU as well
     unneeded = {OPERATORS.name, OPERATORS_OF_CPU.name} | (set() if DECORD.shows() else {DECORD.name})
+    unneeded |= set() if NEW_TRANSFORMERS.is_needed() else {NEW_TRANSFORMERS.name}
     assert {e.name for e in compat.ENTRIES} - set(compat.active()) == unneeded
     for entry in compat.ENTRIES:
         assert entry.affected and entry.__doc__
-        if entry is not MANAGER_LOCK:  # not reported
+        if entry not in (MANAGER_LOCK, NEW_TRANSFORMERS):  # not reported
             assert re.fullmatch(r"(open-mmlab|python|dmlc|yaml|opencv)/\w+#\d+", entry.issue)
             assert entry.__doc__.count("#") >= 1
 
@@ -72,6 +73,16 @@ def test_mmaction_imports_with_the_plugin_and_only_then():
     assert alone.returncode and "drn" in alone.stderr
     code = "import maskfeat_plugin; from mmaction.models import MViT, Recognizer3D; print('works')"
     assert run_python(code).stdout.strip().endswith("works")
+
+
+def test_models_of_images_and_clips_stand_beside_new_transformers():
+    """mmpretrain's and mmaction2's own models of language are left out; nothing else."""
+    import mmpretrain.models
+
+    assert NEW_TRANSFORMERS.is_needed() and NEW_TRANSFORMERS.is_active()
+    assert mmpretrain.models.VisionTransformer
+    with pytest.raises(ImportError, match="requires extra multi-modal dependencies"):
+        mmpretrain.registry.MODELS.build(dict(type="mmpretrain.BlipCaption"))
 
 
 def test_the_missing_model_says_so_when_built():
