@@ -15,7 +15,7 @@ from .features.files import read_features
 from .features.search import search_features
 from .inferencer import MaskFeatInferencer
 from .knn_evaluation import evaluate_knn
-from .model_loading import get_model, list_models
+from .model_loading import from_pretrained, get_model, list_models
 from .pictures import visualize
 from .prediction import predict
 from .web_demo import serve as serve_web_demo
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate_knn",
     "export_model",
     "extract_features",
+    "from_pretrained",
     "get_model",
     "list_models",
     "load_config",

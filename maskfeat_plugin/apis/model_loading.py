@@ -123,6 +123,35 @@ def get_model(
     return built.to(device or "cpu").eval()
 
 
+def from_pretrained(model: str | Path, device: str | torch.device | None = None, **kwargs: object) -> BaseModel:
+    """Build a model with its trained weights, in evaluation mode.
+
+    Args:
+        model (str | Path): A name of :func:`list_models` with shipped weights, the work directory of a training, or a
+            checkpoint with its config beside it: the file's name with ``.py``, as ``maskfeat convert --config`` writes
+            it, or the only config of the folder.
+        device (str | torch.device, optional): Where the model is put. Defaults to None, the CPU.
+        **kwargs: Settings of ``model`` in the config to change, as in :func:`get_model`.
+
+    Returns:
+        BaseModel: The model, with its config in ``_config``.
+
+    Raises:
+        ConfigError: If the name or file is not there, no weights or no config come with it, or the model cannot be
+            built.
+    """
+    path = Path(model)
+    if not path.is_file() or path.suffix == ".py":
+        return get_model(model, True, device, **kwargs)
+    configs = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else sorted(path.parent.glob("*.py"))
+    if len(configs) != 1:
+        raise ConfigError(
+            f"{path}: {len(configs)} configs stand beside this checkpoint, one is needed. Put the config of its model "
+            f"there as {path.with_suffix('.py').name}, or use get_model(CONFIG, pretrained={str(path)!r})."
+        )
+    return get_model(configs[0], path, device, **kwargs)
+
+
 def build_model(cfg: Config, weights: str | Path | None = None) -> tuple[BaseModel, list[str]]:
     """Build the model of a config with the weights of a checkpoint.
 

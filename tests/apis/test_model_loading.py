@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from maskfeat_plugin.apis import load_config
-from maskfeat_plugin.apis.model_loading import find_model, get_model, list_models
+from maskfeat_plugin.apis.model_loading import find_model, from_pretrained, get_model, list_models
 from maskfeat_plugin.config.load import find_config
 from maskfeat_plugin.errors import ConfigError
 
@@ -164,3 +165,22 @@ def test_neither_file_nor_name(config, message, tmp_path, monkeypatch):
     Path("folder").mkdir()
     with pytest.raises(ConfigError, match=message):
         load_config(config)
+
+
+def test_from_pretrained(tmp_path):
+    """Names and work directories come with weights, a checkpoint with the config beside it."""
+    expected = get_model(IMAGE, pretrained=True).state_dict()
+    (tmp_path / "only.py").write_text(load_config(IMAGE).pretty_text)
+    checkpoint = tmp_path / "epoch_1.pth"
+    shutil.copy(WEIGHTS, checkpoint)
+    for model in (IMAGE, checkpoint):
+        built = from_pretrained(model)
+        assert not built.training
+        assert all(torch.equal(value, expected[name]) for name, value in built.state_dict().items())
+    (tmp_path / "another.py").write_text("")
+    with pytest.raises(ConfigError, match=r"epoch_1.pth: 2 configs stand beside .*epoch_1.py, or use get_model"):
+        from_pretrained(checkpoint)
+    (tmp_path / "epoch_1.py").write_text(load_config(IMAGE).pretty_text)
+    assert from_pretrained(checkpoint, backbone=dict(drop_path_rate=0.1))._config.model.backbone.drop_path_rate == 0.1
+    with pytest.raises(ConfigError, match="no weights come with maskfeat_vit-base"):
+        from_pretrained("maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k")
