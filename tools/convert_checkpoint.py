@@ -1,18 +1,28 @@
-"""Convert a checkpoint between PySlowFast, mmpretrain, mmselfsup, mmaction2 and maskfeat_plugin."""
+"""Convert a checkpoint between PySlowFast, OpenMMLab, timm, transformers, torchvision and maskfeat_plugin."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from maskfeat_cli.given_files import missing_checkpoint, refuse
+from maskfeat_cli.given_files import missing_checkpoint, missing_config, refuse
 
 EXAMPLE = """example:
   python tools/convert_checkpoint.py k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth mvit_s.pth --to maskfeat
+  python tools/convert_checkpoint.py in1k_VIT_B_MaskFeat_PT_epoch_01600.pth vit_b/model.safetensors --to hf
 
+A model card is written beside DST, under its name with .md.
 The format of SRC is recognised by its keys. Loading is safe: a file that holds more than weights is refused.
 To use a checkpoint in a config no conversion is needed, see docs/checkpoints.md."""
 
-TARGETS = ("maskfeat", "mmpretrain", "mmaction2", "slowfast")  # those of maskfeat_plugin.checkpoints
+TARGETS = (
+    "maskfeat",
+    "mmpretrain",
+    "mmaction2",
+    "slowfast",
+    "timm",
+    "hf",
+    "torchvision",
+)  # those of maskfeat_plugin.checkpoints
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,13 +31,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src", metavar="SRC", help="checkpoint to read: a path or a URL")
-    parser.add_argument("dst", metavar="DST", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "dst", metavar="DST", type=Path, help="checkpoint to write; .safetensors makes a file without pickle"
+    )
     parser.add_argument(
         "--to",
         choices=TARGETS,
         required=True,
         help="whose names to write; for mmpretrain and mmaction2 the plain backbone",
     )
+    parser.add_argument("--config", help="config of the model, for its number of heads and its model card")
     parser.add_argument("--dry-run", action="store_true", help="print what maps to what and write nothing")
     return parser.parse_args(arguments)
 
@@ -35,26 +48,28 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Convert, print the table, and say what was done; returns the exit status."""
     args = parse_args(arguments)
-    if refuse(missing_checkpoint(args.src)):
+    if refuse(missing_checkpoint(args.src), missing_config(args.config)):
         return 1
 
     # not before the arguments are known to be right: these imports take seconds
     from maskfeat_plugin.checkpoints import (
         CheckpointError,
         convert,
+        export_checkpoint,
         format_rows,
         local_file,
         read_checkpoint,
-        write_checkpoint,
     )
+    from maskfeat_plugin.config.load import load_config
     from maskfeat_plugin.errors import ConfigError
 
     try:
+        config = load_config(args.config) if args.config else None
         checkpoint = read_checkpoint(args.src)
         if args.dry_run:
             conversion = convert(checkpoint, args.to)
         else:
-            conversion = write_checkpoint(checkpoint, args.dst, args.to, local_file(args.src))
+            conversion = export_checkpoint(checkpoint, args.dst, args.to, local_file(args.src), config)
     except (CheckpointError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """Checkpoints of other projects: recognised, renamed, resized, read safely and written."""
 
 from maskfeat_plugin.checkpoints.errors import CheckpointError, UnsafeCheckpointError
+from maskfeat_plugin.checkpoints.exporting import export_checkpoint
 from maskfeat_plugin.checkpoints.fitting import LoadReport, load_into
 from maskfeat_plugin.checkpoints.formats import FORMATS, Format
 from maskfeat_plugin.checkpoints.initializer import PretrainedInit
@@ -33,6 +34,7 @@ __all__ = [
     "UnsafeCheckpointError",
     "check_whole",
     "convert",
+    "export_checkpoint",
     "format_rows",
     "from_state_dict",
     "is_sharded",

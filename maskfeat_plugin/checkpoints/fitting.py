@@ -127,7 +127,8 @@ def load_into(
             f"{checkpoint.source} holds a {checkpoint.format.title}, the model {type(model).__name__} "
             f"is of the family {form.family!r}; no weights of one fit the other."
         )
-    layers = [key for key in checkpoint.unknown if re.match(r"(module\.)?(backbone\.)?(blocks|layers)\.\d+\.", key)]
+    layer = re.compile(r"(module\.)?(backbone\.|vit\.)?(blocks|layers|encoder\.layer)\.\d+\.")
+    layers = [key for key in checkpoint.unknown if layer.match(key)]
     if layers:
         raise CheckpointError(
             f"{checkpoint.source} ({checkpoint.format.title}) has parts in its layers that the models here lack: "

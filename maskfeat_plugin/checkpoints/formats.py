@@ -23,7 +23,8 @@ class Format:
         name: Short name, as logs and metadata show it.
         title: What people call it.
         family: "vit" or "mvit".
-        project: "slowfast", "timm", "torchvision", "mmpretrain", "mmselfsup", "mmaction2" or "maskfeat".
+        project: "slowfast", "timm", "torchvision", "transformers", "mmpretrain", "mmselfsup", "mmaction2" or
+            "maskfeat".
         matches: Whether keys (without the prefix ``backbone.``) are of this format. Formats are tried in order.
         table: Name table, or what makes it from the number of the last scale.
     """
@@ -108,6 +109,22 @@ FORMATS: tuple[Format, ...] = (
         "torchvision",
         _all(r"conv_proj\.", r"encoder\.layers\.encoder_layer_\d+\.self_attention\."),
         names.TORCHVISION_VIT,
+    ),
+    Format(
+        "torchvision-mvit",
+        "torchvision MViTv2",
+        "mvit",
+        "torchvision",
+        _all(r"conv_proj\.", r"blocks\.\d+\.attn\.pool_q\.pool\."),
+        names.torchvision_mvit,
+    ),
+    Format(
+        "hf-vit",
+        "Hugging Face's transformers, ViT",
+        "vit",
+        "transformers",
+        _all(r"embeddings\.patch_embeddings\.", r"encoder\.layer\.\d+\."),
+        names.HF_VIT,
     ),
     Format(
         "slowfast-vit-pretrain",
@@ -198,6 +215,7 @@ NOT_PARAMETERS: tuple[tuple[str, str], ...] = (
     (r"data_preprocessor\.", "constant of the preprocessing"),
     (r"decoder_(embed|pos_embed|blocks|norm|pred)\b", "decoder of MAE's pre-training"),
     (r"(backbone\.)?(mask_token|masked_embed)$", "mask token of another pre-training"),
+    (r"pooler\.dense\.", "pooling layer of transformers"),
     (r"(dino_|ibot_)?head\.(mlp|last_layer)\.", "projection head of DINO's pre-training"),
 )
 

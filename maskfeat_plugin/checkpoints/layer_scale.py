@@ -8,6 +8,11 @@ from torch import Tensor
 _LAYERS = {"attn.gamma1.weight": "attn.proj", "ffn.gamma2.weight": "ffn.layers.1"}
 
 
+def is_layer_scale(name: str) -> bool:
+    """Tell whether a canonical name is that of a scale."""
+    return name.endswith(tuple(_LAYERS))
+
+
 def fold_layer_scale(state: Mapping[str, Tensor], kept: Collection[str]) -> dict[str, Tensor]:
     """Multiply scales into the linear layers before them, which gives the same outputs.
 

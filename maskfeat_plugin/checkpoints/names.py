@@ -130,6 +130,25 @@ TORCHVISION_VIT = NameTable(
         (f"{_TORCHVISION_LAYER}.mlp.linear_2.{{p}}", "backbone.layers.{i}.ffn.layers.1.{p}"),
     ),
 )
+_HF_LAYER = "encoder.layer.{i}"
+# As in the files of the Hub; transformers 5 has other names in memory, and translates when it reads and writes.
+# Query, key and value are separate layers in a file.
+HF_VIT = NameTable(
+    (
+        ("embeddings.cls_token", "backbone.cls_token"),
+        ("embeddings.mask_token", "backbone.mask_token"),
+        ("embeddings.position_embeddings", "backbone.pos_embed"),
+        ("embeddings.patch_embeddings.projection.{p}", "backbone.patch_embed.projection.{p}"),
+        (f"{_HF_LAYER}.layernorm_before.{{p}}", "backbone.layers.{i}.ln1.{p}"),
+        (f"{_HF_LAYER}.attention.attention.qkv.{{p}}", "backbone.layers.{i}.attn.qkv.{p}"),
+        (f"{_HF_LAYER}.attention.output.dense.{{p}}", "backbone.layers.{i}.attn.proj.{p}"),
+        (f"{_HF_LAYER}.layernorm_after.{{p}}", "backbone.layers.{i}.ln2.{p}"),
+        (f"{_HF_LAYER}.intermediate.dense.{{p}}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+        (f"{_HF_LAYER}.output.dense.{{p}}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+        ("layernorm.{p}", "backbone.ln1.{p}"),
+        ("classifier.{p}", "head.fc.{p}"),
+    )
+)
 OPENMMLAB_VIT = NameTable(
     (
         *_TOKENS,
@@ -198,6 +217,37 @@ def slowfast_mvit(task: str, last_scale: int) -> NameTable:
     return NameTable((*_TOKENS, patch_embed, *_MVIT_BLOCKS, *ends))
 
 
+def torchvision_mvit(last_scale: int) -> NameTable:
+    """Names of torchvision's MViTv2, whose final norm does not say which scale it follows.
+
+    Args:
+        last_scale (int): Index of the model's last scale.
+
+    Returns:
+        NameTable: The names.
+    """
+    return NameTable(
+        (
+            ("pos_encoding.class_token", "backbone.cls_token"),
+            ("conv_proj.{p}", "backbone.patch_embed.projection.{p}"),
+            ("blocks.{i}.attn.project.0.{p}", "backbone.blocks.{i}.attn.proj.{p}"),
+            ("blocks.{i}.attn.pool_{s}.pool.weight", "backbone.blocks.{i}.attn.pool_{s}.weight"),
+            ("blocks.{i}.attn.pool_{s}.norm_act.0.{p}", "backbone.blocks.{i}.attn.norm_{s}.{p}"),
+            ("blocks.{i}.mlp.0.{p}", "backbone.blocks.{i}.mlp.fc1.{p}"),
+            ("blocks.{i}.mlp.3.{p}", "backbone.blocks.{i}.mlp.fc2.{p}"),
+            ("blocks.{i}.project.{p}", "backbone.blocks.{i}.proj.{p}"),
+            *_backbone(
+                "blocks.{i}.norm1.{p}",
+                "blocks.{i}.norm2.{p}",
+                "blocks.{i}.attn.qkv.{p}",
+                "blocks.{i}.attn.rel_pos_{axis}",
+            ),
+            ("norm.{p}", f"backbone.norm{last_scale}.{{p}}"),
+            ("head.1.{p}", "cls_head.fc_cls.{p}"),
+        )
+    )
+
+
 def inner_name(key: str) -> str:
     """A key without the prefix ``backbone.``, which projects put or leave out."""
     return key.removeprefix("backbone.")
@@ -221,12 +271,14 @@ def collapse(names: Iterable[str]) -> list[str]:
 
 def split_layer(name: str) -> tuple[str, int | None]:
     """A name with :data:`LAYER` in the place of its layer's number, and that number, None without one."""
-    match = re.search(r"(?<=blocks\.)\d+|(?<=layers\.)\d+(?=\.(?:ln|attn|ffn))", name)
+    match = re.search(_NUMBER.format(number=r"\d+"), name)
     if match is None:
         return name, None
-    number = match.group()
     # a fused tensor lists several names of the same layer
-    return re.sub(rf"(?<=blocks\.){number}\b|(?<=layers\.){number}\b(?=\.[laf])", LAYER, name), int(number)
+    return re.sub(_NUMBER.format(number=match.group()), LAYER, name), int(match.group())
+
+
+_NUMBER = r"(?<=blocks\.){number}\b|(?<=encoder\.layer\.){number}\b|(?<=layers\.){number}(?=\.(?:ln|attn|ffn))"
 
 
 def ranges(numbers: list[int]) -> str:

@@ -24,6 +24,7 @@ from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, 
 from .names import inner_name
 from .records import DamagedRecordsError, check_records, is_archive
 from .refused import refuse_by_name, refuse_by_shape
+from .safe_files import is_safetensors, read_tensors
 from .sharded import SUFFIX, is_sharded, read_shards
 from .variants import unify
 
@@ -248,6 +249,8 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
 def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location: Any = "cpu") -> Any:
     """``torch.load`` with ``weights_only=True``, of a file whose checksums are right, and one clear error.
 
+    Of a ``.safetensors`` it returns the tensors under ``state_dict``.
+
     Args:
         path (Path): An existing file, or the folder of a sharded checkpoint.
         mmap (bool): Whether tensors are read from a file only where they are used, if its format allows it. Defaults to
@@ -260,9 +263,11 @@ def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location
 
     Raises:
         UnsafeCheckpointError: If the file holds more than weights and plain values.
-        CheckpointError: If the file is no checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6
-            have no checksums: of those a damaged weight is not found.
+        CheckpointError: If the file is no checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6, and
+            safetensors of other projects, have no checksums: of those a damaged weight is not found.
     """
+    if is_safetensors(path):
+        return read_tensors(path, map_location)
     if is_sharded(path) or path.is_dir():
         return read_shards(path, lambda file: load_file(file, mmap, tensors, map_location))
     try:
@@ -302,6 +307,24 @@ def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]
     if not folder.is_dir():
         raise FileNotFoundError(f"The sharded checkpoint {filename} does not exist.")
     return load_file(folder, map_location=map_location or "cpu")
+
+
+@CheckpointLoader.register_scheme(prefixes=(r".*\.safetensors$", r"https?://[^?#]*\.safetensors([?#].*)?$"))
+def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's loader of such names, for ``load_from`` and ``init_cfg=dict(type='Pretrained')``.
+
+    Args:
+        filename (str): Path or URL.
+        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to None, the CPU.
+
+    Returns:
+        dict[str, Any]: The tensors under ``state_dict``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged, or cannot be downloaded.
+    """
+    return load_file(local_file(filename), map_location=map_location or "cpu")
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:

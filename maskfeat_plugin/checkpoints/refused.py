@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from .errors import CheckpointError
-from .names import inner_name
+from .names import HF_VIT, inner_name, torchvision_mvit
 
 # Beginnings of key names, whose they are, and what they belong to.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
@@ -39,6 +39,7 @@ def refuse_by_name(keys: Collection[str], source: str) -> None:
         CheckpointError: If they are of such a model.
     """
     inner = {inner_name(key) for key in keys}
+    inner -= _plain_parts(inner)
     for pattern, title, part in _REFUSED:
         found = next((key for key in sorted(inner) if re.match(pattern, key)), None)
         if found:
@@ -55,6 +56,23 @@ def refuse_by_name(keys: Collection[str], source: str) -> None:
         raise CheckpointError(
             f"{source} is of Hiera, whose blocks widen and pool; give weights of a plain ViT or MViT."
         )
+
+
+def _plain_parts(inner: Collection[str]) -> set[str]:
+    """Return the keys of the layers of transformers' ViT or torchvision's MViTv2, if it has no other parts in them."""
+    separate = r"(?<=attention\.attention\.)(query|key|value)\b"
+    fused = {key: re.sub(separate, "qkv", key.removeprefix("vit.")) for key in inner}
+    parts = {key: name for key, name in fused.items() if name.startswith(("embeddings.", "encoder."))}
+    if _HF_PARTS <= set(parts.values()) and all(HF_VIT.to_canonical(name) for name in parts.values()):
+        return set(parts)
+    blocks = {key for key in inner if key.startswith(("conv_proj.", "pos_encoding.", "blocks."))}
+    if _MVIT_PARTS <= blocks and all(torchvision_mvit(0).to_canonical(key) for key in blocks):
+        return blocks
+    return set()
+
+
+_HF_PARTS = {"embeddings.cls_token", "embeddings.position_embeddings", "encoder.layer.0.attention.attention.qkv.weight"}
+_MVIT_PARTS = {"conv_proj.weight", "pos_encoding.class_token", "blocks.0.attn.rel_pos_h"}
 
 
 def refuse_by_shape(state: Mapping[str, Tensor], source: str) -> None:

@@ -11,9 +11,14 @@ from .errors import CheckpointError
 # new name -> the names it was made of
 Origins = dict[str, tuple[str, ...]]
 
-_SEPARATE = re.compile(r"(?P<attn>.*attn\.)(?P<part>q|k|v|query|key|value)(_proj)?\.(?P<p>weight|bias)")
+_SEPARATE = re.compile(
+    r"(?P<attn>.*(?:attn|attention\.attention)\.)(?P<part>q|k|v|query|key|value)(_proj)?\.(?P<p>weight|bias)"
+)
 _QV_BIAS = re.compile(r"(?P<attn>.*attn\.)q_bias")
+_FUSED = re.compile(r"(?P<attn>.*attention\.attention\.)qkv\.(?P<p>weight|bias)")
+_CLASS_TOKEN = "pos_encoding.class_token"
 _WRAPPER = "module."
+_HF_MODEL = "vit."  # prefix of the backbone in transformers' classifier
 
 
 def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
@@ -21,7 +26,8 @@ def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], 
 
     The prefix of ``DistributedDataParallel`` goes; separate linear layers for query, key and value become the fused
     one; a fused layer with biases for query and value only gets a zero bias for the key, which is what it computes;
-    separate absolute positions of space and time become their sum.
+    separate absolute positions of space and time become their sum; a ViT within a model of transformers loses its
+    prefix; torchvision's class token gets the dimensions of ours.
 
     Args:
         state (Mapping[str, Tensor]): The state dict of a checkpoint.
@@ -37,10 +43,35 @@ def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], 
     cut = len(_WRAPPER) if wrapped else 0
     state = {key[cut:]: value for key, value in state.items()}
     origins: Origins = {key: (f"{_WRAPPER}{key}" if wrapped else key,) for key in state}
-    for step in (_fuse_qkv, _complete_bias, _join_positions):
+    for step in (_cut_prefix, _fuse_qkv, _complete_bias, _join_positions, _widen_class_token):
         state, parts = step(state, source)
         origins = {key: tuple(old for part in parts.get(key, (key,)) for old in origins[part]) for key in state}
     return state, origins
+
+
+def separate_qkv(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return transformers' layers of query, key and value of a fused layer; any other tensor as it is."""
+    match = _FUSED.fullmatch(name)
+    if match is None:
+        return {name: value}
+    parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
+    return {f"{match['attn']}{part}.{match['p']}": third for part, third in parts}
+
+
+def flat_class_token(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return torchvision's class token (C,) of ours (1, 1, C); any other tensor as it is."""
+    return {name: value.flatten() if name == _CLASS_TOKEN else value}
+
+
+def _widen_class_token(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    return {key: value.view(1, 1, -1) if key == _CLASS_TOKEN else value for key, value in state.items()}, {}
+
+
+def _cut_prefix(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
+    if not any(key.startswith(f"{_HF_MODEL}embeddings.") for key in state):
+        return state, {}
+    names = {key.removeprefix(_HF_MODEL): key for key in state}
+    return {name: state[key] for name, key in names.items()}, {name: (key,) for name, key in names.items()}
 
 
 def _fuse_qkv(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:

@@ -1,9 +1,10 @@
-"""Writing checkpoints for this package, for the upstream backbones and for PySlowFast."""
+"""Writing checkpoints for this package, the upstream backbones, PySlowFast, timm, transformers and torchvision."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,14 @@ from torch import Tensor
 from maskfeat_plugin.files import sha256, writing
 from maskfeat_plugin.version import __version__
 
-from . import names
+from . import libraries, names
 from .errors import CheckpointError
 from .formats import PRETRAIN
 from .layer_scale import fold_layer_scale
+from .libraries import Target
 from .names import NameTable
 from .reader import Checkpoint
+from .safe_files import is_safetensors, write_tensors
 from .sharded import shard_files
 
 
@@ -44,10 +47,12 @@ class Conversion:
     Attributes:
         state: Its tensors, in the order of the source.
         rows: What each tensor of the source became, then what was made.
+        block: Metadata in the file, empty before it is written.
     """
 
     state: dict[str, Tensor]
     rows: list[Row]
+    block: dict[str, Any] = field(default_factory=dict)
 
 
 def convert(checkpoint: Checkpoint, to: str) -> Conversion:
@@ -56,7 +61,8 @@ def convert(checkpoint: Checkpoint, to: str) -> Conversion:
     Args:
         checkpoint (Checkpoint): The weights.
         to (str): One of :data:`TARGETS`: "maskfeat", our own names; "mmpretrain" or "mmaction2", the plain backbone
-            under its own names, without prefix; "slowfast", the authors' names with the constants of their HOG layer.
+            under its own names, without prefix; "slowfast", the authors' names with the constants of their HOG layer;
+            "timm" and "hf", the ViT of timm and of transformers; "torchvision", its MViTv2.
 
     Returns:
         Conversion: The state dict and what became of every tensor.
@@ -73,21 +79,23 @@ def convert(checkpoint: Checkpoint, to: str) -> Conversion:
             f"{', '.join(names.collapse(checkpoint.unknown))}. Remove them, or load it with maskfeat.Pretrained, "
             "which ignores them."
         )
-    rename, why_left_out, made = TARGETS[to](checkpoint)
+    target = TARGETS[to](checkpoint)
     state: dict[str, Tensor] = {}
     rows: list[Row] = []
-    weights = fold_layer_scale(checkpoint.state, {name for name in checkpoint.state if rename(name)})
+    weights = fold_layer_scale(checkpoint.state, {name for name in checkpoint.state if target.rename(name)})
     for name, old in checkpoint.state.items():
         source = " + ".join(checkpoint.origins.get(name, (name,)))
         if name not in weights:
             rows.append(Row(source, None, tuple(old.shape), "multiplied into the layer before it"))
             continue
-        value, target = weights[name], rename(name)
-        if target is not None:
-            state[target] = value
-        rows.append(Row(source, target, tuple(value.shape), "" if target else why_left_out))
+        value, new = weights[name], target.rename(name)
+        pieces = {} if new is None else target.pieces(new, value)
+        state.update(pieces)
+        rows.extend(Row(source, piece, tuple(part.shape)) for piece, part in pieces.items())
+        if new is None:
+            rows.append(Row(source, None, tuple(value.shape), target.why_left_out))
     rows.extend(Row(name, None, (), reason) for name, reason in checkpoint.dropped.items())
-    for name, value in made.items():
+    for name, value in target.made.items():
         state[name] = value
         rows.append(Row("-", name, tuple(value.shape), "constant of the HOG target"))
     if not any(row.target for row in rows):
@@ -95,41 +103,38 @@ def convert(checkpoint: Checkpoint, to: str) -> Conversion:
     return Conversion(state, rows)
 
 
-_Target = tuple[Callable[[str], str | None], str, dict[str, Tensor]]
+def _maskfeat(checkpoint: Checkpoint) -> Target:
+    return Target(lambda name: name)
 
 
-def _maskfeat(checkpoint: Checkpoint) -> _Target:
-    return (lambda name: name), "", {}
-
-
-def _mmpretrain(checkpoint: Checkpoint) -> _Target:
+def _mmpretrain(checkpoint: Checkpoint) -> Target:
     if checkpoint.family != "vit":
         raise CheckpointError(
             f"{checkpoint.source} holds an MViT of clips, which mmpretrain lacks; convert it to 'mmaction2' "
             "or 'maskfeat'."
         )
-    return _plain(names.OPENMMLAB_VIT), "the plain backbone has no such parameter", {}
+    return _plain(names.OPENMMLAB_VIT)
 
 
-def _mmaction2(checkpoint: Checkpoint) -> _Target:
+def _mmaction2(checkpoint: Checkpoint) -> Target:
     if checkpoint.family != "mvit":
         raise CheckpointError(
             f"{checkpoint.source} holds a ViT of images; convert it to 'mmpretrain' or 'maskfeat'. To start a model of "
             "clips from it set init_cfg=dict(type='maskfeat.Pretrained', ...), which inflates it."
         )
-    return _plain(names.OPENMMLAB_MVIT), "the plain backbone has no such parameter", {}
+    return _plain(names.OPENMMLAB_MVIT)
 
 
-def _plain(table: NameTable) -> Callable[[str], str | None]:
+def _plain(table: NameTable) -> Target:
     def rename(name: str) -> str | None:
         if not name.startswith("backbone.") or name == "backbone.mask_token":
             return None
         return table.from_canonical(name)
 
-    return rename
+    return Target(rename, "the plain backbone has no such parameter")
 
 
-def _slowfast(checkpoint: Checkpoint) -> _Target:
+def _slowfast(checkpoint: Checkpoint) -> Target:
     pretrain = checkpoint.task == PRETRAIN
     made = _hog_constants() if pretrain else {}
     if checkpoint.family == "mvit":
@@ -138,7 +143,7 @@ def _slowfast(checkpoint: Checkpoint) -> _Target:
     else:
         table = names.SLOWFAST_VIT_PRETRAIN if pretrain else names.SLOWFAST_VIT_FINETUNE
         why = "PySlowFast has one final norm"
-    return table.from_canonical, why, made
+    return Target(table.from_canonical, why, made)
 
 
 def _hog_constants() -> dict[str, Tensor]:
@@ -151,11 +156,14 @@ def _hog_constants() -> dict[str, Tensor]:
     }
 
 
-TARGETS: dict[str, Callable[[Checkpoint], _Target]] = {
+TARGETS: dict[str, Callable[[Checkpoint], Target]] = {
     "maskfeat": _maskfeat,
     "mmpretrain": _mmpretrain,
     "mmaction2": _mmaction2,
     "slowfast": _slowfast,
+    "timm": libraries.timm,
+    "hf": libraries.hf,
+    "torchvision": libraries.torchvision,
 }
 
 
@@ -164,7 +172,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
 
     Args:
         checkpoint (Checkpoint): The weights.
-        path (str | Path): File to write; its folder must exist.
+        path (str | Path): File to write; its folder must exist. A name that ends in ``.safetensors`` makes one of
+            safetensors, which has bare tensors; any other one of torch.save.
         to (str): One of :data:`TARGETS`.
         source (Path, optional): The file that the weights were read from, for its hash. Defaults to None, no hash.
 
@@ -192,11 +201,17 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
     # clones: a view would take its whole storage along into the file
-    state = {name: value.detach().clone() for name, value in conversion.state.items()}
+    state = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in conversion.state.items()
+    }
     content = {
         "model_state" if to == "slowfast" else "state_dict": state,
         "meta": {"maskfeat_plugin": block},
     }
-    with writing(path) as unfinished, open(unfinished, "wb") as file:
-        torch.save(content, file)
-    return conversion
+    with writing(path) as unfinished:
+        if is_safetensors(path):
+            write_tensors(unfinished, state, block)
+        else:
+            with open(unfinished, "wb") as file:
+                torch.save(content, file)
+    return replace(conversion, block=block)

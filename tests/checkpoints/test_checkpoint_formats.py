@@ -214,7 +214,7 @@ def test_what_a_target_lacks():
     left_out = {row.source for row in convert(vit, "mmpretrain").rows if row.target is None}
     assert left_out == {"backbone.mask_token", "neck.fc.weight", "neck.fc.bias"}
     with pytest.raises(CheckpointError, match="unknown; choose one of"):
-        convert(vit, "timm")
+        convert(vit, "keras")
 
 
 def test_unknown_formats_and_keys():

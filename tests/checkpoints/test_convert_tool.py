@@ -1,5 +1,6 @@
 """The command line of the converter."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,9 @@ from small_models import build, pretraining_state
 from tool_modules import load_tool
 from warm_python import python
 
+from maskfeat_plugin.apis import from_pretrained, load_config
 from maskfeat_plugin.checkpoints import convert, format_rows, from_state_dict, unfinished_path
+from maskfeat_plugin.files import sha256
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +80,7 @@ def test_left_over_of_a_killed_conversion_is_removed(tool, authors_file, tmp_pat
     for name in ("plain.pth", "other.pth"):
         unfinished_path(tmp_path / name).write_bytes(b"half")
     assert tool(authors_file, tmp_path / "plain.pth", "--to", "maskfeat")[0] == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"authors.pyth", "plain.pth"}
+    assert {path.name for path in tmp_path.iterdir()} == {"authors.pyth", "plain.pth", "plain.md"}
 
 
 def test_errors_leave_what_there_is(tool, authors_file, tmp_path):
@@ -99,6 +102,47 @@ def test_errors_leave_what_there_is(tool, authors_file, tmp_path):
     with pytest.raises(SystemExit) as end:
         tool("--help")
     assert end.value.code == 0
+
+
+def test_model_card(tool, authors_file, tmp_path):
+    """It says what is known, in 40 lines, and replaces a card but no file of the user's."""
+    target, card = tmp_path / "plain.pth", tmp_path / "plain.md"
+    card.write_text("my notes")
+    status, _, errors = tool(authors_file, target, "--to", "maskfeat")
+    assert status == 1 and errors.startswith(f"error: {card} exists and is not of maskfeat convert.")
+    assert card.read_text() == "my notes" and not target.exists()
+    card.unlink()
+    for to in ("maskfeat", "mmpretrain", "slowfast"):
+        assert tool(authors_file, target, "--to", to)[0] == 0
+        text = card.read_text()
+        assert len(text.splitlines()) <= 40
+        assert text.startswith("---\nlicense: unknown\n") and sha256([authors_file]) in text
+        assert "`authors.pyth`, PySlowFast MaskFeat pre-training, ViT" in text and "Mask ratio" not in text
+        assert target.name in text.partition("## Load it")[2]
+
+
+def test_config_of_the_model(tool, tmp_path):
+    """It stands beside the weights, and tells the model card and other libraries what weights do not."""
+    name = "maskfeat_vit-tiny_moving-digits"
+    shipped = ROOT / "configs" / "demo" / "weights" / f"{name}.pth"
+    target = tmp_path / "digits.safetensors"
+    assert tool(shipped, target, "--to", "maskfeat", "--config", name)[0] == 0
+    ours, same = from_pretrained(target).state_dict(), from_pretrained(name).state_dict()
+    assert ours.keys() == same.keys() and all(torch.equal(ours[key], same[key]) for key in same)
+    card = (tmp_path / "digits.md").read_text()
+    assert len(card.splitlines()) <= 40
+    for line in (f"| Config | `{name}` |", "| Mask ratio | 0.4 |", "| Input | mean 114.75, std 57.375, RGB |"):
+        assert line in card
+    assert 'from_pretrained("digits.safetensors")' in card
+    hf = tmp_path / "model.safetensors"
+    assert "--config CONFIG" in tool(shipped, hf, "--to", "hf")[2]
+    assert tool(shipped, hf, "--to", "hf", "--config", name)[0] == 0
+    heads = load_config(name).model.backbone.arch.num_heads
+    assert json.loads((tmp_path / "config.json").read_text())["num_attention_heads"] == heads
+    wrong = tool(
+        shipped, tmp_path / "other.pth", "--to", "timm", "--config", "maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k"
+    )
+    assert wrong[0] == 1 and "Give the config of this model" in wrong[2]
 
 
 def test_table_of_fused_layers():
