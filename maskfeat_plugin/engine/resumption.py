@@ -99,6 +99,11 @@ def check_fit(runner: Runner, checkpoint: Mapping) -> None:
                 "checkpoint=...)."
             )
         return
+    if in_training and "iter" not in (checkpoint.get("meta") or {}):
+        raise ConfigError(
+            f"{source} cannot be resumed: it holds weights alone, not the state of a training. To start from these "
+            "weights set load_from."
+        )
     more = sorted(given.keys() - wanted.keys()) if in_training else []
     if wrong or more:
         what = "resumed" if in_training else "tested"

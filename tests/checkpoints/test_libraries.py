@@ -5,8 +5,8 @@ import timm
 import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
-from small_models import build, randomised
-from torchvision.models.video import mvit_v2_s
+from small_models import build, pretraining_state, randomised
+from torchvision.models.video import mvit_v1_b, mvit_v2_s
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 from transformers import ViTForImageClassification, ViTModel
@@ -206,3 +206,29 @@ def test_what_would_compute_something_else_is_refused(model, to, message, save, 
         export_checkpoint(read_checkpoint(source), tmp_path / "out.safetensors", to, source)
     assert str(source) in str(error.value) or "FOLDER" in message
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize(
+    "key, title",
+    [
+        ("embeddings.detection_tokens", "Hugging Face"),
+        ("embeddings.distillation_token", "Hugging Face"),
+        ("encoder.layer.0.lambda_1", "Hugging Face"),
+        ("encoder.layer.0.attention.attention.relative_position_bias.relative_position_bias_table", "BEiT"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "vit."])
+def test_relatives_of_the_vit_of_transformers_are_refused(key, title, prefix, save):
+    state = convert(from_state_dict(pretraining_state("vit")), "hf").state
+    state = {f"{prefix}{name}": value for name, value in state.items()}
+    pooler = {"pooler.dense.weight": torch.ones(2, 2)}
+    assert read_checkpoint(save({**state, **pooler})).format.name == "hf-vit"
+    with pytest.raises(CheckpointError, match=title):
+        read_checkpoint(save({**state, f"{prefix}{key}": torch.ones(3)}))
+
+
+def test_mvit_v1_of_torchvision_is_refused(save):
+    with torch.device("meta"):
+        names = mvit_v1_b().state_dict()
+    with pytest.raises(CheckpointError, match="torchvision's MViT"):
+        read_checkpoint(save({name: torch.ones(2) for name in names}))

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 
 from maskfeat_plugin.apis import ConfigError, build_tester, build_trainer, load_config, train
-from maskfeat_plugin.checkpoints import check_whole, unfinished_path
+from maskfeat_plugin.checkpoints import check_whole, read_checkpoint, unfinished_path, write_checkpoint
 from maskfeat_plugin.registry import HOOKS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -237,3 +237,24 @@ def test_load_from_takes_a_model_with_another_head(cfg, trained):
     runner.train_loop  # noqa: B018
     runner.load_or_resume()
     assert all(torch.equal(weights[name], value) for name, value in runner.model.state_dict().items())
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_weights_alone_start_a_training_and_resume_none(cfg, trained, tmp_path, ending):
+    path = tmp_path / f"weights.{ending}"
+    write_checkpoint(read_checkpoint(trained), path, "maskfeat")
+    for how in ("load_from", "resume"):
+        runner = build_trainer(cfg(**{how: str(path)}))
+        runner.train_loop  # noqa: B018
+        if how == "load_from":
+            runner.load_or_resume()
+            weights = torch.load(trained, weights_only=True)["state_dict"]
+            assert all(torch.equal(weights[name], value) for name, value in runner.model.state_dict().items())
+        else:
+            with pytest.raises(
+                ConfigError, match=f"weights.{ending} cannot be resumed: it holds weights alone.*load_from"
+            ):
+                runner.load_or_resume()
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=f"weights.{ending} is not"):
+        build_trainer(cfg(load_from=str(path)))
