@@ -81,7 +81,7 @@ KNOWN = """
 import json, sys
 import maskfeat_plugin
 from mmengine import registry
-heavy = {"mmaction.models", "mmdet", "mmpretrain", "matplotlib", "pandas", "scipy", "sklearn", "torchvision"}
+heavy = {"mmaction.models", "mmdet", "mmpretrain.models", "matplotlib", "pandas", "scipy", "sklearn", "torchvision"}
 imported = sorted(heavy & set(sys.modules))
 names = json.load(sys.stdin)
 unknown = [key for root in names for key in names[root] if getattr(registry, root).get(f"maskfeat.{key}") is None]
