@@ -82,7 +82,9 @@ def test_imports_go_down(package):
 
 def test_the_command_imports_nothing_of_the_package_before_it_runs():
     """Its probes do, each in a process of its own. The package takes from the command what both have to know."""
-    shared = {f"maskfeat_cli.{name}" for name in ("arguments", "folders", "given_files", "named_configs")}
+    shared = {
+        f"maskfeat_cli.{name}" for name in ("arguments", "config_files", "folders", "given_files", "named_configs")
+    }
     for name, imported in IMPORTS.items():
         command = name.startswith("maskfeat_cli")
         others = {module for module in imported if module.startswith("maskfeat_cli") != command}

@@ -1,22 +1,32 @@
 """timm, transformers and torchvision with converted weights: their outputs are ours, and the way back is exact."""
 
 import pytest
-import timm
 import torch
+from compared import importable
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from small_models import build, pretraining_state, randomised
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
-from transformers import ViTForImageClassification, ViTModel
 
 from maskfeat_plugin.checkpoints import CheckpointError, convert, export_checkpoint, from_state_dict, read_checkpoint
+
+with importable():
+    import timm
+    from transformers import ViTForImageClassification, ViTModel
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 CLIPS = torch.randn(2, 3, 4, 64, 64, generator=torch.Generator().manual_seed(4))
 # of an architecture of mmpretrain, so that nobody has to name the number of heads
 TINY = dict(arch="deit-tiny", img_size=32, patch_size=8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def libraries():
+    """Parts of the libraries are imported when they are used."""
+    with importable():
+        yield
 
 
 def moderate(model):

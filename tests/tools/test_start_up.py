@@ -113,7 +113,7 @@ def test_help_and_wrong_arguments_import_nothing_heavy(ask):
 
 def test_missing_files_are_told_before_anything_heavy_is_imported(ask):
     told = {line[0] for line, _ in MISSING}
-    assert told | {"pretrain"} == {name for name, command in maskfeat_cli.COMMANDS.items() if command.tool}
+    assert told | {"pretrain", "configs"} == {name for name, command in maskfeat_cli.COMMANDS.items() if command.tool}
     for (line, (status, errors, imported)), (_, says) in zip(ask([line for line, _ in MISSING]), MISSING, strict=True):
         assert (status, imported) == (1, []), line
         assert errors.startswith("error: ") and says in errors and len(errors.splitlines()) == 1, (line, errors)

@@ -38,6 +38,7 @@ done
 "$venv/bin/python" -m pip show --quiet mmcv 2>/dev/null || requirements="$requirements -r requirements/mmcv.txt"
 install $requirements
 install --no-deps -r requirements/no_deps.txt
+install --no-deps --target "$venv/compared" -r requirements/compared.txt
 install --no-deps --no-build-isolation ./projects/mmcv_ops --editable .
 # A damaged file in a cache installs without a word, so the files are compared with the packages' own lists.
 "$venv/bin/python" tools/setup/check_files.py "$venv/bin/uv"
