@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+LEVELS = ("none", "fast", "full")  # those of maskfeat_plugin.preparation.readable
 CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
 
 
@@ -92,4 +93,42 @@ def build_parser(description: str | None, example: str, launcher: bool = True) -
             help="who starts the processes (default: none, a single one)",
         )
     parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
+    return parser
+
+
+def build_data_parser(description: str | None, example: str, root: str) -> argparse.ArgumentParser:
+    """Build a parser with the arguments of every data set.
+
+    Args:
+        description (str, optional): First lines of ``--help``.
+        example (str): Last lines of ``--help``.
+        root (str): Where the configs expect the data.
+
+    Returns:
+        argparse.ArgumentParser: The caller adds its own arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sources", metavar="SOURCE", type=Path, nargs="+", help="folders with the official downloads, unpacked or not"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(root), help=f"where the prepared data go ({root}, as in the configs)"
+    )
+    parser.add_argument(
+        "--check",
+        choices=LEVELS,
+        default="fast",
+        help="how files are read: not at all; headers, first and last frames; or every pixel (%(default)s)",
+    )
+    parser.add_argument("--move", action="store_true", help="move the files to ROOT instead of linking to them")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if anything is missing or unreadable")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        help="processes that read files (as many as there are cores)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser

@@ -2,55 +2,16 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
-from maskfeat_cli.arguments import positive
+from maskfeat_cli.arguments import build_data_parser
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.machine import usable_cores
 from maskfeat_plugin.running.command_line import run_tool
 
 from .completeness import Report
-from .readable import LEVELS
 from .workspace import DataSettings
 
-
-def build_data_parser(description: str, example: str, root: str) -> argparse.ArgumentParser:
-    """A parser with the arguments of every data set.
-
-    Args:
-        description (str): First lines of ``--help``.
-        example (str): Last lines of ``--help``.
-        root (str): Where the configs expect the data.
-
-    Returns:
-        argparse.ArgumentParser: To be given its own arguments.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "sources", metavar="SOURCE", type=Path, nargs="+", help="folders with the official downloads, unpacked or not"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=Path(root), help=f"where the prepared data go ({root}, as in the configs)"
-    )
-    parser.add_argument(
-        "--check",
-        choices=LEVELS,
-        default="fast",
-        help="how files are read: not at all; headers, first and last frames; or every pixel (%(default)s)",
-    )
-    parser.add_argument("--move", action="store_true", help="move the files to ROOT instead of linking to them")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if anything is missing or unreadable")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        default=usable_cores(),
-        help="processes that read files (as many as there are cores)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    return parser
+__all__ = ["build_data_parser", "run_preparation"]
 
 
 def run_preparation(prepare: Callable[[DataSettings], Report], args: argparse.Namespace) -> int:
@@ -68,7 +29,7 @@ def run_preparation(prepare: Callable[[DataSettings], Report], args: argparse.Na
         root=args.root,
         check=args.check,
         move=args.move,
-        workers=args.workers,
+        workers=args.workers or usable_cores(),
         dry_run=args.dry_run,
         progress=not args.quiet,
     )

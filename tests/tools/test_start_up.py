@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tool_modules import load_tool
+from tool_modules import TOOLS, load_tool
 
 import maskfeat_cli
 import maskfeat_plugin
 from maskfeat_cli import given_files
+from maskfeat_cli.arguments import LEVELS
 from maskfeat_plugin import checkpoints, registry
 from maskfeat_plugin.apis import ConfigError, estimate, get_model, pictures
 from maskfeat_plugin.apis.features import extraction, search
@@ -19,7 +20,7 @@ from maskfeat_plugin.config.checks import check_config
 from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.datasets.manifest import read_manifest
-from maskfeat_plugin.preparation import near_duplicates, shrinking
+from maskfeat_plugin.preparation import kinetics, near_duplicates, readable, shrinking
 from maskfeat_plugin.preparation.manifest_index import index_folder
 from maskfeat_plugin.training_report import write_training_report
 
@@ -65,12 +66,17 @@ MISSING = [
 # Prints of each command line: the exit status, the errors, and the heavy packages that are imported by then
 PROGRAM = """
 import contextlib, io, json, sys
+from pathlib import Path
 import maskfeat_cli
+from maskfeat_cli.commands import load_main
 answers = []
 for arguments in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
-            status = maskfeat_cli.main(arguments)
+            if arguments[0].endswith(".py"):
+                status = load_main(Path(arguments[0]))(arguments[1:])
+            else:
+                status = maskfeat_cli.main(arguments)
         except SystemExit as end:
             status = end.code
     answers.append([status, errors.getvalue(), sorted({"torch", "mmengine", "numpy"} & set(sys.modules))])
@@ -109,6 +115,12 @@ def test_help_and_wrong_arguments_import_nothing_heavy(ask):
         assert (status, imported) == (0, []), line
     for line, (status, errors, imported) in ask([[name, "--unknown-option"] for name in names]):
         assert (status, imported) == (2, []) and f"maskfeat {line[0]}: error: " in errors, line
+
+
+def test_help_of_the_data_sets_imports_nothing_heavy(ask):
+    tools = [TOOLS / "data" / f"{name}.py" for name in ("ava", "coco", "imagenet", "kinetics", "sthv2")]
+    for line, (status, _, imported) in ask([[str(tool), "--help"] for tool in tools]):
+        assert (status, imported) == (0, []), line
 
 
 def test_missing_files_are_told_before_anything_heavy_is_imported(ask):
@@ -199,6 +211,8 @@ def test_choices_are_those_of_the_work():
     assert load_tool("shrink_archive").CODECS == tuple(shrinking.CODECS)
     assert load_tool("search_features").INDEXES == search.INDEXES
     assert load_tool("estimate").WAYS == estimate.WAYS
+    assert load_tool("data/kinetics").VERSIONS == kinetics.VERSIONS
+    assert LEVELS == readable.LEVELS
     visualize, extract = load_tool("visualize"), load_tool("extract_features")
     assert (visualize.SPLITS, visualize.CLIPS) == (pictures.SPLITS, pictures.CLIPS)
     assert (extract.SPLITS, extract.PRECISIONS, extract.TYPES) == (

@@ -4,8 +4,7 @@ import argparse
 import sys
 from functools import partial
 
-from maskfeat_cli.arguments import positive
-from maskfeat_plugin.preparation import build_data_parser, prepare_ava, run_preparation
+from maskfeat_cli.arguments import build_data_parser, positive
 
 EXAMPLE = """example:
   python tools/data/ava.py downloads/ava --root data/ava
@@ -29,6 +28,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Prepare the data; returns the exit status."""
     args = parse_args(arguments)
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.preparation import prepare_ava, run_preparation
+
     return run_preparation(partial(prepare_ava, short_side=args.short_side), args)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from maskfeat_plugin.preparation import build_data_parser, prepare_imagenet, run_preparation
+from maskfeat_cli.arguments import build_data_parser
 
 EXAMPLE = """example:
   python tools/data/imagenet.py downloads/imagenet --root data/imagenet
@@ -19,7 +19,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prepare the data; returns the exit status."""
-    return run_preparation(prepare_imagenet, parse_args(arguments))
+    args = parse_args(arguments)
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.preparation import prepare_imagenet, run_preparation
+
+    return run_preparation(prepare_imagenet, args)
 
 
 if __name__ == "__main__":

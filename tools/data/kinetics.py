@@ -5,14 +5,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from maskfeat_plugin.preparation import build_data_parser, prepare_kinetics, run_preparation
-from maskfeat_plugin.preparation.kinetics import VERSIONS
+from maskfeat_cli.arguments import build_data_parser
 
 EXAMPLE = """example:
   python tools/data/kinetics.py downloads/k400 --version 400 --root data/kinetics400
 
 SOURCE has the annotations, train.csv and val.csv, and CVDF's .tar.gz archives or the videos, named
 YOUTUBEID_000001_000011.mp4, in any folders. Nothing is downloaded. See docs/data.md."""
+
+VERSIONS = (400, 600, 700)  # those of maskfeat_plugin.preparation.kinetics
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,6 +29,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Prepare the data; returns the exit status."""
     args = parse_args(arguments)
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.preparation import prepare_kinetics, run_preparation
+
     return run_preparation(partial(prepare_kinetics, version=args.version), args)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from maskfeat_plugin.preparation import build_data_parser, prepare_sthv2, run_preparation
+from maskfeat_cli.arguments import build_data_parser
 
 EXAMPLE = """example:
   python tools/data/sthv2.py downloads/sthv2 --root data/sthv2
@@ -19,7 +19,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prepare the data; returns the exit status."""
-    return run_preparation(prepare_sthv2, parse_args(arguments))
+    args = parse_args(arguments)
+
+    # not before the arguments are known to be right: these imports take seconds
+    from maskfeat_plugin.preparation import prepare_sthv2, run_preparation
+
+    return run_preparation(prepare_sthv2, args)
 
 
 if __name__ == "__main__":
