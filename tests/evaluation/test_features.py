@@ -195,7 +195,8 @@ def test_tool(pretrain, finetune, digits, tmp_path, monkeypatch, capsys):
 
 def test_tool_refuses(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(digits)
-    assert main([str(CONFIGS / PRETRAIN[0]), "none.pth"]) == 1
+    (tmp_path / "any.pth").touch()
+    assert main([str(CONFIGS / PRETRAIN[0]), str(tmp_path / "any.pth")]) == 1
     assert "config of fine-tuning the same backbone" in capsys.readouterr().err
     assert main([str(CONFIGS / FINETUNE[0]), str(tmp_path / "none.pth")]) == 1
     assert "none.pth" in capsys.readouterr().err
