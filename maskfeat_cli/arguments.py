@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 LEVELS = ("none", "fast", "full")  # those of maskfeat_plugin.preparation.readable
