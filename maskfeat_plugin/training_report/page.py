@@ -36,6 +36,10 @@ HOW_TO_GET_SAMPLES = (
     "This training has written no pictures. With these two settings in its config it draws what the model sees and "
     "predicts, and the next report shows that:"
 )
+WHAT_SAMPLES_SHOW = (
+    "Written by the training itself; a step is one of the training. In a picture of a clip, time runs from left to "
+    "right, and the number above a column is that of its frame in the clip."
+)
 SAMPLE_SETTINGS = (
     'visualizer = dict(type="maskfeat.MaskFeatVisualizer", vis_backends=[dict(type="LocalVisBackend")])',
     'custom_hooks = [dict(type="maskfeat.MaskFeatVisualizationHook", interval=1000)]',
@@ -276,7 +280,7 @@ def _sample_section(work_dir: Path, runs: Sequence[Run], last: Run) -> Section:
         parts: list[Part] = list(pictures)
         if left_out:
             parts.append(Notes([f"{left_out} further files are in the work directory."]))
-        return Section("Samples", parts, "Written by the training itself.")
+        return Section("Samples", parts, WHAT_SAMPLES_SHOW)
     is_pretraining = "MaskFeat" in _model_type(last.settings)
     if is_pretraining and any(
         re.fullmatch(r"(iter|epoch)_\d+\.(pth|sharded)", path.name) for path in work_dir.iterdir()

@@ -13,7 +13,7 @@ from maskfeat_plugin.registry import VISUALIZERS
 
 from .animation import STILL, check_ending, write_frames
 from .attention import draw_heat
-from .panels import compose, strip
+from .panels import compose, pick, strip
 from .prediction import draw_prediction
 
 
@@ -23,13 +23,15 @@ class MaskFeatVisualizer(Visualizer):
 
     Args:
         name (str): Name of the instance. Defaults to "visualizer".
-        max_frames (int): At most so many time steps of a clip, evenly spaced, are side by side in a picture. Defaults
-            to 4.
+        max_frames (int, optional): At most so many time steps of a clip, evenly spaced, are side by side in a picture.
+            Defaults to None, all of them.
         fps (float): Time steps per second in animated GIFs and mp4 files. Defaults to 4.0.
         **kwargs: Those of ``mmengine.Visualizer``, ``vis_backends`` and ``save_dir`` among them.
     """
 
-    def __init__(self, name: str = "visualizer", max_frames: int = 4, fps: float = 4.0, **kwargs: object) -> None:
+    def __init__(
+        self, name: str = "visualizer", max_frames: int | None = None, fps: float = 4.0, **kwargs: object
+    ) -> None:
         super().__init__(name, **kwargs)
         self.max_frames = max_frames
         self.fps = fps
@@ -75,7 +77,10 @@ class MaskFeatVisualizer(Visualizer):
             original = pictures.pop("original")
             heat = draw_heat(image, data_sample.attention, original.shape[2] // np.shape(image)[-2])
             pictures |= {"attention": heat, "original": original}
-        page = compose({title: strip(frames, self.max_frames) for title, frames in pictures.items()})
+        steps, length = len(pictures["original"]), len(image) if np.ndim(image) == 4 else 1
+        names = [f"frame {i * length // steps}" for i in range(steps)]  # a step is drawn as its first frame
+        columns = [names[i] for i in pick(steps, self.max_frames)] if length > 1 else []
+        page = compose({title: strip(frames, self.max_frames) for title, frames in pictures.items()}, columns=columns)
         self.set_image(page)
         if show:
             self.show(page, win_name=name, wait_time=wait_time)
@@ -85,7 +90,15 @@ class MaskFeatVisualizer(Visualizer):
         if ending in STILL:
             write_frames(out_file, page[None])
         else:
-            steps = range(len(pictures["original"]))
-            pages = [compose({title: frames[i] for title, frames in pictures.items()}) for i in steps]
+            original = pictures.pop("original")
+            pages = [
+                compose({title: frames[i] for title, frames in pictures.items()} | {_title(name, length): original[i]})
+                for i, name in enumerate(names)
+            ]
             write_frames(out_file, np.stack(pages), self.fps)
         return page
+
+
+def _title(name: str, length: int) -> str:
+    """Title of an original in a moving picture: of a clip the name of its frame too."""
+    return f"original, {name}" if length > 1 else "original"

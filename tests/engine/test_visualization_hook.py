@@ -76,8 +76,8 @@ def test_the_same_samples_are_drawn_at_the_start_every_n_steps_and_at_the_end(cf
     for index in (0, 5):
         begin, middle, end = (pixels(found[f"prediction_{index}_{step}.png"]) for step in (0, 3, 4))
         # the masked input, on the left or above, stays; the prediction, beside or below, changes
-        part = np.s_[34:, :240] if path == IMAGE else np.s_[34:250]
-        rest = np.s_[34:, 256:496] if path == IMAGE else np.s_[284:500]
+        part = np.s_[34:, :240] if path == IMAGE else np.s_[60:284]
+        rest = np.s_[34:, 256:496] if path == IMAGE else np.s_[310:534]
         for later in (middle, end):
             np.testing.assert_array_equal(begin[part], later[part])
             assert np.abs(begin[rest] - later[rest]).mean() > 0.1

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from maskfeat_plugin.training_report import write_training_report
 from maskfeat_plugin.training_report.samples import make_pictures
@@ -112,6 +113,16 @@ def test_the_study_has_a_chart_for_each_table(study_page, open_page):
     charts = {figure["name"].partition(".")[0] for figure in facts.figures}
     titles = {f"{STUDIES[name].title}: {kind}" for name in ("targets", "masks") for kind in ("images", "clips")}
     assert charts == titles <= {text for level, text in facts.headings if level == 3}
+
+
+def test_a_picture_of_a_clip_has_the_width_of_the_page(open_page, tmp_path):
+    for step in (0, 10, 20):  # of the size of four time steps in four rows
+        Image.new("RGB", (930, 1034), "grey").save(tmp_path / f"prediction_0_{step}.png")
+    pictures, _ = make_pictures(sorted(tmp_path.glob("*.png")))
+    page = write_report(tmp_path / "page.html", title="Clips", sections=[Section("Clips", pictures)])
+    facts = open_page(page, 1280)
+    facts.check()
+    assert [figure["width"] > 1000 for figure in facts.figures] == [True] * 3
 
 
 def test_videos_play(digits, open_page, tmp_path):

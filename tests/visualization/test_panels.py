@@ -18,6 +18,17 @@ def test_a_strip_shows_the_first_and_the_last_frame():
     np.testing.assert_array_equal(shown[:, -224:], clip[3])
     assert (shown[:, 224:230] == 255).all()
     np.testing.assert_array_equal(strip(clip[:1]), clip[0])
+    assert strip(frames(9, side=20), max_frames=None).shape == (20, 9 * 20 + 8 * 6, 3)
+
+
+def test_columns_are_labelled_above_their_frames():
+    panel = {title: strip(frames(3, seed=seed)) for seed, title in enumerate("ab")}
+    plain, page = compose(panel), compose(panel, columns=["frame 0", "frame 2", "frame 4"])
+    assert page.shape == (plain.shape[0] + 26, *plain.shape[1:])
+    np.testing.assert_array_equal(page[8 + 26 :], plain[8:])
+    dark = np.flatnonzero((page[8:30] < 100).any((0, 2)))
+    assert all(((dark >= left) & (dark < left + 100)).any() for left in (8, 8 + 230, 8 + 460))
+    assert not ((dark > 110) & (dark < 8 + 228)).any()
 
 
 def test_strips_are_below_each_other_and_images_in_a_row():

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import maskfeat_plugin  # noqa: F401 (registers the visualizer)
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import VISUALIZERS
-from maskfeat_plugin.visualization import attention_rollout, draw_prediction
+from maskfeat_plugin.visualization import attention_rollout, compose, draw_prediction, strip
 from maskfeat_plugin.visualization.animation import write_frames
 
 IMAGE, CLIP = "demo/maskfeat_vit-tiny_moving-digits.py", "demo/maskfeat_mvit-tiny_moving-digits.py"
@@ -59,6 +59,16 @@ def test_a_clip_is_a_strip_of_frames_and_an_image_a_row(predict, visualizer):
     few = VISUALIZERS.build(dict(type="maskfeat.MaskFeatVisualizer", name="few frames", max_frames=2))
     page = few.add_datasample("x", found.frames[0], found.samples[0], found.model.target_generator)
     assert page.shape[0] == clip.shape[0] and 2 * 224 < page.shape[1] < 3 * 224
+
+
+def test_all_time_steps_of_a_clip_are_shown_with_the_numbers_of_their_frames(predict, visualizer):
+    found = predict(CLIP)
+    clip, sample, generator = found.frames[0], found.samples[0], found.model.target_generator
+    assert len(clip) == 8
+    page = visualizer.add_datasample("x", clip, sample, generator)
+    shown = {title: strip(steps, None) for title, steps in draw_prediction(clip, sample, generator).items()}
+    columns = [f"frame {i}" for i in (0, 2, 4, 6)]
+    np.testing.assert_array_equal(page, compose(shown, columns=columns))
 
 
 def test_attention_is_a_picture_more(predict, visualizer):

@@ -189,7 +189,7 @@ PARTS = {
 {% for label, image in part.parts.items() %}
 {% set media = image | media %}
 {% set name = part.title ~ (": " ~ label if label else "") %}
-<figure{% if media.width > 1.5 * media.height %} class="wide"{% endif %}>
+<figure{% if media.width > 1.5 * media.height or (image.mime and media.width > 600) %} class="wide"{% endif %}>
 {% if media.mime.startswith("video/") %}
 <video src="{{ media | uri }}" width="{{ media.width }}" height="{{ media.height }}" aria-label="{{ name }}"
        controls loop muted playsinline></video>
