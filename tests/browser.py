@@ -36,6 +36,7 @@ _LOOK = """() => {
     const [high, low] = [luminance(a), luminance(b)].sort((x, y) => y - x);
     return (high + 0.05) / (low + 0.05);
   };
+  const height = document.documentElement.scrollHeight;
   document.querySelectorAll('details').forEach(d => d.open = true);
   const texts = [];
   for (const e of document.body.querySelectorAll('*')) {
@@ -60,6 +61,7 @@ _LOOK = """() => {
     texts,
     figures,
     background: getComputedStyle(document.body).backgroundColor,
+    height,
     widths: [document.documentElement.scrollWidth, document.documentElement.clientWidth],
   };
 }"""
@@ -78,6 +80,7 @@ class PageFacts:
         texts: of each element with text that ``text``, its ``size`` in pixels of the screen, and its ``contrast``
             against what is below it.
         background: Colour of the page.
+        height: Of the whole page, in pixels, before what is folded is opened.
         widths: Of all that can be scrolled to, and of the window.
         errors: Messages of errors and warnings on the console, and exceptions.
         requests: URLs that the page asked for, beside itself and data within it.
@@ -89,6 +92,7 @@ class PageFacts:
     figures: list
     texts: list
     background: str
+    height: int
     widths: list
     errors: list = field(default_factory=list)
     requests: list = field(default_factory=list)

@@ -9,6 +9,7 @@ from maskfeat_plugin.visualization.prediction import draw_prediction
 from maskfeat_plugin.visualization.report import (
     Curve,
     Facts,
+    Folded,
     Headline,
     Media,
     Notes,
@@ -24,6 +25,7 @@ from maskfeat_plugin.visualization.visualizer import MaskFeatVisualizer
 __all__ = [
     "Curve",
     "Facts",
+    "Folded",
     "Headline",
     "MaskFeatVisualizer",
     "Media",

@@ -1,6 +1,8 @@
 """What the demo's fine-tuned detectors find, drawn on frames of the test split."""
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,58 +21,70 @@ READERS = ("ava", "coco")
 """Tasks whose results have boxes."""
 
 
+LEAST_SCORE = 0.3
+"""Least score of what a detector has found."""
+_LOOKED_AT = 24
+_SCORE = re.compile(r"score (\d\.\d+)")
+
+
 def find_boxes(
-    task: Task, checkpoint: Path, indices: Sequence[int], data_root: Path = DATA_ROOT
-) -> list[tuple[np.ndarray, Boxes, Boxes]]:
-    """Let a fine-tuned detector look at samples of the test split.
+    task: Task, checkpoint: Path, choice: Choice, data_root: Path = DATA_ROOT
+) -> Iterator[tuple[str, np.ndarray, Boxes, Boxes]]:
+    """Let a fine-tuned detector look at samples.
 
     Args:
         task (Task): "ava" or "coco", or a task with samples like theirs.
         checkpoint (Path): Its fine-tuned weights.
-        indices (Sequence[int]): Samples of the test split.
+        choice (Choice): The samples.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
-    Returns:
-        list[tuple[np.ndarray, Boxes, Boxes]]: Frame as the model sees it, uint8 (H, W, 3) in RGB (of a clip the key
-        frame), what is found and what is there.
+    Yields:
+        tuple[str, np.ndarray, Boxes, Boxes]: Split and number of the sample, frame as the model sees it, uint8 (H, W,
+        3) in RGB (of a clip the key frame), what is found and what is there.
     """
     config = load_config(task.finetune_config, Path("find"), data_root)
-    samples = Samples(config, (), Choice("test", tuple(indices)))
+    samples = Samples(config, (), choice)
     names = read_class_names(config, checkpoint)
     model = build_fine_tuned(config, checkpoint)
-    found = []
     for sample in samples:
-        frames, finding = find(model, sample.read(), names, not samples.takes_clips)
+        frames, finding = find(model, sample.read(), names, not samples.takes_clips, least_score=LEAST_SCORE)
         assert isinstance(finding, Located) and finding.true is not None  # of a detector, with annotations
-        found.append((frames[finding.key_frame or 0], finding.found, finding.true))
-    return found
+        yield sample.title, frames[finding.key_frame or 0], finding.found, finding.true
 
 
-def draw_findings(
-    task: Task, work_dir: Path, start: str, indices: Sequence[int], data_root: Path = DATA_ROOT
-) -> list[Picture]:
+def draw_findings(task: Task, work_dir: Path, start: str, count: int, data_root: Path = DATA_ROOT) -> list[Picture]:
     """Pictures of what a task's model of a start and the first seed finds.
 
     Args:
         task (Task): One of :data:`READERS`.
         work_dir (Path): Where the demo's runs have written.
         start (str): The start.
-        indices (Sequence[int]): Samples of the test split.
+        count (int): How many pictures there are at most: of samples of the test split with different classes in which
+            the model finds something.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        list[Picture]: One a sample, what is found beside what is there.
+        list[Picture]: One a sample, what is found beside what is there. If the model finds nothing in the samples that
+        are looked at, the first of them.
     """
     folder = finetuning_dir(work_dir, task, start, SEEDS[0])
     checkpoint = newest_whole(folder)
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint. Fine-tune the task first.")
-    pictures = []
-    for index, (frame, found, true) in zip(
-        indices, find_boxes(task, Path(checkpoint), indices, data_root), strict=True
-    ):
+    pictures: dict[str, Picture] = {}
+    nothing: list[Picture] = []
+    samples = find_boxes(task, Path(checkpoint), Choice("test", None, _LOOKED_AT), data_root)
+    # the page shows the first samples of the split already, and each task has others
+    for title, frame, found, true in itertools.islice(samples, 1 + READERS.index(task.name), None):
         left = draw_boxes(frame, found.boxes, found.labels, FOUND_COLOR)
         right = draw_boxes(frame, true.boxes, true.labels, TRUE_COLOR)
         panel = dict(zip(("found", "true"), pad_to_height([left, right]), strict=True))
-        pictures.append(Picture(f"{task.title} Test sample {index}, fine-tuned {start}", panel))
-    return pictures
+        picture = Picture(f"{task.title} Sample {title}, fine-tuned {start}", panel)
+        scores = [float(score) for label in found.labels for score in _SCORE.findall(label)]
+        if max(scores, default=0.0) > LEAST_SCORE:
+            pictures.setdefault(true.labels[0].partition("\n")[0] if true.labels else "", picture)
+        else:
+            nothing.append(picture)
+        if len(pictures) == count:
+            break
+    return list(pictures.values()) or nothing[:1]

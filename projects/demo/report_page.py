@@ -9,16 +9,22 @@ import torch
 
 import maskfeat_plugin
 from maskfeat_plugin.machine import usable_cores
-from maskfeat_plugin.visualization import Curve, Facts, Notes, Picture, Section, Table, strip, write_report
+from maskfeat_plugin.visualization import Curve, Facts, Folded, Notes, Picture, Section, Table, strip, write_report
 
-from .pictures import READERS, draw_findings
+from .chosen_samples import choose_different, read_digits
+from .pictures import LEAST_SCORE, READERS, draw_findings
 from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SHIPPED, TASKS, Plan, Task
 from .train import draw_predictions
 
-SHOWN = {"image": (0, 1, 2, 3), "video": (0, 5, 11)}
-FOUND = (0, 7, 14)
+# Samples of different classes, the first of them in sight and the others folded
+SHOWN = {"image": 4, "video": 3}
+FOUND = 3
 
 INTRO = (
+    "A model that has predicted the edges of masked parts of pictures and clips, without labels, needs few labels for "
+    "the tasks in the table."
+)
+METHOD = (
     "Hide a part of a picture and have a model say what is there: not the colours, but the edges, how strong they are "
     "and which way they run. This is MaskFeat. Nobody has to label anything, for every picture and every clip holds "
     "its own answer, and a model that gets it right has learned something about shapes and motion."
@@ -33,11 +39,10 @@ ONE_SEED = (
     "pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training from scratch and "
     "with shipped weights."
 )
-TASKS_INTRO = (
-    "Small models have learned this from pictures and clips of moving digits, made on this machine. Then they were "
-    "trained further on few labelled samples, for the tasks in the table."
+FINDINGS = (
+    "Frames of the test split: what is found, and what is there. The samples are of different classes, and in each "
+    f"the model finds something with a score above {LEAST_SCORE}, if there is such a sample."
 )
-FINDINGS = "Frames of the test split: what is found, and what is there."
 RUNNING = (
     "This page is not complete: the demo has run for {minutes:.1f} minutes and goes on. Reload the page to see more."
 )
@@ -158,15 +163,23 @@ def make_report(
     scores = _scores(results)
     running = any(task.name not in scores for task in tasks)
     done = [Facts("", list_progress(results, tasks))] if running else []
-    findings = [] if running else make_findings(results, work_dir, data_root)
+    findings = {} if running else make_findings(results, work_dir, data_root)
+    predictions = make_panels(results, plan, data_root)
+    tables = make_tables(results, plan) if scores else []
+    folded = {
+        "Every run": tables[1:],
+        "More predictions": [picture for pictures in predictions.values() for picture in pictures[1:]],
+        "More findings of the detectors": [picture for pictures in findings.values() for picture in pictures[1:]],
+        "How it learned": make_curves(results),
+        "Notes": [Notes([METHOD, *(NOTES[start] for start in plan.starts if start in NOTES), SPLITS])],
+        "Versions and machine": [Facts("", environment(seconds))],
+    }
     sections = [
         Section("Still running", done, RUNNING.format(minutes=seconds / 60)),
-        Section("What it predicts", make_panels(results, plan, data_root), PREDICTIONS),
-        Section("What it is good for", make_tables(results, plan) if scores else [], TASKS_INTRO),
-        Section("What the detectors find", findings, FINDINGS),
-        Section("How it learned", make_curves(results)),
-        Section("Notes", [Notes([NOTES[start] for start in plan.starts if start in NOTES] + [SPLITS])]),
-        Section("Versions and machine", [Facts("", environment(seconds))]),
+        Section("Results", tables[:1]),
+        Section("What it predicts", [pictures[0] for pictures in predictions.values() if pictures], PREDICTIONS),
+        Section("What the detectors find", [pictures[0] for pictures in findings.values() if pictures], FINDINGS),
+        Section("More", [Folded(title, parts) for title, parts in folded.items() if parts]),
     ]
     return write_report(
         work_dir / "report.html",
@@ -233,31 +246,38 @@ def make_curves(results: Mapping[str, dict]) -> list[Curve]:
     ]
 
 
-def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_ROOT) -> list[Picture]:
-    """Masked input, predicted and true HOG and original for samples of the test split; the best model first."""
-    pictures = []
+def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_ROOT) -> dict[str, list[Picture]]:
+    """Masked input, predicted and true HOG and original for samples of the test split, by the pre-training's name.
+
+    The best model comes first, and each sample is of another digit; so are the first picture and the first clip.
+    """
+    found: dict[str, list[Picture]] = {}
+    digits = read_digits(data_root)
+    first = {""}  # of clips, where it is not known
     for name, result in results.items():
         pretraining, run = PRETRAININGS[name], result["pretraining"]
         models = {f"after {run['steps'][-1]} steps of this run's pre-training": run["checkpoint"]}
         if SHIPPED in plan.starts and pretraining.shipped_weights.exists():
             shipped = {"after long pre-training (shipped weights)": str(pretraining.shipped_weights)}
             models = {**shipped, **models}
+        indices = choose_different(digits[name], SHOWN[name], without=first)
+        first.update(digits[name][index] for index in indices[:1])
         for title, checkpoint in models.items():
-            panels = draw_predictions(pretraining, checkpoint, SHOWN[name], data_root)
-            for index, panel in zip(SHOWN[name], panels, strict=True):
+            panels = draw_predictions(pretraining, checkpoint, indices, data_root)
+            for index, panel in zip(indices, panels, strict=True):
                 shown = {label: strip(panel[key]) for key, label in LABELS.items()}
-                pictures.append(Picture(f"{KINDS[name]} {index} of the test split, {title}", shown))
-    return pictures
+                picture = Picture(f"{KINDS[name]} {index} of the test split, {title}", shown)
+                found.setdefault(name, []).append(picture)
+    return found
 
 
-def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path = DATA_ROOT) -> list[Picture]:
-    """What the detectors find, of the best start that there is, for samples of the test split."""
-    return [
-        picture
+def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path = DATA_ROOT) -> dict[str, list[Picture]]:
+    """What the detectors find, of the best start that there is, in samples of the test split, by the task's name."""
+    return {
+        name: draw_findings(TASKS[name], work_dir, list(starts)[-1], FOUND, data_root)
         for name, starts in _scores(results).items()
         if name in READERS
-        for picture in draw_findings(TASKS[name], work_dir, list(starts)[-1], FOUND, data_root)
-    ]
+    }
 
 
 def environment(seconds: float) -> dict[str, str]:

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from warm_python import python
 
+from maskfeat_plugin.apis.pictures import Choice
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.errors import ConfigError
 from projects.demo import (
@@ -27,6 +28,7 @@ from projects.demo import (
 )
 from projects.demo import report_page as demo_report
 from projects.demo import train as demo_train
+from projects.demo.chosen_samples import choose_different, read_digits
 from projects.demo.live_page import Page
 from projects.demo.pictures import READERS, draw_findings, find_boxes
 from projects.demo.tasks import CONFIGS, LIVE, ROOT, SCRATCH, SHIPPED
@@ -196,6 +198,23 @@ def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_
     assert several == (plan == FULL,) * 4 and ("may be chance" in page) == (plan == QUICK)
     assert ("fine-tuned pre-trained live" in page) == (task.name in READERS)
     assert not re.search(r"(src|href)=\"https?:", page)
+    headings = ["Results", "What it predicts", *(["What the detectors find"] if task.name in READERS else []), "More"]
+    assert re.findall(r"<h2>(.*?)</h2>", page) == headings
+    shown = page[: page.index("<details>")]
+    assert len(re.findall("<table>", shown)) == 1 and shown.index("<table>") < shown.index("<img")
+    pictures = 4 + 2 * (task.name in READERS)  # a prediction, and what a detector finds beside what is there
+    assert shown.count("<img") == pictures < page.count("<img") and "<svg" not in shown
+
+
+def test_shown_samples_are_of_different_digits(data_root):
+    digits = read_digits(data_root)
+    assert {name: len(of) for name, of in digits.items()} == {"image": 72, "video": 24}
+    assert set(digits["video"]) - {""} <= set(digits["image"]) <= set("0123456789")
+    chosen = choose_different(digits["image"], 4)
+    assert chosen[0] == 0 and len({digits["image"][index] for index in chosen}) == len(chosen) == 4
+    clips = choose_different(digits["video"], 3, without={digits["image"][0]})
+    assert digits["image"][0] not in [digits["video"][index] for index in clips]
+    assert choose_different("aab", 3) == [0, 2]
 
 
 def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, tmp_path):
@@ -213,8 +232,13 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     text = page.path.read_text()
     assert lines == [f"First predictions: {page.path}; reload it for more as the demo goes on"]
     assert "Still running" in text and "Reload the page" in text and "3 of 9 steps done" in text
-    assert "after 3 steps" in text and "predicted HOG" in text and "Picture 0" in text and "Clip" not in text
-    assert text.count("to come") == 2 and "under way" in text and "Result" not in text
+    assert (
+        "after 3 steps" in text
+        and "predicted HOG" in text
+        and "Picture 0 of" in text
+        and not re.search(r"Clip \d+ of", text)
+    )
+    assert text.count("to come") == 2 and "under way" in text and "Results" not in text
 
     write_json(results_file(tmp_path, PRETRAININGS["image"]), image)
     os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # another time, however coarse the clock
@@ -228,7 +252,12 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     write_json(results_file(tmp_path, PRETRAININGS["video"]), video)
     assert page.write().keys() == {"image", "video"}
     text = page.path.read_text()
-    assert "Still running" not in text and "Reload" not in text and "Clip 0" in text and TASKS["motion"].title in text
+    assert (
+        "Still running" not in text
+        and "Reload" not in text
+        and re.search(r"Clip \d+ of", text)
+        and TASKS["motion"].title in text
+    )
     assert len(lines) == 1
 
     page.clear()
@@ -238,7 +267,7 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
 
 def test_pictures_of_a_task_that_is_not_trained(tmp_path):
     with pytest.raises(ConfigError, match=r"ava.* has no checkpoint\. Fine-tune the task first\."):
-        draw_findings(TASKS["ava"], tmp_path, SCRATCH, [0])
+        draw_findings(TASKS["ava"], tmp_path, SCRATCH, 1)
 
 
 @pytest.mark.parametrize("name", list(READERS))
@@ -247,7 +276,9 @@ def test_true_boxes_are_drawn_where_the_digit_is(name, data_root, tmp_path):
     task = dataclasses.replace(TASKS[name], labels=40)
     options = {**SHORT, "train_cfg.val_interval": 3}
     finetune(task, None, 0, tmp_path, lambda line: None, data_root, options)
-    for frame, found, true in find_boxes(task, tmp_path / "iter_3.pth", (0, 5, 9), data_root):
+    choice = Choice("test", (0, 5, 9))
+    for title, frame, found, true in find_boxes(task, tmp_path / "iter_3.pth", choice, data_root):
+        assert title in ("test 0", "test 5", "test 9")
         assert len(true.boxes) == len(true.labels) == 1 and len(found.boxes) == len(found.labels)
         frame = frame.astype(float)
         steps = np.abs(np.diff(frame, axis=1)).sum(-1)[:-1] + np.abs(np.diff(frame, axis=0)).sum(-1)[:, :-1]

@@ -1,11 +1,12 @@
 """Reports: one self-contained HTML page with tables, charts, pictures and texts."""
 
 from .page import write_report
-from .parts import Curve, Facts, Headline, Media, Notes, Picture, Section, Spread, Table, Text
+from .parts import Curve, Facts, Folded, Headline, Media, Notes, Picture, Section, Spread, Table, Text
 
 __all__ = [
     "Curve",
     "Facts",
+    "Folded",
     "Headline",
     "Media",
     "Notes",

@@ -17,7 +17,7 @@ from PIL import Image
 from maskfeat_plugin.files import writing
 
 from .charts import PALETTE, draw_curve, draw_spread, legend
-from .parts import Curve, Facts, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
+from .parts import Curve, Facts, Folded, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
 from .templates import PAGE, PARTS, STYLE
 
 # Control characters but white space, halves of characters, and what is no character
@@ -82,8 +82,12 @@ def _render_parts(parts: Iterable[Part]) -> list[Markup]:
             charts = [_chart(chart) for chart in group if isinstance(chart, Curve | Spread)]
             rendered.append(Markup(_TEMPLATES["charts"].render(charts=charts)))
         else:
-            rendered += [Markup(_TEMPLATES[_NAMES[type(part)]].render(part=part)) for part in group]
+            rendered += [Markup(_TEMPLATES[_NAMES[type(part)]].render(part=part, inner=_inner(part))) for part in group]
     return rendered
+
+
+def _inner(part: Part) -> list[Markup]:
+    return _render_parts(part.parts) if isinstance(part, Folded) else []
 
 
 def _chart(chart: Curve | Spread) -> dict[str, Any]:
@@ -125,4 +129,12 @@ _ENVIRONMENT = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_bloc
 _ENVIRONMENT.filters.update(cell=_format_cell, media=_as_media, uri=_uri)
 _ENVIRONMENT.tests.update(numeric=_is_number)
 _TEMPLATES = {name: _ENVIRONMENT.from_string(text) for name, text in PARTS.items()}
-_NAMES = {Headline: "headline", Table: "table", Facts: "facts", Picture: "picture", Text: "text", Notes: "notes"}
+_NAMES = {
+    Headline: "headline",
+    Table: "table",
+    Facts: "facts",
+    Picture: "picture",
+    Text: "text",
+    Notes: "notes",
+    Folded: "folded",
+}

@@ -221,7 +221,20 @@ class Notes:
     items: Sequence[str]
 
 
-Part: TypeAlias = Headline | Table | Facts | Curve | Spread | Picture | Text | Notes
+@dataclass
+class Folded:
+    """Parts that are folded until the reader opens them.
+
+    Args:
+        title (str): What they are.
+        parts (Sequence[Part]): The parts, none of them folded.
+    """
+
+    title: str
+    parts: Sequence["Part"]
+
+
+Part: TypeAlias = Headline | Table | Facts | Curve | Spread | Picture | Text | Notes | Folded
 
 
 @dataclass

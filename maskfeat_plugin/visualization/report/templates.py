@@ -48,6 +48,7 @@ figcaption, .caption { color: var(--faint); font-size: .9rem; }
 .panel .detailed { max-width: none; width: max(36rem, 100%); }
 details { margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem; background: var(--raised); }
 summary { padding: .6rem .9rem; cursor: pointer; font-weight: 600; }
+.folded { padding: 0 clamp(.3rem, 1.5vw, .9rem) .9rem; }  /* room for the charts on a phone */
 pre { margin: 0; padding: .2rem .9rem .9rem; font: .85rem/1.5 ui-monospace, monospace; }
 """
 
@@ -209,6 +210,16 @@ PARTS = {
 <details>
 <summary>{{ part.title }}</summary>
 <div class="scroll" role="region" aria-label="{{ part.title }}" tabindex="0"><pre>{{ part.text }}</pre></div>
+</details>
+""",
+    "folded": """\
+<details>
+<summary>{{ part.title }}</summary>
+<div class="folded">
+{% for html in inner %}
+{{ html }}
+{% endfor %}
+</div>
 </details>
 """,
     "notes": """\
