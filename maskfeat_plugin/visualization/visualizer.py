@@ -77,7 +77,7 @@ class MaskFeatVisualizer(Visualizer):
             original = pictures.pop("original")
             heat = draw_heat(image, data_sample.attention, original.shape[2] // np.shape(image)[-2])
             pictures |= {"attention": heat, "original": original}
-        steps, length = len(pictures["original"]), len(image) if np.ndim(image) == 4 else 1
+        steps, length = len(pictures["original"]), np.shape(image)[0] if np.ndim(image) == 4 else 1
         names = [f"frame {i * length // steps}" for i in range(steps)]  # a step is drawn as its first frame
         columns = [names[i] for i in pick(steps, self.max_frames)] if length > 1 else []
         page = compose({title: strip(frames, self.max_frames) for title, frames in pictures.items()}, columns=columns)

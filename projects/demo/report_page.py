@@ -10,6 +10,7 @@ import torch
 import maskfeat_plugin
 from maskfeat_plugin.machine import usable_cores
 from maskfeat_plugin.visualization import Curve, Facts, Folded, Notes, Picture, Section, Table, strip, write_report
+from maskfeat_plugin.visualization.report.parts import Part
 
 from .chosen_samples import choose_different, read_digits
 from .pictures import LEAST_SCORE, READERS, draw_findings
@@ -166,7 +167,7 @@ def make_report(
     findings = {} if running else make_findings(results, work_dir, data_root)
     predictions = make_panels(results, plan, data_root)
     tables = make_tables(results, plan) if scores else []
-    folded = {
+    folded: dict[str, Sequence[Part]] = {
         "Every run": tables[1:],
         "More predictions": [picture for pictures in predictions.values() for picture in pictures[1:]],
         "More findings of the detectors": [picture for pictures in findings.values() for picture in pictures[1:]],
