@@ -119,6 +119,7 @@ def test_wheels_of_checkout_and_sdist_have_every_file(wheels):
     assert "tools/demo.py" in of_a_checkout and "tools/train.py" not in of_a_checkout
     mim = files_below(ROOT, "configs") | (tools - of_a_checkout) | {"model-index.yml"}
     assert len([name for name in mim if name.endswith(".pth")]) == 2
+    assert len([name for name in mim if name.startswith("configs/demo/examples/")]) == 5  # of the web demo
     expected = files_below(ROOT, "maskfeat_plugin", "maskfeat_cli") | {f"maskfeat_plugin/.mim/{name}" for name in mim}
     assert {name for name in first if ".dist-info/" not in name} == expected
     assert any(".dist-info/" in name and name.endswith("/LICENSE") for name in first)

@@ -3,7 +3,8 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import SupportsFloat
 
 import numpy as np
 from PIL import Image
@@ -60,12 +61,12 @@ class NotebookResults(list):
         return "".join(parts)
 
 
-def loss_text(loss: float | dict[str, float]) -> str:
+def loss_text(loss: SupportsFloat | Mapping[str, SupportsFloat]) -> str:
     """Write a loss, or the losses of several targets with their names.
 
     Args:
-        loss (float | dict[str, float]): The loss.
+        loss (SupportsFloat | Mapping[str, SupportsFloat]): The loss.
     """
-    if isinstance(loss, dict):
+    if isinstance(loss, Mapping):
         return ", ".join(f"{name} {float(value):.4f}" for name, value in loss.items())
-    return f"{loss:.4f}"
+    return f"{float(loss):.4f}"

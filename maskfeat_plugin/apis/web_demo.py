@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskfeat_plugin.config.input_pipeline import list_inputs
+from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, strip
 
@@ -138,21 +139,28 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
     with gr.Row():
         with gr.Column(scale=1):
             if inferencer.takes_clips:
-                given = gr.Video(label="Clip", sources=["upload"], height=280)
+                given = gr.Video(label="Clip", sources=["upload"], height=280, autoplay=True, loop=True)
             else:
                 given = gr.Image(label="Image", type="numpy", sources=["upload", "clipboard"], height=280)
+            if examples := _examples(inferencer):
+                gr.Examples(
+                    [[str(path)] for path in examples], given, label="Examples: click one", cache_examples=False
+                )
             ratio = gr.Slider(0.05, 0.95, _mask_ratio(inferencer), step=0.05, label="Mask ratio")
             seed = gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed of the mask")
         with gr.Column(scale=3):
             titles = list(_PICTURES)
             rows = [titles[:2], titles[2:]] if not inferencer.takes_clips else [[title] for title in titles]
+            moving = _add_picture(gr, "All of it, moving", type="filepath") if inferencer.takes_clips else None
             found = []
             for row in rows:
                 with gr.Row():
                     found += [_add_picture(gr, title, height=None if inferencer.takes_clips else 260) for title in row]
-            if inferencer.takes_clips:
-                found.append(_add_picture(gr, "All of it, moving", type="filepath"))
-            found.append(gr.Textbox(label="Loss of this prediction (0 if it were right)", interactive=False))
+            if moving is not None:
+                found.append(moving)
+            with gr.Row():
+                found.append(gr.Textbox(label="Loss of this prediction (0 if it were right)", interactive=False))
+                found.append(gr.Textbox(label="Baseline: the loss of the mean target everywhere", interactive=False))
     gr.on(
         [given.change, ratio.release, seed.change],
         _predictor(gr, inferencer),
@@ -161,6 +169,13 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
         api_name="clip" if inferencer.takes_clips else "image",
         show_progress="minimal",
     )
+
+
+def _examples(inferencer: MaskFeatInferencer) -> list[Path]:
+    """Files to try a model with: those in the folder ``examples`` beside its config."""
+    folder = Path(inferencer.config.filename or "").parent / "examples"
+    endings = VIDEO_ENDINGS if inferencer.takes_clips else IMAGE_ENDINGS
+    return [path for path in sorted(folder.glob("*")) if path.suffix.lower() in endings]
 
 
 def _add_picture(gr: ModuleType, title: str, **settings: object) -> "gradio.Image":
@@ -174,7 +189,7 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
     """What the page calls: from an input, a mask ratio and a seed to the pictures."""
     visualizer = MaskFeatVisualizer()
     generator = inferencer.model.target_generator
-    count = len(_PICTURES) + 1 + inferencer.takes_clips
+    count = len(_PICTURES) + 2 + inferencer.takes_clips
 
     def predict_pictures(given: np.ndarray | str | None, ratio: float, seed: float) -> Iterator[list]:
         if given is None:
@@ -187,14 +202,15 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
             raise gr.Error(str(error)) from error
         pictures = draw_prediction(sample.frames, sample, generator)
         found = _strips(pictures)
-        loss = loss_text(sample.loss)
+        baseline = inferencer.model.head.baseline(sample.pred_features, sample.target_features)
+        losses = [loss_text(sample.loss), loss_text(baseline)]
         if not inferencer.takes_clips:
-            yield [*found, loss]
+            yield [*found, *losses]
             return
         with tempfile.TemporaryDirectory() as folder:  # gradio takes a copy
             path = Path(folder, "moving.gif")
             visualizer.add_datasample("clip", sample.frames, sample, generator, out_file=path)
-            yield [*found, str(path), loss]
+            yield [*found, str(path), *losses]
 
     return predict_pictures
 

@@ -79,7 +79,9 @@ def test_one_picture_of_many_types(given):
         torch.from_numpy(GREY),
         torch.from_numpy(GREY)[None],
     ],
-    ids=lambda given: f"{type(given).__name__} {getattr(given, 'mode', '')} {np.shape(given)}",
+    ids=lambda given: (
+        f"{type(given).__name__} {given.mode if isinstance(given, Image.Image) else ''} {np.shape(given)}"
+    ),
 )
 def test_grey(given):
     np.testing.assert_array_equal(image(given), np.dstack([GREY] * 3))

@@ -84,7 +84,9 @@ def grey_tokens(picture, grid):
 
 
 def test_an_image_by_the_client(client, files):
-    masked, prediction, target, original, loss = client.predict(handle_file(files[0]), 0.6, 3, api_name="/image")
+    masked, prediction, target, original, loss, baseline = client.predict(
+        handle_file(files[0]), 0.6, 3, api_name="/image"
+    )
     pictures = [np.asarray(Image.open(path)) for path in (masked, prediction, target, original)]
     assert [picture.shape for picture in pictures] == [(240, 240, 3)] * 4
     assert grey_tokens(pictures[0], 5) == 15  # 0.6 of 25
@@ -93,6 +95,8 @@ def test_an_image_by_the_client(client, files):
     inferencer = MaskFeatInferencer("maskfeat_vit-tiny_moving-digits", device="cpu", show_progress=False)
     (result,) = inferencer(files[0], mask_ratio=0.6, seed=3)
     assert loss == f"{result['loss']:.4f}"
+    true = result["target_features"]
+    assert float(baseline) == pytest.approx(((true - true.mean(0)) ** 2).mean(), abs=1e-4)
     tokens = result["mask"][0].repeat(48, axis=0).repeat(48, axis=1)
     np.testing.assert_array_equal(grey & tokens, tokens)  # the mask of this seed
     other = client.predict(handle_file(files[0]), 0.6, 4, api_name="/image")
@@ -100,13 +104,13 @@ def test_an_image_by_the_client(client, files):
 
 
 def test_a_clip_by_the_client(client, files):
-    *stills, moving, loss = client.predict(handle_file(files[1]), 0.4, 0, api_name="/clip")
+    *stills, moving, loss, baseline = client.predict(handle_file(files[1]), 0.4, 0, api_name="/clip")
     pictures = [np.asarray(Image.open(path)) for path in stills]
     assert [picture.shape for picture in pictures] == [(224, 4 * 224 + 3 * 6, 3)] * 4  # time steps side by side
     assert 0 < grey_tokens(pictures[0], 4) <= 16
     with Image.open(moving) as gif:
         assert gif.format == "GIF" and gif.n_frames == 4
-    assert 0 < float(loss) < 1
+    assert 0 < float(loss) < 1 and 0 < float(baseline) < 1
 
 
 def test_a_file_that_is_no_clip_is_named(client, files, tmp_path):
@@ -218,18 +222,27 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         slider = page.locator("input[type=range]").first
         expect(slider).to_be_visible()
         assert (slider.get_attribute("min"), slider.input_value()) == ("0.05", "0.4")
-        page.locator("input[type=file]").first.set_input_files(files[0])
-        loss = page.get_by_label("Loss of this prediction").first
+        loss, baseline = (page.get_by_label(name).first for name in ("Loss of this prediction", "Baseline"))
+        page.get_by_text("Examples: click one").first.wait_for()
+        page.locator(".gallery-item:visible").nth(1).click()
         expect(loss).to_have_value(NUMBER, timeout=60_000)
+        expect(baseline).to_have_value(NUMBER)
         first = loss.input_value()
-        # The image, and the four pictures of it: visible once loaded, which may be after the loss is written
-        expect(page.locator("img:visible")).to_have_count(5, timeout=60_000)
+        page.locator("input[type=file]").first.set_input_files(files[0])
+        expect(loss).not_to_have_value(first, timeout=60_000)
+        first = loss.input_value()
+        # The image, four pictures of it and the examples: visible once loaded, which may be after the loss is written
+        expect(page.locator("img:visible")).to_have_count(5 + 3, timeout=60_000)
         slider.focus()
         slider.press("End")
         slider.dispatch_event("pointerup")
         expect(loss).not_to_have_value(first, timeout=60_000)
         page.get_by_role("tab", name="Clip").click()
         expect(page.get_by_text("All of it, moving")).to_be_visible()
+        page.locator(".gallery-item:visible").first.click()
+        loss = page.locator("input:visible, textarea:visible").and_(page.get_by_label("Loss of this prediction"))
+        expect(loss).to_have_value(NUMBER, timeout=60_000)
+        page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.currentTime > 0 && v.loop)")
         browser.close()
     assert errors == []
     outside = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
