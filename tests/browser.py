@@ -1,5 +1,6 @@
 """HTML pages as headless Chromium sees them."""
 
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,10 @@ class Browser:
         return self._thread.submit(self._open, Path(path).resolve().as_uri(), width, height, dark, screenshot).result()
 
     def close(self):
+        # Workers of data loaders that a test has left hold the pipes of the driver, which ends when these are closed
+        for left in multiprocessing.active_children():
+            left.kill()
+            left.join()
         if self._playwright is not None:
             self._thread.submit(self._chromium.close).result()
             self._thread.submit(self._playwright.stop).result()

@@ -1,0 +1,19 @@
+"""The browser of the tests ends, whatever other tests have left."""
+
+import multiprocessing
+import time
+
+import pytest
+from browser import Browser
+
+
+@pytest.mark.slow
+def test_it_ends_beside_a_process_that_was_forked_later(chromium, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html><html lang=en><title>a</title><h1>a</h1>")
+    browser = Browser(chromium)
+    assert browser.open_page(page).title == "a"
+    left = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    left.start()
+    browser.close()
+    assert not left.is_alive()
