@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # It is for the set-up alone: the launchers in tools/ would take it too
 unexport PYTHON
+# Without bytecode every process compiles thousands of files of the frameworks first, which takes ten seconds
+unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
