@@ -14,7 +14,7 @@ from .variants import flat_class_token, separate_qkv
 
 
 class Target(NamedTuple):
-    """How another project names weights.
+    """Names that another project gives to weights.
 
     Attributes:
         rename: Return the project's name of a canonical one, None if it has none.

@@ -273,7 +273,7 @@ def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_
 
 
 def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path = DATA_ROOT) -> dict[str, list[Picture]]:
-    """What the detectors find, of the best start that there is, in samples of the test split, by the task's name."""
+    """Draw samples of the test split with the boxes that the detectors of the best start find, by the task's name."""
     return {
         name: draw_findings(TASKS[name], work_dir, list(starts)[-1], FOUND, data_root)
         for name, starts in _scores(results).items()

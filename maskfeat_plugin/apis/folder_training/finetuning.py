@@ -24,6 +24,7 @@ _PLAIN = dict(
 )
 # The pre-training variants keep the resolution of the last stage; fine-tuning has the usual ones, as in the paper
 _ARCHITECTURES = {"maskfeat-small": "small", "maskfeat-large": "large"}
+_TOP1 = dict(top_k_accuracy=dict(topk=(1,)))  # metric_options of AccMetric, whose default has the top 5, too
 _BATCH_SIZE = {IMAGE: 16, VIDEO: 4}
 # Kind of the files -> the transform that packs a sample for training without masks
 _PACK = {IMAGE: dict(type="PackInputs"), VIDEO: dict(type="PackActionInputs")}
@@ -93,9 +94,6 @@ def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settin
     cfg.default_hooks.checkpoint.save_best = "auto"
     set_length(cfg, 1)
     return cfg
-
-
-_TOP1 = dict(top_k_accuracy=dict(topk=(1,)))
 
 
 def _plain_backbone(backbone: dict, kind: str, weights: str) -> dict[str, Any]:
