@@ -15,7 +15,9 @@ from playwright.sync_api import expect, sync_playwright
 
 import maskfeat_plugin
 from maskfeat_plugin import registry
-from projects.documentation import broken_links, reference_pages, repository_pages, rewrite_links
+from projects.documentation.links import broken_links
+from projects.documentation.pages import repository_pages, rewrite_links
+from projects.documentation.reference import reference_pages
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

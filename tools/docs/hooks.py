@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # projects/ is no 
 
 import maskfeat_plugin  # noqa: F401 (registers everything)
 from projects import ROOT
-from projects.documentation import reference_pages, repository_pages, rewrite_links
+from projects.documentation.pages import repository_pages, rewrite_links
+from projects.documentation.reference import reference_pages
 
 REFERENCE = "Config reference"
 # Section of the navigation -> folder below docs/ whose pages belong there where nothing else is said
