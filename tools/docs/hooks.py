@@ -1,4 +1,4 @@
-"""What `make docs` adds to the pages in docs/ (hooks of mkdocs): the config reference, and files that pages link to."""
+"""Hooks of mkdocs: `make docs` adds the config reference and the files that pages of docs/ link to."""
 
 import sys
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from projects import ROOT
 from projects.documentation.pages import repository_pages, rewrite_links
 from projects.documentation.reference import reference_pages
 
+# Titles in the navigation: of the generated pages, and of the section for pages of docs/ that mkdocs.yml does not name
 REFERENCE = "Config reference"
-# Section of the navigation -> folder below docs/ whose pages belong there where nothing else is said
-FOLDERS = {"Tutorials": "tutorials", "Guides": ""}
+OTHERS = "How-to guides"
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -25,12 +25,11 @@ def on_config(config: MkDocsConfig) -> None:
     docs = Path(config.docs_dir)
     named = set(_pages(config.nav))
     others = [path.relative_to(docs).as_posix() for path in sorted(docs.rglob("*.md"))]
-    for entry in config.nav:
+    for entry in _entries(config.nav):
         if REFERENCE in entry:
             entry[REFERENCE] = [{title: f"reference/{name}"} for name, (title, _) in reference_pages().items()]
-        for section, folder in FOLDERS.items():
-            if section in entry:
-                entry[section] += [p for p in others if p not in named and p.rpartition("/")[0] == folder]
+        if OTHERS in entry:
+            entry[OTHERS] += [page for page in others if page not in named]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -41,14 +40,24 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links out of docs/ lead to the pages that stand for what they name."""
+    """Rewrite links out of docs/, so that they lead to the generated pages of these files."""
     return rewrite_links(markdown, page.file.src_uri, ROOT)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Let pages open from the disk without an error: the theme then reads the index of its search as a script."""
+    """Write the search index as a script too: the theme reads that one in pages that were opened from the disk."""
     index = Path(config.site_dir, "search", "search_index.json")
     index.with_suffix(".js").write_text(f"var __index = {index.read_text()}")
+
+
+def _entries(nav: list) -> Iterator[dict]:
+    """Find the titled entries of the navigation, sections before their content."""
+    for entry in nav:
+        if isinstance(entry, dict):
+            yield entry
+            for content in entry.values():
+                if isinstance(content, list):
+                    yield from _entries(content)
 
 
 def _pages(nav: list | dict | str) -> Iterator[str]:
