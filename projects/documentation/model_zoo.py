@@ -1,4 +1,4 @@
-"""The page docs/model_zoo.md, written from the metafiles: every full-size config, files and numbers of others."""
+"""The page docs/model_zoo.md, written from the metafiles: every full-size config, and others' files and numbers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 
 PAGE = "docs/model_zoo.md"
 
-# Section -> folders below configs/, whether its models are pre-trained, what is said of all
+# Section -> folders below configs/, and a sentence about all of their models
 SECTIONS = {
     "Pre-training": (("pretrain", "scaling", "efficient"), ""),
     "Image classification": (("classification",), ""),
@@ -26,7 +26,7 @@ AUTHORS_FILES = {
     "maskfeat_mvit-small-16x4": "k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth",
     "maskfeat_mvit-large-16x4": "k400_MVIT_L_MaskFeat_PT_epoch_00800.pyth",
 }
-# Config -> number that others report for this model and data set, by whom
+# Config -> number that others report for this model and data set, and who reports it
 REPORTED = {
     "vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k": "84.0, the paper",
     "vit-large-p16_maskfeat-pre_16xb128-amp-coslr-50e_in1k": "85.7, the paper",
@@ -37,24 +37,40 @@ REPORTED = {
 _TOP = """<!-- Written by tools/write_model_index.py from the configs. -->
 # Model zoo
 
-Every full-size config, by task. None was trained at full size here, so no weights are released and no number on this
-page was measured here: what is given is what the paper and the authors' release report for the same model, and it says
-so. `-` is no number at hand. Epochs, GPUs and batch are those that a recipe is written for; metafiles say `Recipe For`.
+For those who look for a full-size config, or for a checkpoint and the config that it fits. At the end you have the name
+of the config, the GPUs and epochs that its recipe is made for, and the number that others report for the model.
 
-A checkpoint of anybody's goes into any of these by one line, `model.backbone.init_cfg.checkpoint`; see
-[checkpoints](checkpoints.md), which also lists OpenMMLab's files. The authors' files lie under
+Train a config by its name, or list all names:
+
+```shell
+maskfeat configs
+maskfeat train maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k
+```
+
+The numbers on this page are from the paper and from the authors' release. No full-size config was trained here, see
+[limits](limits.md#trainings-at-full-size). So no weights are released here. `-` means that no number is known. Epochs,
+GPUs and batch are the values of the recipe. The metafiles call them `Recipe For`.
+
+Every config can load a checkpoint by the key `model.backbone.init_cfg.checkpoint`, see [checkpoints](checkpoints.md).
+That page also lists OpenMMLab's files. The authors' files are under
 `https://dl.fbaipublicfiles.com/pyslowfast/masked_models/`.
 
-Small models whose weights are in the repository (`configs/demo/weights`), with numbers that were measured here, are
-those of the demo: see the [README](../README.md).
+The repository contains the weights of the demo's small models (`configs/demo/weights`). Their numbers were measured
+here, see the [README](../README.md).
+"""
+_END = """## Where to go next
+
+- Time and memory of a training: [scaling](scaling.md). Data sets: [data](data.md).
+- Load one of the files: [checkpoints](checkpoints.md).
+- Differences from the authors' recipes: [differences](differences.md).
 """
 
 
 def model_zoo_page(root: Path) -> str:
-    """The page, from the metafiles' content.
+    """Write the text of the page, from the content of the metafiles.
 
     Args:
-        root (Path): The project: a folder with ``configs/``, whose metafiles are up to date.
+        root (Path): The project, a folder with ``configs/`` whose metafiles are up to date.
 
     Returns:
         str: Markdown.
@@ -73,14 +89,14 @@ def model_zoo_page(root: Path) -> str:
     ]
     if unknown:
         raise ValueError(
-            f"No config is named {', '.join(unknown)}, which projects/documentation/model_zoo.py speaks of."
+            f"No config is named {', '.join(unknown)}. Remove this name from projects/documentation/model_zoo.py."
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, _END])
 
 
 def _table(models: Iterable[dict], title: str) -> list[str]:
     pretraining = title == "Pre-training"
-    last = "the authors' file of this model" if pretraining else "reported"
+    last = "the authors' file of this model" if pretraining else "reported number"
     rows = [f"| config | data | epochs | GPUs x batch | {last} |", "| --- | --- | ---: | ---: | --- |"]
     for model in models:
         name, metadata = model["Name"], model["Metadata"]
@@ -94,6 +110,6 @@ def _table(models: Iterable[dict], title: str) -> list[str]:
 
 
 def _models(folder: Path) -> list[dict]:
-    """Entries of a folder's metafile, HOG before the other targets."""
+    """Read the entries of a folder's metafile, HOG before the other targets."""
     models = yaml.safe_load((folder / "metafile.yml").read_text())["Models"]
     return sorted(models, key=lambda model: model["Name"].startswith("maskfeat-"))
