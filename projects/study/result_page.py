@@ -117,7 +117,7 @@ def tables_of(plan: Plan) -> list[Table]:
                 ]
             )
         names = " or ".join(sorted(metrics)) or "score"
-        columns = ["setting", "what it is", names, "against the base", "k-NN", "loss / baseline", "step, ms", "runs"]
+        columns = ["setting", "description", names, "against the base", "k-NN", "loss / baseline", "step, ms", "runs"]
         tables.append(Table(f"{STUDIES[study].title}: {KINDS[kind]}", columns, rows, caption=STUDIES[study].text))
     return tables
 
@@ -169,10 +169,11 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
 
 
 NOTE = (
-    "Score: of the test data, after fine-tuning with the same budget; mean ± standard deviation over the seeds. A seed "
-    "chooses all that is random, the labelled samples of MovingDigits too. k-NN: of the features that fine-tuning "
-    "starts from. Loss / baseline: the last loss of pre-training over that of predicting the mean target. Step: the "
-    "median of a step of pre-training, reading included, with the other processes of the study running."
+    "Score: result on the test data after fine-tuning with the same budget, as mean ± standard deviation over the "
+    "seeds. A seed sets all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
+    "features before fine-tuning. Loss / baseline: the last loss of pre-training, divided by the loss of predicting "
+    "the mean target. Step: median time of a pre-training step, with reading, while the other processes of the study "
+    "run."
 )
 
 

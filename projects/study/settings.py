@@ -168,7 +168,7 @@ _BOTH = Setting(
 )
 _TOKEN = Setting(
     "tokens",
-    "discrete tokens of a tokenizer with random weights, in the place of DALL-E's",
+    "discrete tokens of a tokenizer with random weights, instead of DALL-E's",
     (target_of("targets/maskfeat-token_{model}-tiny_moving-digits.py"),),
 )
 _TEACHER = "mixing/maskfeat_{model}-tiny_teacher_moving-digits.py"
@@ -197,7 +197,7 @@ _SELF = Setting(
 )
 _PSEUDO = Setting(
     "pseudo-labels",
-    "classes of each token by the classifier that the supervised features are of",
+    "class of each token, predicted by the classifier that also gives the supervised features",
     (
         target_of("targets/maskfeat-pseudo-label_{model}-tiny_moving-digits.py"),
         weights_of_target(type="Pretrained", checkpoint=CLASSIFIER, revise_keys=_NORM),
@@ -212,7 +212,7 @@ STUDIES = {
     for study in (
         Study(
             "targets",
-            "What is predicted",
+            "Target",
             "The target of pre-training, all else equal.",
             {
                 IMAGE: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SUPERVISED, _SELF, _PSEUDO),
