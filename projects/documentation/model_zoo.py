@@ -56,7 +56,7 @@ That page also lists OpenMMLab's files. The authors' files are under
 `https://dl.fbaipublicfiles.com/pyslowfast/masked_models/`.
 
 The repository contains the weights of the demo's small models (`configs/demo/weights`). Their numbers were measured
-here, see the [README](../README.md).
+here, see [the demo](demo.md).
 """
 _END = """## Where to go next
 

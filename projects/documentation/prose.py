@@ -32,7 +32,7 @@ _BLOCK = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _INLINE = re.compile(r"(`+)[^`]+?\1")
 _LINK = re.compile(r"!?\[([^]]*)\]\([^)]*\)")
-_SENTENCE_END = re.compile(r"(?<=[.?!:;])\s+(?=[A-Z`\"'(*]|$)")
+_SENTENCE_END = re.compile(r"(?<=[.?!:;])\s+(?=[A-Z`\"'(*|]|$)")
 # A paragraph of a page ends at an empty line, a row of a table, a heading or an item of a list
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*+]|\d+\.|#+|\|)\s)")
 
