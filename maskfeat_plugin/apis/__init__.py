@@ -1,4 +1,4 @@
-"""Functions and classes to call from Python: the tools of the command line, and the parts they are made of."""
+"""Public functions and classes of the plugin: the tools of the command line and their parts, for use from Python."""
 
 import warnings
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Return what was here in version 0.1 and is in ``running.command_line`` now.
+    """Return a function that was in this module in version 0.1 and is now in ``running.command_line``.
 
     Raises:
         AttributeError: For any other name.

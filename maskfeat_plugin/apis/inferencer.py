@@ -1,4 +1,4 @@
-"""Predictions of a pre-trained model for masked parts of images and clips, and its features of the whole."""
+"""Inferencer of pre-trained models: predicts the features of the masked parts of images and clips."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,32 +37,33 @@ from maskfeat_plugin.visualization import MaskFeatVisualizer
 from .model_loading import build_model, list_models, read_model
 from .notebook_results import NotebookResult, NotebookResults
 
-# What predictions are made of besides the backbone
+# Parameters that a prediction needs besides those in the backbone
 _PREDICTING = ("neck.", "decoder.", "backbone.mask_token")
 
 
 class MaskFeatInferencer(BaseInferencer):
-    """Hides parts of images or clips and predicts the features of what is masked.
+    """Inferencer that masks parts of images or clips and predicts the features of the masked tokens.
 
-    In the style of mmpretrain's inferencers::
+    It is used like the inferencers of mmpretrain::
 
         inferencer = MaskFeatInferencer("maskfeat_vit-tiny_moving-digits")
         result = inferencer("frame.png", mask_ratio=0.6)[0]
 
-    Inputs go through the training pipeline of the config without what is random in it, so that resizing, clip length
-    and masks are those of the pre-training.
+    Inputs go through the training pipeline of the config without its random transforms. So resizing, clip length and
+    masks are the same as in pre-training.
 
     Args:
         model (str | Path | Config): A name of :meth:`list_models`, a config file of pre-training, the work directory of
             a training, or a config.
-        weights (str | Path, optional): Checkpoint of any format of docs/checkpoints.md that has the prediction layer: a
-            path or a URL. Defaults to None: the newest checkpoint of the work directory, or the weights shipped with
-            the config.
-        device (str | torch.device, optional): Defaults to None: the GPU, if there is one.
+        weights (str | Path, optional): Path or URL of a checkpoint in any format of docs/checkpoints.md. It must
+            contain the prediction layer. Defaults to None: the newest checkpoint of the work directory, or the weights
+            shipped with the config.
+        device (str | torch.device, optional): Device that the model runs on. Defaults to None: the GPU, if there is
+            one.
         show_progress (bool): Whether to show a progress bar. Defaults to True.
 
     Raises:
-        ConfigError: If the config is not there or is none of MaskFeat, or no weights fit.
+        ConfigError: If the config does not exist or is not a config of MaskFeat, or if no weights fit.
     """
 
     preprocess_kwargs = {"mask_ratio", "mask", "seed", "batch_size"}
@@ -81,18 +82,18 @@ class MaskFeatInferencer(BaseInferencer):
         weights = found if weights is None else weights
         title = title_of(cfg)
         if weights is None:
-            raise ConfigError(f"no weights come with {title}; give weights=FILE, a checkpoint of its pre-training.")
+            raise ConfigError(f"no weights come with {title}. Give weights=FILE, a checkpoint of its pre-training.")
         built, initial = build_model(cfg, weights)
         if not isinstance(built, MaskFeat):
             raise ConfigError(
                 f"the model of {title} is a {type(built).__name__}; give a config of pre-training with MaskFeat, such "
-                "as those of configs/pretrain."
+                "as a config of configs/pretrain."
             )
         lacking = [name for name in initial if name.startswith(_PREDICTING)]
         if lacking:
             raise ConfigError(
-                f"{weights} has no {lacking[0]}, which predicts: it is no checkpoint of this pre-training; features "
-                "alone are had from it by maskfeat extract."
+                f"{weights} has no {lacking[0]}, which predictions need: it is not a checkpoint of this pre-training. "
+                "Give a checkpoint of it. If you only need features, use maskfeat extract."
             )
         self.title = title
         self.weights = str(weights)
@@ -121,41 +122,45 @@ class MaskFeatInferencer(BaseInferencer):
         show: bool = False,
         out_dir: str | Path | None = None,
     ) -> list[dict] | list[DataSample]:
-        """Predict.
+        """Predict the features of the masked parts of inputs.
 
         Args:
-            inputs (str | Path | np.ndarray | Tensor | Image | Sequence): Path or URL of an image or a video, as the
-                config was trained on, or path of a folder with such files at any depth; an array, RGB, uint8 (H, W, 3)
-                or (T, H, W, 3), a tensor or a PIL image, see :func:`.to_array` for other types, shapes and channels; or
-                a list of any of these. Of a video, or an array of more frames than a clip has, the clip in the middle
-                is taken.
+            inputs (str | Path | np.ndarray | Tensor | Image | Sequence): One of the following, or a list of them:
+
+                - path or URL of an image or a video, of the kind that the config was trained on;
+                - path of a folder with such files at any depth;
+                - an array, RGB, uint8 (H, W, 3) or (T, H, W, 3), a tensor or a PIL image. :func:`.to_array` describes
+                  other types, shapes and channels.
+
+                If a video or an array has more frames than a clip, its middle clip is used.
             return_datasamples (bool): Whether to return data samples with tensors instead of dicts with arrays.
                 Defaults to False.
-            batch_size (int): How many inputs the model sees at once. Defaults to 8.
-            mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the config.
-            mask (np.ndarray | Sequence[np.ndarray], optional): What to hide instead of random tokens, bool on the token
-                grid, (H', W') or (T', H', W'): one mask for all inputs, or one each. Defaults to None.
-            seed (int): Seed of the masks: that of an input depends on the seed and its number alone. Defaults to 0.
+            batch_size (int): Number of inputs that the model takes at once. Defaults to 8.
+            mask_ratio (float, optional): Share of the tokens to mask. Defaults to None, the mask ratio of the config.
+            mask (np.ndarray | Sequence[np.ndarray], optional): Mask to use instead of a random one, bool on the token
+                grid, (H', W') or (T', H', W'): one for all inputs, or a list with one mask for each. Defaults to None.
+            seed (int): Seed of the masks. The mask of an input depends only on the seed and on the number of the
+                input. Defaults to 0.
             return_features (bool): Whether to return the features of the unmasked inputs too. Defaults to False.
             show (bool): Whether to show pictures of the predictions in a window. Defaults to False.
-            out_dir (str | Path, optional): Folder to write these pictures to: PNG of images, GIF of clips. Defaults to
-                None.
+            out_dir (str | Path, optional): Folder to write these pictures to: PNG for images, GIF for clips. Defaults
+                to None.
 
         Returns:
-            list[dict] | list[DataSample]: One an input, in their order. The dicts and their list show themselves as
-            pictures in a notebook. They have
+            list[dict] | list[DataSample]: One result for each input, in their order. In a notebook the dicts and their
+            list are shown as pictures. Each result has
 
             - ``name`` (str): the path, the URL, or "array 3", "tensor 3", "image 3";
             - ``mask``: bool (T', H', W'), T' = 1 for an image, True where masked;
-            - ``pred_features``, ``target_features``: float32 (M, D) of the M masked tokens, row-major; as the target
-              generator has it classes, or a dict of several targets;
-            - ``loss`` (float): the training loss of this input, a dict of several targets;
-            - ``features``, if asked for: float32 (C,), the vector of :func:`.compute_features`;
+            - ``pred_features``, ``target_features``: float32 (M, D) of the M masked tokens, row-major. Some target
+              generators give classes instead, and several targets give a dict;
+            - ``loss`` (float): the training loss of this input, a dict for several targets;
+            - ``features``, with ``return_features``: float32 (C,), the vector of :func:`.compute_features`;
             - ``picture`` (str), with ``out_dir``: the file.
 
         Raises:
-            ConfigError: If an input is not there, of the wrong kind or broken, if it can be seen before any work; or an
-                argument does not fit.
+            ConfigError: If an input is missing, of the wrong kind or broken, as far as this is visible before any work;
+                or if an argument does not fit.
         """
         items = self._inputs_to_list(inputs)
         batches = self.preprocess(items, batch_size, mask_ratio, mask, seed)
@@ -185,13 +190,13 @@ class MaskFeatInferencer(BaseInferencer):
         mask: np.ndarray | Sequence[np.ndarray] | None = None,
         seed: int = 0,
     ) -> Iterator[dict]:
-        """Batches for :meth:`forward`; arguments as in :meth:`__call__`, which are checked at once."""
+        """Return batches for :meth:`forward`. The arguments are the same as in :meth:`__call__`; check them at once."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size!r} has to be a whole number of at least 1.")
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ConfigError(f"seed={seed!r} has to be a whole number from 0 to 2**32 - 1.")
         if mask is not None and mask_ratio is not None:
-            raise ConfigError("mask and mask_ratio are both given; a mask says itself how much is masked.")
+            raise ConfigError("mask and mask_ratio are both given. Give only one: a mask defines its own ratio.")
         masks = None if mask is None else self._one_each(mask, len(inputs))
         pipeline = InputPipeline(self.config, self.pipeline, seed, mask_ratio, masks, needs_masks=True)
         dataset = InputDataset(inputs, pipeline)
@@ -204,10 +209,11 @@ class MaskFeatInferencer(BaseInferencer):
 
         Args:
             inputs (dict): A batch of :meth:`preprocess`.
-            return_features (bool): As in :meth:`__call__`. Defaults to False.
+            return_features (bool): See :meth:`__call__`. Defaults to False.
 
         Returns:
-            list[DataSample]: What :meth:`.MaskFeat.predict` gives, on the CPU, and ``loss``, ``features``, ``frames``.
+            list[DataSample]: The samples of :meth:`.MaskFeat.predict`, on the CPU, with ``loss``, ``features`` and
+            ``frames`` added.
         """
         with named_errors(self.config, "fails on these inputs", ("model", "train_dataloader.dataset")):
             data = self.model.data_preprocessor(inputs, False)
@@ -224,7 +230,7 @@ class MaskFeatInferencer(BaseInferencer):
     visualizer: MaskFeatVisualizer | None
 
     def visualize(self, sample: DataSample, out_file: Path | None = None, show: bool = False) -> None:
-        """Draw a sample of :meth:`forward`; it gets ``picture``, the file."""
+        """Draw a sample of :meth:`forward`, and store the path of the file in its field ``picture``."""
         if self.visualizer is None:
             self.visualizer = MaskFeatVisualizer()
         with named_errors(self.config, "cannot be drawn", ("model.target_generator",)):
@@ -235,7 +241,7 @@ class MaskFeatInferencer(BaseInferencer):
             sample.set_field(str(out_file), "picture", field_type="metainfo")
 
     def postprocess(self, sample: DataSample) -> dict:
-        """A result as a dict of arrays and numbers, from a sample of :meth:`forward`."""
+        """Convert a sample of :meth:`forward` to a dict of arrays and numbers."""
         result = dict(name=sample.name)
         for key in ("mask", "pred_features", "target_features", "loss", "features", "picture"):
             if key in sample:
@@ -244,32 +250,34 @@ class MaskFeatInferencer(BaseInferencer):
 
     @staticmethod
     def list_models(pattern: str | None = None) -> list[str]:
-        """Names of our configs of pre-training.
+        """Return the names of the plugin's pre-training configs.
 
         Args:
-            pattern (str, optional): What a name has to begin with, with ``*`` for anything. Defaults to None.
+            pattern (str, optional): Beginning of the names; ``*`` stands for any characters. Defaults to None.
 
         Returns:
-            list[str]: Names.
+            list[str]: The names.
         """
         return [name for name in list_models(pattern) if name.startswith("maskfeat")]
 
     def _init_pipeline(self, cfg: Config) -> list[dict]:
-        """Configs of the transforms, see :func:`without_randomness`."""
+        """Return the configs of the transforms, see :func:`without_randomness`."""
         pipeline = without_randomness(training_pipeline(cfg), cfg.get("default_scope"))
         self.takes_clips = takes_clips(pipeline, title_of(cfg))
-        InputPipeline(cfg, pipeline, needs_masks=True)  # an error of the config shows here
+        InputPipeline(cfg, pipeline, needs_masks=True)  # raises an error of the config here
         return pipeline
 
     def _start_drawing(self, items: Sequence[Input], out_dir: str | Path | None) -> list[Path | None]:
-        """Files of the pictures, None where they are only shown."""
+        """Make the folder and return the path of each picture, None if pictures are only shown."""
         if out_dir is None:
             return [None] * len(items)
         folder = Path(out_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)  # before any work
         except OSError as error:
-            raise ConfigError(f"out_dir={str(out_dir)!r}: cannot write there ({error.strerror}).") from error
+            raise ConfigError(
+                f"out_dir={str(out_dir)!r}: cannot write there ({error.strerror}). Name another folder."
+            ) from error
         stems = [Path(item.name).stem.replace(" ", "_") for item in items]
         counts = Counter(stems)
         ending = ".gif" if self.takes_clips else ".png"
@@ -277,7 +285,7 @@ class MaskFeatInferencer(BaseInferencer):
         return [folder / f"{name}{ending}" for name in unique]
 
     def _draw_again(self, item: Input, mask: np.ndarray) -> np.ndarray:
-        """Predict and draw one input: results keep no frames, which would fill the memory."""
+        """Predict one input again and draw it: results do not keep their frames, which would fill the memory."""
         (batch,) = self.preprocess([item], mask=mask)
         (sample,) = self.forward(batch)
         return MaskFeatVisualizer().add_datasample(item.name, sample.frames, sample, self.model.target_generator)
@@ -290,26 +298,26 @@ class MaskFeatInferencer(BaseInferencer):
         return [found[1] for found in map(mask_grid, self.pipeline) if found is not None]
 
     def _one_each(self, mask: np.ndarray | Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-        """Masks of the inputs, bool on the token grid each."""
+        """Return one mask for each input, bool on the token grid."""
         try:
             masks = np.stack([np.asarray(m) for m in mask]) if isinstance(mask, list | tuple) else np.array(mask)
         except ValueError as error:
-            raise ConfigError(f"the masks are of several shapes: {error}.") from error
+            raise ConfigError(f"the masks have different shapes: {error}. Give masks of the same shape.") from error
         grid = self._token_grids()[0]
         fits = masks.size and masks.size % prod(grid) == 0 and masks.shape[-len(grid) :] == grid
         masks = masks.astype(bool).reshape(-1, *grid) if fits else np.zeros((0, *grid), bool)
         if len(masks) not in (1, count):
             raise ConfigError(
-                f"mask is of the shape {np.shape(mask)}; the token grid is {grid}: give one mask of this shape for all "
-                f"inputs, or one for each of the {count}."
+                f"mask has the shape {np.shape(mask)}, but the token grid is {grid}. Give one mask of the shape {grid} "
+                f"for all inputs, or one for each of the {count}."
             )
         empty = [i for i, m in enumerate(masks) if not m.any()]
         if empty:
-            raise ConfigError(f"mask number {empty[0]} hides nothing, so that there is nothing to predict.")
+            raise ConfigError(f"mask number {empty[0]} masks no token. Set at least one of its values to True.")
         return list(masks) * (count if len(masks) == 1 else 1)
 
     def _frames(self, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
-        """Frames of a batch before it is normalised, (T, H, W, C) each; RGB, if there are three channels."""
+        """Return the frames of each input before normalisation, (T, H, W, C); RGB, if there are three channels."""
         to_rgb = getattr(self.model.data_preprocessor, "to_rgb", False)
         frames = []
         for tensor in inputs:
@@ -320,7 +328,7 @@ class MaskFeatInferencer(BaseInferencer):
 
 
 def _to_cpu(sample: DataSample) -> DataSample:
-    """A sample whose tensors, those in dicts too, are on the CPU."""
+    """Move all tensors of a sample to the CPU, including tensors in dicts."""
     for key, value in sample.items():
         if isinstance(value, dict):
             sample.set_field({name: tensor.cpu() for name, tensor in value.items()}, key)
@@ -328,7 +336,7 @@ def _to_cpu(sample: DataSample) -> DataSample:
 
 
 def _to_numpy(value: object) -> object:
-    """Arrays of tensors and of dicts of them, numbers of tensors that hold one."""
+    """Convert a tensor, or each tensor in a dict, to an array, and a tensor with a single value to a number."""
     if isinstance(value, dict):
         return {name: _to_numpy(part) for name, part in value.items()}
     if not isinstance(value, torch.Tensor):

@@ -16,7 +16,7 @@ from maskfeat_plugin.evaluation.knn import knn_accuracy
 
 from .model_loading import load_backbone
 
-# Data sets of several clips of a file -> settings that a data set of one clip does not have
+# Data sets that take several clips of a file -> their settings that a data set with one clip per file does not have
 _SEVERAL_CLIPS = dict(
     RepeatAugDataset=("num_repeats", "sample_once"),
     ClipsByDuration=("clips_per_minute", "clips_per_epoch", "clips_per_file"),
@@ -28,15 +28,15 @@ def evaluate_knn(
 ) -> dict[str, float]:
     """Classify the validation data by the nearest neighbours among the features of the training data.
 
-    Both go through the pipeline of the validation data. The backbone's weights are loaded by ``maskfeat.Pretrained``;
-    nothing is trained.
+    Both data sets go through the pipeline of the validation data. ``maskfeat.Pretrained`` loads the weights of the
+    backbone. Nothing is trained.
 
     Args:
-        cfg (Config): Config of fine-tuning by mmpretrain or mmaction2.
+        cfg (Config): Config of fine-tuning with mmpretrain or mmaction2.
         checkpoint (str): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
         k (Sequence[int]): Numbers of neighbours. Defaults to (10, 20).
         temperature (float): See :func:`knn_scores`. Defaults to 0.07.
-        device (str): Where the features are computed. Defaults to "cpu".
+        device (str): Device that computes the features. Defaults to "cpu".
 
     Returns:
         dict[str, float]: "top1_k10" and so on, in percent.
@@ -58,7 +58,7 @@ def evaluate_knn(
         try:
             neighbours = compute_features(model, Runner.build_dataloader(bank), "neighbours")
             searched = compute_features(model, Runner.build_dataloader(queries), "queries")
-            assert neighbours is not None and searched is not None  # of a single process
+            assert neighbours is not None and searched is not None  # this is a single process
             (features, labels), (found, truth) = neighbours, searched
             num_classes = int(max(labels.max(), truth.max())) + 1
             return knn_accuracy(found, truth, features, labels, num_classes, k, temperature)
@@ -67,11 +67,11 @@ def evaluate_knn(
 
 
 def each_once(train: ConfigDict, queries: ConfigDict) -> ConfigDict:
-    """Training data without what makes them several or others each time.
+    """Change the config of a training data set so that it gives each sample once, and the same sample each time.
 
     Args:
         train (ConfigDict): Config of the training data set.
-        queries (ConfigDict): Config of a data set with the pipeline to read them with, and its ``test_mode``.
+        queries (ConfigDict): Config of the data set whose pipeline and ``test_mode`` the result uses.
 
     Returns:
         ConfigDict: Config of a data set with each sample once.
@@ -79,7 +79,7 @@ def each_once(train: ConfigDict, queries: ConfigDict) -> ConfigDict:
     dataset = copy.deepcopy(train)
     if str(dataset.type).endswith("SkipBadFiles"):
         dataset.type = dataset.pop("dataset_type")
-        for name in ("limit", "timeout", "list_file"):  # all are read here, or it is an error
+        for name in ("limit", "timeout", "list_file"):  # here a file that cannot be read is an error
             dataset.pop(name, None)
     kind = str(dataset.type).rpartition(".")[2]
     if kind in _SEVERAL_CLIPS:

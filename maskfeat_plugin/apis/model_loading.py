@@ -1,4 +1,4 @@
-"""Our configs by their names, and models made of them."""
+"""List of the plugin's configs by name, and functions that build a model from a config and load its weights."""
 
 import copy
 import fnmatch
@@ -35,14 +35,15 @@ from maskfeat_plugin.registry import MODELS
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One of our configs.
+    """One config of the plugin.
 
     Attributes:
         name: Name of the config file, without ``.py``.
         config: The file.
-        tasks: What a metafile says that the model does, in the words of the frameworks' inferencers: "Self-Supervised
-            Learning", "Image Classification", ...; empty for configs on the demo's data, which no metafile lists.
-        metadata: What it says besides: "Architecture", "Batch Size", "Epochs", "Training Data".
+        tasks: Tasks of the model, as its metafile names them: "Self-Supervised Learning", "Image Classification", ...
+            The inferencers of the frameworks use the same names. Empty for configs on the demo's data, which no
+            metafile lists.
+        metadata: Further entries of the metafile: "Architecture", "Batch Size", "Epochs", "Training Data".
         weights: The weights that are shipped with the config, None if there are none.
     """
 
@@ -54,15 +55,15 @@ class ListedModel:
 
 
 def list_models(pattern: str | None = None, task: str | None = None) -> list[str]:
-    """Names of our configs.
+    """Return the names of the plugin's configs.
 
     Args:
-        pattern (str, optional): What a name has to begin with; ``*`` and ``?`` stand for any characters and any one.
-            Defaults to None, any.
-        task (str, optional): A task of :class:`ListedModel`. Defaults to None, any.
+        pattern (str, optional): Beginning of the names; ``*`` stands for any characters, ``?`` for any single one.
+            Defaults to None: all names.
+        task (str, optional): A task of :class:`ListedModel`. Defaults to None: all tasks.
 
     Returns:
-        list[str]: Names, sorted.
+        list[str]: The names, sorted.
     """
     models = _listed_models()
     names = fnmatch.filter(models, f"{pattern}*") if pattern else list(models)
@@ -70,16 +71,16 @@ def list_models(pattern: str | None = None, task: str | None = None) -> list[str
 
 
 def find_model(name: str) -> ListedModel:
-    """One of our configs by its name.
+    """Find a config of the plugin by its name.
 
     Args:
         name (str): A name of :func:`list_models`.
 
     Returns:
-        ListedModel: The config and what is known of it.
+        ListedModel: The config with its metadata.
 
     Raises:
-        ConfigError: If there is none of that name, with those that are most like it.
+        ConfigError: If there is no config of that name. The message suggests the most similar names.
     """
     models = _listed_models()
     if name not in models:
@@ -101,18 +102,18 @@ def get_model(
         pretrained (str | Path | bool, optional): Path or URL of a checkpoint of any format of docs/checkpoints.md; True
             for the newest checkpoint of the work directory or the weights shipped with the config. Defaults to False:
             the initial weights.
-        device (str | torch.device, optional): Where the model is put. Defaults to None, the CPU.
+        device (str | torch.device, optional): Device of the model. Defaults to None, the CPU.
         **kwargs: Settings of ``model`` in the config to change, such as ``backbone=dict(drop_path_rate=0.1)``.
 
     Returns:
         BaseModel: The model, with its config in ``_config``.
 
     Raises:
-        ConfigError: If the name or file is not there, the model cannot be built, or its weights cannot be had.
+        ConfigError: If the name or file does not exist, the model cannot be built, or its weights cannot be loaded.
     """
     cfg, weights = read_model(model)
     if pretrained is True and weights is None:
-        raise ConfigError(f"no weights come with {_title(model)}; give pretrained=FILE, a checkpoint of it.")
+        raise ConfigError(f"no weights come with {_title(model)}. Give pretrained=FILE, a checkpoint of this model.")
     if pretrained is not True:
         weights = pretrained or None
     if kwargs:
@@ -128,17 +129,16 @@ def from_pretrained(model: str | Path, device: str | torch.device | None = None,
 
     Args:
         model (str | Path): A name of :func:`list_models` with shipped weights, the work directory of a training, or a
-            checkpoint with its config beside it: the file's name with ``.py``, as ``maskfeat convert --config`` writes
-            it, or the only config of the folder.
-        device (str | torch.device, optional): Where the model is put. Defaults to None, the CPU.
+            checkpoint. The config of a checkpoint must be in the same folder: either a file of the same name with
+            ``.py``, which ``maskfeat convert --config`` writes, or the only config of the folder.
+        device (str | torch.device, optional): Device of the model. Defaults to None, the CPU.
         **kwargs: Settings of ``model`` in the config to change, as in :func:`get_model`.
 
     Returns:
         BaseModel: The model, with its config in ``_config``.
 
     Raises:
-        ConfigError: If the name or file is not there, no weights or no config come with it, or the model cannot be
-            built.
+        ConfigError: If the name or file does not exist, it has no weights or no config, or the model cannot be built.
     """
     path = Path(model)
     if not path.is_file() or path.suffix == ".py":
@@ -146,7 +146,7 @@ def from_pretrained(model: str | Path, device: str | torch.device | None = None,
     configs = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else sorted(path.parent.glob("*.py"))
     if len(configs) != 1:
         raise ConfigError(
-            f"{path}: {len(configs)} configs stand beside this checkpoint, one is needed. Put the config of its model "
+            f"{path}: its folder holds {len(configs)} configs, but needs exactly one. Put the config of this model "
             f"there as {path.with_suffix('.py').name}, or use get_model(CONFIG, pretrained={str(path)!r})."
         )
     return get_model(configs[0], path, device, **kwargs)
@@ -155,7 +155,8 @@ def from_pretrained(model: str | Path, device: str | torch.device | None = None,
 def build_model(cfg: Config, weights: str | Path | None = None) -> tuple[BaseModel, list[str]]:
     """Build the model of a config with the weights of a checkpoint.
 
-    A checkpoint of the same model is loaded as it is, of another model or format what :func:`.load_into` finds for it.
+    A checkpoint of the same model is loaded without changes. From a checkpoint of another model or format,
+    :func:`.load_into` loads the weights that fit.
 
     Args:
         cfg (Config): The config.
@@ -166,29 +167,29 @@ def build_model(cfg: Config, weights: str | Path | None = None) -> tuple[BaseMod
         checkpoint has no weights for.
 
     Raises:
-        ConfigError: If the model cannot be built, or the checkpoint is not there or does not fit.
+        ConfigError: If the model cannot be built, or the checkpoint does not exist or does not fit.
     """
     if weights is not None and isinstance(cfg.model.get("backbone"), dict):
-        cfg.model.backbone.pop("init_cfg", None)  # the checkpoint it would start from need not be there
+        cfg.model.backbone.pop("init_cfg", None)  # this initial checkpoint is replaced and may be missing
     with named_errors(cfg, "cannot be built", ("model",)), _quiet_initialization():
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             model = MODELS.build(cfg.model)
             model.init_weights()
-    model._config = cfg  # where the inferencers of mmpretrain look for it
+    model._config = cfg  # the inferencers of mmpretrain read the config from this attribute
     return model, [] if weights is None else _load_weights(model, weights)
 
 
 def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
-    """The model of a config with a checkpoint's weights in its backbone, in evaluation mode.
+    """Build the model of a config and load a checkpoint into its backbone, in evaluation mode.
 
     Args:
         cfg (Config): Config of pre-training or fine-tuning; the ``init_cfg`` of its backbone is replaced.
         checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
-        device (str): Where the model is put. Defaults to "cpu".
+        device (str): Device of the model. Defaults to "cpu".
 
     Returns:
-        nn.Module: The model; its heads are not loaded, and a neck with parameters, such as a detector's FPN, is left
-        out: the features are those of the backbone.
+        nn.Module: The model. Its heads keep their initial weights. A neck with parameters, such as the FPN of a
+        detector, is removed, so that the model gives the features of the backbone.
 
     Raises:
         ConfigError: If the model cannot be built or the checkpoint does not load.
@@ -197,7 +198,8 @@ def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> n
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), _quiet_initialization():
         try:
             model = MODELS.build(cfg.model)
-            model.backbone.init_weights()  # no more: a target of pre-training may need files that features do not
+            # only the backbone: a target generator may need files that features do not need
+            model.backbone.init_weights()
         except (CheckpointError, OSError) as error:
             raise ConfigError(str(error)) from error
         except (ValueError, TypeError, KeyError) as error:
@@ -209,17 +211,17 @@ def load_backbone(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> n
 
 
 def read_model(model: str | Path | Config) -> tuple[Config, Path | str | None]:
-    """The config of a model and the weights that come with it.
+    """Read the config of a model and find the weights that come with it.
 
     Args:
-        model (str | Path | Config): As in :func:`get_model`.
+        model (str | Path | Config): See :func:`get_model`.
 
     Returns:
-        tuple[Config, Path | str | None]: The caller's own config, and the newest checkpoint of a work directory, the
-        weights shipped with a config, or None.
+        tuple[Config, Path | str | None]: A config that the caller may change, and the newest checkpoint of a work
+        directory, the weights shipped with a config, or None.
 
     Raises:
-        ConfigError: If the name or file is not there.
+        ConfigError: If the name or file does not exist.
     """
     if isinstance(model, Config):
         return copy.deepcopy(model), None
@@ -231,7 +233,7 @@ def read_model(model: str | Path | Config) -> tuple[Config, Path | str | None]:
 
 @contextmanager
 def _quiet_initialization() -> Iterator[None]:
-    """Keep from the log what mmengine says of each parameter that it initializes."""
+    """Keep mmengine's lines about the initialization of each parameter out of the log."""
     logger = MMLogger.get_current_instance()
 
     def is_ours(record: logging.LogRecord) -> bool:
@@ -245,7 +247,7 @@ def _quiet_initialization() -> Iterator[None]:
 
 
 def _load_weights(model: BaseModel, weights: str | Path) -> list[str]:
-    """Put a checkpoint's weights into a whole model; returns the parameters that it has none for."""
+    """Load a checkpoint into a whole model, and return the names of the parameters that the checkpoint lacks."""
     try:
         content = load_file(local_file(weights))
         state = content.get("state_dict", content) if isinstance(content, dict) else {}
@@ -259,7 +261,7 @@ def _load_weights(model: BaseModel, weights: str | Path) -> list[str]:
 
 
 def _read_work_dir(folder: Path) -> tuple[Config, Path | str | None]:
-    """The config that a training has written out, and its newest checkpoint."""
+    """Read the config that a training wrote into its work directory, and find the newest checkpoint there."""
     configs = sorted(folder.glob("*.py"))
     if len(configs) != 1:
         what = f"{len(configs)} config files" if configs else "no config file"
@@ -271,7 +273,7 @@ def _read_work_dir(folder: Path) -> tuple[Config, Path | str | None]:
 
 
 def _listed_models() -> dict[str, ListedModel]:
-    """Every config that can be trained, by its name."""
+    """Return all configs that can be trained, by name."""
     described = {}
     for metafile in sorted(configs_folder().glob("*/metafile.yml")):
         for entry in yaml.safe_load(metafile.read_text())["Models"]:

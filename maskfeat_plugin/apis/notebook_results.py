@@ -1,4 +1,4 @@
-"""Results that show themselves as pictures in a notebook."""
+"""Results that a notebook shows as pictures."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from PIL import Image
 from maskfeat_plugin.errors import ConfigError
 
 MAX_SHOWN = 4
-"""So many results of a list are shown; the others are counted."""
+"""Number of results of a list that are shown; only the number of the others is shown."""
 
 
 class NotebookResult(dict):
@@ -20,7 +20,8 @@ class NotebookResult(dict):
 
     Args:
         values (dict): The result.
-        draw (Callable): Draws it, RGB, uint8 (height, width, 3); called when it is shown.
+        draw (Callable): Function that draws the picture, RGB, uint8 (height, width, 3). It is called when a notebook
+            shows the result.
     """
 
     def __init__(self, values: dict, draw: Callable[[], np.ndarray]) -> None:
@@ -31,7 +32,7 @@ class NotebookResult(dict):
         return dict, (dict(self),)
 
     def _repr_png_(self) -> bytes | None:
-        """Draw the picture, if the input is still there; a notebook shows the text otherwise."""
+        """Draw the picture, if the input still exists; otherwise a notebook shows the text."""
         try:
             page = self._draw()
         except ConfigError:

@@ -1,4 +1,4 @@
-"""Classes of files by a fine-tuned classifier."""
+"""Classification of files by a fine-tuned model, and the CSV file of its predictions."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Prediction:
 
     Args:
         file (str): Its path.
-        best (list[tuple[str, float]]): Names of classes and their probabilities, the most likely one first.
+        best (list[tuple[str, float]]): Names of classes and their probabilities, the most likely class first.
     """
 
     file: str
@@ -45,21 +45,21 @@ def predict(
         inputs (Sequence[str | Path]): Files, and folders of files at any depth.
         checkpoint (str | Path, optional): Checkpoint of the model. Defaults to None: the newest one of the work
             directory.
-        top (int): Number of classes that are named. Defaults to 3.
+        top (int): Number of classes to return for each file. Defaults to 3.
         device (str): Device that the model runs on. Defaults to "cpu".
 
     Yields:
-        Prediction: Of each file, in the order of the inputs.
+        Prediction: The prediction for each file, in the order of the inputs.
 
     Raises:
-        ConfigError: If the run is no classifier or has no checkpoint, or a file is missing, of the other kind, or
-            cannot be read.
+        ConfigError: If the run is not a classifier or has no checkpoint; or if a file is missing, cannot be read, or
+            is a video where the model takes images (or the reverse).
     """
     cfg, weights = read_model(run)
     if "target_generator" in cfg.model:
         raise ConfigError(
-            f"--from {run}: it is a pre-training, which knows no classes. Fine-tune it first (maskfeat finetune), or "
-            "draw its predictions of masked parts (maskfeat visualize)."
+            f"--from {run}: this is a pre-training run, which has no classes. Fine-tune it first (maskfeat finetune), "
+            "or draw its predictions for masked parts (maskfeat visualize)."
         )
     weights = checkpoint or weights
     if weights is None:
@@ -70,19 +70,19 @@ def predict(
     for sample in tqdm(samples, "Predicting", unit="file", disable=len(samples) < 2):
         _, finding = find(model, sample.read(), names, not samples.takes_clips, top)
         if not isinstance(finding, Classes):
-            raise ConfigError(f"--from {run}: {title_of(cfg)} finds boxes. Use maskfeat visualize for it.")
+            raise ConfigError(f"--from {run}: {title_of(cfg)} finds boxes, not classes. Use maskfeat visualize for it.")
         yield Prediction(sample.path, finding.best)
 
 
 def write_predictions(predictions: Sequence[Prediction], path: str | Path) -> None:
-    """Write predictions as CSV: file, class_1, score_1, class_2 and so on.
+    """Write predictions as CSV with the columns file, class_1, score_1, class_2 and so on.
 
     Args:
-        predictions (Sequence[Prediction]): At least one; all have the same number of classes.
+        predictions (Sequence[Prediction]): At least one prediction; all have the same number of classes.
         path (str | Path): The file.
 
     Raises:
-        WriteError: If it cannot be written.
+        WriteError: If the file cannot be written.
     """
     count = len(predictions[0].best)
     head = ["file", *(f"{name}_{number}" for number in range(1, count + 1) for name in ("class", "score"))]

@@ -1,4 +1,4 @@
-"""A page on this machine alone: drop an image or a clip, move the mask ratio, see what a pre-trained model predicts."""
+"""Web page, served to this machine only, that shows the predictions of a pre-trained model for an image or a clip."""
 
 import os
 import tempfile
@@ -23,38 +23,38 @@ if TYPE_CHECKING:
     import gradio
 
 SHIPPED = ("maskfeat_vit-tiny_moving-digits", "maskfeat_mvit-tiny_moving-digits")
-"""The demo's models, whose weights come with their configs."""
+"""Names of the demo's models. Their weights are shipped with their configs."""
 
 HOST = "127.0.0.1"
 
-# In the order of the story: its title on the page, and its name in draw_prediction
+# Title of each picture on the page -> its name in draw_prediction, in the order of the page
 _PICTURES = {
-    "What the model sees": "masked input",
-    "What it predicts": "prediction",
-    "What is there": "target",
-    "The whole": "original",
+    "Masked input": "masked input",
+    "Prediction": "prediction",
+    "Target": "target",
+    "Original": "original",
 }
-_ABOUT = """# MaskFeat: predict what is masked
+_ABOUT = """# MaskFeat: predict the masked parts
 
-The grey parts are masked from the model, and it predicts features of them: of the demo's models, the edges. A stroke
-lies along the edges of a small square and is the brighter the stronger they are (HOG). Amber strokes are predicted,
-white ones are there."""
-# What gradio copies of inputs and pictures is deleted after an hour, looked at every ten minutes
+The grey parts are masked: the model does not see them and predicts their features. The demo's models predict edges
+(HOG). The strokes in each small square run along its edges; a brighter stroke means a stronger edge. Amber strokes are
+the prediction, white strokes the target."""
+# gradio copies inputs and pictures: every 600 seconds, delete the copies that are older than 3600 seconds
 _DELETE_CACHE = (600, 3600)
-# Not "share", which uploads a picture
+# without "share", which uploads a picture
 _BUTTONS = ["download", "fullscreen"]
 
 
 def import_gradio() -> ModuleType:
-    """Gradio without what it sends home.
+    """Import gradio with its analytics and telemetry turned off.
 
     Returns:
         ModuleType: The package.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: If gradio is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio reads this when it is imported
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio
@@ -67,14 +67,14 @@ def import_gradio() -> ModuleType:
 
 
 def build_page(inferencers: Sequence[MaskFeatInferencer]) -> "gradio.Blocks":
-    """The page, with a tab a model.
+    """Build the page, with a tab for each model.
 
     Args:
-        inferencers (Sequence[MaskFeatInferencer]): The models, of images or of clips.
+        inferencers (Sequence[MaskFeatInferencer]): The models, for images or for clips.
 
     Returns:
-        gradio.Blocks: The page. Its functions are ``/image`` and ``/clip`` for gradio's clients, of several models of a
-        kind numbered.
+        gradio.Blocks: The page. Clients of gradio call its functions ``/image`` and ``/clip``; gradio numbers them if
+        there are several models for images or several for clips.
 
     Raises:
         ConfigError: If gradio is not installed.
@@ -91,13 +91,13 @@ def build_page(inferencers: Sequence[MaskFeatInferencer]) -> "gradio.Blocks":
 def serve(
     inferencers: Sequence[MaskFeatInferencer], port: int | None = None, open_browser: bool = False, block: bool = True
 ) -> str:
-    """Serve the page on the loopback interface, until interrupted.
+    """Serve the page on the loopback interface until the user interrupts it.
 
     Args:
         inferencers (Sequence[MaskFeatInferencer]): The models.
-        port (int, optional): The port. Defaults to None: the first free one from 7860.
-        open_browser (bool): Whether to open it in a browser. Defaults to False.
-        block (bool): Whether to wait here. Defaults to True.
+        port (int, optional): The port. Defaults to None: the first free port from 7860.
+        open_browser (bool): Whether to open the page in a browser. Defaults to False.
+        block (bool): Whether to return only after the server has stopped. Defaults to True.
 
     Returns:
         str: The address.
@@ -135,7 +135,7 @@ def serve(
 
 
 def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
-    """The inputs and pictures of a model."""
+    """Add the inputs and pictures of a model to the page."""
     with gr.Row():
         with gr.Column(scale=1):
             if inferencer.takes_clips:
@@ -151,7 +151,7 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
         with gr.Column(scale=3):
             titles = list(_PICTURES)
             rows = [titles[:2], titles[2:]] if not inferencer.takes_clips else [[title] for title in titles]
-            moving = _add_picture(gr, "All of it, moving", type="filepath") if inferencer.takes_clips else None
+            moving = _add_picture(gr, "All pictures, animated", type="filepath") if inferencer.takes_clips else None
             found = []
             for row in rows:
                 with gr.Row():
@@ -159,8 +159,8 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
             if moving is not None:
                 found.append(moving)
             with gr.Row():
-                found.append(gr.Textbox(label="Loss of this prediction (0 if it were right)", interactive=False))
-                found.append(gr.Textbox(label="Baseline: the loss of the mean target everywhere", interactive=False))
+                found.append(gr.Textbox(label="Loss of this prediction (0 is perfect)", interactive=False))
+                found.append(gr.Textbox(label="Baseline: loss of predicting the mean target", interactive=False))
     gr.on(
         [given.change, ratio.release, seed.change],
         _predictor(gr, inferencer),
@@ -172,21 +172,21 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
 
 
 def _examples(inferencer: MaskFeatInferencer) -> list[Path]:
-    """Files to try a model with: those in the folder ``examples`` beside its config."""
+    """List example inputs for a model: the files in the folder ``examples`` beside its config."""
     folder = Path(inferencer.config.filename or "").parent / "examples"
     endings = VIDEO_ENDINGS if inferencer.takes_clips else IMAGE_ENDINGS
     return [path for path in sorted(folder.glob("*")) if path.suffix.lower() in endings]
 
 
 def _add_picture(gr: ModuleType, title: str, **settings: object) -> "gradio.Image":
-    """A picture with its title above, where it hides nothing."""
+    """Add a picture with its title above it, so that the title covers no part of the picture."""
     with gr.Column(min_width=240):
         gr.Markdown(f"**{title}**")
         return gr.Image(label=title, show_label=False, format="png", interactive=False, buttons=_BUTTONS, **settings)
 
 
 def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
-    """What the page calls: from an input, a mask ratio and a seed to the pictures."""
+    """Build the function that the page calls. It turns an input, a mask ratio and a seed into the pictures."""
     visualizer = MaskFeatVisualizer()
     generator = inferencer.model.target_generator
     count = len(_PICTURES) + 2 + inferencer.takes_clips
@@ -216,7 +216,7 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
 
 
 def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """One picture each of :data:`_PICTURES`; of several targets theirs one below the other."""
+    """Return one picture for each title of :data:`_PICTURES`; stack the pictures of several targets vertically."""
     found = []
     for name in _PICTURES.values():
         parts = [strip(frames) for title, frames in pictures.items() if title == name or title.endswith(f" {name}")]
@@ -225,6 +225,6 @@ def _strips(pictures: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _mask_ratio(inferencer: MaskFeatInferencer) -> float:
-    """That of the config, rounded to what the slider has."""
+    """Return the mask ratio of the config, rounded to a step of the slider."""
     ratios = [step.get("mask_ratio") for step in inferencer.pipeline if str(step["type"]).endswith("MaskGenerator")]
     return round(20 * next((ratio for ratio in ratios if ratio), 0.4)) / 20

@@ -1,7 +1,7 @@
-"""Guard of a server on the loopback interface: who may ask, and how much may be sent.
+"""Middleware that protects a server on the loopback interface: it refuses foreign requests and large requests.
 
-The loopback interface keeps other machines out, but not the pages of other sites: a browser on this machine sends their
-requests, under the name of their host (DNS rebinding) or with their ``Origin``.
+Other machines cannot reach the loopback interface, but pages of other sites can: a browser on this machine sends the
+requests of these pages, with the name of their host (DNS rebinding) or with their ``Origin``.
 """
 
 import re
@@ -13,23 +13,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LARGEST_REQUEST = 100 * 2**20
-"""Bytes of a request, an upload with all of its files among them."""
+"""Largest size of a request in bytes. An upload counts with all of its files."""
 
-# By this the browser refuses whatever a widget may ask of another machine
+# This policy makes the browser refuse every request of a widget to another machine
 _POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 _HERE = r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?"
 _ADDRESSED = {b"host": re.compile(_HERE, re.IGNORECASE), b"origin": re.compile(rf"https?://{_HERE}", re.IGNORECASE)}
 
 
 class TooLargeError(Exception):
-    """A request is larger than :data:`LARGEST_REQUEST`."""
+    """Error for a request that is larger than :data:`LARGEST_REQUEST`."""
 
 
 class LoopbackGuard:
-    """Middleware that refuses foreign hosts and origins and large requests, and keeps the page's own requests here.
+    """Middleware that refuses foreign hosts, foreign origins and large requests.
+
+    It also sends a policy that keeps the browser from sending requests of the page to other machines.
 
     Args:
-        app (Callable): The ASGI application behind it.
+        app (Callable): The ASGI application that gets the accepted requests.
     """
 
     def __init__(self, app: Callable) -> None:
@@ -53,7 +55,7 @@ class LoopbackGuard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > LARGEST_REQUEST:  # a request in chunks does not say its length
+            if received > LARGEST_REQUEST:  # a request in chunks has no header with its length
                 raise TooLargeError(too_large)
             return message
 
@@ -77,9 +79,9 @@ def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
 
 def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
-    """Return what is foreign about a request, or an empty text."""
+    """Return the reason why a request is foreign, or "" if it is not."""
     if not _values(headers, b"host"):
-        return "The request has no Host"
+        return "The request has no Host header"
     for name, known in _ADDRESSED.items():
         for value in _values(headers, name):
             if not known.fullmatch(value):

@@ -257,9 +257,9 @@ def test_broken_files_are_found_before_any_work(images, clips, folder, tmp_path)
     [
         (dict(mask_ratio=1.2), "mask_ratio=1.2 has to be a number between 0 and 1"),
         (dict(mask_ratio=0), "mask_ratio=0 has to be"),
-        (dict(mask=np.ones((4, 5), bool)), r"mask is of the shape \(4, 5\); the token grid is \(5, 5\)"),
+        (dict(mask=np.ones((4, 5), bool)), r"mask has the shape \(4, 5\), but the token grid is \(5, 5\)"),
         (dict(mask=[np.ones((5, 5), bool)] * 3), "one for each of the 2"),
-        (dict(mask=np.zeros((5, 5), bool)), "mask number 0 hides nothing"),
+        (dict(mask=np.zeros((5, 5), bool)), "mask number 0 masks no token"),
         (dict(mask=np.ones((5, 5), bool), mask_ratio=0.5), "both given"),
         (dict(batch_size=0), "batch_size=0 has to be"),
         (dict(seed=-1), "seed=-1 has to be"),
@@ -288,7 +288,7 @@ def test_models_that_do_not_fit(model, checkpoint, message):
 def test_weights_of_a_fine_tuned_model_predict_nothing(tmp_path):
     state = torch.load(weights(IMAGE), weights_only=True)["state_dict"]
     torch.save(dict(state_dict={k: v for k, v in state.items() if not k.startswith("neck.")}), tmp_path / "tuned.pth")
-    with pytest.raises(ConfigError, match="tuned.pth has no neck.fc.weight, which predicts"):
+    with pytest.raises(ConfigError, match="tuned.pth has no neck.fc.weight, which predictions need"):
         MaskFeatInferencer(IMAGE, tmp_path / "tuned.pth", "cpu")
 
 

@@ -178,7 +178,7 @@ def test_from_pretrained(tmp_path):
         assert not built.training
         assert all(torch.equal(value, expected[name]) for name, value in built.state_dict().items())
     (tmp_path / "another.py").write_text("")
-    with pytest.raises(ConfigError, match=r"epoch_1.pth: 2 configs stand beside .*epoch_1.py, or use get_model"):
+    with pytest.raises(ConfigError, match=r"epoch_1.pth: its folder holds 2 configs.*epoch_1.py, or use get_model"):
         from_pretrained(checkpoint)
     (tmp_path / "epoch_1.py").write_text(load_config(IMAGE).pretty_text)
     assert from_pretrained(checkpoint, backbone=dict(drop_path_rate=0.1))._config.model.backbone.drop_path_rate == 0.1

@@ -302,7 +302,7 @@ def test_wrong_files_are_one_line(error_of, fine_tuned, tmp_path):
     assert "text.png is no image" in error_of(IMAGE, shipped(IMAGE), tmp_path / "whole.png", tmp_path / "text.png")
     assert "cut.png cannot be read" in error_of(IMAGE, shipped(IMAGE), tmp_path / "whole.png", tmp_path / "cut.png")
     assert "missing.pth does not exist" in error_of(IMAGE, tmp_path / "missing.pth", tmp_path / "whole.png")
-    assert "which predicts" in error_of(IMAGE, fine_tuned(CLASS), tmp_path / "whole.png")
+    assert "which predictions need" in error_of(IMAGE, fine_tuned(CLASS), tmp_path / "whole.png")
     options = (tmp_path / "whole.png", "--out", tmp_path / "file" / "below")
     assert "below': cannot write there" in error_of(IMAGE, shipped(IMAGE), *options)
     options = (tmp_path / "whole.png", "--class-names", tmp_path / "two.txt")

@@ -238,7 +238,7 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         slider.dispatch_event("pointerup")
         expect(loss).not_to_have_value(first, timeout=60_000)
         page.get_by_role("tab", name="Clip").click()
-        expect(page.get_by_text("All of it, moving")).to_be_visible()
+        expect(page.get_by_text("All pictures, animated")).to_be_visible()
         page.locator(".gallery-item:visible").first.click()
         loss = page.locator("input:visible, textarea:visible").and_(page.get_by_label("Loss of this prediction"))
         expect(loss).to_have_value(NUMBER, timeout=60_000)
