@@ -191,7 +191,7 @@ def test_a_detector_that_finds_nothing_says_so(tool, tmp_path, capsys):
     options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=1.0"]
     assert tool([str(DETECTION), checkpoint, str(tmp_path / "model.pt2"), "--size", "48", "40", *options]) == 0
     printed = capsys.readouterr().out
-    assert "3 x 48 x 40 to boxes" in printed and "found nothing in the noise" in printed
+    assert "3 x 48 x 40 to boxes" in printed and "found nothing in the random images" in printed
     found = torch.export.load(str(tmp_path / "model.pt2")).module()(torch.zeros(1, 3, 48, 40))
     assert [float(output.abs().max()) for output in found] == [0, 0, 1]
 

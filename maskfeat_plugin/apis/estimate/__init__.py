@@ -1,4 +1,4 @@
-"""What a training takes, reckoned from its config before a GPU is hired."""
+"""Estimates of the memory and time that a training needs, computed from its config without a GPU."""
 
 from .model import ModelCosts, model_costs
 from .peaks import WAYS, measure_peaks

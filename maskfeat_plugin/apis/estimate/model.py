@@ -1,8 +1,8 @@
-"""Parameters, FLOPs and activation memory of a model, found by a training step on tensors without memory.
+"""Parameters, FLOPs and activation memory of a model, measured in a training step on tensors without memory.
 
-The step is taken on fake tensors (``torch._subclasses.fake_tensor``), which know shapes and types and hold no numbers,
-so that the largest model takes a minute on a laptop. torch's ``FlopCounterMode`` counts matrix products, convolutions
-and attention; memory is what lives at the peak.
+The step runs on fake tensors (``torch._subclasses.fake_tensor``). They have shapes and types but hold no numbers, so
+that even the largest model takes only a minute on a laptop. torch's ``FlopCounterMode`` counts the FLOPs of matrix
+products, convolutions and attention. The memory is the total size of the tensors that are alive at the peak.
 """
 
 import copy
@@ -35,24 +35,24 @@ from maskfeat_plugin.ops.gate import FastPathMode
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.running.log_streams import quiet
 
-# Samples of the two steps whose difference is what a sample takes
+# Batch sizes of the two steps. The difference between the steps gives the memory of one sample.
 _SAMPLES = (8, 16)
 
 
 @dataclass(frozen=True)
 class ModelCosts:
-    """What a model takes.
+    """Parameters, FLOPs and memory of a model in training.
 
     Attributes:
-        trained: Parameters that are trained.
-        frozen: Those that are not: fixed positions, a teacher.
-        largest_unit: Parameters of the largest block, which a sharded model gathers as one.
-        forward_flops: FLOPs of the forward pass for a sample, a multiplication and an addition counted as two.
-        step_flops: Those of forward and backward pass, with what is computed anew.
-        activations: Bytes at the peak of a step for each sample, beyond weights, gradients and optimizer.
-        workspace: Bytes at the peak whatever the number of samples: casts of the weights, mainly.
-        mixed: Whether in mixed precision.
-        recomputes: Whether blocks are computed anew in the backward pass.
+        trained: Number of parameters that are trained.
+        frozen: Number of parameters that are not trained, such as fixed positions or a teacher.
+        largest_unit: Number of parameters of the largest block, which a sharded model gathers as a whole.
+        forward_flops: FLOPs of the forward pass for one sample; a multiplication and an addition count as two.
+        step_flops: FLOPs of forward and backward pass for one sample, including recomputed blocks.
+        activations: Bytes at the peak of a step for each sample, without weights, gradients and optimizer.
+        workspace: Bytes at the peak that do not depend on the number of samples, mainly casts of the weights.
+        mixed: Whether the training uses mixed precision.
+        recomputes: Whether the backward pass recomputes blocks.
     """
 
     trained: int
@@ -67,17 +67,17 @@ class ModelCosts:
 
 
 def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
-    """Take a training step of a config's model on fake tensors.
+    """Compute the parameters, FLOPs and memory of a config's model, by a training step on fake tensors.
 
     Args:
-        cfg (Config): Of pre-training by :class:`MaskFeat`, or of classification or recognition.
-        mixed (bool, optional): Whether under autocast to 16 bits. Defaults to None: as the config says.
+        cfg (Config): Config of pre-training with :class:`MaskFeat`, of classification or of recognition.
+        mixed (bool, optional): Whether to compute under autocast to 16 bits. Defaults to None: the config decides.
 
     Returns:
         ModelCosts: Parameters, FLOPs and memory.
 
     Raises:
-        ConfigError: If the model is none of these or cannot be built.
+        ConfigError: If the model is of another kind, cannot be built, or cannot be estimated.
     """
     mixed = is_mixed(cfg) if mixed is None else mixed
     recomputes = bool((cfg.get("strategy") or {}).get("activation_checkpointing")) or bool(
@@ -91,10 +91,10 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
             step.run()
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise ConfigError(
-                f"{cfg.filename} cannot be estimated: its model computes with numbers while shapes alone are known "
-                f"({error}), as teachers do; estimate that of another target."
+                f"{cfg.filename} cannot be estimated: its model needs the values of tensors, as teachers do, and an "
+                f"estimate knows only their shapes ({error}). Estimate a config with another target."
             ) from error
-    # of more samples other moments are the peak, up to here
+    # with fewer samples than these, the peak is at another moment of the step
     activations = max(steps[1].peak - steps[0].peak, 0) / (_SAMPLES[1] - _SAMPLES[0])
     return ModelCosts(
         trained=sum(number for number, trained in parameters if trained),
@@ -110,7 +110,7 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
 
 
 def is_mixed(cfg: Config) -> bool:
-    """Whether a config trains in mixed precision, by its optimizer wrapper or by DeepSpeed."""
+    """Check whether a config trains in mixed precision, by its optimizer wrapper or by DeepSpeed."""
     kind = str(cfg.get("optim_wrapper", {}).get("type", ""))
     deepspeed = (cfg.get("strategy") or {}).get("config", {})
     by_deepspeed = any((deepspeed.get(key) or {}).get("enabled") for key in ("torch_autocast", "bf16", "fp16"))
@@ -118,10 +118,10 @@ def is_mixed(cfg: Config) -> bool:
 
 
 class LiveBytes(FastPathMode):
-    """Counts the bytes of the tensors that operations make, as long as each of them lives.
+    """Counter of the bytes of all living tensors that operations have made.
 
     Args:
-        known (list[Tensor]): Tensors that are there before and are not counted.
+        known (list[Tensor]): Tensors that exist before; they are not counted.
     """
 
     def __init__(self, known: list[Tensor]) -> None:
@@ -130,7 +130,7 @@ class LiveBytes(FastPathMode):
         self._seen = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
 
     def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Run an operation and count what it has made."""
+        """Run an operation and count the tensors that it makes."""
         if func is torch.ops.aten.index.Tensor:
             args = (args[0], _places(args[1]), *args[2:])
         out = func(*args, **(kwargs or {}))
@@ -153,7 +153,7 @@ class LiveBytes(FastPathMode):
 
 
 def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Indices with places instead of masks, whose number of places a fake tensor does not know."""
+    """Replace boolean masks in an index by positions: fake tensors do not know how many values of a mask are True."""
     places: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype == torch.bool:
@@ -166,8 +166,8 @@ def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
 class _Step:
     """A training step on fake tensors: only shapes and types are computed.
 
-    Blocks that are computed anew are reckoned with, not computed anew: of each only the output is kept, and then one
-    after the other is there as a whole.
+    Recomputation of blocks is not run, but included in the results: of each block only the output stays in memory, and
+    the other tensors of one block at a time are added at the peak.
     """
 
     def __init__(self, cfg: Config, samples: int, mixed: bool, recomputes: bool) -> None:
@@ -176,10 +176,10 @@ class _Step:
         model = copy.deepcopy(cfg.model)
         remove_weights(model)
         model.get("backbone", {}).pop("with_cp", None)
-        if "target_generator" not in model and "roi_head" not in model:  # mixing of labels draws numbers
+        if "target_generator" not in model and "roi_head" not in model:  # mixing of labels draws random numbers
             for key in ("data_preprocessor", "train_cfg"):
                 model.pop(key, None)
-        fake = FakeTensorMode(allow_non_fake_inputs=True)  # masks are not
+        fake = FakeTensorMode(allow_non_fake_inputs=True)  # masks are real tensors
         try:
             with fake, quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
                 self.model = MODELS.build(model).train()
@@ -188,7 +188,7 @@ class _Step:
         self.loss = _loss_function(cfg, self.model, samples, fake)
 
     def run(self) -> None:
-        """Take the step; its costs are there afterwards."""
+        """Run the step and store its costs as attributes."""
         parameters = list(self.model.parameters())
         for parameter in parameters:
             if parameter.requires_grad:
@@ -222,9 +222,9 @@ class _Step:
 
 
 def _loss_function(cfg: Config, model: BaseModel, samples: int, fake: FakeTensorMode) -> Callable[[], Tensor]:
-    """A function of no arguments that takes the forward pass of a model, up to a scalar.
+    """Build a function without arguments that runs the forward pass of a model and returns a scalar.
 
-    Masks are true ones: how many tokens they hide decides about shapes.
+    The masks are real tensors, because the number of masked tokens determines shapes.
     """
     size = (sample_channels(cfg), *input_size(cfg))
     with fake:
@@ -243,7 +243,7 @@ def _loss_function(cfg: Config, model: BaseModel, samples: int, fake: FakeTensor
     if head is None or not hasattr(model, "extract_feat") or hasattr(model, "roi_head"):
         raise ConfigError(
             f"{cfg.filename}: estimates are for pre-training, classification and recognition, not for "
-            f"{type(model).__name__}."
+            f"{type(model).__name__}. Give a config of one of these tasks."
         )
 
     def plain_loss() -> Tensor:
@@ -261,12 +261,15 @@ def _attention_backward_flops(grad: tuple, query: tuple, key: tuple, value: tupl
 
 
 def _convolution_backward_flops(grad: tuple, x: tuple, weight: tuple, *args: Any, **kwargs: Any) -> int:
-    """Each gradient takes what the convolution took; torch's own count forgets the groups."""
+    """Count the FLOPs of both gradients of a convolution. Each takes as many as the convolution itself.
+
+    torch's own function ignores the groups of the convolution.
+    """
     transposed, wanted = args[4], args[7]
     return sum(wanted[:2]) * conv_flop_count(list(x), list(weight), list(grad), transposed=transposed)
 
 
-# torch counts the kernels of attention on a GPU alone
+# torch counts only the attention kernels of GPUs
 _COUNTS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,

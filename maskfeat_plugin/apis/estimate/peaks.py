@@ -1,4 +1,4 @@
-"""Memory that training steps really take, of every process."""
+"""Measurement of the memory that each process of a training uses."""
 
 import json
 import os
@@ -28,18 +28,18 @@ WAYS = ("data-parallel", "sharded", "sharded-recomputed")
 def measure_peaks(
     config: str | Path, way: str, processes: int, batch: int, size: Sequence[int], steps: int = 2
 ) -> list[float]:
-    """Train a pre-training config for some steps on random inputs, on the CPU, and take the memory of each process.
+    """Train a pre-training config for some steps on random inputs, on the CPU, and measure the memory of each process.
 
     Args:
-        config (str | Path): The config, a file or a name; its model and optimizer are used, in float32.
+        config (str | Path): The config, a file or a name. Its model and its optimizer are used, in float32.
         way (str): One of :data:`WAYS`.
-        processes (int): How many.
-        batch (int): Samples of a step of each.
-        size (Sequence[int]): Of the inputs, (H, W) or (T, H, W).
-        steps (int): How many. Defaults to 2, the second with the optimizer's state in place.
+        processes (int): Number of processes.
+        batch (int): Number of samples of a step in each process.
+        size (Sequence[int]): Size of the inputs, (H, W) or (T, H, W).
+        steps (int): Number of steps. Defaults to 2: in the second step the optimizer's state exists.
 
     Returns:
-        list[float]: Megabytes of each process at the peak of the last step, beyond what it has before the model is
+        list[float]: Megabytes of each process at the peak of the last step, minus its memory before the model is
             built.
 
     Raises:
@@ -58,12 +58,12 @@ def measure_peaks(
         )
         if done.returncode or not result.is_file():
             reasons = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
-            raise ConfigError(f"{config}: measuring {way} failed: {reasons[0]}")
+            raise ConfigError(f"{config}: the measurement of {way} failed: {reasons[0]}")
         return json.loads(result.read_text())
 
 
 def _train(job: dict) -> list[float]:
-    """The steps in one of the processes; the memory of all."""
+    """Train in this process, and return the memory of all processes."""
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     cfg = load_config(job["config"])
@@ -76,7 +76,7 @@ def _train(job: dict) -> list[float]:
         strategy["model_wrapper"] = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
     size = job["size"]
     if len(size) == 3:
-        # mmaction2's MViT is told one side, and resizes its positions
+        # mmaction2's MViT takes one number as the size of a frame, and resizes its positions
         cfg.model.backbone.update(temporal_size=size[0], spatial_size=max(size[1:]))
     else:
         cfg.model.backbone.img_size = tuple(size)
@@ -100,7 +100,7 @@ def _train(job: dict) -> list[float]:
         grown = (resident_memory() - before) / MEGABYTE
         peak = peak_memory(lambda: model.train_step(batch, optim_wrapper), torch.device("cpu"))
         if peak is None:
-            raise OSError("the system does not tell the memory of a process")
+            raise OSError("this system does not report the memory of a process")
         return all_gather_object(grown + peak)
 
 

@@ -1,4 +1,4 @@
-"""Memory and days of a training on so many GPUs of such a speed."""
+"""Memory and days that a training needs on a given number of GPUs of a given speed."""
 
 import re
 from collections.abc import Sequence
@@ -12,27 +12,27 @@ from maskfeat_plugin.errors import ConfigError
 from .model import ModelCosts
 
 GIGABYTE = 1 << 30
-# Training samples by the last part of a config's name, where the annotation file is not there to be counted; those of
-# Kinetics, from which videos vanish, as mmaction2's documentation counts its copies
+# Last part of a config's name -> number of training samples, for use where the annotation file is missing. Videos of
+# Kinetics disappear over time; these numbers are from mmaction2's documentation of its copies.
 _SAMPLES = dict(in1k=1_281_167, k400=240_436, k600=383_393, k700=542_357, sthv2=168_913)
-# Bytes of an optimizer's state for a parameter: two float32 values, or one
+# Bytes of an optimizer's state for each parameter: two float32 values, or one
 _STATE = dict(AdamW=8, Adam=8, SGD=4)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One training.
+    """Estimated memory and days of one training.
 
     Attributes:
-        name: Of the config.
-        costs: Of the model.
+        name: Name of the config.
+        costs: Costs of the model.
         way: "data parallel", "FSDP" or "ZeRO-2".
-        gpus: How many.
-        batch: Samples of a step on each GPU.
-        rate: Samples that each GPU takes in a second.
+        gpus: Number of GPUs.
+        batch: Number of samples of a step on each GPU.
+        rate: Number of samples that each GPU processes in a second.
         states: Bytes of weights, gradients and optimizer on each GPU.
-        largest_batch: Samples that fit beside them; 0 if these alone are too large.
-        days: Of the training, if the GPUs do nothing but compute; None if the number of its samples is not known.
+        largest_batch: Largest number of samples that fit into the remaining memory; 0 if ``states`` is too large.
+        days: Days of training if the GPUs compute all the time; None if the number of samples is not known.
     """
 
     name: str
@@ -60,20 +60,21 @@ def plan_training(
     batch: int | None = None,
     samples: int | None = None,
 ) -> Plan:
-    """Reckon memory and days.
+    """Estimate the memory and the days of a training.
 
     Args:
         cfg (Config): The config.
-        costs (ModelCosts): Of its model.
-        tflops (float): What a GPU does in a second in training, in 10**12 FLOPs: well below what it is sold for.
-        memory (float): Of a GPU, in GB of 2**30 bytes.
-        gpus (int, optional): How many. Defaults to None: what the config's name says, such as 8xb256, or 1.
-        batch (int, optional): Samples of a step on each. Defaults to None: what the config says.
-        samples (int, optional): Of an epoch. Defaults to None: lines of the annotation file, or what is known of the
-            data set.
+        costs (ModelCosts): Costs of its model.
+        tflops (float): Speed of a GPU in training, in 10**12 FLOPs a second. It is well below the speed in a GPU's
+            data sheet.
+        memory (float): Memory of a GPU, in GB of 2**30 bytes.
+        gpus (int, optional): Number of GPUs. Defaults to None: the number in the config's name, such as 8xb256, or 1.
+        batch (int, optional): Number of samples of a step on each GPU. Defaults to None: the number in the config.
+        samples (int, optional): Number of samples of an epoch. Defaults to None: the number of lines of the annotation
+            file, or the known number of samples of the data set.
 
     Returns:
-        Plan: Of the training.
+        Plan: The estimate.
     """
     named = re.search(r"(\d+)xb\d+", Path(cfg.filename).stem)
     gpus = gpus or (int(named.group(1)) if named else 1)
@@ -97,7 +98,7 @@ def plan_training(
 
 
 def format_plans(plans: Sequence[Plan]) -> str:
-    """A table in Markdown, a row for each training."""
+    """Return a Markdown table with a row for each training."""
     head = (
         "| config | way | parameters, M | forward, GFLOP | step, GFLOP | activations, MB | GPUs x batch | states, GB | "
         "memory, GB | largest batch | samples/s a GPU | days |"
@@ -131,35 +132,40 @@ def _way(cfg: Config) -> str:
     if kind.endswith("DeepSpeedStrategy"):
         stage = (strategy.get("zero_optimization") or {}).get("stage")
         if stage != 2:
-            raise ConfigError(f"strategy.zero_optimization.stage={stage!r}: memory is reckoned for stage 2 alone.")
+            raise ConfigError(
+                f"strategy.zero_optimization.stage={stage!r}: memory can be estimated for stage 2 only. Give stage=2."
+            )
         return "ZeRO-2"
     return "data parallel"
 
 
 def _states(cfg: Config, costs: ModelCosts, way: str, gpus: int) -> float:
-    """Bytes of weights, gradients and optimizer, float32, on each GPU."""
+    """Compute the bytes of weights, gradients and optimizer on each GPU, in float32."""
     kind = cfg.optim_wrapper.optimizer.type
     if kind not in _STATE:
-        raise ConfigError(f"optim_wrapper.optimizer.type={kind!r}: its memory is known of {', '.join(_STATE)} alone.")
+        raise ConfigError(
+            f"optim_wrapper.optimizer.type={kind!r}: the memory of this optimizer is not known. Use one of "
+            f"{', '.join(_STATE)}."
+        )
     state = _STATE[kind]
     if way == "FSDP":
         return (costs.trained * (8 + state) + 4 * costs.frozen) / gpus
-    if way == "ZeRO-2":  # with weights of its own to add to
+    if way == "ZeRO-2":  # DeepSpeed updates a sharded copy of the weights
         return 4 * (costs.trained + costs.frozen) + costs.trained * (8 + state) / gpus
-    # several processes average their gradients in buckets, a copy of them
+    # several processes average their gradients in buckets, which are a copy of the gradients
     buckets = 4 if gpus > 1 else 0
     return costs.trained * (8 + state + buckets) + 4 * costs.frozen
 
 
 def _overhead(costs: ModelCosts, way: str) -> float:
-    """Bytes at the peak that do not grow with the batch."""
-    if way == "FSDP":  # two blocks gathered, the gradients of one
+    """Compute the bytes at the peak that do not grow with the batch."""
+    if way == "FSDP":  # two gathered blocks, and the gradients of one
         return costs.largest_unit * (2 * (2 if costs.mixed else 4) + 4)
     return costs.workspace
 
 
 def _total_samples(cfg: Config, samples: int | None, repeats: int, step: int) -> int | None:
-    """Samples of the whole training."""
+    """Compute the number of samples of the whole training."""
     if "max_iters" in cfg.train_cfg:
         return cfg.train_cfg.max_iters * step
     dataset = cfg.train_dataloader.dataset

@@ -1,4 +1,4 @@
-"""Detectors as they are exported: from an image to boxes, scores and classes, with all steps of the test inside."""
+"""Exported form of detectors: takes an image, runs all steps of the test, and gives boxes, scores and classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,21 +18,21 @@ from .parts import ExportedPart
 
 
 class DetectingModel(ExportedPart):
-    """From an image to detections: a Faster or Mask R-CNN of mmdet in operations whose results have a fixed size.
+    """A Faster R-CNN or Mask R-CNN of mmdet, built from operations whose outputs have a fixed size.
 
-    mmdet picks boxes by conditions, so that the numbers of boxes depend on the image, which an exported graph cannot
-    follow everywhere. Here boxes that drop out keep their places with a score of 0. RoIAlign and NMS are those of
-    torchvision, which ONNX has too.
+    mmdet selects boxes by conditions, so the number of boxes depends on the image. An exported graph does not support
+    this everywhere. Here a box that is not selected keeps its row and gets a score of 0. RoIAlign and NMS are the
+    operations of torchvision, which also exist in ONNX.
 
     Args:
         model (TwoStageDetector): The detector, with an ``RPNHead`` and a ``StandardRoIHead``.
 
     Raises:
-        ConfigError: If it is built otherwise.
+        ConfigError: If the detector is built in another way.
     """
 
     takes_batches = False
-    # a box that is rounded in its last digit changes what is pooled in it, and that the score
+    # rounding in the last digit of a box changes its pooled features, and so its score
     tolerance = 1e-2
     backbone: BaseModule
     neck: BaseModule
@@ -61,8 +61,8 @@ class DetectingModel(ExportedPart):
             inputs (Tensor): One image (1, C, H, W).
 
         Returns:
-            tuple[Tensor, ...]: Boxes (M, 4), scores (M,), classes (M,), and of a Mask R-CNN masks (M, h, w). M is the
-            largest number of detections of the model's ``test_cfg``.
+            tuple[Tensor, ...]: Boxes (M, 4), scores (M,), classes (M,), and for a Mask R-CNN masks (M, h, w). M is the
+            largest number of detections in the model's ``test_cfg``.
         """
         height, width = inputs.shape[-2:]
         size = height, width
@@ -78,7 +78,7 @@ class DetectingModel(ExportedPart):
         return boxes, scores, labels, torch.where((labels >= 0)[:, None, None], masks, 0.0)
 
     def _propose(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Boxes (P, 4) of the region proposal network, and which of the P places hold one."""
+        """Compute the boxes (P, 4) of the region proposal network, and a mask (P,) of the rows that hold a box."""
         head, cfg = self.rpn, self.rpn.test_cfg
         sizes = [tuple(level.shape[-2:]) for level in maps]
         priors = head.prior_generator.grid_priors(sizes, device=maps[0].device)
@@ -103,7 +103,7 @@ class DetectingModel(ExportedPart):
     def _classify(
         self, maps: Sequence[Tensor], proposals: Tensor, are_proposals: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (M, 4), scores (M,) and classes (M,)."""
+        """Compute boxes (M, 4), scores (M,) and classes (M,) from proposals."""
         head, cfg = self.roi.bbox_head, self.roi.test_cfg
         logits, deltas = head(_pool(self.roi.bbox_roi_extractor, maps, proposals))
         scores = logits.softmax(-1)[:, :-1]  # (P, K), without the background
@@ -126,15 +126,19 @@ class DetectingModel(ExportedPart):
         return f"{', '.join(shapes)} of at most {shapes['boxes'][0]} detections"
 
     def remark(self, outputs: Sequence[Sequence[Tensor]]) -> str:
-        """Say if there was no detection to compare."""
+        """Return a remark if there was no detection to compare."""
         if any(scores.any() for _, scores, *_ in outputs):
             return ""
-        return "The model found nothing in the noise that was compared: compare the file with it on images of yours."
+        return (
+            "The model found nothing in the random images of the comparison. Compare the file with the model on your "
+            "own images."
+        )
 
     def compare(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
         """Compute the largest difference of a score, and of a box as a share of its image.
 
-        Detections are compared with the nearest of the same class: of equal scores, either may come first.
+        Each detection is compared with the nearest one of the same class, because detections with equal scores may be
+        in any order.
         """
         difference = float((ours[1] - theirs[1]).abs().max())
         extent = float(ours[0].max().clamp_min(1))
@@ -149,37 +153,41 @@ class DetectingModel(ExportedPart):
 
 
 def _check(model: BaseModel) -> None:
-    """Refuse a detector whose test is another than the one that is written out here."""
+    """Refuse a detector whose test differs from the steps in this module."""
     name = type(model).__name__
-    wanted = "Faster R-CNN and Mask R-CNN of mmdet (RPNHead, StandardRoIHead) are"
+    wanted = "Faster R-CNN and Mask R-CNN of mmdet (RPNHead, StandardRoIHead)"
     advice = "Export its backbone alone with --backbone."
     fits = isinstance(model, TwoStageDetector) and type(model.rpn_head) is RPNHead
     if not fits or type(model.roi_head) is not StandardRoIHead:
-        raise ConfigError(f"model.type={name!r} is not exported as a whole; of detectors, only {wanted}. {advice}")
+        raise ConfigError(f"model.type={name!r} cannot be exported as a whole; of detectors, only {wanted}. {advice}")
     roi = model.roi_head
     extractors = [roi.bbox_roi_extractor, *([roi.mask_roi_extractor] if roi.with_mask else [])]
     for extractor in extractors:
         layers = extractor.roi_layers if type(extractor) is SingleRoIExtractor else [None]
         if not all(isinstance(layer, RoIAlign) and layer.pool_mode == "avg" for layer in layers):
             raise ConfigError(
-                f"{type(extractor).__name__} of {name} is not exported; SingleRoIExtractor with RoIAlign is."
+                f"{type(extractor).__name__} of {name} cannot be exported. Use SingleRoIExtractor with RoIAlign."
             )
     for cfg in (model.rpn_head.test_cfg, roi.test_cfg):
         if cfg.nms.get("type", "nms") != "nms" or cfg.max_per_img <= 0:
             raise ConfigError(
-                f"model.test_cfg of {name}: nms.type='nms' with max_per_img above 0 is exported, not {cfg}."
+                f"model.test_cfg of {name}: {cfg} cannot be exported. Set nms.type='nms' and max_per_img above 0."
             )
     if roi.with_shared_head or roi.bbox_head.custom_cls_channels:
-        raise ConfigError(f"a shared head or a loss with its own activation is not exported: {name}. {advice}")
+        raise ConfigError(f"{name}: a shared head or a loss with its own activation cannot be exported. {advice}")
 
 
 def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, nms: ConfigDict, number: int) -> tuple[Tensor, Tensor]:
-    """Indices of the best boxes of each group that overlap no better one, and which of them are boxes: ``number`` each.
+    """Suppress each box that overlaps a better box of its group (NMS).
 
-    A box with a negative score is none, and comes last.
+    A box with a negative score does not count as a box, and comes last.
+
+    Returns:
+        tuple[Tensor, Tensor]: Indices of the remaining boxes, best first, (``number``,), and whether each index belongs
+        to a box, bool (``number``,).
     """
     if not nms.get("class_agnostic", False):
-        offsets = groups.to(boxes) * (boxes.max() + 1)  # no box overlaps one of another group
+        offsets = groups.to(boxes) * (boxes.max() + 1)  # so that boxes of different groups do not overlap
         spread = boxes + offsets[:, None]
     else:
         spread = boxes
@@ -190,7 +198,7 @@ def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, nms: ConfigDict, nu
 
 
 def _pool(extractor: SingleRoIExtractor, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """Features (P, C, h, w) of boxes (P, 4), each from the map of its size."""
+    """Pool the features (P, C, h, w) of boxes (P, 4), each from the feature map that fits its size."""
     maps = maps[: extractor.num_inputs]
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
     levels = extractor.map_roi_levels(rois, len(maps))[:, None, None, None]
@@ -201,5 +209,5 @@ def _pool(extractor: SingleRoIExtractor, maps: Sequence[Tensor], boxes: Tensor) 
             level, rois, layer.spatial_scale, height, width, layer.sampling_ratio, layer.aligned
         )
         pooled = own if pooled is None else torch.where(levels == i, own, pooled)
-    assert pooled is not None  # an extractor has a layer at least
+    assert pooled is not None  # an extractor has at least one layer
     return pooled

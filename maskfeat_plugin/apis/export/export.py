@@ -1,4 +1,4 @@
-"""Models for others to run: ONNX and ``torch.export``, compared with the model."""
+"""Export of models to ONNX and ``torch.export``. The outputs of each file are compared with the model's."""
 
 import importlib
 import io
@@ -25,23 +25,23 @@ from .detector import DetectingModel
 from .parts import ExportedPart, FeatureModel, ScoringModel
 
 INPUTS = "inputs"
-# Batches that the exported model is compared on; it was traced with two samples
+# Sizes of the batches that the file is compared on. The export uses two samples.
 _BATCH_SIZES = (1, 3)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """Description of an exported file.
 
     Args:
         path (Path): The file.
-        shape (tuple[int, ...]): Of one sample: (C, H, W), or (C, T, H, W) of a clip.
-        outputs (dict[str, tuple[int, ...]]): Shape of each output, of one sample.
+        shape (tuple[int, ...]): Shape of one sample: (C, H, W), or (C, T, H, W) for a clip.
+        outputs (dict[str, tuple[int, ...]]): Shape of each output for one sample.
         description (str): The outputs in words.
-        difference (float): The largest between the model and the file: between logarithms of scores, of features as a
-            share of the largest one, or of detections as :meth:`.DetectingModel.compare` says.
+        difference (float): Largest difference between the model and the file: of the logarithms of scores, of features
+            as a share of the largest feature, or of detections, see :meth:`.DetectingModel.compare`.
         tolerance (float): The largest difference that is allowed.
-        remark (str): Why the comparison says little, "" if it does not.
+        remark (str): Reason why the comparison proves little; "" if there is none.
     """
 
     path: Path
@@ -54,36 +54,36 @@ class Export:
 
     @property
     def num_classes(self) -> int:
-        """Scores of a sample."""
+        """Number of scores of a sample."""
         return self.outputs["scores"][0]
 
 
 def export_model(
     cfg: Config, checkpoint: str, out: Path, backbone: bool = False, size: tuple[int, int] | None = None
 ) -> Export:
-    """Export a model and compare what the file computes with the model.
+    """Export a model, and compare the outputs of the file with the outputs of the model.
 
-    The file is written under a temporary name and gets its own only when it was compared.
+    The file is written under a temporary name. It gets its final name only after the comparison.
 
     Args:
         cfg (Config): Config of an ``ImageClassifier``, a ``Recognizer3D`` or a detector of mmdet, see
-            :class:`.DetectingModel`; for ``backbone`` of any model, that of pre-training too.
-        checkpoint (str): A path or a URL: the fine-tuned weights of this config, or for ``backbone`` a checkpoint of
+            :class:`.DetectingModel`. With ``backbone`` the config of any model, including pre-training.
+        checkpoint (str): Path or URL of the fine-tuned weights of this config; with ``backbone``, of a checkpoint in
             any format of docs/checkpoints.md.
-        out (Path): The file: ``.onnx``, or ``.pt2`` of ``torch.export``. Both take batches of any size, of a detector
-            one image.
-        backbone (bool): Whether to export the backbone alone, which gives features. Defaults to False.
-        size (tuple[int, int], optional): (H, W) of the inputs. Defaults to None: what the test pipeline gives.
+        out (Path): The file: ``.onnx``, or ``.pt2`` for ``torch.export``. Both take batches of any size; the file of a
+            detector takes one image.
+        backbone (bool): Whether to export only the backbone, which gives features. Defaults to False.
+        size (tuple[int, int], optional): (H, W) of the inputs. Defaults to None: the size that the test pipeline gives.
 
     Returns:
-        Export: What was written.
+        Export: Description of the file.
 
     Raises:
         ConfigError: If the config, the checkpoint or the name of the file does not fit, a package is missing, or the
             outputs differ by more than the part's ``tolerance``.
     """
     if out.suffix not in _FORMATS:
-        raise ConfigError(f"{out}: the format is known by the name's end; choose one of {', '.join(_FORMATS)}.")
+        raise ConfigError(f"{out}: the ending of the name sets the format. Use one of {', '.join(_FORMATS)}.")
     write, read, packages = _FORMATS[out.suffix]
     _require(packages)
     part, classes = _build_backbone(cfg, checkpoint) if backbone else _build_whole(cfg, checkpoint)
@@ -97,10 +97,10 @@ def export_model(
         **classes,
     }
     with torch.no_grad():
-        # before the export: in it, models keep tables that have no values
+        # before the export, during which models store tables without values
         counts = _BATCH_SIZES if part.takes_batches else (1, 1)
         samples = [(inputs, _as_list(part(inputs))) for inputs in _draw_batches(counts, shape, largest)]
-        # of the compared sizes none: a number that is built in shows
+        # a size that is not among the compared ones, so that the comparison finds a batch size fixed in the file
         example, dynamic = (2, ({0: torch.export.Dim("batch")},)) if part.takes_batches else (1, None)
         program = torch.export.export(part, (torch.zeros(example, *shape),), dynamic_shapes=dynamic, strict=False)
     with writing(out) as unfinished, torch.no_grad():
@@ -109,8 +109,8 @@ def export_model(
         difference = max(part.compare(ours, exported(inputs)) for inputs, ours in samples)
         if difference > part.tolerance:
             raise ConfigError(
-                f"{out} is not written: its {' and '.join(part.outputs)} differ from the model's by {difference:.1e}, "
-                f"{part.tolerance:.0e} is allowed."
+                f"{out} is not written: its {' and '.join(part.outputs)} differ from the model's by {difference:.1e}; "
+                f"at most {part.tolerance:.0e} is allowed."
             )
     first = 1 if part.takes_batches else 0
     shapes = {name: tuple(output.shape[first:]) for name, output in zip(part.outputs, samples[0][1], strict=True)}
@@ -119,15 +119,15 @@ def export_model(
 
 
 def _build_backbone(cfg: Config, checkpoint: str) -> tuple[ExportedPart, dict[str, str]]:
-    """The backbone of a config with weights."""
+    """Build the backbone of a config with its weights."""
     if not isinstance(cfg.get("model", {}).get("backbone"), dict):
-        raise ConfigError(f"{title_of(cfg)} has no model.backbone, which gives the features.")
+        raise ConfigError(f"{title_of(cfg)} has no model.backbone, which gives the features. Give another config.")
     is_clip = takes_clips(inference_pipeline(cfg), title_of(cfg))
     return FeatureModel(load_backbone(cfg, checkpoint), 5 if is_clip else 4), {}
 
 
 def _build_whole(cfg: Config, checkpoint: str) -> tuple[ExportedPart, dict[str, str]]:
-    """A config's model with fine-tuned weights, and the names of its classes where they are known."""
+    """Build a config's model with fine-tuned weights, and read the names of its classes if they are known."""
     if "model" not in cfg:
         raise ConfigError(f"{cfg.filename} has no model.")
     try:
@@ -140,7 +140,7 @@ def _build_whole(cfg: Config, checkpoint: str) -> tuple[ExportedPart, dict[str, 
 
 
 def _size_of_samples(cfg: Config, ndim: int, size: tuple[int, int] | None) -> tuple[int, ...]:
-    """(H, W), or (T, H, W) of clips, that testing feeds the model."""
+    """Return the size of the model's inputs in testing: (H, W), or (T, H, W) for clips."""
     if size is not None and ndim == 4:
         return tuple(size)
     for key in ("test_dataloader", "val_dataloader", "train_dataloader"):
@@ -150,17 +150,17 @@ def _size_of_samples(cfg: Config, ndim: int, size: tuple[int, int] | None) -> tu
             return found if size is None else (found[0], *size)
     what = "frames, height and width" if ndim == 5 else "height and width"
     raise ConfigError(
-        f"test_dataloader.dataset.pipeline does not say the {what} of the model's inputs. Crop to a size, or "
-        "give one of images with --size."
+        f"test_dataloader.dataset.pipeline does not say the {what} of the model's inputs. Crop to a fixed size in the "
+        "pipeline, or give the size of images with --size."
     )
 
 
 def _channels(cfg: Config, number: int) -> str:
-    """The order of the channels that the model takes."""
+    """Return the order of the channels that the model takes."""
     if number != 3:
         return "channels in the order of the files"
     preprocessor = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
-    # mmpretrain and mmdet read BGR and mmaction2's decoders give RGB; to_rgb and bgr_to_rgb turn the former
+    # mmpretrain and mmdet read BGR, which to_rgb and bgr_to_rgb convert; mmaction2's decoders give RGB
     is_image = cfg.get("default_scope") in ("mmpretrain", "mmdet")
     return "BGR" if is_image and not (preprocessor.get("to_rgb") or preprocessor.get("bgr_to_rgb")) else "RGB"
 
@@ -177,7 +177,7 @@ def _require(packages: Iterable[str]) -> None:
 
 
 def _draw_batches(counts: Sequence[int], shape: tuple[int, ...], largest: int) -> Iterator[Tensor]:
-    """Batches of so many samples to compare on."""
+    """Draw random batches of the given sizes for the comparison."""
     generator = torch.Generator().manual_seed(0)
     for batch_size in counts:
         yield torch.randint(0, largest + 1, (batch_size, *shape), generator=generator).float()
@@ -190,11 +190,11 @@ def _as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
 def _write_onnx(
     program: torch.export.ExportedProgram, path: Path, about: Mapping[str, str], outputs: Sequence[str]
 ) -> None:
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # tells of optimizations that it leaves out
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of optimizations that it skips
     onnx_program = torch.onnx.export(
         program, (), dynamo=True, input_names=[INPUTS], output_names=list(outputs), verbose=False
     )
-    assert onnx_program is not None  # it is with dynamo=True
+    assert onnx_program is not None  # never None with dynamo=True
     onnx_program.model.metadata_props.update(about)
     onnx_program.save(str(path))
 
@@ -209,9 +209,9 @@ def _read_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
 def _write_pt2(
     program: torch.export.ExportedProgram, path: Path, about: Mapping[str, str], outputs: Sequence[str]
 ) -> None:
-    buffer = io.BytesIO()  # on a full disk torch's own writing ends the process
+    buffer = io.BytesIO()  # if the disk is full, torch's own writing ends the process
     torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
-    path.write_bytes(buffer.getvalue())  # a view of it may crash Python before 3.12.2 (python/cpython#111049)
+    path.write_bytes(buffer.getvalue())  # getbuffer() may crash Python before 3.12.2 (python/cpython#111049)
 
 
 def _read_pt2(path: Path) -> Callable[[Tensor], list[Tensor]]:
@@ -224,4 +224,4 @@ _FORMATS = {
     ".onnx": (_write_onnx, _read_onnx, ("onnx", "onnxscript", "onnxruntime")),
     ".pt2": (_write_pt2, _read_pt2, ()),
 }
-"""By the end of the file's name: how it is written and read, and what that needs."""
+"""Ending of the file's name -> function that writes it, function that reads it, packages that they need."""

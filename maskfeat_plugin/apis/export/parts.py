@@ -1,4 +1,4 @@
-"""Parts of models as they are exported: from frames to scores or to features, normalisation inside."""
+"""Exported parts of models: they normalise frames and compute scores or features."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,21 @@ _LEAST_SCORE = 1e-30
 
 
 class ExportedPart(nn.Module):
-    """A part of a model that takes frames, float32 values 0 to 255, or 0 to 65535 of 16 bits.
+    """A part of a model that takes frames as float32 values, from 0 to 255, or to 65535 for 16-bit frames.
 
-    Channels are as the model was trained with them, after its data preprocessor's conversion.
+    The channels are in the order in which the model was trained, after the conversion in its data preprocessor.
 
     Args:
         model (BaseModel): The model, with a data preprocessor.
-        ndim (int): Dimensions of the inputs: 4 of images (N, C, H, W), 5 of clips (N, C, T, H, W).
+        ndim (int): Dimensions of the inputs: 4 for images (N, C, H, W), 5 for clips (N, C, T, H, W).
     """
 
     outputs: Mapping[str, str]
-    """Name of each output -> what it is, in the file's description."""
+    """Name of each output -> its description in the file."""
     tolerance = 1e-3
-    """Largest difference that is allowed, see :meth:`compare`. Logits are some ten, and rounding grows with depth."""
+    """Largest difference that is allowed, see :meth:`compare`. Logits are about ten, and rounding grows with depth."""
     takes_batches = True
-    """True if the file takes batches of any size, False if of one."""
+    """True if the file takes batches of any size, False if it takes single samples only."""
     mean: Tensor
     std: Tensor
 
@@ -44,7 +44,7 @@ class ExportedPart(nn.Module):
         self.register_buffer("std", torch.ones(1).view(shape) if std is None else std.clone().view(shape))
 
     def normalize(self, inputs: Tensor) -> Tensor:
-        """Return what the model's backbone takes."""
+        """Normalise frames for the model's backbone."""
         return (inputs - self.mean) / self.std
 
     @abstractmethod
@@ -52,14 +52,14 @@ class ExportedPart(nn.Module):
         """Return the outputs in words.
 
         Args:
-            shapes (Mapping[str, tuple[int, ...]]): Shape of each output, of one sample.
+            shapes (Mapping[str, tuple[int, ...]]): Shape of each output for one sample.
         """
 
     def remark(self, outputs: Sequence[Sequence[Tensor]]) -> str:
-        """Return why a comparison says little, "" if it does not.
+        """Return the reason why a comparison proves little, "" if there is none.
 
         Args:
-            outputs (Sequence[Sequence[Tensor]]): What the model gave for each of the compared batches.
+            outputs (Sequence[Sequence[Tensor]]): Outputs of the model for each of the compared batches.
         """
         return ""
 
@@ -69,23 +69,23 @@ class ExportedPart(nn.Module):
 
     @abstractmethod
     def compare(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-        """Compute the largest difference between the outputs of the model and those of the file.
+        """Compute the largest difference between the outputs of the model and the outputs of the file.
 
         Args:
-            ours (Sequence[Tensor]): What the model gives.
-            theirs (Sequence[Tensor]): What the file gives.
+            ours (Sequence[Tensor]): Outputs of the model.
+            theirs (Sequence[Tensor]): Outputs of the file.
         """
 
 
 class ScoringModel(ExportedPart):
-    """From frames to scores: a fine-tuned model with its normalisation, without what reads and packs data.
+    """A fine-tuned classifier that takes frames, normalises them, and gives scores.
 
     Args:
-        model (ImageClassifier | Recognizer3D): The model. Its head gives one score a class, of which the softmax is
-            taken.
+        model (ImageClassifier | Recognizer3D): The model. Its head gives one score per class; the softmax of these
+            scores is the output.
 
     Raises:
-        ConfigError: If it is of another type, or its head gives several labels.
+        ConfigError: If the model is of another type, or its head gives several labels.
     """
 
     outputs = dict(scores="float32 N x classes, probabilities")
@@ -97,14 +97,17 @@ class ScoringModel(ExportedPart):
             head, ndim = model.cls_head, 5
         else:
             raise ConfigError(
-                f"model.type={type(model).__name__!r} is not exported as a whole; ImageClassifier of mmpretrain, "
-                "Recognizer3D of mmaction2, Faster and Mask R-CNN of mmdet are. Export its backbone alone with "
+                f"model.type={type(model).__name__!r} cannot be exported as a whole, only ImageClassifier of "
+                "mmpretrain, Recognizer3D of mmaction2, Faster and Mask R-CNN of mmdet. Export its backbone alone with "
                 "--backbone."
             )
         super().__init__(model, ndim)
         self.head = head
         if isinstance(self.head, MultiLabelClsHead) or getattr(self.head, "multi_class", False):
-            raise ConfigError(f"a head that gives several labels is not exported: {type(self.head).__name__}.")
+            raise ConfigError(
+                f"{type(self.head).__name__}: a head that gives several labels cannot be exported. Export the backbone "
+                "alone with --backbone."
+            )
         self.backbone = model.backbone
         self.neck = model.neck if model.with_neck else None
         self.eval()
@@ -122,7 +125,7 @@ class ScoringModel(ExportedPart):
         if self.neck is not None:
             features = self.neck(features)
             if isinstance(features, tuple) and isinstance(features[-1], dict):
-                features = features[0]  # mmaction2's necks give their losses too
+                features = features[0]  # mmaction2's necks also return their losses
         return self.head(features).softmax(-1)
 
     def describe(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -130,23 +133,23 @@ class ScoringModel(ExportedPart):
         return f"scores of {shapes['scores'][0]} classes"
 
     def compare(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-        """Compute the largest difference between logarithms of scores, which are those of logits."""
+        """Compute the largest difference between logarithms of scores, which differ as much as the logits."""
         (ours,), (theirs,) = ours, theirs
         return _largest(*(scores.clamp_min(_LEAST_SCORE).log() for scores in (ours.double(), theirs.double())))
 
 
 class FeatureModel(ExportedPart):
-    """From frames to one vector each: the backbone of any model, without masks and heads.
+    """The backbone of any model, without masks and heads. It gives one feature vector for each sample.
 
-    The vector is that of ``maskfeat extract``, see :func:`.batch_features`: ``extract_feat`` of the model, averaged
-    over tokens. Of a detector it is that of the backbone, without the neck.
+    ``maskfeat extract`` gives the same vector, see :func:`.batch_features`: ``extract_feat`` of the model, averaged
+    over tokens. For a detector it is the output of the backbone, without the neck.
 
     Args:
         model (nn.Module): The model, of pre-training or fine-tuning.
-        ndim (int): Dimensions of the inputs: 4 of images, 5 of clips.
+        ndim (int): Dimensions of the inputs: 4 for images, 5 for clips.
 
     Raises:
-        ConfigError: If it has no ``extract_feat``.
+        ConfigError: If the model has no ``extract_feat``.
     """
 
     outputs = dict(features="float32 N x channels, the vector of maskfeat extract")
@@ -155,7 +158,10 @@ class FeatureModel(ExportedPart):
 
     def __init__(self, model: BaseModel, ndim: int) -> None:
         if not hasattr(model, "extract_feat"):
-            raise ConfigError(f"model.type={type(model).__name__!r} has no extract_feat, which gives the features.")
+            raise ConfigError(
+                f"model.type={type(model).__name__!r} has no extract_feat, which gives the features. Give the config "
+                "of another model."
+            )
         super().__init__(model, ndim)
         self.model = model
         self.eval()
@@ -170,7 +176,7 @@ class FeatureModel(ExportedPart):
             Tensor: Features (N, channels).
         """
         frames = self.normalize(inputs)
-        if isinstance(self.model, BaseRecognizer):  # it takes several clips of a video
+        if isinstance(self.model, BaseRecognizer):  # it takes several clips of each video: (N, clips, C, T, H, W)
             frames = frames[:, None]
         # a checkpoint of pre-training has no neck for a detector
         extract = self.model.backbone if isinstance(self.model, BaseDetector) else self.model.extract_feat
