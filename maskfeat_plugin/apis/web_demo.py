@@ -160,7 +160,9 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
                 found.append(moving)
             with gr.Row():
                 found.append(gr.Textbox(label="Loss of this prediction (0 is perfect)", interactive=False))
-                found.append(gr.Textbox(label="Baseline: loss of predicting the mean target", interactive=False))
+                found.append(
+                    gr.Textbox(label="Baseline: loss of predicting the mean target everywhere", interactive=False)
+                )
     gr.on(
         [given.change, ratio.release, seed.change],
         _predictor(gr, inferencer),

@@ -210,7 +210,7 @@ def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
     out = tmp_path / name
     assert tool([str(config), checkpoint, str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "3 x 40 x 40 to boxes, scores, labels" in printed and "noise" not in printed
+    assert "3 x 40 x 40 to boxes, scores, labels" in printed and "random images" not in printed
     images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     numbers = []
     for image in images:
@@ -255,7 +255,7 @@ def test_full_disk_is_one_line(tool, tmp_path, capsys, name):
 def test_errors(tool, tmp_path, capsys):
     _, checkpoint = fine_tuned(IMAGE, tmp_path)
     out = tmp_path / "out" / "model.onnx"
-    assert "choose one of .onnx, .pt2" in error_of(tool, capsys, IMAGE, checkpoint, tmp_path / "model.pth")
+    assert "Use one of .onnx, .pt2" in error_of(tool, capsys, IMAGE, checkpoint, tmp_path / "model.pth")
     assert "ImageClassifier" in error_of(
         tool, capsys, PRETRAINING, ROOT / "configs/demo/weights/maskfeat_vit-tiny_moving-digits.pth", out
     )
@@ -269,12 +269,12 @@ def test_errors(tool, tmp_path, capsys):
     (tmp_path / "det").mkdir()
     _, checkpoint = fine_tuned(DETECTION, tmp_path / "det")
     options = ("--cfg-options", "model.test_cfg.rcnn.nms.type=soft_nms")
-    assert "nms.type='nms' with max_per_img above 0 is exported" in error_of(
+    assert "cannot be exported. Set nms.type='nms' and max_per_img above 0" in error_of(
         tool, capsys, DETECTION, checkpoint, out, *options
     )
     options = ("--cfg-options", "test_dataloader.dataset.pipeline=[]", "val_dataloader.dataset.pipeline=[]")
     options += ("train_dataloader.dataset.pipeline=[]",)
-    assert "give one of images with --size" in error_of(tool, capsys, DETECTION, checkpoint, out, *options)
+    assert "give the size of images with --size" in error_of(tool, capsys, DETECTION, checkpoint, out, *options)
     assert not out.exists()
 
 

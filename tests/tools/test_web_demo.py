@@ -218,7 +218,7 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
-        expect(page.get_by_role("heading", name="MaskFeat: predict what is masked")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="MaskFeat: predict the masked parts")).to_be_visible(timeout=60_000)
         slider = page.locator("input[type=range]").first
         expect(slider).to_be_visible()
         assert (slider.get_attribute("min"), slider.input_value()) == ("0.05", "0.4")
