@@ -107,7 +107,7 @@ def test_files_that_hang(workers, files):
 
 def test_a_disk_that_goes_away_is_no_bad_file(files):
     folder = files(24, unmounts=7)
-    with pytest.raises(ConfigError, match=r"07unmounts.png could be read before, and cannot be any more"):
+    with pytest.raises(ConfigError, match=r"07unmounts.png could be read before, but cannot be read now"):
         extract(folder)
     folder.with_name("elsewhere").rename(folder)
     (folder / "07unmounts.png").rename(folder / "07.png")

@@ -1,1 +1,1 @@
-"""Features of files and of data sets: computed, stored, read and searched."""
+"""Features of files and of data sets: computation, files of features, and search."""

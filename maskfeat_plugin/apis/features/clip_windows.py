@@ -1,4 +1,4 @@
-"""Clips at chosen times of videos, long ones too: a file is opened once for all of its clips."""
+"""Reader of clips at chosen times of videos. It opens a file, even a long one, only once for all of its clips."""
 
 import math
 import random
@@ -20,25 +20,25 @@ from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
-# Windows whose frames are decoded in one go: each go begins at the key frame before its first frame
+# Number of windows whose frames are decoded together: decoding starts at the key frame before the first of them
 _TOGETHER = 64
-# Seconds by which the times of frames may be rounded
+# Largest rounding error of the times of frames, in seconds
 _ROUNDING = 1e-3
 
 
 class ClipReader:
-    """Reads clips at chosen times through the pipeline of a config, without what is random in it.
+    """Reader of clips at chosen times. Clips go through the pipeline of a config without its random transforms.
 
-    A clip has the frames that the pipeline's sampling of frames defines: ``clip_len`` frames with ``frame_interval``
-    between them, or, with ``target_fps``, those of ``clip_len * frame_interval / target_fps`` seconds. Frames are
-    chosen by the times at which the file shows them, so the rate may vary. A clip that reaches over an end of the file
-    is moved into it; of a file that is shorter than a clip the last frames come again.
+    The sampling transform of the pipeline defines the frames of a clip: ``clip_len`` frames at a distance of
+    ``frame_interval``, or, with ``target_fps``, frames from ``clip_len * frame_interval / target_fps`` seconds. Frames
+    are chosen by the times at which the file shows them, so the frame rate may vary. A clip that extends beyond the
+    start or the end of the file is moved into the file. If the file is shorter than a clip, its last frame is repeated.
 
     Args:
         cfg (Config): The config.
 
     Raises:
-        ConfigError: If its pipeline takes no clips from video files, or its transforms cannot be built.
+        ConfigError: If the pipeline of the config takes no clips from video files, or its transforms cannot be built.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -81,7 +81,7 @@ class ClipReader:
             ValueError: If the file cannot be read.
         """
         sample, times = self._start(path)
-        # a window of which there is no more than a frame is none
+        # a rest of the file that is not longer than one frame does not count as a window
         count = max(1, math.ceil((times[-2] - _ROUNDING) / seconds))
         edges = [*(i * seconds for i in range(count)), float(times[-1])]
         windows = list(pairwise(edges))
@@ -97,28 +97,28 @@ class ClipReader:
 
         Args:
             path (str): The file.
-            seconds (float): Its middle, counted from the first frame of the file.
+            seconds (float): Middle of the clip, in seconds from the first frame of the file.
 
         Returns:
             dict: The packed clip.
 
         Raises:
-            ConfigError: If the file cannot be read, or is not that long.
+            ConfigError: If the file cannot be read, or is shorter than ``seconds``.
         """
         try:
             sample, times = self._start(path)
             if not 0 <= seconds <= times[-1]:
-                raise ConfigError(f"{path} has {times[-1]:.2f} seconds; there is no clip at {seconds:g}.")
+                raise ConfigError(f"{path} has {times[-1]:.2f} seconds; there is no clip at {seconds:g}. Change the time.")
             indices = self._choose(times, seconds)
             images = sample["video_reader"].read(indices, self._short_side)
             return self._pack(sample, indices, images, f"{path} {seconds}")
         except ConfigError:
             raise
-        except Exception as error:  # decoders and transforms are anybody's
+        except Exception as error:  # decoders and transforms of other packages may raise anything
             raise ConfigError(f"{path} cannot be read: {describe(error)}") from error
 
     def _start(self, path: str) -> tuple[dict, np.ndarray]:
-        """An open file, and when each of its frames begins; at last, when the last one ends."""
+        """Open a file, and return it with the start times of its frames, followed by the end of the last frame."""
         sample = self._before(dict(filename=path, start_index=0, modality="RGB"))
         reader = self._open.open_file(sample["filename"])
         sample.update(video_reader=reader, total_frames=len(reader), avg_fps=reader.get_avg_fps())
@@ -127,12 +127,12 @@ class ClipReader:
         return sample, np.append(times[:, 0], max(times[-1, 1], times[-1, 0] + mean))
 
     def _choose(self, times: np.ndarray, centre: float) -> np.ndarray:
-        """Numbers of the frames of a clip, in order."""
+        """Choose the numbers of the frames of a clip, in order."""
         count = len(times) - 1
         if self._rate:
             span = self._length * self._interval / self._rate
             start = max(0.0, min(centre - span / 2, times[-1] - span))
-            # as SampleFrames and the authors, who count the last frame of the span
+            # like SampleFrames and the authors, who include the last frame of the span
             moments = start + np.linspace(0, max(0.0, span - times[-1] / count), self._length)
             indices = np.searchsorted(times[:-1], moments + _ROUNDING, side="right") - 1
         else:
@@ -156,7 +156,7 @@ class ClipReader:
 
 
 def _read_clips(reader: VideoReader, clips: Sequence[np.ndarray], short_side: int | None) -> Iterator[list[np.ndarray]]:
-    """Frames of clips, each of which begins no earlier than the one before; no more are held than a clip needs."""
+    """Yield the frames of clips, which are in the order of their first frames. Hold only the frames of one clip."""
     wanted = sorted({int(index) for clip in clips for index in clip})
     frames = zip(wanted, reader.stream(wanted, short_side), strict=True)
     held: dict[int, np.ndarray] = {}
@@ -165,4 +165,4 @@ def _read_clips(reader: VideoReader, clips: Sequence[np.ndarray], short_side: in
         while clip[-1] not in held:
             index, image = next(frames)
             held[index] = image
-        yield [held[int(index)].copy() for index in clip]  # transforms may write into them, and others have them too
+        yield [held[int(index)].copy() for index in clip]  # transforms may change frames that other clips use too

@@ -1,4 +1,4 @@
-"""Parts of a file of features, computed one after the other from samples that come in batches."""
+"""Computation of the parts of a file of features, one part after the other, from batches of samples."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ from .reading import Batch, Reading, SampleReader
 from .sources import Source
 from .table import UNKNOWN, FeatureTable
 
-# Bad samples one after the other that say that not the files may be bad but the place of them
+# After so many bad samples in a row, check whether the disk can still be read
 _IN_A_ROW = 10
-# Bad samples before any good one that say that the pipeline cannot read them
+# After so many bad samples before any good one, stop: the pipeline cannot read these files
 _AT_FIRST = 100
 
 
 class FeatureModel:
-    """Computes the features of batches.
+    """A model that computes the features of batches.
 
     Args:
         cfg (Config): The config.
         checkpoint (str | Path): The checkpoint.
-        device (str): Where the model is.
-        tokens (bool): Whether every token counts.
+        device (str): Device of the model.
+        tokens (bool): Whether to return the features of every token.
         amp (str | None): See :func:`.extract_features`.
         dtype (str): Type of the features.
     """
@@ -50,27 +50,27 @@ class FeatureModel:
         self._dtype = np.dtype(dtype)
 
     def load(self) -> None:
-        """Build the model, if that is not done yet."""
+        """Build the model, unless it is built already."""
         if self._model is None:
             self._model = self._load()
 
     def __call__(self, rows: Sequence[dict]) -> tuple[np.ndarray, list[int]]:
         """Return the features and the labels of packed samples."""
         with preserved_random_state(), self._autocast:
-            assert self._model is not None  # since load
+            assert self._model is not None  # after load()
             features, samples = batch_features(self._model, pseudo_collate(rows), self._tokens)
         labels = [_label(sample) for sample in samples] if samples else [UNKNOWN] * len(features)
         return features.numpy().astype(self._dtype), labels
 
 
 class Extractor:
-    """Does parts, one after the other.
+    """Worker that computes parts of a file of features, one after the other.
 
     Args:
-        model (FeatureModel): Computes the features.
-        reader (SampleReader): Reads the samples.
+        model (FeatureModel): Model that computes the features.
+        reader (SampleReader): Reader of the samples.
         parts (FeatureParts): The parts.
-        bar (tqdm): Shows how many samples are done.
+        bar (tqdm): Progress bar, counted in samples.
     """
 
     def __init__(self, model: FeatureModel, reader: SampleReader, parts: FeatureParts, bar: tqdm) -> None:
@@ -80,10 +80,10 @@ class Extractor:
         self._parts = parts
         self._bar = bar
         self._good = parts.find_good()
-        self._bad: dict[int, str] = {}  # those since the last good one
+        self._bad: dict[int, str] = {}  # bad samples since the last good one
 
     def run(self, size: int, share: tuple[int, int]) -> None:
-        """Do the parts that no other process does.
+        """Compute the parts that no other process computes.
 
         Args:
             size (int): Number of samples of a part.
@@ -93,8 +93,8 @@ class Extractor:
             self._do(group, reading)
 
     def _start_ahead(self, size: int, share: tuple[int, int]) -> Iterator[tuple["Group", Reading]]:
-        """Groups of parts with their reading, which begins while the group before is done."""
-        # a file with windows fills batches of its own
+        """Yield groups of parts with their readings. A group's reading starts while the previous group is computed."""
+        # a file with windows fills whole batches
         step = 1 if self._source.is_timed else self._reader.batch_size
         waiting = None
         for parts in _grouped(self._parts.take(size, share), self._source.part_size):
@@ -112,7 +112,7 @@ class Extractor:
             yield waiting
 
     def _do(self, group: "Group", reading: Reading) -> None:
-        """Compute and keep parts."""
+        """Compute parts and store them."""
         done: dict[int, list[_Rows]] = {}
         begun: defaultdict[int, list[_Rows]] = defaultdict(list)
         while group:
@@ -129,12 +129,12 @@ class Extractor:
                         self._watch(batch)
                         self._keep(group, done)
                 self._keep(group, done)
-            except Exception as error:  # the end of a worker is told in the midst of anything
+            except Exception as error:  # torch reports the end of a worker by an exception at any place
                 reading.blame(error)
                 begun.clear()
 
     def _keep(self, group: "Group", done: dict[int, list["_Rows"]]) -> None:
-        """Keep the parts whose tasks are done."""
+        """Store the parts whose tasks are done."""
         for part in [part for part, tasks in group.items() if all(task in done for task in tasks)]:
             results = [rows for task in group[part] for rows in done[task]]
             bad = {number: reason for rows in results for number, reason in rows.batch.bad.items()}
@@ -170,7 +170,7 @@ class Extractor:
         return _Rows(replace(batch, rows=[]), labels, features, [row.time for row in batch.rows])
 
     def _watch(self, batch: Batch) -> None:
-        """Stop early where it is not the files that are bad."""
+        """Stop early if the reason for bad samples is not in their files."""
         self._bad.update(batch.bad)
         if batch.numbers:
             self._good = batch.numbers[-1]
@@ -182,14 +182,15 @@ class Extractor:
             self._bad.clear()
 
     def _check_disk(self) -> None:
-        """Stop if a file cannot be read any more that could be read before."""
+        """Stop if a file that could be read before cannot be read now."""
         if self._good is None:
             return
         reason = self._reader.check(self._good)
         if reason is not None:
             raise ConfigError(
-                f"{self._source.names[self._good]} could be read before, and cannot be any more ({reason}). See to the "
-                "disk that it is on, and start again. Files that could not be read since the last part are tried again."
+                f"{self._source.names[self._good]} could be read before, but cannot be read now ({reason}). Check the "
+                "disk that holds it, and start again. Files that could not be read since the last part will be read "
+                "again."
             )
 
     def _named_bad(self) -> dict[str, str]:
@@ -198,7 +199,7 @@ class Extractor:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The features of a batch, and the batch without its rows."""
+    """Features of a batch, and the batch without its rows."""
 
     batch: Batch
     labels: list[int]
@@ -211,7 +212,7 @@ Group = dict[Part, range]
 
 
 def _grouped(parts: Iterator[Part], least: int) -> Iterator[list[Part]]:
-    """Join small parts: workers start for each group."""
+    """Join small parts to groups, because the start of the workers for each group takes time."""
     group: list[Part] = []
     for part in parts:
         group.append(part)
@@ -223,6 +224,6 @@ def _grouped(parts: Iterator[Part], least: int) -> Iterator[list[Part]]:
 
 
 def _label(sample: object) -> int:
-    """The class of a sample of mmpretrain or mmaction2, if it has exactly one."""
+    """Return the class of a sample of mmpretrain or mmaction2, if it has exactly one."""
     label = getattr(sample, "gt_label", None)
     return UNKNOWN if label is None or label.numel() != 1 else int(label)

@@ -1,4 +1,4 @@
-"""Features of files, folders and data sets into a file, for as long as it takes and however often it is stopped."""
+"""Extraction of the features of files, folders or data sets into a file. It can be interrupted and continued."""
 
 import hashlib
 import inspect
@@ -32,10 +32,11 @@ class Extraction:
     """The result of an extraction.
 
     Args:
-        rows (int, optional): Number of rows of the file; None if it was whole already, or another process writes it.
+        rows (int, optional): Number of rows of the file; None if the file was complete before, or if another process
+            writes it.
         bad_files (int): Number of files that cannot be read.
-        bad_list (Path): The list of them.
-        missing (int): Number of samples that other processes have to do before the file is written.
+        bad_list (Path): The list of these files.
+        missing (int): Number of samples that other processes must process before the file is written.
     """
 
     rows: int | None
@@ -63,43 +64,47 @@ def extract_features(
 ) -> Extraction:
     """Write the features of files or of a data set into a file.
 
-    The features are those of k-NN, see :func:`.batch_features`, by the pipeline of validation, or that of the training
-    without what is random in it. Files that cannot be read are left out and listed in ``OUT.bad_files.txt``.
+    The features are the same as in k-NN evaluation, see :func:`.batch_features`. Samples go through the validation
+    pipeline, or else through the training pipeline without its random transforms. Files that cannot be read are left
+    out and listed in ``OUT.bad_files.txt``.
 
-    Until the file is whole its parts are in a hidden folder beside it: called again with the same arguments after an
-    interruption, the work goes on from there, and the file is the same. Parts are kept too where files were added to
-    the list or taken out.
+    Until the file is complete, its parts are in a hidden folder beside it. After an interruption, call the function
+    again with the same arguments: it continues with the parts that are missing, and the file is the same. The parts are
+    also used if files were added to the list or removed from it.
 
     Args:
-        cfg (Config): Config of pre-training by MaskFeat, or of fine-tuning by mmpretrain or mmaction2; changed.
+        cfg (Config): Config of pre-training with MaskFeat, or of fine-tuning with mmpretrain or mmaction2; it is
+            changed.
         checkpoint (str | Path): Checkpoint of any format of docs/checkpoints.md, pre-trained or fine-tuned.
         out (str | Path): The file, see :func:`.write_features`.
         inputs (object, optional): Files, folders, manifests or arrays, see :func:`.find_inputs`. Defaults to None: the
-            data set.
-        split (str, optional): Which data set of the config instead, "train", "val" or "test". Defaults to None.
-        tokens (bool): Whether to write the features of every token instead of one vector a sample. Defaults to False.
-        batch_size (int): How many samples the model sees at once. Defaults to 32.
-        workers (int): Processes that read the samples. Defaults to 0, this one: a file that ends the process that reads
-            it then ends this one.
-        device (str): Where the model is. Defaults to "cpu".
-        part_size (int, optional): After so many samples, rounded up to whole batches, a part is kept. Defaults to None:
-            1024, with ``every`` 16 files.
-        timeout (float, optional): Seconds after which a sample that is still being read counts as one that cannot be
-            read; None for any time. Defaults to 120.
-        share (tuple[int, int]): Which of how many shares to do, counted from 0. Processes with the other shares, of the
-            same machine or of others with the same disk, do the rest; the one that ends last writes the file, which is
-            the same as without shares. Defaults to (0, 1), all.
-        amp (str, optional): One of :data:`PRECISIONS`, in which the model computes where PyTorch's autocast takes it.
-            Defaults to None: float32.
+            data set of ``split``.
+        split (str, optional): Data set of the config to use instead: "train", "val" or "test". Defaults to None.
+        tokens (bool): Whether to write the features of every token instead of one vector for each sample. Defaults to
+            False.
+        batch_size (int): Number of samples that the model takes at once. Defaults to 32.
+        workers (int): Number of processes that read the samples. Defaults to 0: this process reads them. Then a file
+            that crashes its reader crashes this process.
+        device (str): Device of the model. Defaults to "cpu".
+        part_size (int, optional): Number of samples of a part, rounded up to whole batches. Defaults to None: 1024, or
+            with ``every`` 16 files.
+        timeout (float, optional): Longest time for reading a sample, in seconds. After this time the sample counts as
+            one that cannot be read; None for no limit. Defaults to 120.
+        share (tuple[int, int]): Number of this process's share of the work, from 0, and the number of shares. Other
+            processes, on this machine or on machines with the same disk, process the other shares. The process that
+            ends last writes the file, which is the same as without shares. Defaults to (0, 1): all of the work.
+        amp (str, optional): One of :data:`PRECISIONS`. The model computes in this type wherever PyTorch's autocast
+            uses it. Defaults to None: float32.
         dtype (str): Type of the features in the file, "float32" or "float16". Defaults to "float32".
-        every (float, optional): Write a row for each window of so many seconds of a video, with its start and end,
-            instead of one for the file. The row is of the clip in the middle of the window. Defaults to None.
+        every (float, optional): Length of windows in seconds. For each window of a video, a row is written with the
+            start and the end of the window, instead of one row for the file. The features are of the clip in the
+            middle of the window. Defaults to None.
 
     Returns:
         Extraction: Numbers of rows and of bad files.
 
     Raises:
-        ConfigError: If the file is there already, no file can be read, or an argument does not fit.
+        ConfigError: If the file exists already, no file can be read, or an argument does not fit.
     """
     out = Path(out)
     check_format(out)
@@ -114,19 +119,19 @@ def extract_features(
         if value is not None and not value > 0:
             raise ConfigError(f"{name}={value!r} has to be a number of seconds above 0, or None.")
     if not 0 <= share[0] < share[1]:
-        raise ConfigError(f"shard {share[0]}/{share[1]}: the first of N shards is 0/N, the last N-1/N.")
+        raise ConfigError(f"shard {share[0]}/{share[1]} does not exist. For N shards give 0/N, 1/N, ..., (N-1)/N.")
     for name, value, known in (("amp", amp, (None, *PRECISIONS)), ("dtype", dtype, TYPES)):
         if value not in known:
             raise ConfigError(f"{name}={value!r} is not known; give one of {', '.join(map(repr, known))}.")
     if (inputs is None) == (split is None):
         raise ConfigError("give either files or the data set to extract the features of.")
     if not isinstance(cfg.get("model", {}).get("backbone"), dict):
-        raise ConfigError(f"{title_of(cfg)} has no model.backbone, which the features are of.")
+        raise ConfigError(f"{title_of(cfg)} has no model.backbone, which gives the features. Give another config.")
     if tokens:
         _ask_for_tokens(cfg)
     if every is not None and split is not None:
         raise ConfigError(
-            f"every={every:g} goes with video files, and not with the data set {split!r}. Give its files."
+            f"every={every:g} works only with video files, not with the data set {split!r}. Give the data set's files."
         )
     source: Source
     if split is not None:
@@ -151,7 +156,7 @@ def extract_features(
         parts.remove()
         return Extraction(None, 0, parts.bad_list)
     try:
-        # a part for each share at least; whole batches, so that they are the same whatever the size of the parts
+        # at least one part for each share; whole batches, so that batches do not depend on the size of the parts
         size = min(part_size or source.part_size, -(-len(source.keys) // share[1]))
         if not source.is_timed:
             size = -(-size // batch_size) * batch_size
@@ -184,7 +189,7 @@ def describe_origin(cfg: Config, checkpoint: str | Path) -> dict[str, str]:
         of the content of the ``checkpoint``.
 
     Raises:
-        ConfigError: If the checkpoint is not there.
+        ConfigError: If the checkpoint does not exist.
     """
     return dict(
         config=str(cfg.filename or ""),
@@ -195,7 +200,7 @@ def describe_origin(cfg: Config, checkpoint: str | Path) -> dict[str, str]:
 
 
 def _ask_for_tokens(cfg: Config) -> None:
-    """Have a backbone that gives a vector by default give its feature map."""
+    """Change the config of a backbone whose default output is one vector, so that it gives its feature map."""
     with named_errors(cfg, "cannot be built", ("model.backbone",)):
         with (
             DefaultScope.overwrite_default_scope(cfg.get("default_scope")),
@@ -208,7 +213,7 @@ def _ask_for_tokens(cfg: Config) -> None:
 
 
 def _digest(checkpoint: str | Path) -> str:
-    """Digest of a checkpoint, a file or the files of a folder."""
+    """Compute the digest of a checkpoint, which is a file or a folder of files."""
     try:
         path = local_file(checkpoint)
         return _digest_files(path)

@@ -1,4 +1,4 @@
-"""Features in files of numpy, parquet and lmdb; nothing is left half-written."""
+"""Files of features in the formats of numpy, parquet and lmdb. Writing never leaves an incomplete file."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ __all__ = ["UNKNOWN", "FeatureTable", "check_format", "read_features", "write_fe
 
 
 def check_format(path: Path) -> None:
-    """Check that a file's format is known and what writes it is installed.
+    """Check that the format of a file is known and that the package for it is installed.
 
     Args:
-        path (Path): Its name ends in .npz, .parquet or .lmdb.
+        path (Path): The file. Its name must end in .npz, .parquet or .lmdb.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If the ending is another one, or the package is not installed.
     """
     if path.suffix not in _WRITERS:
         raise ConfigError(f"{path}: the name of a file of features ends in {', '.join(_WRITERS)}.")
@@ -41,23 +41,23 @@ def check_format(path: Path) -> None:
 
 
 def write_features(path: Path, parts: Iterable[FeatureTable], count: int) -> None:
-    """Write features part by part: no more than one of them is in memory.
+    """Write features part by part, so that only one part at a time is in memory.
 
-    - ``.npz``: ``features``, ``names``, ``origin``, a text in JSON, and, where any is known, ``labels`` and ``times``,
-      for ``numpy.load``.
-    - ``.parquet``: columns ``name``, ``label`` (null where not known), where there are times ``start`` and ``end`` in
-      seconds, and ``features``, a list of fixed size; the shape of several tokens and ``origin`` are in the metadata of
-      the schema.
-    - ``.lmdb``: one file (``lmdb.open(path, subdir=False)``) with the keys ``meta``, JSON with ``count``, ``shape``,
-      ``dtype``, ``timed`` and ``origin``, and of each sample ``features/00000000``, little-endian bytes,
-      ``names/00000000``, UTF-8, and, where known, ``labels/00000000``, a decimal number, and ``times/00000000``, two
-      numbers of 8 bytes.
+    - ``.npz``: arrays for ``numpy.load``: ``features``, ``names``, ``origin`` (a JSON text), and ``labels`` and
+      ``times`` if any are known.
+    - ``.parquet``: columns ``name``, ``label`` (null if not known), ``start`` and ``end`` in seconds if there are
+      times, and ``features``, a list of fixed size. The metadata of the schema hold the shape of several tokens and
+      ``origin``.
+    - ``.lmdb``: one file (``lmdb.open(path, subdir=False)``). The key ``meta`` holds JSON with ``count``, ``shape``,
+      ``dtype``, ``timed`` and ``origin``. Each sample has the keys ``features/00000000`` (little-endian bytes),
+      ``names/00000000`` (UTF-8), and, if known, ``labels/00000000`` (a decimal number) and ``times/00000000`` (two
+      numbers of 8 bytes).
 
     Args:
         path (Path): The file.
-        parts (Iterable[FeatureTable]): The parts in order, at least one; all with or without times. The first gives the
-            type of the features and the origin.
-        count (int): Number of samples of all of them.
+        parts (Iterable[FeatureTable]): The parts in order, at least one; either all have times or none has. The first
+            part gives the type of the features and the origin.
+        count (int): Number of samples of all parts.
 
     Raises:
         ConfigError: If the file cannot be written.
@@ -68,17 +68,17 @@ def write_features(path: Path, parts: Iterable[FeatureTable], count: int) -> Non
 
 
 def read_features(path: str | Path) -> FeatureTable:
-    """Read what :func:`write_features` has written.
+    """Read a file that :func:`write_features` has written.
 
     Args:
         path (str | Path): The file.
 
     Returns:
-        FeatureTable: All of it.
+        FeatureTable: The whole content.
 
     Raises:
-        ConfigError: If there is no such file, its format is not known, or it is damaged anywhere: checksums are
-            compared.
+        ConfigError: If the file does not exist, its format is not known, or it is damaged. Checksums detect damage
+            anywhere in the file.
     """
     path = Path(path)
     check_format(path)
@@ -120,7 +120,7 @@ def _write_npz(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
 def _write_array(
     archive: zipfile.ZipFile, key: str, dtype: np.dtype, shape: tuple[int, ...], chunks: Iterable[np.ndarray]
 ) -> None:
-    """Write an array as ``numpy.savez`` does, but piece by piece, and without the time."""
+    """Write an array like ``numpy.savez``, but in chunks and without the time of writing."""
     entry = zipfile.ZipInfo(f"{key}.npy")
     with archive.open(entry, "w", force_zip64=True) as file:
         header = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape)
@@ -134,7 +134,7 @@ def _read_npz(path: Path) -> FeatureTable:
         check_zip_directory(archive)
         damaged = archive.testzip()
         if damaged:
-            raise ValueError(f"the checksum of {damaged} is another")
+            raise ValueError(f"the checksum of {damaged} does not match its content")
     with np.load(path, allow_pickle=False) as content:
         names = content["names"].tolist()
         labels = content["labels"] if "labels" in content else np.full(len(names), UNKNOWN)
@@ -188,7 +188,7 @@ def _write_lmdb(path: Path, parts: Iterator[FeatureTable], count: int) -> None:
     lmdb = _import("lmdb", path)
     first = next(parts)
     shape = first.features.shape[1:]
-    # an upper bound of the file, which grows as it is written: values in whole pages, and the tree above them
+    # an upper bound of the size; the file grows as it is written. Values take whole pages, and the tree needs more.
     size = count * (4 * prod(shape) + 5 * 4096) + (64 << 20)
     dtype = _dtype(first)
     digest = _begin_digest(first.origin)
@@ -232,7 +232,7 @@ def _read_lmdb(path: Path) -> FeatureTable:
 
 
 def _try_lmdb(path: Path) -> None:
-    """Read all of an lmdb file in another process, which damage can end: lmdb follows the page numbers in the file."""
+    """Read a whole lmdb file in another process: lmdb follows the page numbers in a damaged file and may crash."""
     code = (
         "import lmdb, sys, zlib\n"
         "with lmdb.open(sys.argv[1], subdir=False, lock=False, readonly=True) as file, file.begin() as transaction:\n"
@@ -243,13 +243,13 @@ def _try_lmdb(path: Path) -> None:
     try:
         done = subprocess.run([sys.executable, "-I", "-c", code, path], capture_output=True, text=True, timeout=3600)
     except subprocess.TimeoutExpired as error:
-        raise ValueError("reading it does not end") from error
+        raise ValueError("reading it did not end within an hour") from error
     if done.returncode:
         raise ValueError((done.stderr.strip() or "lmdb cannot read it").splitlines()[-1])
 
 
 def _dtype(table: FeatureTable) -> np.dtype:
-    """The type of features in files: little-endian."""
+    """Return the type of the features in files, which is little-endian."""
     return table.features.dtype.newbyteorder("<")
 
 
@@ -258,7 +258,7 @@ def _begin_digest(origin: Mapping[str, str]) -> Any:
 
 
 def _update(digest: Any, table: FeatureTable) -> None:
-    """Add samples to a digest, one after the other, so that the size of the parts does not matter."""
+    """Add samples to a digest, one after the other, so that the digest does not depend on the size of the parts."""
     dtype = _dtype(table)
     times = [b""] * len(table.names) if table.times is None else np.ascontiguousarray(table.times, "<f8")
     for name, label, vector, time in zip(table.names, table.labels, table.features, times, strict=True):
@@ -268,11 +268,11 @@ def _update(digest: Any, table: FeatureTable) -> None:
 
 
 def _checked(table: FeatureTable, told: str) -> FeatureTable:
-    """The table, whose digest is that of the file; files of version 0.1 have none."""
+    """Return the table after its digest was compared with the one in the file; files of version 0.1 have no digest."""
     digest = _begin_digest(table.origin)
     _update(digest, table)
     if told and digest.hexdigest() != told:
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match its content")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Parts of a file of features that is not whole yet, in a hidden folder beside it that several processes share."""
+"""Parts of an incomplete file of features, in a hidden folder beside the file. Several processes share the folder."""
 
 import hashlib
 import json
@@ -20,21 +20,21 @@ from maskfeat_plugin.locks import Claims, locked
 from .files import write_features
 from .table import FeatureTable, join_tables
 
-# Claim on the file itself; those on parts are above
+# Number of the claim on the file itself; claims on parts have larger numbers
 _WHOLE = 0
 _NAMED = 3
-# Rows that are written at once
+# Number of rows that are written at once
 _ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Samples whose features are kept together.
+    """Samples whose features are stored together in one file.
 
     Args:
-        numbers (list[int]): Their numbers, in order.
+        numbers (list[int]): Numbers of the samples, in order.
         path (Path): The file.
-        claim (int): Number of the claim on it.
+        claim (int): Number of the claim on this part.
     """
 
     numbers: list[int]
@@ -45,18 +45,18 @@ class Part:
 class FeatureParts:
     """The parts of a file of features.
 
-    A part knows its samples by their keys. So it counts as well after files were added to the list or taken out.
+    A part stores the keys of its samples. So it stays valid after files were added to the list or removed from it.
 
     Args:
         out (Path): The file.
-        settings (dict): What the features depend on besides the samples, for JSON.
-        keys (Sequence[str]): Of each sample, another one, see :func:`.unique_keys`.
+        settings (dict): Settings that the features depend on besides the samples, in types that JSON can hold.
+        keys (Sequence[str]): A unique key for each sample, see :func:`.unique_keys`.
         origin (Mapping[str, str]): See :class:`.FeatureTable`.
-        is_shared (bool): Whether this process does a share of the work, so that others may have ended it before this
-            one started. Defaults to False.
+        is_shared (bool): Whether this process does only a share of the work. Then other processes may have completed
+            the file before this process started. Defaults to False.
 
     Raises:
-        ConfigError: If the file is there and the work is not shared, or parts with other settings are.
+        ConfigError: If the file exists and the work is not shared, or if there are parts with other settings.
     """
 
     def __init__(
@@ -69,21 +69,22 @@ class FeatureParts:
         self._numbers = {key: number for number, key in enumerate(keys)}
         self._claims: Claims | None = None
         self._paths: list[Path] = []
-        self._part_of = np.full(len(keys), -1)  # number in paths; -1 where no part has the sample
-        self._begins = np.zeros(len(keys), np.int64)  # first row in its part
-        self._counts = np.zeros(len(keys), np.int64)  # rows; 0 of a bad sample
+        # for each sample: its part as an index into _paths (-1 for none), its first row there, its number of rows
+        self._part_of = np.full(len(keys), -1)
+        self._begins = np.zeros(len(keys), np.int64)
+        self._counts = np.zeros(len(keys), np.int64)  # 0 for a bad sample
         if out.exists():
             if not self._folder.is_dir() and not is_shared:
                 raise ConfigError(f"{out} is there already; remove it or name another file.")
-            return  # it was stopped when no more than the parts had to be removed
+            return  # an earlier run was stopped after it wrote the file, and only has to remove the parts
         try:
             self._begin(settings)
         except ConfigError:
-            if not out.exists():  # otherwise another process has written it, and has removed the parts meanwhile
+            if not out.exists():  # otherwise another process has just written the file and removed the parts
                 raise
 
     def _begin(self, settings: dict) -> None:
-        """Make the folder, or look into the one that is there."""
+        """Make the folder, or read the folder that exists."""
         file = self._folder / "settings.json"
         with naming(file), locked(self._folder / "settings.lock"):
             if file.is_file():
@@ -96,15 +97,15 @@ class FeatureParts:
         self._look()
 
     def is_done(self) -> bool:
-        """Tell if the file is whole."""
+        """Check whether the file is complete."""
         return self._out.exists()
 
     def count_missing(self) -> int:
-        """Look for parts of other processes too; return the number of samples that no part has."""
+        """Return the number of samples that no part has, including the parts of other processes."""
         try:
             self._look()
         except ConfigError:
-            if not self.is_done():  # otherwise another process has removed them
+            if not self.is_done():  # otherwise another process has removed the parts
                 raise
         return int((self._part_of < 0).sum())
 
@@ -114,14 +115,14 @@ class FeatureParts:
         return int(found[0]) if len(found) else None
 
     def take(self, size: int, share: tuple[int, int]) -> Iterator[Part]:
-        """Claim what is left to do, one part after the other as they are asked for.
+        """Claim and yield the parts that are left to do, each when the caller asks for the next one.
 
-        Parts are the same for every process with the same list, whenever it starts: each has ``size`` of the samples
-        that no part had at first.
+        The parts are the same for all processes with the same list, independent of when a process starts: each part has
+        ``size`` of the samples that no part had at the start.
 
         Args:
             size (int): Number of samples of a part.
-            share (tuple[int, int]): Which share of how many is wanted, counted from 0.
+            share (tuple[int, int]): Number of the share, from 0, and the number of shares.
         """
         index, count = share
         missing = np.flatnonzero(self._part_of < 0)
@@ -134,22 +135,22 @@ class FeatureParts:
             part = Part(numbers, self._folder / f"{position:06d}-{digest[:12]}.npz", 1 + int(digest[:12], 16))
             if self.is_done() or part.path.is_file() or not self._begun().take(part.claim):
                 continue
-            if part.path.is_file():  # it was done in between
+            if part.path.is_file():  # another process has completed it since the check above
                 self._begun().give_back(part.claim)
                 continue
             yield part
 
     def add(self, part: Part, table: FeatureTable, counts: Sequence[int], bad: dict[int, str]) -> None:
-        """Keep a part.
+        """Write a part.
 
         Args:
             part (Part): The part.
             table (FeatureTable): Its rows, in the order of its samples.
             counts (Sequence[int]): Number of rows of each sample.
-            bad (dict[int, str]): Sample that cannot be read -> reason.
+            bad (dict[int, str]): Number of a sample that cannot be read -> reason.
 
         Raises:
-            ConfigError: If it cannot be written.
+            ConfigError: If the part cannot be written.
         """
         content: dict[str, Any] = dict(
             keys=_pack([self._keys[number] for number in part.numbers]),
@@ -170,11 +171,11 @@ class FeatureParts:
 
     @property
     def bad_list(self) -> Path:
-        """The list of the files that cannot be read, a line each: path, tab, reason."""
+        """List of the files that cannot be read, with one line for each: path, tab, reason."""
         return self._out.with_name(f"{self._out.name}.bad_files.txt")
 
     def merge(self) -> tuple[int, int] | None:
-        """Write the file and the list of bad files from the parts, of which none may be missing; remove the parts.
+        """Write the file and the list of bad files from the parts, and remove the parts. No part may be missing.
 
         Returns:
             tuple[int, int] | None: Number of rows and of bad files; None if another process writes the file.
@@ -210,11 +211,11 @@ class FeatureParts:
             self._claims.close()
 
     def _begun(self) -> Claims:
-        assert self._claims is not None  # a file that is whole is asked for no part
+        assert self._claims is not None  # parts are not claimed if the file is complete
         return self._claims
 
     def _look(self) -> None:
-        """Read which samples the parts have that were not there before."""
+        """Find new parts and read which samples they have."""
         for path in sorted(set(self._folder.glob("*.npz")) - set(self._paths)):
             with reading(path, "is damaged", f"Remove {path}."), np.load(path) as content:
                 keys, counts = _unpack(content["keys"]), content["counts"]
@@ -226,7 +227,7 @@ class FeatureParts:
             self._paths.append(path)
 
     def _bad_files(self) -> dict[str, str]:
-        """Path -> reason, in the order of the list."""
+        """Return path -> reason of all bad files, in the order of the list."""
         reasons: dict[str, str] = {}
         for path in self._paths:
             with reading(path, "is damaged", f"Remove {path}."), np.load(path) as content:
@@ -240,8 +241,8 @@ class FeatureParts:
         return printable(self._keys[number].partition("\0")[0])
 
     def _tables(self) -> Iterator[FeatureTable]:
-        """All rows in the order of the list; of each table but the last as many."""
-        load = lru_cache(4)(self._load)  # parts take turns where files were added
+        """Yield all rows in the order of the list, in tables of :data:`_ROWS` rows; only the last may be shorter."""
+        load = lru_cache(4)(self._load)  # after files were added, neighbouring samples may be in different parts
         kept: list[FeatureTable] = []
         rows = 0
         edges = np.flatnonzero(np.diff(self._part_of)) + 1
@@ -271,25 +272,25 @@ class FeatureParts:
         different = [key for key, value in settings.items() if found.get(key) != value]
         if different:
             raise ConfigError(
-                f"{self._folder} has parts of an extraction with another {', '.join(different)}; go on with that one, "
-                "remove the folder to begin anew, or name another file."
+                f"{self._folder} has parts of an extraction with another {', '.join(different)}. Continue that "
+                "extraction, remove the folder to start again, or name another file."
             )
 
 
 def describe_all_bad(bad: dict[str, str], count: int) -> str:
-    """Return the message about files of which none can be read.
+    """Return the error message for the case that no file can be read.
 
     Args:
-        bad (dict[str, str]): Some of them: path -> reason.
-        count (int): Number of all of them.
+        bad (dict[str, str]): Path -> reason of some of the files.
+        count (int): Number of all files.
     """
     named = ", ".join(f"{path} ({reason})" for path, reason in list(bad.items())[:_NAMED])
     which = f"none of {count} files can be read" if count > 1 else "the file cannot be read"
-    return f"{which}: {named}. Give others, or a config whose pipeline reads them."
+    return f"{which}: {named}. Give other files, or a config whose pipeline reads them."
 
 
 def _pack(value: object) -> np.ndarray:
-    """JSON as an array, smaller than one of strings."""
+    """Return a value as an array of JSON bytes, which is smaller than an array of strings."""
     return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Reading of samples for the extraction of features: the same batches whoever reads them, without the bad files."""
+"""Reader of samples for the extraction of features. It leaves out bad files; batches do not depend on the workers."""
 
 import contextlib
 import os
@@ -19,13 +19,13 @@ from maskfeat_plugin.errors import whole_text
 
 from .sources import Row, Source
 
-# Seconds in which the system says how a process ended
+# Seconds to wait until the system reports how a process ended
 _PATIENCE = 2.0
-# Seconds between two looks at workers of which nothing comes
+# Seconds between two checks of workers that send nothing
 _LOOK = 5.0
-# Seconds in which a worker itself notices that its sample takes too long
+# Seconds beyond the timeout for a worker to notice itself that its sample takes too long
 _GRACE = 1.0
-# A worker may die because of what others do, such as filling the memory: so often a sample is read
+# Number of attempts to read a sample: a worker may also end because of other processes, for example if memory is full
 _ATTEMPTS = 2
 
 
@@ -37,7 +37,7 @@ class Batch:
         task (int): Number of the task.
         numbers (list[int]): Number of the sample of each row.
         rows (list[Row]): The packed samples.
-        bad (dict[int, str]): Sample -> reason that it cannot be read; rows of it in this task do not count.
+        bad (dict[int, str]): Number of a sample -> reason why it cannot be read. Its rows in this task do not count.
         is_last (bool): Whether the task is done.
     """
 
@@ -49,15 +49,16 @@ class Batch:
 
 
 class SampleReader:
-    """Reads samples by tasks, in this process or in workers, and survives samples that fail, hang, or end a worker.
+    """Reader of samples in this process or in workers. It continues after samples that fail, hang, or end a worker.
 
-    A task is a list of samples. Its batches depend on nothing else: not on the workers, nor on other tasks.
+    A task is a list of samples. Its batches depend only on this list, not on the workers or on other tasks.
 
     Args:
         source (Source): The samples.
-        batch_size (int): The most rows of a batch.
-        workers (int): Processes that read; 0 for this one, which a sample that ends its process ends too.
-        timeout (float, optional): Seconds that a row may take to read; None for any time.
+        batch_size (int): Largest number of rows of a batch.
+        workers (int): Number of processes that read. With 0 this process reads; then a sample that ends the process of
+            its reader ends this process.
+        timeout (float, optional): Longest time for reading a row, in seconds; None for no limit.
     """
 
     def __init__(self, source: Source, batch_size: int, workers: int, timeout: float | None) -> None:
@@ -66,7 +67,8 @@ class SampleReader:
         self._workers = workers
         self._timeout = timeout
         self._here = TimedReader()
-        # process, sample and time since which it reads it; of two loaders: one begins before the other has ended
+        # for each worker: its process, its sample, and the time when it began to read the sample. There are rows for
+        # two loaders, because one starts before the other has ended.
         self._reading = torch.full((2 * workers, 3), -1.0, dtype=torch.float64).share_memory_()
         self._turn = 0
 
@@ -86,33 +88,34 @@ class SampleReader:
             number (int): Its number.
 
         Returns:
-            str | None: The reason that it cannot be read now; None if it can.
+            str | None: The reason why it cannot be read now; None if it can be read.
         """
         _, error = self._here.read(_advance, self.source.read(number), self._timeout)
         return None if error is None else describe_failure(error)
 
     def load(self, tasks: Mapping[int, list[int]], bad: Mapping[int, str], first: int) -> _BaseDataLoaderIter:
-        """Return the batches of tasks.
+        """Return an iterator over the batches of tasks.
 
         Args:
             tasks (Mapping[int, list[int]]): Number of a task -> its samples.
-            bad (Mapping[int, str]): Samples that are not read -> reason.
-            first (int): Row of the first worker where workers note what they read.
+            bad (Mapping[int, str]): Samples to leave out -> reason.
+            first (int): Row of the first worker in the table where workers note their current samples.
         """
         batches = _Batches(self.source, tasks, bad, self.batch_size, self._timeout, self._reading[first:])
-        # so often the dataloader looks if workers are alive, and its user if one hangs and lets no other thread run
+        # the interval at which the dataloader checks that its workers are alive, and its caller that no worker hangs
+        # and blocks all other threads
         patience = min(self._timeout or _LOOK, _LOOK) if self._workers else 0
         return iter(DataLoader(batches, None, num_workers=self._workers, collate_fn=_as_it_is, timeout=patience))
 
     def find_lost(self, error: Exception, loader: _BaseDataLoaderIter) -> dict[int, str] | None:
-        """Find the samples at which workers ended or hang.
+        """Find the samples that workers were reading when they ended or began to hang.
 
         Args:
-            error (Exception): What reading raised.
+            error (Exception): Exception that was raised while reading.
             loader (_BaseDataLoaderIter): The loader.
 
         Returns:
-            dict[int, str] | None: Sample -> reason; None if no worker is to blame for the exception.
+            dict[int, str] | None: Number of a sample -> reason; None if no worker caused the exception.
         """
         now, text = time.time(), whole_text(error)
         if "DataLoader timed out" in text:
@@ -122,7 +125,7 @@ class SampleReader:
         told = re.findall(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
         if not told and not isinstance(error, RuntimeError | OSError | EOFError):
             return None
-        with contextlib.suppress(RuntimeError):  # torch may say at the signal what it has said already
+        with contextlib.suppress(RuntimeError):  # torch may raise for the same worker again, when the signal arrives
             time.sleep(0.1 if told else _PATIENCE)
         ended = {worker.pid: worker.exitcode for worker in getattr(loader, "_workers", ()) if worker.exitcode}
         for pid in map(int, re.findall(r"\d+", " ".join(told))):
@@ -138,10 +141,10 @@ class SampleReader:
 
 @dataclass
 class Reading:
-    """The batches of some tasks, as they come.
+    """Iterable over the batches of some tasks.
 
     Args:
-        reader (SampleReader): Reads them.
+        reader (SampleReader): Reader of the samples.
         tasks (dict[int, list[int]]): Number of a task -> its samples.
         first (int): See :meth:`SampleReader.load`.
         bad (dict[int, str]): Samples that are known to be bad -> reason. Defaults to none.
@@ -158,10 +161,10 @@ class Reading:
         self._loader = self.reader.load(self.tasks, self.bad, self.first)
 
     def __iter__(self) -> Iterator[Batch | None]:
-        """Read.
+        """Read the batches.
 
         Yields:
-            Batch | None: A batch. None says that a worker was lost: every task that is not done begins anew.
+            Batch | None: A batch, or None if a worker was lost: then every task that is not done starts again.
 
         Raises:
             RuntimeError: If workers end for another reason than a sample.
@@ -177,7 +180,7 @@ class Reading:
             yield batch
 
     def finish(self, task: int) -> None:
-        """Take note that a task is done; those that are not begin anew when a worker is lost.
+        """Mark a task as done. When a worker is lost, only the other tasks start again.
 
         Args:
             task (int): Its number.
@@ -185,16 +188,16 @@ class Reading:
         del self.tasks[task]
 
     def blame(self, error: Exception) -> bool:
-        """Find the sample that an exception is about, and begin anew without it.
+        """Find the sample that caused an exception, and start reading again without it.
 
         Args:
-            error (Exception): What reading, or at any time the signal of a worker's end, raised.
+            error (Exception): Exception raised while reading, or at any other place by the signal of a worker's end.
 
         Returns:
-            bool: False if there is nothing to begin anew: reading only took long.
+            bool: False if nothing has to start again, because reading only took long.
 
         Raises:
-            Exception: The same, if it is not about a worker.
+            Exception: ``error``, if no worker caused it.
         """
         lost = self.reader.find_lost(error, self._loader)
         if lost == {} and "DataLoader timed out" in str(error):
@@ -212,7 +215,7 @@ class Reading:
 
 
 class _Batches(IterableDataset):
-    """Tasks as batches, in a worker its share of the tasks; see :meth:`SampleReader.load`."""
+    """Data set of the batches of tasks. Each worker reads its share of the tasks, see :meth:`SampleReader.load`."""
 
     def __init__(
         self,
@@ -245,7 +248,7 @@ class _Batches(IterableDataset):
                     if worker is not None:
                         self._reading[worker.id] = torch.tensor([os.getpid(), number, time.time()], dtype=torch.float64)
                     row, error = reader.read(_advance, rows, self._timeout)
-                    if worker is not None:  # it may now wait for as long as others take
+                    if worker is not None:  # it reads no sample now, and may wait for the other workers
                         self._reading[worker.id, 1] = -1
                     if error is not None:
                         bad[number] = describe_failure(error.__cause__ or error)

@@ -1,4 +1,4 @@
-"""Search for the images and clips of an archive that are most like a given one, by their features."""
+"""Search for the images and clips in a file of features that are most similar to a given image or clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .sources import FileSource
 from .table import FeatureTable
 
 INDEXES = ("numpy", "faiss")
-# Rows that are compared at once
+# Number of rows that are compared at once
 _ROWS = 1 << 16
 
 
@@ -29,10 +29,10 @@ class Neighbour:
     """A row of a file of features.
 
     Args:
-        name (str): The file that it is of.
+        name (str): The image or video of the row.
         similarity (float): Cosine similarity to the query, in [-1, 1].
-        time (tuple[float, float], optional): Seconds at which the row starts and ends in its file; None if it is of
-            all of the file.
+        time (tuple[float, float], optional): Seconds at which the row starts and ends in its video; None if the row is
+            for the whole file.
     """
 
     name: str
@@ -51,27 +51,28 @@ def search_features(
     device: str = "cpu",
     options: dict | None = None,
 ) -> list[Neighbour]:
-    """Find the rows of a file of features that are most like an image or a clip.
+    """Find the rows of a file of features that are most similar to an image or a clip.
 
     Args:
         features (str | Path): The file, see :func:`.extract_features`.
         query (str | Path): The image or video.
-        at (float, optional): Middle of the clip in the video, in seconds. Defaults to None: as the config's pipeline
-            takes it, the middle of the video.
-        config (str | Path, optional): The config of the features. Defaults to None, the one that the file names.
-        checkpoint (str | Path, optional): The checkpoint of the features. Defaults to None, the one that the file
+        at (float, optional): Middle of the clip in the video, in seconds. Defaults to None: the clip that the config's
+            pipeline takes, from the middle of the video.
+        config (str | Path, optional): Config of the features. Defaults to None: the config that the file names.
+        checkpoint (str | Path, optional): Checkpoint of the features. Defaults to None: the checkpoint that the file
             names.
-        count (int): How many rows to find. Defaults to 10.
-        index (str): One of :data:`INDEXES`: what compares the vectors, every one of them. Defaults to "numpy".
-        device (str): Where the model is. Defaults to "cpu".
-        options (dict, optional): Settings of the config that were changed for the features. Defaults to None.
+        count (int): Number of rows to find. Defaults to 10.
+        index (str): One of :data:`INDEXES`, the library that compares the vectors. Both compare every vector. Defaults
+            to "numpy".
+        device (str): Device of the model. Defaults to "cpu".
+        options (dict, optional): Settings of the config that were changed for the extraction. Defaults to None.
 
     Returns:
-        list[Neighbour]: The most alike first.
+        list[Neighbour]: The rows, the most similar first.
 
     Raises:
-        ConfigError: If the features are of another config or checkpoint, are those of every token, or a file cannot be
-            read.
+        ConfigError: If the features come from another config or checkpoint, the file holds the features of every
+            token, or a file cannot be read.
     """
     if count < 1:
         raise ConfigError(f"count={count!r} has to be a whole number of at least 1.")
@@ -96,16 +97,16 @@ def search_features(
 
 
 def nearest_rows(features: np.ndarray, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the vectors with the greatest cosine similarity to a query; every vector is compared.
+    """Find the vectors with the greatest cosine similarity to a query. Every vector is compared.
 
     Args:
-        features (np.ndarray): (N, C).
-        query (np.ndarray): (C,).
-        count (int): How many to find.
+        features (np.ndarray): Vectors (N, C).
+        query (np.ndarray): Vector (C,).
+        count (int): Number of vectors to find.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Similarities and row numbers, min(count, N) each, the most alike first; of equal
-        ones the first row first.
+        tuple[np.ndarray, np.ndarray]: Similarities and row numbers, min(count, N) each, the most similar first. Rows of
+        equal similarity are in the order of the file.
     """
     query = _unit(query[None])[0]
     similarities, rows = np.zeros(0, np.float32), np.zeros(0, np.int64)
@@ -131,8 +132,8 @@ def _import_faiss() -> ModuleType:
         return import_module("faiss")
     except ImportError as error:
         raise ConfigError(
-            "index='faiss' needs faiss, which is not installed: pip install 'maskfeat_plugin[search]'; or take "
-            "index='numpy'."
+            "index='faiss' needs faiss, which is not installed. Install it with pip install 'maskfeat_plugin[search]', "
+            "or use index='numpy'."
         ) from error
 
 
@@ -152,7 +153,7 @@ def _query_vector(
     options: dict | None,
 ) -> np.ndarray:
     if not table.origin:
-        raise ConfigError(f"{features} does not say which checkpoint its features are of. Extract it again.")
+        raise ConfigError(f"{features} does not say which checkpoint its features come from. Extract it again.")
     config, checkpoint = config or table.origin["config"], checkpoint or table.origin["weights"]
     cfg = load_config(config, options=options)
     origin = describe_origin(cfg, checkpoint)
@@ -160,7 +161,7 @@ def _query_vector(
     if at is None:
         source = FileSource(cfg, str(query))
         if len(source.keys) != 1:
-            raise ConfigError(f"{query} has {len(source.keys)} files. Search is for one; give one of them.")
+            raise ConfigError(f"{query} has {len(source.keys)} files. Search is for one file; give one of them.")
         rows: Sequence[dict] = [row.packed for row in source.read(0)]
     else:
         rows = [ClipReader(cfg).read_clip(str(query), at)]
@@ -168,19 +169,22 @@ def _query_vector(
     model.load()
     vector = model(rows)[0][0]
     if vector.shape != table.features.shape[1:]:
-        raise ConfigError(f"{features} has vectors of {table.features.shape[1]}, and {title_of(cfg)} of {len(vector)}.")
+        raise ConfigError(
+            f"{features} has vectors of {table.features.shape[1]} numbers, but {title_of(cfg)} gives {len(vector)}. "
+            "Give the config of the extraction with --config."
+        )
     return vector
 
 
 def _check_same(features: Path, table: FeatureTable, origin: dict[str, str]) -> None:
-    """Refuse a query by another model: its vectors could not be compared."""
+    """Refuse a query with another model, because its vectors could not be compared."""
     for key, what, option in (
-        ("model", "config", "Give the one of the extraction with --config, and its --cfg-options."),
-        ("checkpoint", "checkpoint", "Give the one of the extraction with --checkpoint."),
+        ("model", "config", "Give the config of the extraction with --config, and its --cfg-options."),
+        ("checkpoint", "checkpoint", "Give the checkpoint of the extraction with --checkpoint."),
     ):
         if table.origin.get(key) != origin[key]:
             named = "config" if key == "model" else "weights"
             raise ConfigError(
-                f"{features}: its features are of another {what} ({table.origin.get(named)}) than {origin[named]}, or "
-                f"that has changed. {option}"
+                f"{features}: its features come from another {what} ({table.origin.get(named)}) than "
+                f"{origin[named]}, or this {what} has changed since the extraction. {option}"
             )

@@ -1,4 +1,4 @@
-"""Samples to extract features of, each known by a key: files, or the samples of a data set."""
+"""Sources of the samples for an extraction of features: files, windows of videos, or data sets."""
 
 import hashlib
 import random
@@ -38,14 +38,14 @@ SPLITS = ("train", "val", "test")
 
 
 class Source(Protocol):
-    """Samples in order.
+    """Protocol of a source: samples in order.
 
     Attributes:
-        names: Of each sample, the file that it is of, as UTF-8.
-        keys: Of each sample, its name, and in another way where the list has a name twice.
-        settings: What the samples depend on besides their files, for a digest.
+        names: The file of each sample, as UTF-8.
+        keys: The unique key of each sample: its name, with a number added if the name occurs several times.
+        settings: Settings that the samples depend on besides their files, for a digest.
         is_timed: Whether a sample gives several rows, each with a time.
-        part_size: How many samples make a part.
+        part_size: Number of samples of a part.
     """
 
     names: Sequence[str]
@@ -55,29 +55,29 @@ class Source(Protocol):
     part_size: int
 
     def read(self, number: int) -> Iterator["Row"]:
-        """Read a sample, anew and the same each time.
+        """Read a sample. The result is the same each time.
 
         Args:
-            number (int): Its number.
+            number (int): Number of the sample.
 
         Yields:
-            Row: What a packing transform makes of it, for each row of features that it gives.
+            Row: Output of the packing transform for each row of features of the sample.
         """
         ...
 
 
 class Row(NamedTuple):
-    """A packed sample or a piece of it, and the seconds at which the piece starts and ends."""
+    """A packed sample or a part of it, and the seconds at which the part starts and ends."""
 
     packed: dict
     time: tuple[float, float] | None = None
 
 
 class FileSource(Source):
-    """Files and arrays, a row for each.
+    """Source of files and arrays, with one row for each.
 
     Args:
-        cfg (Config): Config whose pipeline they go through, see :func:`.inference_pipeline`.
+        cfg (Config): Config whose pipeline the inputs go through, see :func:`.inference_pipeline`.
         inputs (object): See :func:`.find_inputs`.
     """
 
@@ -94,16 +94,16 @@ class FileSource(Source):
         self._pipeline = InputPipeline(cfg, pipeline)
 
     def read(self, number: int) -> Iterator[Row]:
-        """See :class:`Source`."""
+        """Read a sample, see :class:`Source`."""
         yield Row(self._pipeline(self.items[number], _seed(self.keys[number])))
 
 
 class WindowSource(Source):
-    """Videos, a row for each window of so many seconds, see :class:`.ClipReader`.
+    """Source of videos, with one row for each window of a given length, see :class:`.ClipReader`.
 
     Args:
         cfg (Config): Config whose pipeline the clips go through.
-        inputs (object): See :func:`.find_inputs`; files.
+        inputs (object): Files, see :func:`.find_inputs`.
         seconds (float): Length of the windows.
     """
 
@@ -123,20 +123,20 @@ class WindowSource(Source):
         self._seconds = seconds
 
     def read(self, number: int) -> Iterator[Row]:
-        """See :class:`Source`."""
+        """Read a sample, see :class:`Source`."""
         for packed, window in self._reader.read_windows(self._items[number].file, self._seconds):
             yield Row(packed, window)
 
 
 class DataSetSource(Source):
-    """The samples of a data set of a config, each the same each time, whatever its transforms draw.
+    """Source of the samples of a config's data set. A sample is the same each time, even if its transforms are random.
 
     Args:
         cfg (Config): The config.
         split (str): One of :data:`SPLITS`.
 
     Raises:
-        ConfigError: If the config has no such data set, or it cannot be built or is empty.
+        ConfigError: If the config has no such data set, or if the data set cannot be built or is empty.
     """
 
     is_timed = False
@@ -152,7 +152,7 @@ class DataSetSource(Source):
         self.names, self.keys = names, unique_keys(names)
 
     def read(self, number: int) -> Iterator[Row]:
-        """See :class:`Source`."""
+        """Read a sample, see :class:`Source`."""
         with preserved_random_state():
             seed = _seed(self.keys[number])
             random.seed(seed)
@@ -163,12 +163,12 @@ class DataSetSource(Source):
 
 
 def unique_keys(names: Sequence[str]) -> Sequence[str]:
-    """Return names, those that come again with how often they came before.
+    """Make names unique: append to each repeated name how often it occurred before.
 
     Args:
         names (Sequence[str]): The names.
     """
-    if len(set(names)) == len(names):  # of millions, no copy is made
+    if len(set(names)) == len(names):  # do not copy a list of millions of names
         return names
     seen: Counter[str] = Counter()
     keys = []
@@ -180,7 +180,7 @@ def unique_keys(names: Sequence[str]) -> Sequence[str]:
 
 
 def _seed(key: str) -> int:
-    """A seed that does not depend on the place in the list."""
+    """Return a seed that depends only on the key of a sample, not on its place in the list."""
     return zlib.crc32(key.encode())
 
 

@@ -1,4 +1,4 @@
-"""Features of samples with their names, labels and times."""
+"""Table of the features of samples, with their names, labels and times."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class FeatureTable:
 
     Args:
         names (Sequence[str]): Files of the N samples.
-        labels (np.ndarray): Classes, int64 (N,), :data:`UNKNOWN` where not known.
-        features (np.ndarray): float32 or float16 (N, C), or (N, L, C) of every token.
+        labels (np.ndarray): Classes, int64 (N,), :data:`UNKNOWN` if not known.
+        features (np.ndarray): float32 or float16 (N, C), or (N, L, C) for the features of every token.
         times (np.ndarray, optional): float64 (N, 2), seconds at which the samples begin and end in their files; None
-            where they are whole files. Defaults to None.
-        origin (Mapping[str, str], optional): What the features are of, such as the digest of the checkpoint; empty in
-            files of earlier versions.
+            if the samples are whole files. Defaults to None.
+        origin (Mapping[str, str], optional): Config and checkpoint of the features and their digests; empty in files
+            of earlier versions.
     """
 
     names: Sequence[str]
@@ -30,10 +30,10 @@ class FeatureTable:
     origin: Mapping[str, str] = field(default_factory=dict)
 
     def take(self, rows: np.ndarray) -> "FeatureTable":
-        """Return some rows.
+        """Return a table of some of the rows.
 
         Args:
-            rows (np.ndarray): Their numbers.
+            rows (np.ndarray): Numbers of the rows.
         """
         times = None if self.times is None else self.times[rows]
         names = [self.names[row] for row in rows]
@@ -41,10 +41,10 @@ class FeatureTable:
 
 
 def join_tables(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """Join tables of the same kind, at least one.
+    """Join tables of the same kind.
 
     Args:
-        tables (Sequence[FeatureTable]): Tables; the first gives the origin.
+        tables (Sequence[FeatureTable]): At least one table; the first gives the origin.
     """
     return FeatureTable(
         [name for table in tables for name in table.names],
