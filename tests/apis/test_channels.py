@@ -1,4 +1,4 @@
-"""Inputs of any number of channels, of 8 and 16 bits, from pre-training to the export."""
+"""Tests of inputs with any number of channels and 8 or 16 bits, from pre-training to the export."""
 
 import random
 
@@ -33,7 +33,7 @@ KINDS = [("image", 1, 8), ("image", 1, 16), ("image", 5, 16), ("image", 6, 8), (
 
 @TRANSFORMS.register_module(force=True)
 class LoadArrayInTest(BaseTransform):
-    """Reads an image or the frames of a clip from a file of numpy, as users of such sensors do."""
+    """Transform that reads an image or the frames of a clip from a numpy file, as users of such sensors do."""
 
     def transform(self, results):
         clip = "filename" in results
@@ -45,7 +45,7 @@ class LoadArrayInTest(BaseTransform):
 
 @TRANSFORMS.register_module(force=True)
 class TakeFramesInTest(BaseTransform):
-    """Takes the frames that were sampled."""
+    """Transform that takes the sampled frames."""
 
     def transform(self, results):
         frames = [results["array"][index] for index in results["frame_inds"]]
@@ -53,7 +53,7 @@ class TakeFramesInTest(BaseTransform):
 
 
 def scene(number, channels, bits):
-    """A picture with a channel each shifted and, of 16 bits, brighter."""
+    """Draw a picture whose channels are shifted against each other; 16-bit values are 257 times larger."""
     grey = draw_scene(number).mean(-1)
     values = np.stack([np.roll(grey, 3 * c, axis=1) for c in range(channels)], -1)
     return values.astype(np.uint8) if bits == 8 else (values * 257).astype(np.uint16)
@@ -73,7 +73,7 @@ def write_arrays(folder, kind, channels, bits):
 
 
 def adapt(cfg, channels, bits):
-    """The config for these files: who reads them, how many channels, and their scale."""
+    """Change a config for these files: their readers, the number of channels, and the scale of the values."""
     scale = 1 if bits == 8 else 257
     cfg.model.data_preprocessor.update(mean=[114.75 * scale] * channels, std=[57.375 * scale] * channels)
     cfg.model.backbone.in_channels = channels
@@ -110,7 +110,7 @@ def test_from_pretraining_to_the_export(kind, channels, bits, tmp_path):
 
 
 def inferencer_of(kind, channels, bits, tmp_path):
-    """An inferencer on arrays: its config reads files as those of the demo do."""
+    """Build an inferencer for arrays from a demo config."""
     cfg = rectangular(PAIRS[kind][0], tmp_path, tmp_path)
     scale = 1 if bits == 8 else 257
     cfg.model.data_preprocessor.update(mean=114.75 * scale, std=57.375 * scale)
@@ -135,7 +135,7 @@ def test_arrays_and_their_pictures(kind, channels, bits, tmp_path):
 
 
 def test_grey_files_of_16_bits(tmp_path):
-    """As mmcv reads them: without an axis for the channel."""
+    """mmcv reads grey images without an axis for the channel."""
     inferencer = inferencer_of("image", 1, 16, tmp_path)
     array = scene(1, 1, 16)
     cv2.imwrite(str(tmp_path / "grey.png"), array)
@@ -178,7 +178,7 @@ def test_mean_and_std_have_to_fit():
 @pytest.mark.parametrize("kind", ["HOGGenerator", "PixelGenerator"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_targets_are_drawn(kind, channels):
-    """Pixels of 16 bits come back as what is shown of the frames."""
+    """The picture of a 16-bit pixel target agrees with the picture of the frames."""
     generator = MODELS.build(dict(type=f"maskfeat.{kind}"))
     model = MODELS.build(dict(type="maskfeat.MaskFeatDataPreprocessor", mean=30000.0, std=15000.0))
     raw = torch.from_numpy(np.random.default_rng(0).integers(0, 65535, (channels, 32, 64), dtype=np.uint16))
@@ -226,7 +226,7 @@ def test_weights_of_rgb_are_adapted(clip, channels):
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_crops_in_one_step(channels, dtype):
-    """RandomResizedCropFlip is mmaction2's three transforms, of any channels."""
+    """RandomResizedCropFlip gives the same result as the three transforms of mmaction2, for any number of channels."""
     frames = [np.random.default_rng(i).integers(0, 255, (40, 60, channels)).astype(dtype) for i in range(3)]
     crop = dict(type="maskfeat.RandomResizedCropFlip", scale=(32, 16))
     three = [

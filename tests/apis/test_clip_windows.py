@@ -1,4 +1,4 @@
-"""Features over time: a row for each window of a video, of the clip in its middle, whatever the frame rate."""
+"""Tests of features over time: a row for each window of a video, from the clip in its middle, at any frame rate."""
 
 import re
 from fractions import Fraction
@@ -25,7 +25,7 @@ UNIFORM = "mvit-small-u16_k400-pre_16xb16-amp-coslr-100e_sthv2"
 
 @TRANSFORMS.register_module()
 class NoteOpenedFiles(BaseTransform):
-    """Stands before what opens a file, and writes down the name of each."""
+    """Transform that writes down the name of each file before the next transform opens it."""
 
     def __init__(self, note):
         self.note = note
@@ -37,7 +37,7 @@ class NoteOpenedFiles(BaseTransform):
 
 
 def write_video(path, times, level=lambda number: 4 * (number % 60)):
-    """Grey frames, each of the level that its number gives, shown at ``times`` (milliseconds)."""
+    """Write a video of grey frames, shown at ``times`` (milliseconds). The level of a frame depends on its number."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options=dict(qp="0", g="10", bf="0"))
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
@@ -51,7 +51,7 @@ def write_video(path, times, level=lambda number: 4 * (number % 60)):
 
 
 def config(**sampling):
-    """Clips of 4 frames without any change of their pixels but a resizing."""
+    """Build a config with clips of 4 frames, which are only resized."""
     cfg = Config.fromfile(DEMO / f"{CLIP}.py")
     sampling = dict(dict(type="SampleFrames", clip_len=4, frame_interval=2, num_clips=1, test_mode=True), **sampling)
     pipeline = [dict(type="DecordInit"), sampling, dict(type="DecordDecode")]
@@ -61,7 +61,7 @@ def config(**sampling):
 
 
 def numbers(packed):
-    """The frames of a clip by their levels, modulo 60."""
+    """Return the numbers of the frames of a clip, modulo 60, from their grey levels."""
     return np.rint(packed["inputs"].float().numpy().mean(axis=(0, 1, 3, 4)) / 4).astype(int).tolist()
 
 
@@ -73,7 +73,7 @@ def test_windows_of_a_constant_rate(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(100) * 100)  # 10 s at 10 a second
     found = windows_of(config(), path, 2.0)
     assert [(round(start, 6), round(end, 6)) for start, end, _ in found] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
-    # 7 frames from the first to the last of a clip, in the middle of 20
+    # a clip spans 7 frames in the middle of the 20 frames of a window
     assert [clip for *_, clip in found] == [[b, b + 2, b + 4, b + 6] for b in (6, 26, 46, 6, 26)]
 
 
@@ -83,12 +83,12 @@ def test_the_window_of_a_whole_file_is_the_clip_of_the_pipeline(rate, tmp_path):
     cfg = config(target_fps=rate)
     (packed,) = [row.packed for row in FileSource(cfg, str(path)).read(0)]
     clip, expected = windows_of(cfg, path, 60.0)[0][-1], numbers(packed)
-    # by time, the last digit may be another: the pipeline rounds the rate and the first frame
+    # with target_fps the numbers may differ by one: the pipeline rounds the rate and the first frame
     assert np.abs(np.subtract(clip, expected)).max() <= (0 if rate is None else 1)
 
 
 def test_windows_of_a_variable_rate(tmp_path):
-    """2 s at 20 frames a second, then 4 s at 5: by time a clip always is 0.8 s long."""
+    """2 s at 20 frames per second, then 4 s at 5: with target_fps a clip is 0.8 s long in both parts."""
     times = [*range(0, 2000, 50), *range(2000, 6000, 200)]
     path = write_video(tmp_path / "a.mp4", times)
     found = windows_of(config(target_fps=10), path, 2.0)

@@ -1,4 +1,4 @@
-"""tools/estimate.py against numbers worked out by hand, and against steps that were really taken."""
+"""Tests of tools/estimate.py against numbers calculated by hand and against measured training steps."""
 
 import runpy
 import subprocess
@@ -20,21 +20,21 @@ CLASSIFIER = CONFIGS / "classification" / "vit-base-p16_maskfeat-pre_8xb256-amp-
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Config and costs of the demo's ViT."""
+    """Return the config and the costs of the demo's ViT."""
     cfg = Config.fromfile(TINY)
     return cfg, model_costs(cfg)
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    """Config and costs of ViT-B with its classifier."""
+    """Return the config and the costs of ViT-B with its classifier."""
     cfg = Config.fromfile(CLASSIFIER)
     return cfg, model_costs(cfg)
 
 
 @pytest.fixture
 def tool():
-    """``main`` of the tool."""
+    """Return ``main`` of the tool."""
     return runpy.run_path(str(ROOT / "tools" / "estimate.py"))["main"]
 
 
@@ -84,7 +84,10 @@ with torch.backends.mkldnn.flags(enabled=False):
 
 
 def test_activations_are_those_of_a_step(tiny):
-    """A step of 256 images, by the memory of a new process; torch's own kernels, which those of GPUs are like."""
+    """Compare with the memory of a new process in a step of 256 images, with torch's kernels, not those from oneDNN.
+
+    torch's own CPU kernels are similar to its GPU kernels.
+    """
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(TINY)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -147,7 +150,7 @@ def test_what_cannot_be_estimated_is_one_error(tool, capsys, arguments, message)
 
 @pytest.mark.long
 def test_shards_take_less_memory(tmp_path):
-    """Of 28 million parameters a process keeps a half, with the optimizer's and the gradients' share."""
+    """Each of two processes keeps a half of the 28 million parameters, of their gradients and of the optimizer."""
     path = tmp_path / "wide.py"
     arch = dict(embed_dims=384, num_layers=16, num_heads=6, feedforward_channels=1536)
     path.write_text(f'_base_ = "{TINY}"\nmodel = dict(backbone=dict(arch={arch}), neck=dict(in_channels=384))\n')

@@ -1,4 +1,4 @@
-"""Files of features: what is damaged anywhere is an error that names the file, and never other features."""
+"""Tests of damaged files of features: reading raises an error that names the file, or gives the same features."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def written(folder, ending, table=TABLE):
 
 
 def fuzz(folder, ending, cases, table=TABLE):
-    """Read damaged files; returns how many were refused. lmdb has much room that nothing uses."""
+    """Read damaged files, and return the number of refused files. Much of an lmdb file is unused: keep zero bytes."""
     path, content = written(folder, ending, table)
     used = [i for i, value in enumerate(content) if value] if ending == "lmdb" else range(len(content))
     rng, refused = random.Random(ending), 0

@@ -1,4 +1,4 @@
-"""Extraction of features from an archive in which files hang, end the process that reads them, or go away."""
+"""Tests of the extraction of features from files that hang, crash the process that reads them, or disappear."""
 
 import ctypes
 import os
@@ -24,14 +24,14 @@ IMAGE = "maskfeat_vit-tiny_moving-digits"
 
 @TRANSFORMS.register_module()
 class HarmfulFiles(BaseTransform):
-    """Does by the name of a file what a decoder may do."""
+    """Transform that fails in the ways in which a decoder may fail. The name of a file selects the way."""
 
     def transform(self, results):
         name = Path(results["img_path"]).stem
         if name.endswith("kills"):
             assert get_worker_info() is not None
             os.kill(os.getpid(), signal.SIGKILL)
-        elif name.endswith("hangs"):  # and lets no other thread run
+        elif name.endswith("hangs"):  # and blocks all other threads
             ctypes.PyDLL(None).sleep(1000)
         elif name.endswith("delays"):
             time.sleep(12)
@@ -43,7 +43,7 @@ class HarmfulFiles(BaseTransform):
 
 @pytest.fixture
 def files(digits, tmp_path):
-    """Frames in ``tmp_path / "files"``, some with names of harmful ones."""
+    """Return a function that writes frames to ``tmp_path / "files"``, some of them with names of harmful files."""
 
     def make(count, **harmful):
         folder = tmp_path / "files"
@@ -92,7 +92,7 @@ def test_files_that_take_long_are_no_bad_files(files):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_files_that_hang(workers, files):
-    """Opening a pipe that nobody writes to never ends. A manifest names it; a walk through the folder leaves it out."""
+    """Opening a pipe that has no writer never ends. A manifest may name a pipe; a search of a folder leaves it out."""
     folder = files(5)
     os.mkfifo(folder / "pipe.png")
     rows = [dict(name_columns(path.name), kind="image") for path in sorted(folder.iterdir())]
@@ -102,7 +102,7 @@ def test_files_that_hang(workers, files):
     done, names = extract(folder / "manifest.parquet", workers=workers, timeout=2.0)
     assert (done.rows, done.bad_files, len(names)) == (5, 1, 5)
     assert done.bad_list.read_text() == f"{folder / 'pipe.png'}\tTimeoutError: it was not read in 2 s\n"
-    os.close(os.open(folder / "pipe.png", os.O_RDWR))  # lets go of the thread that still waits
+    os.close(os.open(folder / "pipe.png", os.O_RDWR))  # releases the thread that still waits
 
 
 def test_a_disk_that_goes_away_is_no_bad_file(files):
@@ -117,7 +117,7 @@ def test_a_disk_that_goes_away_is_no_bad_file(files):
 
 
 def test_inputs_are_found_without_opening_them(tmp_path):
-    """Opening the pipe would never end."""
+    """Opening the pipe would never end, so this test would hang."""
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "damaged.mp4").write_bytes(b"")

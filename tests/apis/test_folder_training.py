@@ -1,4 +1,4 @@
-"""Folders of a user: their files and classes, and the configs that are written for them."""
+"""Tests of the training on a folder: its files and classes, and the configs that are written for it."""
 
 import os
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_a_fifth_of_each_class_is_held_out(photos):
     assert found.names == ["cat", "dog"]
     assert sorted(label for _, label in found.train) == [0] * 4 + [1] * 4
     assert sorted(label for _, label in found.val) == [0, 1]
-    assert "Skipped: 1 that lie in no folder of a class" in found.describe()
+    assert "Skipped: 1 that are not in the folder of a class" in found.describe()
     assert "2 classes (cat, dog): 8 for training and 2 for validation." in found.describe()
     assert find_classes(photos).val == found.val
     assert len(find_classes(photos, val_share=0.6).val) == 6
@@ -160,7 +160,7 @@ def test_runs_that_do_not_fit_are_refused(photos, clips, tmp_path):
     settings = Settings(tmp_path / "run")
     with pytest.raises(ConfigError, match="it was pre-trained on images, and .*clips has videos"):
         finetuning_config(find_classes(clips), IMAGES, settings)
-    with pytest.raises(ConfigError, match="its model is no MaskFeat"):
+    with pytest.raises(ConfigError, match="its model is not a MaskFeat"):
         finetuning_config(find_classes(photos), "vit-tiny_moving-digits-class", settings)
     with pytest.raises(ConfigError, match="there is no checkpoint"):
         finetuning_config(find_classes(photos), "maskfeat_vit-tiny_moving-digits_held-out", settings)

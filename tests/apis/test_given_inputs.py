@@ -1,4 +1,4 @@
-"""Inputs that are no local files: PIL images, tensors, arrays of all kinds and URLs; what a notebook shows of them."""
+"""Tests of inputs that are not local files (PIL images, tensors, arrays, URLs) and of the pictures in a notebook."""
 
 import base64
 import copy
@@ -21,7 +21,7 @@ from maskfeat_plugin.config.given_arrays import to_array
 
 
 def picture(height=48, width=64):
-    """A smooth picture, RGB."""
+    """Draw a smooth picture, RGB."""
     coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -107,7 +107,7 @@ def test_other_modes_and_types():
         (torch.from_numpy(CLIP), CLIP),
         (torch.from_numpy(CLIP).permute(0, 3, 1, 2), CLIP),
         (torch.from_numpy(CLIP).permute(3, 0, 1, 2), CLIP),
-        (torch.from_numpy(CLIP[:4]).permute(0, 3, 1, 2), CLIP[:4]),  # 4 frames are no alpha
+        (torch.from_numpy(CLIP[:4]).permute(0, 3, 1, 2), CLIP[:4]),  # an axis of 4 frames is not RGB with alpha
     ],
 )
 def test_clips(given, expected):
@@ -134,7 +134,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A folder with a picture, and its address."""
+    """Serve a folder with a picture, and return the address."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "served"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The inferencer on files, folders and arrays, with the demo's configs and shipped weights."""
+"""Tests of the inferencer on files, folders and arrays, with the demo's configs and shipped weights."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def weights(name):
 
 
 def image(seed, height=48, width=64):
-    """A smooth picture, RGB."""
+    """Draw a smooth picture, RGB."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -64,7 +64,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three images, one of them in a sub-folder, two videos and a text."""
+    """Write three images (one in a subfolder), two videos and a text file."""
     folder = tmp_path_factory.mktemp("inputs")
     Image.fromarray(image(0)).save(folder / "b.png")
     Image.fromarray(image(1)).save(folder / "a.jpg")
@@ -95,7 +95,7 @@ def test_results_of_clips(clips, folder):
 
 
 def test_the_numbers_are_those_of_the_model_on_the_test_pipeline(images, digits, monkeypatch):
-    """The demo's own test pipeline crops the centre too; with its masks the rest has to agree."""
+    """The test pipeline of the demo crops the centre too; with its masks, the inferencer's numbers are the same."""
     monkeypatch.chdir(digits)
     cfg = Config.fromfile(demo(IMAGE))
     dataset = dict(cfg.train_dataloader.dataset, pipeline=cfg.test_pipeline)
@@ -140,7 +140,7 @@ def test_same_seed_same_masks_whatever_the_batch(kind, request):
 @pytest.mark.parametrize("ratio, masked", [(0.1, 2), (0.6, 15), (0.96, 24)])
 def test_mask_ratio(images, ratio, masked):
     assert images(image(0), mask_ratio=ratio)[0]["mask"].sum() == masked
-    assert images(image(0))[0]["mask"].sum() == 10  # nothing is left of it
+    assert images(image(0))[0]["mask"].sum() == 10  # the ratio of an earlier call has no effect
 
 
 def test_own_masks(images, clips):
@@ -157,14 +157,14 @@ def test_own_masks(images, clips):
 
 
 def test_clip_is_in_the_middle(clips):
-    """8 frames, each second one: of 31, from number 8 on; the rest does not count. A short video is repeated."""
+    """A clip has 8 frames, every second one. Of 31 frames it starts at number 8. A short video is repeated."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (31, 36, 36, 3), dtype=np.uint8)
     others = rng.integers(0, 256, (31, 36, 36, 3), dtype=np.uint8)
     others[8:23:2] = frames[8:23:2]
     first, second = clips([frames, others], mask=np.ones((4, 4, 4), bool))
     np.testing.assert_array_equal(first["target_features"], second["target_features"])
-    others[20] = 0  # the first frame of the last time step, which the target is made of
+    others[20] = 0  # the first frame of the last time step; the target is computed from it
     assert (clips(others, mask=np.ones((4, 4, 4), bool))[0]["target_features"] != first["target_features"]).any()
     assert clips(frames[:3])[0]["mask"].shape == (4, 4, 4)
 
@@ -307,7 +307,7 @@ def test_list_models():
 
 @pytest.mark.parametrize("name", [n for n in list_models("*maskfeat") if n.endswith(("_in1k", "_k400")) or "tiny" in n])
 def test_pipelines_of_our_configs(name):
-    """Each takes a picture of any shape, gives what it gives in training, and the same each time."""
+    """Each pipeline takes a picture of any shape, gives a square input, and gives the same input each time."""
     cfg, _ = read_model(name)
     pipeline = without_randomness(training_pipeline(cfg))
     clip = takes_clips(pipeline, name)
@@ -320,7 +320,7 @@ def test_pipelines_of_our_configs(name):
 
 
 def test_several_targets(tmp_path):
-    """Losses and features of each by its name."""
+    """Losses and features are dicts by the name of the target."""
     name = "maskfeat-pixel-hog_vit-tiny_moving-digits"
     torch.save(dict(state_dict=get_model(name).state_dict()), tmp_path / "start.pth")
     inferencer = MaskFeatInferencer(name, tmp_path / "start.pth", "cpu", show_progress=False)

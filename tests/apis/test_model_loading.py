@@ -1,4 +1,4 @@
-"""Configs by their names, files that go before names; models with and without weights."""
+"""Tests of configs by name or file, and of models with and without weights."""
 
 import logging
 import re
@@ -82,7 +82,7 @@ def test_weights():
 
 @pytest.fixture
 def logged():
-    """The warnings of the log."""
+    """Collect the warnings of the log."""
     lines, handler = [], logging.Handler(logging.WARNING)
     handler.emit = lambda record: lines.append(record.getMessage())
     logger = MMLogger.get_current_instance()
@@ -92,7 +92,7 @@ def logged():
 
 
 def test_pretrained_weights_in_a_fine_tuning_model(logged):
-    """The backbone has them, and a warning names what has not."""
+    """The backbone gets the weights, and a warning names the parameters that get none."""
     model = get_model("vit-tiny_moving-digits-class", pretrained=WEIGHTS)
     saved = torch.load(WEIGHTS, weights_only=True)["state_dict"]
     assert torch.equal(model.backbone.layers[0].attn.qkv.weight, saved["backbone.layers.0.attn.qkv.weight"].float())
@@ -168,7 +168,7 @@ def test_neither_file_nor_name(config, message, tmp_path, monkeypatch):
 
 
 def test_from_pretrained(tmp_path):
-    """Names and work directories come with weights, a checkpoint with the config beside it."""
+    """The weights come with the name, or the model is a checkpoint whose config is in the same folder."""
     expected = get_model(IMAGE, pretrained=True).state_dict()
     (tmp_path / "only.py").write_text(load_config(IMAGE).pretty_text)
     checkpoint = tmp_path / "epoch_1.pth"

@@ -1,4 +1,4 @@
-"""The names that people call from Python, and the old ones that still work for one version."""
+"""Tests of the public names of the package, and of old names that still work for one version."""
 
 import importlib
 

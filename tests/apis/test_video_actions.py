@@ -1,4 +1,4 @@
-"""Actions over a whole video: its frames, boxes at their times, boxes of a detector, and errors without a file."""
+"""Tests of the actions over a whole video: frames, boxes at given times, boxes of a detector, and errors."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +28,7 @@ LEFT, RIGHT = (0.1, 0.5, 0.3, 0.8), (0.6, 0.5, 0.9, 0.8)
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Checkpoints of the demo's configs, of weights that leave nothing out."""
+    """Write a checkpoint for each demo config. Random noise on every weight gives all of them an effect."""
     folder = tmp_path_factory.mktemp("weights")
     for config in (AVA, COCO):
         cfg = load_config(config)
@@ -44,7 +44,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A video whose frames become brighter."""
+    """Write a video whose frames become brighter."""
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
     write_clip(path, np.arange(FRAMES) + 60)
     return path
@@ -68,7 +68,7 @@ def read_video(path):
 
 
 def outlined(frames, box):
-    """Whether the lower edge of a box is drawn in amber on each frame, which is grey; texts are at its upper edge."""
+    """Check for each grey frame whether the lower edge of a box is drawn in amber. Texts are at its upper edge."""
     x1, _, x2, y2 = (np.array(box) * [WIDTH, HEIGHT, WIDTH, HEIGHT]).round().astype(int)
     edge = frames[:, y2 - 2 : y2, x1 + 4 : x2 - 4].mean((1, 2))
     return (edge[:, 0] - edge[:, 2] > 60).tolist()
@@ -83,14 +83,14 @@ def test_boxes_follow_their_times(weights, clip, tmp_path, caplog):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip_actions.mp4"] == [written.name]
     frames, rate = read_video(written)
     assert frames.shape == (FRAMES, HEIGHT, WIDTH, 3) and rate == RATE
-    # each for a second, until the next; second 0.5 lies between two key frames
+    # each box is drawn for a second or until the next key frame; second 0.5 lies between two key frames
     assert outlined(frames, LEFT) == [True] * 30 + [False] * 45
     assert outlined(frames, RIGHT) == [False] * 30 + [True] * 30 + [False] * 15
     np.testing.assert_allclose(frames[:, -20:].mean((1, 2, 3)), np.arange(FRAMES) + 60, atol=3)
     assert "1 of 4 times are beyond its end at 2.50 s" in caplog.text and "2 of 3 times are used" in caplog.text
     # the text is above the box, in white
     assert (frames[5, 60 : int(0.5 * HEIGHT), 32:150] > 200).all(-1).sum() > 100
-    # more of them with shorter steps
+    # with shorter steps, more times become key frames
     (written,) = visualize(load_config(AVA), weights[AVA], tmp_path / "half", Wishes(**vars(wishes) | {"every": 0.5}))
     frames, _ = read_video(written)
     assert outlined(frames, LEFT) == [True] * 30 + [False] * 45
@@ -98,7 +98,7 @@ def test_boxes_follow_their_times(weights, clip, tmp_path, caplog):
 
 
 def test_the_model_gets_what_the_data_set_gives(digits, monkeypatch):
-    """The same clip around the key frame, the same boxes and thus the same scores."""
+    """ActionInputs gives the same clip around the key frame and the same boxes as the data set."""
     monkeypatch.chdir(digits)
     cfg = load_config(AVA)
     (sample,) = Samples(cfg, (), Choice("test", (2,)))
@@ -111,7 +111,7 @@ def test_the_model_gets_what_the_data_set_gives(digits, monkeypatch):
     own = inputs.pack(frames, boxes.numpy())
     assert torch.equal(own["inputs"], packed["inputs"])
     torch.testing.assert_close(own["data_samples"].proposals.bboxes, packed["data_samples"].proposals.bboxes)
-    # the picture of a data set shows the frames of the file
+    # pictures of samples of a data set show the frames of the file
     np.testing.assert_array_equal(sample.read_frames(), np.stack(frames))
     assert sample.read_frames().shape[1:] != (32, 32, 3)
 
@@ -162,14 +162,14 @@ def test_a_video_with_a_detector(weights, clip, tmp_path):
     frames, rate = read_video(written)
     assert frames.shape == (FRAMES, HEIGHT, WIDTH, 3) and rate == RATE
     assert (frames[..., 0].astype(int) - frames[..., 2] > 60).any((1, 2)).all()  # amber boxes at all times
-    # where nothing is found, the video is as it was
+    # if nothing is found, the video does not change
     nothing = Wishes(**vars(wishes) | {"least_score": 1.0})
     (written,) = visualize(load_config(AVA), weights[AVA], tmp_path, nothing)
     np.testing.assert_allclose(read_video(written)[0].mean((1, 2, 3)), np.arange(FRAMES) + 60, atol=3)
 
 
 def test_a_small_source_in_another_container(weights, tmp_path):
-    """MPEG-4 in Matroska of 64 x 50 pixels is enlarged by a whole factor."""
+    """An MPEG-4 video of 64 x 50 pixels in Matroska is enlarged by an integer factor."""
     write_clip(tmp_path / "small.mkv", [90] * 12, (50, 64), "mpeg4")
     cfg = load_config(AVA)
     model, inputs = build_fine_tuned(cfg, weights[AVA]), ActionInputs(cfg)
@@ -181,7 +181,7 @@ def test_a_small_source_in_another_container(weights, tmp_path):
 
 
 def test_frames_of_different_lengths_become_equal_steps_of_time(tmp_path):
-    """As the transforms of a config read them."""
+    """The video has the same frames as the transforms of a config read."""
     path = str(tmp_path / "phone.mp4")
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -218,13 +218,13 @@ def test_an_error_in_the_middle_leaves_no_file(weights, clip, tmp_path):
     ("text", "says"),
     [
         ("0,32,120,96,192\n", "line 1: the box .* pixels have to be divided by its width and height"),
-        ("0,0.1,0.5,0.3,0.8\n1,0.1,0.5,0.3\n", "line 2: '1,0.1,0.5,0.3' is no box: time in seconds, x1"),
+        ("0,0.1,0.5,0.3,0.8\n1,0.1,0.5,0.3\n", "line 2: '1,0.1,0.5,0.3' is not a box. Write the time in seconds"),
         ("0,0.1,0.5,0.3,0.8,90\n", "line 1: the score is '90'"),
-        ("-1,0.1,0.5,0.3,0.8\n", "line 1: .* is no box"),
-        ("clip.mp4,0001,0.1,0.5,0.3,0.8,,0.9\n", "line 1: .* is no box"),
+        ("-1,0.1,0.5,0.3,0.8\n", "line 1: .* is not a box"),
+        ("clip.mp4,0001,0.1,0.5,0.3,0.8,,0.9\n", "line 1: .* is not a box"),
         ("time,x1,y1,x2,y2\n", "the file has no boxes"),
-        ("0,0.1,0.5,0.3,0.8,0.1\n", "none of its 1 boxes has a score of 0.3"),
-        ("60,0.1,0.5,0.3,0.8\n", "1 of 1 times are beyond its end at 2.50 s.*another video"),
+        ("0,0.1,0.5,0.3,0.8,0.1\n", "none of its 1 boxes has a score of at least 0.3"),
+        ("60,0.1,0.5,0.3,0.8\n", "1 of 1 times are beyond its end at 2.50 s.*boxes of this video"),
         (None, "there is no file"),
     ],
 )
@@ -257,7 +257,11 @@ def test_a_table_of_any_system(tmp_path):
         (COCO, dict(boxes="b.csv"), "--boxes needs a config of action detection"),
         (AVA, dict(boxes="b.csv", inputs=["sound.wav"]), "holds no video"),
         (AVA, dict(boxes="b.csv", inputs=["cut.mp4"]), "cut.mp4 is"),
-        (AVA, dict(boxes="b.csv", inputs=["clip.mp4", "clip.mp4"]), "has the boxes of one video, and 2 are given"),
+        (
+            AVA,
+            dict(boxes="b.csv", inputs=["clip.mp4", "clip.mp4"]),
+            "has the boxes of one video, but 2 videos are given",
+        ),
         (AVA, dict(detector=str(AVA), detector_checkpoint="WEIGHTS"), "takes videos. Give a config of mmdet"),
         (AVA, dict(detector=str(COCO), detector_checkpoint="WEIGHTS", detector_class="cat"), "has no class 'cat'"),
     ],

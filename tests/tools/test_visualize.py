@@ -280,7 +280,7 @@ def test_boxes_are_drawn_where_they_are(draw, fine_tuned, digits, monkeypatch, c
         (IMAGE, ("data/moving_digits/annotations",), "has no files that end in"),
         (IMAGE, ("nowhere.png",), "nowhere.png does not exist"),
         (CLASS, ("--dataset", "test", "--mask-ratio", 0.5), "--mask-ratio needs a config of pre-training"),
-        (CLASS, ("--dataset", "test"), "it is no checkpoint of"),
+        (CLASS, ("--dataset", "test"), "it is not a checkpoint of"),
         (CLASS, ("--dataset", "test", "--class-names", "none.txt"), "none.txt does not exist"),
         (AVA, ("data/moving_digits/videos/test",), "give samples of its data set: --dataset test"),
     ],

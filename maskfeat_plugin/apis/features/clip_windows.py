@@ -108,7 +108,9 @@ class ClipReader:
         try:
             sample, times = self._start(path)
             if not 0 <= seconds <= times[-1]:
-                raise ConfigError(f"{path} has {times[-1]:.2f} seconds; there is no clip at {seconds:g}. Change the time.")
+                raise ConfigError(
+                    f"{path} has {times[-1]:.2f} seconds; there is no clip at {seconds:g}. Change the time."
+                )
             indices = self._choose(times, seconds)
             images = sample["video_reader"].read(indices, self._short_side)
             return self._pack(sample, indices, images, f"{path} {seconds}")

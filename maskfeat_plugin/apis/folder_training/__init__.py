@@ -1,4 +1,4 @@
-"""Training on a folder of files without a config: the config is written for the user."""
+"""Training on a folder of files. The user needs no config: these functions build and write it."""
 
 from .finetuning import finetuning_config
 from .folder_contents import FolderContents, LabelledFiles, find_classes, look_into

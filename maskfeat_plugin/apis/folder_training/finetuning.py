@@ -1,4 +1,4 @@
-"""Config of a classifier that is fine-tuned on a folder, from a pre-training on another one."""
+"""Config of a classifier that is fine-tuned on a folder, starting from a pre-training run."""
 
 from pathlib import Path
 from typing import Any
@@ -15,45 +15,46 @@ from .folder_contents import LabelledFiles
 from .pretraining import Settings, read_bases, set_dataloader, without_flips
 from .training_length import set_length
 
-# Backbones of pre-training -> the same for fine-tuning
+# Backbones of pre-training -> the same backbones for fine-tuning
 _PLAIN = dict(
     MaskedViT="maskfeat.VisionTransformer",
     VisibleViT="maskfeat.VisionTransformer",
     MaskedMViT="maskfeat.MViT",
     VisibleMViT="maskfeat.MViT",
 )
-# The pre-training variants keep the resolution of the last stage; fine-tuning has the usual ones, as in the paper
+# The pre-training variants do not reduce the resolution in the last stage. Fine-tuning uses the usual variants, as in
+# the paper.
 _ARCHITECTURES = {"maskfeat-small": "small", "maskfeat-large": "large"}
-_TOP1 = dict(top_k_accuracy=dict(topk=(1,)))  # metric_options of AccMetric, whose default has the top 5, too
+_TOP1 = dict(top_k_accuracy=dict(topk=(1,)))  # metric_options of AccMetric; its default also includes the top 5
 _BATCH_SIZE = {IMAGE: 16, VIDEO: 4}
-# Kind of the files -> the transform that packs a sample for training without masks
+# Kind of the files -> transform that packs a sample for training without masks
 _PACK = {IMAGE: dict(type="PackInputs"), VIDEO: dict(type="PackActionInputs")}
 
 
 def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settings) -> Config:
     """Build the config of a classifier with the encoder of a pre-training.
 
-    Images go through a ViT, or through an MViT that was pre-trained on videos; videos through an MViT. The samples are
-    cropped and resized as in the pre-training.
+    The classifier of images is a ViT, or an MViT that was pre-trained on videos. The classifier of videos is an MViT.
+    The samples are cropped and resized as in the pre-training.
 
     Args:
-        labelled (LabelledFiles): The files; lists of them are written to the work directory.
+        labelled (LabelledFiles): The files. Lists of them are written to the work directory.
         run (str | Path): Work directory of a pre-training, or a name of :func:`.list_models` that has weights.
         settings (Settings): Choices of the user.
 
     Returns:
-        Config: The config, with a training of one step: see :func:`.set_length`.
+        Config: The config, with a training of one step; :func:`.set_length` sets another length.
 
     Raises:
-        ConfigError: If the run is no pre-training of a known backbone, has no checkpoint, or does not fit the files.
+        ConfigError: If the run is not a pre-training of a known backbone, has no checkpoint, or does not fit the files.
     """
     pretrained, weights = read_model(run)
     backbone = pretrained.model.get("backbone") or {}
     kind = str(backbone.get("type", "")).rpartition(".")[2]
     if kind not in _PLAIN or "target_generator" not in pretrained.model:
         raise ConfigError(
-            f"--from {run}: its model is no MaskFeat with one of {', '.join(_PLAIN)}. Write a config for it, as in "
-            "docs/tutorials/finetune.md."
+            f"--from {run}: its model is not a MaskFeat with one of the backbones {', '.join(_PLAIN)}. Write a config "
+            "for it, as in docs/tutorials/finetune.md."
         )
     if weights is None:
         raise ConfigError(
@@ -63,8 +64,8 @@ def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settin
     reads_clips = takes_clips(training_pipeline(pretrained), title_of(pretrained))
     if is_clip and not reads_clips:
         raise ConfigError(
-            f"--from {run}: it was pre-trained on images, and {labelled.contents.folder} has videos. Give a run of "
-            "videos, or a folder of images."
+            f"--from {run}: it was pre-trained on images, and {labelled.contents.folder} has videos. Give a run that "
+            "was pre-trained on videos, or a folder of images."
         )
     model_base = "models/mvit-small.py" if is_clip else "models/vit-base-p16.py"
     cfg = read_bases((model_base, "schedules/folder_finetune.py", "default_runtime.py"), settings)
@@ -80,7 +81,7 @@ def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settin
         cfg.val_evaluator = dict(type="AccMetric", metric_list=("top_k_accuracy",), metric_options=_TOP1)
     else:
         cfg.default_scope = "mmpretrain"
-        cfg.model.pop("train_cfg")  # mixes labels, which takes more data than people label
+        cfg.model.pop("train_cfg")  # mixing of labels needs more data than users usually label
         cfg.model.data_preprocessor.num_classes = len(labelled.names)
         if reads_clips:
             cfg.model.backbone = _image_mvit(plain)
@@ -115,7 +116,7 @@ def _image_mvit(plain: dict[str, Any]) -> ConfigDict:
 
 
 def _pipeline(pretrained: Config, is_clip: bool, reads_clips: bool) -> list[dict]:
-    """Return the training pipeline of the files with labels: that of the pre-training without masks."""
+    """Return the training pipeline of the labelled files: the pipeline of the pre-training without masks."""
     steps = [
         step
         for step in training_pipeline(pretrained)
@@ -161,6 +162,6 @@ def _set_data(cfg: Config, labelled: LabelledFiles, pipeline: list[dict], settin
 
 
 def _three(value: Any) -> list[float]:
-    """Return a value for each of three channels."""
+    """Return a list of three values, one for each channel; a single value is used three times."""
     values = np.atleast_1d(np.asarray(value, float)).tolist()
     return values * 3 if len(values) == 1 else values

@@ -1,4 +1,4 @@
-"""Contents of a user's folder: images or videos, and their classes if they lie in a folder for each."""
+"""Contents of a user's folder: images or videos, and their classes if there is a folder for each class."""
 
 import os
 import random
@@ -22,7 +22,7 @@ class FolderContents:
         folder (Path): The folder.
         kind (str): "image" or "video".
         files (list[Path]): The files to use, sorted by path.
-        skipped (str): One line on the files that are not used, and why; "" if all are used.
+        skipped (str): One line about the files that are not used and the reasons; "" if all are used.
     """
 
     folder: Path
@@ -40,13 +40,13 @@ class FolderContents:
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Files with a class each, for training and for validation.
+    """Files with their classes, for training and for validation.
 
     Args:
         contents (FolderContents): All the files.
-        names (list[str]): Names of the classes; the number of a class is its place in this list.
-        train (list[tuple[str, int]]): Path below the folder, with ``/``, and class of each file to train on.
-        val (list[tuple[str, int]]): The same of the files for validation.
+        names (list[str]): Names of the classes; the number of a class is its index in this list.
+        train (list[tuple[str, int]]): Path below the folder, with ``/``, and class of each file for training.
+        val (list[tuple[str, int]]): Path and class of each file for validation.
     """
 
     contents: FolderContents
@@ -61,16 +61,16 @@ class LabelledFiles:
         return f"{self.contents.describe()}\n{len(self.names)} classes ({names}): {counts}."
 
     def write_lists(self, folder: Path) -> tuple[Path, Path]:
-        """Write both lists, a line with path and number of class for each file.
+        """Write both lists, with one line for each file: its path and the number of its class.
 
         Args:
-            folder (Path): The folder to write to; it is made.
+            folder (Path): The folder to write to; it is made if it is missing.
 
         Returns:
             tuple[Path, Path]: ``train.txt`` and ``val.txt``.
 
         Raises:
-            WriteError: If one cannot be written.
+            WriteError: If a list cannot be written.
         """
         paths = folder / "train.txt", folder / "val.txt"
         for path, samples in zip(paths, (self.train, self.val), strict=True):
@@ -87,7 +87,7 @@ def look_into(folder: str | Path, kind: str | None = None) -> FolderContents:
         kind (str, optional): "image" or "video". Defaults to None: the kind with more files.
 
     Returns:
-        FolderContents: The files, found by the endings of their names; none is opened.
+        FolderContents: The files, found by the endings of their names. No file is opened.
 
     Raises:
         ConfigError: If the folder does not exist or has no file of the kind.
@@ -116,22 +116,23 @@ def look_into(folder: str | Path, kind: str | None = None) -> FolderContents:
 
 
 def find_classes(folder: str | Path, val_share: float = 0.2, kind: str | None = None) -> LabelledFiles:
-    """Find images or videos that lie in a folder for each class.
+    """Find images or videos in a folder that has a subfolder for each class.
 
-    Two layouts are read: ``FOLDER/CLASS/...``, of which a share is held out for validation, and
-    ``FOLDER/train/CLASS/...`` with ``FOLDER/val/CLASS/...``. The held-out files depend on the names of the files alone.
+    Two layouts are read: ``FOLDER/CLASS/...``, where a share of the files is held out for validation, and
+    ``FOLDER/train/CLASS/...`` with ``FOLDER/val/CLASS/...``. The choice of the held-out files depends only on the names
+    of the files.
 
     Args:
         folder (str | Path): The folder.
         val_share (float): Share of each class that is held out, at least one file. Defaults to 0.2.
-        kind (str, optional): As in :func:`look_into`. Defaults to None.
+        kind (str, optional): See :func:`look_into`. Defaults to None.
 
     Returns:
         LabelledFiles: The files with their classes.
 
     Raises:
-        ConfigError: If there are fewer than two classes, a class has no file to train on or to validate with, or a name
-            cannot stand in a list.
+        ConfigError: If there are fewer than two classes, a class has no file for training or for validation, or a list
+            cannot hold the name of a file.
     """
     contents = look_into(folder, kind)
     names = [path.relative_to(contents.folder).as_posix() for path in contents.files]
@@ -157,7 +158,7 @@ def find_classes(folder: str | Path, val_share: float = 0.2, kind: str | None = 
     used = sum(map(len, train.values())) + sum(map(len, val.values()))
     skipped = [contents.skipped] if contents.skipped else []
     if used < len(names):
-        skipped.insert(0, f"{len(names) - used} that lie in no folder of a class")
+        skipped.insert(0, f"{len(names) - used} that are not in the folder of a class")
         inside = {name for part in (train, val) for files in part.values() for name in files}
         files = [path for path, name in zip(contents.files, names, strict=True) if name in inside]
         contents = FolderContents(contents.folder, contents.kind, files, "; ".join(skipped))
@@ -166,7 +167,7 @@ def find_classes(folder: str | Path, val_share: float = 0.2, kind: str | None = 
 
 
 def _by_class(names: list[str], prefix: str) -> dict[str, list[str]]:
-    """Sort the files below a folder by the next folder of their paths."""
+    """Group the files below a folder by the name of the next folder in their paths."""
     classes: dict[str, list[str]] = {}
     for name in names:
         top, _, rest = name.removeprefix(prefix).partition("/")
@@ -176,7 +177,7 @@ def _by_class(names: list[str], prefix: str) -> dict[str, list[str]]:
 
 
 def _hold_out(classes: dict[str, list[str]], share: float) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Divide each class into files for training and for validation, the same for the same names."""
+    """Divide each class into files for training and for validation. Equal names give an equal division."""
     train, val = {}, {}
     for name, files in classes.items():
         if len(files) < 2:
@@ -190,7 +191,7 @@ def _hold_out(classes: dict[str, list[str]], share: float) -> tuple[dict[str, li
 
 
 def _check_names(names: list[str]) -> None:
-    """Refuse names that a list in UTF-8, a line for each file, cannot hold."""
+    """Refuse names that a UTF-8 list with one line per file cannot hold."""
     for name in names:
         try:
             os.fsencode(name).decode("utf-8")

@@ -21,10 +21,10 @@ class ModelChoice:
     """A model that ``maskfeat pretrain`` offers.
 
     Args:
-        base (str): Its file in ``configs/_base_/models``, without ``.py``.
+        base (str): Name of its file in ``configs/_base_/models``, without ``.py``.
         changes (dict): Settings of ``model`` that differ from the file. Defaults to none.
         lr (float): Learning rate. Defaults to 2e-4.
-        batch_size (int): Samples of a step. Defaults to 32.
+        batch_size (int): Number of samples of a step. Defaults to 32.
     """
 
     base: str
@@ -33,7 +33,7 @@ class ModelChoice:
     batch_size: int = 32
 
 
-# Kind of the files -> name -> model; the first one is the default without a GPU, the second with one
+# Kind of the files -> name -> model; the first model is the default without a GPU, the second one with a GPU
 MODELS_OF: dict[str, dict[str, ModelChoice]] = {
     IMAGE: {
         "vit-tiny": ModelChoice("maskfeat_vit-tiny-p16", lr=1e-3, batch_size=16),
@@ -54,12 +54,12 @@ MODELS_OF: dict[str, dict[str, ModelChoice]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Choices of the command line that pre-training and fine-tuning share; None is the default of the model.
+    """Options of the command line that pre-training and fine-tuning share. None stands for the model's default.
 
     Args:
-        work_dir (Path): Where config, log, checkpoints and pictures go.
+        work_dir (Path): Folder for the config, the log, the checkpoints and the pictures.
         model (str, optional): A name of :data:`MODELS_OF`.
-        batch_size (int, optional): Samples of a step.
+        batch_size (int, optional): Number of samples of a step.
         lr (float, optional): Learning rate.
         num_workers (int): Processes that read files. Defaults to 2.
         seed (int): Seed of the training. Defaults to 0.
@@ -78,7 +78,7 @@ class Settings:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Settings":
-        """Take the settings from the options of a command line that have their names."""
+        """Build the settings from the options of a command line that have the same names."""
         return cls(**{item.name: getattr(options, item.name) for item in fields(cls)})
 
 
@@ -87,13 +87,13 @@ def choose_model(kind: str, name: str | None = None) -> tuple[str, ModelChoice]:
 
     Args:
         kind (str): "image" or "video".
-        name (str, optional): Its name. Defaults to None: the tiny one, or with a GPU the next size.
+        name (str, optional): Name of the model. Defaults to None: the tiny model, or with a GPU the next larger one.
 
     Returns:
-        tuple[str, ModelChoice]: Its name and its settings.
+        tuple[str, ModelChoice]: Name and settings of the model.
 
     Raises:
-        ConfigError: If there is none of this name for this kind.
+        ConfigError: If there is no model of this name for this kind.
     """
     models = MODELS_OF[kind]
     if name is None:
@@ -113,7 +113,7 @@ def pretraining_config(contents: FolderContents, settings: Settings) -> Config:
         settings (Settings): Choices of the user.
 
     Returns:
-        Config: The config, with a training of one step: see :func:`.set_length`.
+        Config: The config, with a training of one step; :func:`.set_length` sets another length.
 
     Raises:
         ConfigError: If there is no such model for these files.
@@ -148,10 +148,10 @@ def read_bases(bases: tuple[str, ...], settings: Settings) -> Config:
 
     Args:
         bases (tuple[str, ...]): Their paths below ``configs/_base_``.
-        settings (Settings): Its work directory and seed are set.
+        settings (Settings): Settings; the work directory, the seed and mixed precision are taken from them.
 
     Returns:
-        Config: The config, named ``config.py``, without the variables that its files share.
+        Config: The config, named ``config.py``, without the variables that only its base files use.
     """
     paths = [str(configs_folder() / "_base_" / base) for base in bases]
     text = f"_base_ = {paths!r}\n"
@@ -174,7 +174,7 @@ def set_dataloader(cfg: Config, settings: Settings, batch_size: int) -> None:
     Args:
         cfg (Config): The config; it is changed.
         settings (Settings): Choices of the user.
-        batch_size (int): Samples of a step, unless the user chose another number.
+        batch_size (int): Number of samples of a step, unless the user chose another number.
     """
     loader = cfg.train_dataloader
     loader.batch_size = settings.batch_size or batch_size
@@ -190,7 +190,8 @@ def without_flips(pipeline: list[dict]) -> list[dict]:
         pipeline (list[dict]): Configs of its transforms.
 
     Returns:
-        list[dict]: The same without ``RandomFlip`` and ``Flip``, and with ``flip_ratio=0`` where a transform has it.
+        list[dict]: The pipeline without ``RandomFlip`` and ``Flip``, and with ``flip_ratio=0`` in all transforms that
+        have this setting.
     """
     kept = [step for step in pipeline if str(step["type"]).rpartition(".")[2] not in ("RandomFlip", "Flip")]
     return [dict(step, flip_ratio=0.0) if "flip_ratio" in step else step for step in kept]

@@ -1,4 +1,4 @@
-"""A training on a folder, from its config to its last step."""
+"""Functions that run or resume a training on a folder."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def run_training(cfg: Config, count: int, steps: int, hours: float | None = None
         cfg (Config): Config of :func:`.pretraining_config` or :func:`.finetuning_config`.
         count (int): Number of files to train on.
         steps (int): Number of training steps.
-        hours (float, optional): Time to train for; the number of steps follows from it. Defaults to None.
+        hours (float, optional): Length of the training in hours, which replaces ``steps``. Defaults to None.
         dry_run (bool): Whether to stop before the training. Defaults to False.
 
     Raises:
@@ -45,7 +45,7 @@ def run_training(cfg: Config, count: int, steps: int, hours: float | None = None
 
 
 def resume_training(work_dir: Path) -> None:
-    """Go on with an interrupted training of :func:`run_training`.
+    """Continue an interrupted training of :func:`run_training`.
 
     Args:
         work_dir (Path): Its work directory.

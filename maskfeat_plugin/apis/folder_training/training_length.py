@@ -21,14 +21,14 @@ from ..model_loading import build_model
 
 _WARM_UP = 1  # steps that are not timed
 _MOST_STEPS = 10
-_PICTURES = 5  # times that predictions are drawn, checkpoints written or validation done
+_PICTURES = 5  # number of times that predictions are drawn, checkpoints are written and validation runs
 _WARM_UP_SHARE = 0.1
 
 
 def set_length(cfg: Config, steps: int) -> None:
-    """Set the number of training steps of a config, and all that depends on it.
+    """Set the number of training steps of a config, and all settings that depend on it.
 
-    The learning rate rises over the first tenth and then falls by a cosine to the last step.
+    The learning rate rises during the first tenth of the steps, and then decreases along a cosine to the last step.
 
     Args:
         cfg (Config): The config; it is changed.
@@ -54,16 +54,16 @@ def set_length(cfg: Config, steps: int) -> None:
 
 
 def measure_step(cfg: Config, seconds: float = 15.0) -> float:
-    """Measure the time of a training step: a few real ones, with the data and the optimizer of the config.
+    """Measure the time of a training step, by a few real steps with the data and the optimizer of the config.
 
-    The model is thrown away; a training that follows is not changed by it.
+    The model is not used afterwards, and a later training does not change.
 
     Args:
         cfg (Config): Config of a training.
         seconds (float): After this time no further step begins. Defaults to 15.
 
     Returns:
-        float: Seconds of a step, reading of the data included.
+        float: Seconds of a step, including reading of the data.
 
     Raises:
         ConfigError: If the config does not work.
@@ -102,7 +102,7 @@ def _endless(loader: DataLoader) -> Iterator[Any]:
 
 
 def describe_duration(seconds: float) -> str:
-    """Return a duration for people, such as "40 seconds", "12 minutes" or "3.5 hours".
+    """Return a duration as text, such as "40 seconds", "12 minutes" or "3.5 hours".
 
     Args:
         seconds (float): The duration.

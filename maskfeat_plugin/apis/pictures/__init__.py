@@ -1,4 +1,4 @@
-"""Looking at what a model makes of files or of its data: predictions, neighbours, classes, boxes."""
+"""Pictures of a model's outputs for files or for its data set: predictions, neighbours, classes, boxes."""
 
 from .chosen_samples import SPLITS, Choice
 from .class_names import ClassNames, read_class_names

@@ -1,4 +1,4 @@
-"""What is looked at: files, folders of them, or samples of a config's data set."""
+"""Inputs to visualize: files, folders of files, or samples of a config's data set."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Choice:
-    """Samples of a config's data set.
+    """Choice of samples of a config's data set.
 
     Args:
         split (str): One of :data:`SPLITS`.
-        indices (tuple[int, ...], optional): Their numbers. Defaults to None: ``count`` of them, evenly spread.
-        count (int): How many. Defaults to 8.
+        indices (tuple[int, ...], optional): Numbers of the samples. Defaults to None: ``count`` samples, evenly spaced.
+        count (int): Number of samples. Defaults to 8.
     """
 
     split: str
@@ -37,7 +37,7 @@ class Choice:
     count: int = 8
 
     def of(self, dataset: BaseDataset) -> list[int]:
-        """Numbers of the chosen samples.
+        """Return the numbers of the chosen samples.
 
         Args:
             dataset (BaseDataset): The data set of the split.
@@ -46,23 +46,25 @@ class Choice:
             list[int]: The numbers.
 
         Raises:
-            ConfigError: If the data set does not have one of them.
+            ConfigError: If the data set lacks one of these numbers.
         """
         if self.indices is None:
             count = min(self.count, len(dataset))
             return np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
         for index in self.indices:
             if not 0 <= index < len(dataset):
-                raise ConfigError(f"the {self.split} data set has samples 0 to {len(dataset) - 1}, not {index}.")
+                raise ConfigError(
+                    f"the {self.split} data set has samples 0 to {len(dataset) - 1}, not {index}. Give other numbers."
+                )
         return list(self.indices)
 
     def stem(self, index: int) -> str:
-        """What files about a sample are called, without their ending."""
+        """Return the name of the files that are written about a sample, without their ending."""
         return f"{self.split}_{index:06d}"
 
 
 def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> BaseDataset:
-    """A data set of a config, each sample once, with another pipeline.
+    """Build a data set of a config with another pipeline, so that it gives each sample once.
 
     Args:
         cfg (Config): The config.
@@ -73,7 +75,7 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> BaseDatase
         BaseDataset: The data set.
 
     Raises:
-        ConfigError: If the config has none of this split, or its files are not there.
+        ConfigError: If the config has no data set for this split, or the files of the data set do not exist.
     """
     key = f"{split}_dataloader"
     if cfg.get(key) is None:
@@ -92,42 +94,46 @@ def build_split(cfg: Config, split: str, pipeline: Sequence[dict]) -> BaseDatase
 
 
 def files_of(dataset: BaseDataset, indices: Sequence[int], title: str) -> list[Input]:
-    """The files that samples of a data set are read from.
+    """Return the files of samples of a data set.
 
     Args:
         dataset (BaseDataset): The data set.
         indices (Sequence[int]): Numbers of the samples.
-        title (str): The config, for the message.
+        title (str): Title of the config, for messages.
 
     Returns:
-        list[Input]: Their files.
+        list[Input]: The files.
 
     Raises:
-        ConfigError: If they are no files, but for example folders of frames.
+        ConfigError: If the samples are not read from files, but for example from folders of frames.
     """
     files = []
     for index in indices:
         path = sample_path(dataset.get_data_info(index))
         if path is None or Path(path).is_dir():
-            raise ConfigError(f"the samples of {title} are not read from files of images or videos: they have no path.")
+            raise ConfigError(
+                f"the samples of {title} are not read from image or video files: sample {index} has no path of a file. "
+                "Give files or folders."
+            )
         files.append(Input(path))
     return files
 
 
 def collect(cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bool) -> tuple[list[Input], list[str]]:
-    """Files to look at.
+    """Collect the files to visualize.
 
     Args:
-        cfg (Config): The config that they are for.
+        cfg (Config): The config of the model.
         inputs (Sequence[str]): Files and folders.
-        choice (Choice, optional): Samples of the config's data set, instead.
-        clips (bool): Whether they are videos, or images.
+        choice (Choice, optional): Samples of the config's data set to use instead.
+        clips (bool): True for videos, False for images.
 
     Returns:
-        tuple[list[Input], list[str]]: The files, and what files about each are called, without their ending.
+        tuple[list[Input], list[str]]: The files, and for each of them the name of the files that are written about it,
+        without their ending.
 
     Raises:
-        ConfigError: With the first that is not there, of the other kind, or broken.
+        ConfigError: If a file is missing, of the other kind, or broken. The message names the first one.
     """
     title = title_of(cfg)
     if choice is None:
@@ -140,7 +146,7 @@ def collect(cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bo
 
 
 def unique_stems(items: Sequence[Input]) -> list[str]:
-    """Names for files about inputs, without endings, each once: those of the inputs, numbered where two share one."""
+    """Return unique names, without endings, for files about inputs: the inputs' names, numbered if two are equal."""
     stems = ["".join(c if c.isprintable() and c != " " else "_" for c in Path(item.name).stem) for item in items]
     counts = Counter(stems)
     return [stem if counts[stem] == 1 else f"{stem}_{number:06d}" for number, stem in enumerate(stems)]

@@ -1,4 +1,4 @@
-"""What a fine-tuned model says, drawn on the frames it has seen."""
+"""Outputs of fine-tuned models, drawn on the frames of their inputs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,21 +33,21 @@ from .class_names import ClassNames
 from .model_outputs import Classes, Located, frames_of, read_result
 
 OTHER_FRAME_COLOR = (150, 150, 150)
-# Pixels of the shorter side of the frames of a data set that pictures are drawn on, at most
+# Largest shorter side, in pixels, of the frames of a data set that pictures are drawn on
 _MAX_SIDE = 480
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample to look at.
+    """A sample to visualize.
 
     Args:
-        stem (str): What files about it are called, without their ending.
-        title (str): What it is called in a picture.
-        read (Callable[[], dict]): Reads it: packed ``inputs`` and ``data_samples``.
+        stem (str): Name of the files that are written about it, without their ending.
+        title (str): Name of the sample in a picture.
+        read (Callable[[], dict]): Function that reads the sample: packed ``inputs`` and ``data_samples``.
         path (str): Path of its file; "" for a sample of a data set. Defaults to "".
-        read_frames (Callable[[], np.ndarray], optional): Reads the frames to draw on, RGB, uint8 (T, H, W, 3). Defaults
-            to None, those that the model sees.
+        read_frames (Callable[[], np.ndarray], optional): Function that reads the frames to draw on, RGB, uint8
+            (T, H, W, 3). Defaults to None: the frames that the model takes.
     """
 
     stem: str
@@ -58,16 +58,16 @@ class Sample:
 
 
 class Samples:
-    """Files, or samples of a config's data set, through the pipeline of its test data.
+    """Samples from files or from a config's data set. They go through the test pipeline of the config.
 
     Args:
         cfg (Config): Config of fine-tuning.
         inputs (Sequence[str]): Files and folders.
-        choice (Choice, optional): Samples of the config's data set, instead. Defaults to None.
+        choice (Choice, optional): Samples of the config's data set to use instead. Defaults to None.
 
     Raises:
-        ConfigError: If they are not there, of another kind than the config takes, or broken as far as can be seen
-            without decoding them.
+        ConfigError: If a file is missing, of another kind than the config takes, or broken, as far as this is visible
+            without decoding it.
     """
 
     def __init__(self, cfg: Config, inputs: Sequence[str], choice: Choice | None = None) -> None:
@@ -76,7 +76,7 @@ class Samples:
         kinds = [str(transform["type"]).rpartition(".")[2] for transform in pipeline]
         if choice is not None:
             dataset = build_split(cfg, choice.split, pipeline)
-            self.takes_clips = "FormatShape" in kinds  # mmaction2's
+            self.takes_clips = "FormatShape" in kinds  # a transform of mmaction2
             decoded = decoding(pipeline) if takes_boxes(pipeline) else None
             whole = None if decoded is None else build_split(cfg, choice.split, decoded)
             self._samples = [
@@ -91,10 +91,10 @@ class Samples:
             return
         if takes_boxes(pipeline):
             raise ConfigError(
-                f"{title} finds the actions of persons in given boxes, which a video alone does not have; give samples "
-                "of its data set: --dataset test, or the boxes of the video: --boxes FILE or --detector CONFIG."
+                f"{title} finds the actions of persons in boxes, but a video has no boxes; give samples of its data "
+                "set: --dataset test, or the boxes of the video: --boxes FILE or --detector CONFIG."
             )
-        # a file has no annotations
+        # files have no annotations
         reader = InputPipeline(cfg, [t for t, kind in zip(pipeline, kinds, strict=True) if kind != "LoadAnnotations"])
         self.takes_clips = reader.takes_clips
         items = list_inputs(list(inputs), reader.takes_clips, title)
@@ -116,7 +116,7 @@ def _read(dataset: torch.utils.data.Dataset, index: int, choice: Choice, cfg: Co
 
 
 def _read_frames(dataset: torch.utils.data.Dataset, index: int, choice: Choice, cfg: Config) -> np.ndarray:
-    """Frames of a sample before a pipeline stretches them; large ones are made smaller."""
+    """Read the frames of a sample before the pipeline changes their shape, and shrink large frames."""
     frames = _read(dataset, index, choice, cfg)["imgs"]
     scale = _MAX_SIDE / min(frames[0].shape[:2])
     if scale < 1:
@@ -125,38 +125,38 @@ def _read_frames(dataset: torch.utils.data.Dataset, index: int, choice: Choice, 
 
 
 def build_fine_tuned(cfg: Config, checkpoint: str | Path, device: str = "cpu") -> nn.Module:
-    """The model of a config of fine-tuning with all of its weights, in evaluation mode.
+    """Build the model of a config of fine-tuning with all of its weights, in evaluation mode.
 
     Args:
         cfg (Config): The config.
         checkpoint (str | Path): Its checkpoint.
-        device (str): Where the model is put. Defaults to "cpu".
+        device (str): Device of the model. Defaults to "cpu".
 
     Returns:
         nn.Module: The model.
 
     Raises:
-        ConfigError: If it cannot be built, or the checkpoint does not load or lacks a part of it.
+        ConfigError: If the model cannot be built, or the checkpoint does not load or lacks some of the weights.
     """
     model, lacking = build_model(cfg, checkpoint)
     if lacking:
         raise ConfigError(
-            f"{checkpoint} has no {', '.join(collapse(lacking))}: it is no checkpoint of {title_of(cfg)}; give one "
-            "that training by this config has written."
+            f"{checkpoint} has no {', '.join(collapse(lacking))}: it is not a checkpoint of {title_of(cfg)}. Give a "
+            "checkpoint that a training with this config has written."
         )
     return model.to(device).eval()
 
 
 @torch.no_grad()
 def run(model: BaseModel, sample: dict) -> BaseDataElement:
-    """Let a fine-tuned model look at a sample.
+    """Run the ``test_step`` of a fine-tuned model on a sample.
 
     Args:
         model (BaseModel): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
         sample (dict): Packed ``inputs`` and ``data_samples``.
 
     Returns:
-        BaseDataElement: What its ``test_step`` gives, on the CPU.
+        BaseDataElement: The result of ``test_step``, on the CPU.
 
     Raises:
         ConfigError: If the model does not take the sample.
@@ -176,23 +176,23 @@ def find(
     least_score: float = 0.3,
     frames: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Classes | Located]:
-    """Let a fine-tuned model look at a sample.
+    """Find the classes or the boxes of a sample with a fine-tuned model.
 
     Args:
         model (BaseModel): A model of mmpretrain, mmaction2 or mmdet, built with its config by :func:`.build_model`.
         sample (dict): Packed ``inputs`` and ``data_samples``.
         names (ClassNames): Names of the classes.
         bgr (bool): Whether the inputs' channels are blue, green, red.
-        top (int): As in :func:`.read_result`. Defaults to 3.
-        least_score (float): As in :func:`.read_result`. Defaults to 0.3.
-        frames (np.ndarray, optional): Frames to draw on, see :func:`.read_result`. Defaults to None, those that the
-            model sees.
+        top (int): See :func:`.read_result`. Defaults to 3.
+        least_score (float): See :func:`.read_result`. Defaults to 0.3.
+        frames (np.ndarray, optional): Frames to draw on, see :func:`.read_result`. Defaults to None: the frames that
+            the model takes.
 
     Returns:
-        tuple[np.ndarray, Classes | Located]: The frames, RGB, uint8 (T, H, W, 3), and what the model says.
+        tuple[np.ndarray, Classes | Located]: The frames, RGB, uint8 (T, H, W, 3), and the classes or boxes.
 
     Raises:
-        ConfigError: If the model does not take the sample or says something that cannot be drawn.
+        ConfigError: If the model does not take the sample, or its output cannot be drawn.
     """
     if frames is None:
         frames = frames_of(sample["inputs"], bgr)
@@ -208,22 +208,22 @@ def write_findings(
     least_score: float = 0.3,
     clips: str = "gif",
 ) -> list[Path]:
-    """Write a picture of what a fine-tuned model says of each sample, and of a clip a moving one.
+    """Write a picture of a fine-tuned model's output for each sample, and for clips an animation too.
 
     Args:
-        model (nn.Module): As in :func:`find`.
+        model (nn.Module): See :func:`find`.
         samples (Samples): The samples.
         names (ClassNames): Names of the classes.
         out (Path): Folder to write to.
-        top (int): As in :func:`.read_result`. Defaults to 3.
-        least_score (float): As in :func:`.read_result`. Defaults to 0.3.
-        clips (str): "gif" or "mp4". Defaults to "gif".
+        top (int): See :func:`.read_result`. Defaults to 3.
+        least_score (float): See :func:`.read_result`. Defaults to 0.3.
+        clips (str): Format of the animations, "gif" or "mp4". Defaults to "gif".
 
     Returns:
         list[Path]: The files.
 
     Raises:
-        ConfigError: As :func:`find`, or if a sample cannot be read.
+        ConfigError: See :func:`find`; also if a sample cannot be read.
     """
     written = []
     for sample in tqdm(samples, "Looking", unit="sample"):
@@ -236,15 +236,16 @@ def write_findings(
 
 
 def draw_still(frames: np.ndarray, finding: Classes | Located, title: str) -> np.ndarray:
-    """One picture of a sample.
+    """Draw one picture of a sample.
 
     Args:
         frames (np.ndarray): RGB, uint8 (T, H, W, 3), T = 1 for an image.
-        finding (Classes | Located): What is said of it.
-        title (str): What it is called.
+        finding (Classes | Located): Output of the model.
+        title (str): Name of the sample.
 
     Returns:
-        np.ndarray: RGB, uint8 (height, width, 3): frames with the classes below, or the frame that boxes are of.
+        np.ndarray: RGB, uint8 (height, width, 3): all frames with the classes below them, or the key frame with the
+        boxes.
     """
     if isinstance(finding, Classes):
         return _with_classes(strip(np.stack([enlarge_to(frame) for frame in frames])), finding, title)
@@ -253,12 +254,14 @@ def draw_still(frames: np.ndarray, finding: Classes | Located, title: str) -> np
 
 
 def draw_moving(frames: np.ndarray, finding: Classes | Located, title: str) -> np.ndarray:
-    """A moving picture of a clip: each frame with the classes, or with the boxes, grey where they are of another frame.
+    """Draw the frames of an animation of a clip: each frame with the classes or with the boxes.
+
+    Boxes are grey on all frames but the key frame, to which they belong.
 
     Args:
-        frames (np.ndarray): As in :func:`draw_still`.
-        finding (Classes | Located): As in :func:`draw_still`.
-        title (str): As in :func:`draw_still`.
+        frames (np.ndarray): See :func:`draw_still`.
+        finding (Classes | Located): See :func:`draw_still`.
+        title (str): See :func:`draw_still`.
 
     Returns:
         np.ndarray: RGB, uint8 (T, height, width, 3).

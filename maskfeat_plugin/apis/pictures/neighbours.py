@@ -1,4 +1,4 @@
-"""Which files of a data set are most like an input, by the features of a backbone."""
+"""Pictures of an input and its nearest neighbours among the files of a data set, by the features of a backbone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,32 +39,32 @@ def write_neighbours(
     batch_size: int = 8,
     clips: str = "gif",
 ) -> list[Path]:
-    """Write a picture of each item with its nearest neighbours and their similarities, of clips a moving one too.
+    """Write a picture of each item with its nearest neighbours and their similarities, and for clips an animation too.
 
-    An item is not its own neighbour where its file is among the others.
+    If the file of an item is in the bank, it is not shown as its own neighbour.
 
     Args:
         cfg (Config): The config of the model.
         model (nn.Module): A model with ``extract_feat``, see :func:`.load_backbone`.
         pipeline (Sequence[dict]): Configs of the transforms that files go through.
-        items (Sequence[Input]): Files to look for neighbours of.
-        stems (Sequence[str]): What the files about an item are called, without their ending.
-        bank (Sequence[Input]): Files to look among.
-        count (int): How many neighbours.
+        items (Sequence[Input]): Files whose neighbours are searched.
+        stems (Sequence[str]): Name of the files that are written about each item, without their ending.
+        bank (Sequence[Input]): Files that may be neighbours.
+        count (int): Number of neighbours.
         out (Path): Folder to write to.
-        batch_size (int): How many files the model sees at once. Defaults to 8.
-        clips (str): "gif" or "mp4". Defaults to "gif".
+        batch_size (int): Number of files that the model takes at once. Defaults to 8.
+        clips (str): Format of the animations, "gif" or "mp4". Defaults to "gif".
 
     Returns:
         list[Path]: The files.
 
     Raises:
-        ConfigError: If a file cannot be read or the model gives no features of it.
+        ConfigError: If a file cannot be read or the model gives no features for it.
     """
     reader = InputPipeline(cfg, pipeline)
     features = features_of(cfg, model, reader, bank, batch_size, "neighbours")
     queries = features_of(cfg, model, reader, items, batch_size, "queries")
-    # one more than is shown, for the item itself
+    # one more than is shown, because an item may be its own nearest neighbour
     similarity, nearest = nearest_neighbours(queries, features, count + 1)
     written = []
     for row, (item, stem) in enumerate(zip(tqdm(items, "drawing", unit="input"), stems, strict=True)):
@@ -89,21 +89,21 @@ def write_neighbours(
 def features_of(
     cfg: Config, model: nn.Module, reader: InputPipeline, items: Sequence[Input], batch_size: int = 8, title: str = ""
 ) -> Tensor:
-    """Features of files.
+    """Compute the features of files.
 
     Args:
         cfg (Config): The config of the model.
-        model (nn.Module): As in :func:`write_neighbours`.
-        reader (InputPipeline): What files go through.
+        model (nn.Module): See :func:`write_neighbours`.
+        reader (InputPipeline): Pipeline of the files.
         items (Sequence[Input]): The files.
-        batch_size (int): How many the model sees at once. Defaults to 8.
-        title (str): What the progress bar says; "" for no bar. Defaults to "".
+        batch_size (int): Number of files that the model takes at once. Defaults to 8.
+        title (str): Title of the progress bar; "" for no bar. Defaults to "".
 
     Returns:
         Tensor: float32 (N, C).
 
     Raises:
-        ConfigError: If a file cannot be read or the model gives no features of it.
+        ConfigError: If a file cannot be read or the model gives no features for it.
     """
     loader = DataLoader(InputDataset(items, reader), batch_size, collate_fn=pseudo_collate)
     rows = []
@@ -114,11 +114,11 @@ def features_of(
 
 
 def draw_grid(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
-    """A picture, framed, and others after it in rows, each with a line below.
+    """Draw pictures in rows, each with a line of text below it. The first picture has a frame.
 
     Args:
         pictures (Sequence[np.ndarray]): RGB, uint8 (H, W, 3), all of one size.
-        titles (Sequence[str]): The lines; what does not fit ends in dots.
+        titles (Sequence[str]): The lines; a line that is too long is cut and ends in dots.
 
     Returns:
         np.ndarray: RGB, uint8 (height, width, 3).

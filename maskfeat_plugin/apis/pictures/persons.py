@@ -1,4 +1,4 @@
-"""Boxes of persons in a video: those of a table, or those that a detector finds."""
+"""Boxes of persons in a video, read from a table or found by a detector."""
 
 import logging
 import math
@@ -25,15 +25,15 @@ def read_boxes(path: str | Path, least_score: float) -> dict[float, np.ndarray]:
     """Read boxes of one video from a table.
 
     Args:
-        path (str | Path): CSV with a row a box: time in seconds from the first frame on, x1, y1, x2, y2 as fractions of
-            the frame, and perhaps a score. A first row without numbers is a header.
-        least_score (float): Boxes of a smaller score are left out.
+        path (str | Path): CSV with one row per box: time in seconds from the first frame, x1, y1, x2, y2 as fractions
+            of the frame, and optionally a score. A first row without numbers is a header.
+        least_score (float): Boxes with a smaller score are left out.
 
     Returns:
-        dict[float, np.ndarray]: Time -> float64 (K, 4), in the order of the times.
+        dict[float, np.ndarray]: Time -> boxes, float64 (K, 4), in the order of the times.
 
     Raises:
-        ConfigError: If the file is not there, or with the first line that does not fit, or if no box is left.
+        ConfigError: If the file does not exist, a line is wrong (the message names the first one), or no box is left.
     """
     found: dict[float, list[tuple[float, ...]]] = defaultdict(list)
     try:
@@ -47,7 +47,8 @@ def read_boxes(path: str | Path, least_score: float) -> dict[float, np.ndarray]:
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     if not found:
-        problem = f"none of its {len(rows)} boxes has a score of {least_score}" if rows else "the file has no boxes"
+        few = f"none of its {len(rows)} boxes has a score of at least {least_score}"
+        problem = few if rows else "the file has no boxes"
         raise ConfigError(f"--boxes: {path}: {problem}. Give other boxes, or a lower --least-score.")
     return {time: np.array(found[time]) for time in sorted(found)}
 
@@ -55,14 +56,14 @@ def read_boxes(path: str | Path, least_score: float) -> dict[float, np.ndarray]:
 def choose_key_frames(
     boxes: Mapping[float, np.ndarray], count: int, rate: float, every: float, name: str
 ) -> dict[int, np.ndarray]:
-    """Choose the times of boxes that a model looks at.
+    """Choose the key frames of a video: the frames whose boxes the model takes.
 
     Args:
-        boxes (Mapping[float, np.ndarray]): As of :func:`read_boxes`.
-        count (int): Frames of the video.
+        boxes (Mapping[float, np.ndarray]): Boxes by time, see :func:`read_boxes`.
+        count (int): Number of frames of the video.
         rate (float): Frames per second.
-        every (float): Least distance of two times in seconds; what lies between is left out.
-        name (str): The video, for messages.
+        every (float): Smallest distance of two key frames in seconds; times in between are left out.
+        name (str): Name of the video, for messages.
 
     Returns:
         dict[int, np.ndarray]: Number of each key frame -> its boxes.
@@ -73,7 +74,9 @@ def choose_key_frames(
     inside = {time: of_time for time, of_time in boxes.items() if time < count / rate}
     beyond = f"{len(boxes) - len(inside)} of {len(boxes)} times are beyond its end at {count / rate:.2f} s"
     if not inside:
-        raise ConfigError(f"--boxes: {name}: {beyond}. Are the boxes of another video, or counted in frames?")
+        raise ConfigError(
+            f"--boxes: {name}: {beyond}. Give the boxes of this video, with times in seconds instead of frames."
+        )
     chosen: dict[int, np.ndarray] = {}
     for time, of_time in inside.items():
         number = min(round(time * rate), count - 1)
@@ -89,18 +92,18 @@ def choose_key_frames(
 
 
 class PersonDetector:
-    """A detector of mmdet that finds persons, or whatever acts.
+    """A detector of mmdet that finds persons, or objects of another class that can act.
 
     Args:
-        cfg (Config): Its config.
+        cfg (Config): Config of the detector.
         checkpoint (str | Path): Its weights.
-        device (str): Where it runs.
-        kind (str, optional): Name of the class whose boxes are taken. Defaults to None: "person", or all classes of a
-            detector that does not know this name.
-        least_score (float): Boxes of a smaller score are left out. Defaults to 0.3.
+        device (str): Device that the detector runs on.
+        kind (str, optional): Name of the class whose boxes are used. Defaults to None: "person", or all classes if the
+            detector has no class of this name.
+        least_score (float): Boxes with a smaller score are left out. Defaults to 0.3.
 
     Raises:
-        ConfigError: If the config is none of detection, the checkpoint does not fit, or there is no such class.
+        ConfigError: If the config is not a config of detection, the checkpoint does not fit, or there is no such class.
     """
 
     def __init__(
@@ -153,8 +156,8 @@ def _read_row(row: Row, path: str | Path) -> tuple[float, tuple[float, ...], flo
     columns = row.columns
     if len(columns) not in (5, 6) or not all(map(_is_number, columns)) or float(columns[0]) < 0:
         raise ValueError(
-            f"{path}, line {row.line}: {','.join(columns)!r} is no box: time in seconds, x1, y1, x2, y2 as fractions "
-            "of the frame, and perhaps a score."
+            f"{path}, line {row.line}: {','.join(columns)!r} is not a box. Write the time in seconds, then x1, y1, x2, "
+            "y2 as fractions of the frame, and optionally a score."
         )
     score = float(columns[5]) if len(columns) == 6 else 1.0
     if not 0 <= score <= 1:

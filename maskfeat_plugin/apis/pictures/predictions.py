@@ -1,4 +1,4 @@
-"""Predictions of a pre-trained model for masked parts, and where it looks for them, as files."""
+"""Pictures of a pre-trained model's predictions for the masked parts of inputs, and of its attention."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,23 +22,23 @@ def predict(
     batch_size: int = 8,
     attention: bool = False,
 ) -> Iterator[BaseDataElement]:
-    """Let a pre-trained model predict, one batch after the other.
+    """Predict the masked parts of inputs with a pre-trained model, one batch after the other.
 
     Args:
         inferencer (MaskFeatInferencer): The model and its pipeline.
         items (Sequence[Input]): Files or arrays.
-        mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the config.
+        mask_ratio (float, optional): Share of the tokens to mask. Defaults to None, the mask ratio of the config.
         seed (int): Seed of the masks. Defaults to 0.
-        batch_size (int): How many the model sees at once. Defaults to 8.
-        attention (bool): Whether to follow the attention of the masked tokens. Defaults to False.
+        batch_size (int): Number of inputs that the model takes at once. Defaults to 8.
+        attention (bool): Whether to compute the attention of the masked tokens. Defaults to False.
 
     Yields:
-        BaseDataElement: For each item what :meth:`.MaskFeatInferencer.forward` gives, ``frames`` among it, and, if
-        asked for, ``attention``, float32 (T', H', W').
+        BaseDataElement: The result of :meth:`.MaskFeatInferencer.forward` for each item, including ``frames``, and with
+        ``attention``, float32 (T', H', W'), if it was asked for.
 
     Raises:
-        ConfigError: If an item cannot be read, an argument does not fit, or the backbone's attention cannot be
-            followed.
+        ConfigError: If an item cannot be read, an argument does not fit, or the attention of the backbone cannot be
+            computed.
     """
     for batch in inferencer.preprocess(items, batch_size, mask_ratio, seed=seed):
         samples = inferencer.forward(batch)
@@ -59,24 +59,24 @@ def write_predictions(
     attention: bool = False,
     clips: str = "gif",
 ) -> list[Path]:
-    """Write a picture of masked input, prediction, target and original of each item, and of a clip a moving one.
+    """Write a picture of masked input, prediction, target and original of each item, and for clips an animation too.
 
     Args:
-        inferencer (MaskFeatInferencer): As in :func:`predict`.
-        items (Sequence[Input]): As in :func:`predict`.
-        stems (Sequence[str]): What the files about an item are called, without their ending.
+        inferencer (MaskFeatInferencer): See :func:`predict`.
+        items (Sequence[Input]): See :func:`predict`.
+        stems (Sequence[str]): Name of the files that are written about each item, without their ending.
         out (Path): Folder to write to.
-        mask_ratio (float, optional): As in :func:`predict`. Defaults to None.
-        seed (int): As in :func:`predict`. Defaults to 0.
-        batch_size (int): As in :func:`predict`. Defaults to 8.
-        attention (bool): As in :func:`predict`. Defaults to False.
-        clips (str): "gif" or "mp4". Defaults to "gif".
+        mask_ratio (float, optional): See :func:`predict`. Defaults to None.
+        seed (int): See :func:`predict`. Defaults to 0.
+        batch_size (int): See :func:`predict`. Defaults to 8.
+        attention (bool): See :func:`predict`. Defaults to False.
+        clips (str): Format of the animations, "gif" or "mp4". Defaults to "gif".
 
     Returns:
         list[Path]: The files.
 
     Raises:
-        ConfigError: As :func:`predict`.
+        ConfigError: See :func:`predict`.
     """
     visualizer = MaskFeatVisualizer()
     target_generator = inferencer.model.target_generator
@@ -91,7 +91,7 @@ def write_predictions(
 
 
 def _attention(inferencer: MaskFeatInferencer, batch: dict) -> torch.Tensor:
-    """Compute the attention of the masked tokens to each token, (N, T', H', W') on the CPU."""
+    """Compute the attention of the masked tokens to each token, (N, T', H', W'), on the CPU."""
     model = inferencer.model
     data = model.data_preprocessor(batch, False)
     mask = data["mask"].bool()

@@ -1,4 +1,4 @@
-"""Actions of persons over a whole video, drawn on its own frames."""
+"""Videos with the actions of persons drawn on their frames."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,16 +24,16 @@ from .persons import choose_key_frames
 
 
 class Video:
-    """The frames of a video file at a constant rate, read once from the first to the last.
+    """Frames of a video file at a constant rate, read once from the first to the last.
 
-    Of a file whose frames have different lengths, frame n is the one that is shown in the middle of the n-th of equal
-    parts of its time, as for ``maskfeat.OpenVideo``.
+    If the frames of a file have different durations, the time of the file is divided into equal parts, and frame n is
+    the frame that is shown in the middle of part n. ``maskfeat.OpenVideo`` does the same.
 
     Args:
         path (str): The file.
 
     Raises:
-        ConfigError: If it is no video, has no frames or does not tell its rate.
+        ConfigError: If the file is not a video, has no frames or has no frame rate.
     """
 
     def __init__(self, path: str) -> None:
@@ -46,7 +46,7 @@ class Video:
                 rate = len(reader) / reader.duration
                 self._numbers = reader.numbers_at((self._numbers + 0.5) / rate)
         if not len(self._numbers) or not rate:
-            raise ConfigError(f"{path} has no frames, or does not tell their rate. Give another video.")
+            raise ConfigError(f"{path} has no frames or no frame rate. Give another video.")
         self.rate = Fraction(rate).limit_denominator(1001)  # 29.97 frames per second are 30000 / 1001
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Video:
             np.ndarray: RGB, uint8 (H, W, 3).
 
         Raises:
-            ConfigError: If one does not decode.
+            ConfigError: If a frame cannot be decoded.
         """
         numbers, counts = np.unique(self._numbers, return_counts=True)
         for frame, count in zip(self._stream(numbers.tolist()), counts.tolist(), strict=True):
@@ -67,17 +67,17 @@ class Video:
                 yield frame
 
     def clips(self, clips: Sequence[np.ndarray], short_side: int | None) -> Iterator[list[np.ndarray]]:
-        """Decode clips that may overlap, each frame once. Only frames of the clips at hand are in memory.
+        """Decode clips that may overlap. Each frame is decoded once, and only the frames of one clip are in memory.
 
         Args:
             clips (Sequence[np.ndarray]): Numbers of the frames of each clip, in the order of the video.
-            short_side (int, optional): As for :meth:`.VideoReader.stream`.
+            short_side (int, optional): See :meth:`.VideoReader.stream`.
 
         Yields:
-            list[np.ndarray]: RGB, uint8 (H, W, 3) each.
+            list[np.ndarray]: Frames of a clip, RGB, uint8 (H, W, 3) each.
 
         Raises:
-            ConfigError: If one does not decode.
+            ConfigError: If a frame cannot be decoded.
         """
         wanted = [self._numbers[clip] for clip in clips]
         numbers = np.unique(np.concatenate(wanted)).tolist()
@@ -107,25 +107,26 @@ def write_actions(
 ) -> Path:
     """Write a video with the actions of persons on its frames.
 
-    A key frame every so many seconds has boxes; their actions are found from the clip around it, and drawn until the
-    next key frame, for ``every`` seconds at most. Frames are read and written one at a time.
+    Key frames have boxes. The model finds the actions in the boxes from the clip around the key frame. They are drawn
+    until the next key frame, but for at most ``every`` seconds. Frames are read and written one at a time.
 
     Args:
         model (BaseModel): The model of action detection.
-        inputs (ActionInputs): Its inputs.
+        inputs (ActionInputs): Sampling and transforms of its inputs.
         path (str): The video.
-        boxes (Mapping[float, np.ndarray] | Callable[[np.ndarray], np.ndarray]): Boxes by their time, see
-            :func:`.read_boxes`, or a detector that finds them on a frame, see :class:`.PersonDetector`.
+        boxes (Mapping[float, np.ndarray] | Callable[[np.ndarray], np.ndarray]): Boxes by time, see :func:`.read_boxes`,
+            or a detector that finds the boxes of a frame, see :class:`.PersonDetector`.
         names (ClassNames): Names of the actions.
-        out (Path): The mp4 file to write, of the rate and the number of frames of the video. Small videos are enlarged.
-        every (float): Seconds from a key frame to the next. Defaults to 1.0.
-        top (int): Actions of each box. Defaults to 3.
+        out (Path): The mp4 file to write. It has the same rate and number of frames as the video. Small videos are
+            enlarged.
+        every (float): Seconds from one key frame to the next. Defaults to 1.0.
+        top (int): Number of actions of each box. Defaults to 3.
 
     Returns:
         Path: The file.
 
     Raises:
-        ConfigError: If the video cannot be read, or the boxes are beyond its end.
+        ConfigError: If the video cannot be read, or the times of all boxes are beyond its end.
         WriteError: If the file cannot be written.
     """
     video, title = Video(path), printable(Path(path).name)
@@ -153,19 +154,19 @@ def write_actions(
             yield draw_labelled_boxes(picture, seen * [width, height, width, height], labels)
         if not total:
             logging.getLogger(__name__).warning(
-                f"{title}: the detector has found nothing on {len(keys)} key frames; lower --least-score."
+                f"{title}: the detector has found nothing on {len(keys)} key frames. Give a lower --least-score."
             )
 
     return write_video(out, tqdm(draw(), title, total=len(video), unit="frame"), video.rate)
 
 
 def _given(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Return boxes that are known, in the place of a detector."""
+    """Return known boxes; used like a detector."""
     return boxes
 
 
 def _actions(model: BaseModel, sample: dict, names: ClassNames, top: int) -> list[str]:
     _, finding = find(model, sample, names, bgr=False, top=top)
     if not isinstance(finding, Located):
-        raise ConfigError("the model gives classes and no actions of boxes. Give a config of action detection.")
+        raise ConfigError("the model gives classes instead of actions in boxes. Give a config of action detection.")
     return finding.found.labels  # in the order of the boxes

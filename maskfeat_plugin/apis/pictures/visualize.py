@@ -1,4 +1,4 @@
-"""From a command line to pictures: what there is to look at in a model, its kind decides."""
+"""Function behind ``maskfeat visualize``: writes pictures of a model's outputs, depending on the kind of the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,27 +35,27 @@ CLIPS = ("gif", "mp4")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is to be looked at, and how. What is None has the default that :func:`look` tells.
+    """Inputs and options of a visualization. For None, the defaults of :func:`visualize` apply.
 
     Args:
         inputs (Sequence[str]): Files and folders.
-        choice (Choice, optional): Samples of the config's data set, instead.
-        mask_ratio (float, optional): Share of the tokens to hide.
+        choice (Choice, optional): Samples of the config's data set to use instead.
+        mask_ratio (float, optional): Share of the tokens to mask.
         seed (int, optional): Seed of the masks.
-        attention (bool): Whether attention is drawn.
-        neighbours (int, optional): How many nearest neighbours are looked for, instead of predictions.
-        among (str, optional): Folder that these are looked for in.
-        top (int, optional): How many classes are told.
-        least_score (float, optional): Boxes of objects of a smaller score are left out.
-        class_names (str, optional): File of the names of the classes.
-        clips (str, optional): "gif" or "mp4".
+        attention (bool): Whether to draw the attention.
+        neighbours (int, optional): Number of nearest neighbours to draw instead of predictions.
+        among (str, optional): Folder of the files that may be neighbours.
+        top (int, optional): Number of classes to show.
+        least_score (float, optional): Boxes of objects with a smaller score are left out.
+        class_names (str, optional): File with the names of the classes.
+        clips (str, optional): Format of animations, "gif" or "mp4".
         boxes (str, optional): Table of the boxes of persons in a video, see :func:`.read_boxes`.
-        detector (str, optional): Config of mmdet that finds them instead.
-        detector_checkpoint (str, optional): Its weights.
-        detector_class (str, optional): Class of it whose boxes are taken.
-        every (float, optional): Seconds from a key frame to the next.
-        batch_size (int): How many inputs the model sees at once.
-        device (str): Where the model runs.
+        detector (str, optional): Config of a detector of mmdet that finds these boxes instead.
+        detector_checkpoint (str, optional): Weights of the detector.
+        detector_class (str, optional): Class of the detector whose boxes are used.
+        every (float, optional): Seconds from one key frame to the next.
+        batch_size (int): Number of inputs that the model takes at once.
+        device (str): Device that the model runs on.
     """
 
     inputs: Sequence[str] = ()
@@ -79,25 +79,31 @@ class Wishes:
 
 
 def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[Path]:
-    """Write pictures of what a model makes of files or of samples of its data set.
+    """Write pictures of a model's outputs for files or for samples of its data set.
 
-    Pre-trained models: masked input, prediction, target, original; masks of the config's ratio and seed 0. Fine-tuned
-    ones: the 3 most likely classes, or actions of each person, or the boxes of a score of at least 0.3. Of either the
-    nearest neighbours, in the features of the backbone, among the training data. Of clips a GIF too. Of a video and
-    boxes in it, the whole video with the actions in the boxes.
+    The pictures depend on the model and on the wishes:
+
+    - Pre-trained models: masked input, prediction, target, original. By default, masks have the config's ratio and
+      seed 0.
+    - Fine-tuned models: by default the 3 most likely classes, or the 3 most likely actions of each person, or the boxes
+      with a score of at least 0.3.
+    - Both kinds, with ``neighbours``: the nearest neighbours among the training data, by the features of the backbone.
+    - A video with boxes: the whole video with the actions in the boxes.
+
+    For clips, animations are written too, by default as GIF.
 
     Args:
         cfg (Config): Config of pre-training or fine-tuning.
-        checkpoint (str): Its weights: a path or a URL.
-        out (Path): Folder to write to, made if it is missing.
-        wishes (Wishes): What else is said.
+        checkpoint (str): Path or URL of its weights.
+        out (Path): Folder to write to; it is made if it is missing.
+        wishes (Wishes): Inputs and options.
 
     Returns:
-        list[Path]: The files, each of them whole.
+        list[Path]: The files. None of them is incomplete.
 
     Raises:
-        ConfigError: If the wishes do not fit each other or the config, or an input or the checkpoint is not there,
-            broken or of another kind. What can be seen before any work is.
+        ConfigError: If the wishes do not fit each other or the config, or if an input or the checkpoint is missing,
+            broken or of another kind. Errors that are visible before any work are raised before any work.
     """
     if "model" not in cfg:
         raise ConfigError(f"{title_of(cfg)} has no model.")
@@ -137,7 +143,7 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
 
 
 def _build(cfg: Config, checkpoint: str, wishes: Wishes) -> tuple[nn.Module, ClassNames]:
-    """A fine-tuned model and the names of its classes."""
+    """Build a fine-tuned model and read the names of its classes."""
     names = read_class_names(cfg, checkpoint, wishes.class_names)
     model = build_fine_tuned(cfg, checkpoint, wishes.device)
     if wishes.class_names is not None:
@@ -153,7 +159,7 @@ def _look_at_videos(
     boxes: dict[float, np.ndarray] | PersonDetector
     if wishes.boxes is not None:
         if len(items) > 1:
-            raise ConfigError(f"--boxes has the boxes of one video, and {len(items)} are given. Give one of them.")
+            raise ConfigError(f"--boxes has the boxes of one video, but {len(items)} videos are given. Give one video.")
         boxes = read_boxes(wishes.boxes, least_score)
     else:
         assert wishes.detector is not None and wishes.detector_checkpoint is not None
@@ -195,7 +201,7 @@ def _check(cfg: Config, wishes: Wishes, pretraining: bool) -> None:
         raise ConfigError("give either files and folders, or --dataset train, val or test, and not both.")
     looked_up = wishes.neighbours is not None
     if wishes.among is not None and not looked_up:
-        raise ConfigError("--among is the folder that --neighbours are looked for in; give --neighbours K too.")
+        raise ConfigError("--among is the folder to search for --neighbours; give --neighbours K too.")
     of_predictions = dict(mask_ratio=wishes.mask_ratio, seed=wishes.seed, attention=wishes.attention or None)
     of_findings = dict(top=wishes.top, least_score=wishes.least_score, class_names=wishes.class_names)
     for given, fits, what in (
@@ -240,7 +246,7 @@ def _check_clips(cfg: Config, wishes: Wishes, clip_config: bool) -> None:
 
 
 def _check_out(out: Path) -> None:
-    """Make the folder, before any work."""
+    """Make the output folder before any work."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
