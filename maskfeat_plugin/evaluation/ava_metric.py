@@ -1,4 +1,4 @@
-"""AVA's mean average precision, for data of one's own too."""
+"""Mean average precision of AVA, which also works for a user's own data."""
 
 import tempfile
 from pathlib import Path
@@ -12,26 +12,27 @@ from maskfeat_plugin.registry import METRICS
 
 @METRICS.register_module()
 class AVAMetric(_AVAMetric):
-    """``mmaction.AVAMetric`` over the actions that the annotations have.
+    """``mmaction.AVAMetric`` that evaluates only actions with annotations.
 
-    Upstream's stops with an error of numpy 2 (``np.NAN``) when an action of the label map has no annotation, as is
-    common in small data of one's own, and keeps its intermediate file in the current folder. The number is the same.
-    Tables are read as :class:`.AVADataset` does.
+    The upstream metric fails with numpy 2 (``np.NAN``) if an action of the label map has no annotation, which is common
+    in small data sets. It also leaves its intermediate file in the current folder. The result of both metrics is the
+    same. Tables are read in the same way as in :class:`.AVADataset`.
 
-    Args: those of ``mmaction.AVAMetric``.
+    Args: see ``mmaction.AVAMetric``.
 
     Raises:
         ValueError: If ``ann_file`` has no action at all.
     """
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Mean average precision at IoU 0.5.
+        """Compute the mean average precision at IoU 0.5.
 
         Args:
-            results (list[dict]): What ``process`` has kept of each sample.
+            results (list[dict]): Results that ``process`` has stored for each sample.
 
         Returns:
-            dict[str, float]: "overall", and AVA's three groups of actions by their ids.
+            dict[str, float]: The value for all actions ("overall") and for AVA's three groups of actions, which are
+            defined by their ids.
         """
         rows = read_table(self.ann_file, "ann_file")
         check_annotations(rows, self.ann_file, None)
@@ -39,7 +40,10 @@ class AVAMetric(_AVAMetric):
         asked = self.custom_classes[1:] if self.custom_classes else present
         present &= set(asked)
         if not present:
-            raise ValueError(f"AVAMetric: {self.ann_file} has none of the actions that are evaluated.")
+            raise ValueError(
+                f"AVAMetric: {self.ann_file} has none of the actions that are evaluated. Check ann_file and "
+                "custom_classes."
+            )
         with tempfile.TemporaryDirectory() as folder, plain_copies(self, "ann_file", "exclude_file"):
             found = Path(folder) / "detections.csv"
             results2csv(results, str(found), self.custom_classes)

@@ -1,4 +1,4 @@
-"""Features of labelled data by a model, for classification without training."""
+"""Computation of a model's features for labelled data, for classification without training."""
 
 import random
 from collections.abc import Iterator, Sequence, Sized
@@ -16,16 +16,16 @@ from tqdm import tqdm
 
 @torch.no_grad()
 def compute_features(model: BaseModel, dataloader: DataLoader, title: str = "") -> tuple[Tensor, Tensor] | None:
-    """Features and labels of a data set, in its order; no random state is changed.
+    """Compute the features and labels of a data set, in its order, without a change to random states.
 
-    The features are those of ``model.extract_feat`` for unmasked inputs in evaluation mode, averaged over tokens, over
-    positions of a feature map and over the views of a video.
+    The features are the output of ``model.extract_feat`` for unmasked inputs in evaluation mode, averaged over tokens,
+    over positions of a feature map and over the views of a video.
 
     Args:
         model (BaseModel): A pre-training model, a classifier of mmpretrain or a recognizer of mmaction2.
-        dataloader (DataLoader): Gives every sample once, in order; on several processes each gives its share, as
-            ``mmengine.dataset.DefaultSampler`` deals it out.
-        title (str): What the progress bar says; "" for no bar. Defaults to "".
+        dataloader (DataLoader): Data loader that gives every sample once, in order. With several processes, each gives
+            its share of the samples, as divided by ``mmengine.dataset.DefaultSampler``.
+        title (str): Title of the progress bar; "" for no bar. Defaults to "".
 
     Returns:
         tuple[Tensor, Tensor] | None: Features, float32 (N, C), and classes, int64 (N,), on the CPU; None on all
@@ -54,23 +54,23 @@ def compute_features(model: BaseModel, dataloader: DataLoader, title: str = "") 
 
 @torch.no_grad()
 def batch_features(model: BaseModel, batch: dict, tokens: bool = False) -> tuple[Tensor, Sequence | None]:
-    """Features of a batch by a model in evaluation mode.
+    """Compute the features of a batch with a model in evaluation mode.
 
     Args:
-        model (BaseModel): As in :func:`compute_features`.
-        batch (dict): What a dataloader gives.
+        model (BaseModel): See :func:`compute_features`.
+        batch (dict): Batch of a data loader.
         tokens (bool): Whether to return the features of every token instead of their mean. Defaults to False.
 
     Returns:
-        tuple[Tensor, Sequence | None]: Features, float32 (N, C) or, of every token, (N, L, C), L tokens row-major over
-        (T', H', W'), of a video of several views those of all views one after another; on the CPU. And the samples of
-        the batch.
+        tuple[Tensor, Sequence | None]: Features on the CPU, and the samples of the batch. The features are float32
+        (N, C), or with ``tokens`` (N, L, C): L tokens, row-major over (T', H', W'). The tokens of several views of a
+        video follow each other.
 
     Raises:
-        ValueError: If the model gives no features, or for tokens one vector for all of them.
+        ValueError: If the model gives no features, or with ``tokens``, if it gives only one vector for all tokens.
     """
     if not hasattr(model, "extract_feat"):
-        raise ValueError(f"{type(model).__name__} has no extract_feat, which the features are taken from.")
+        raise ValueError(f"{type(model).__name__} has no extract_feat, which gives the features. Use another model.")
     data = model.data_preprocessor(batch, False)
     samples = data.get("data_samples")
     count = len(samples or batch["inputs"])
@@ -79,22 +79,22 @@ def batch_features(model: BaseModel, batch: dict, tokens: bool = False) -> tuple
 
 
 def _labels(samples: Sequence | None) -> Tensor:
-    """Classes (N,) of a batch's samples, of mmpretrain or mmaction2."""
+    """Return the classes (N,) of a batch's samples, which are samples of mmpretrain or mmaction2."""
     labels: list[Any] = [getattr(sample, "gt_label", None) for sample in samples or ()]
     if not labels or any(label is None or label.numel() != 1 for label in labels):
         raise ValueError(
-            "k-NN needs one class of each sample: take a data set with labels, and a pipeline that packs them "
+            "k-NN needs exactly one class for each sample. Use a data set with labels, and a pipeline that packs them "
             "(PackInputs of mmpretrain, PackActionInputs of mmaction2)."
         )
     return torch.cat([label.reshape(1) for label in labels])
 
 
 def one_vector_each(features: Any, batch_size: int) -> Tensor:
-    """From what a model calls its features to one vector a sample.
+    """Reduce the output of ``extract_feat`` to one vector for each sample.
 
     Args:
-        features (object): What ``extract_feat`` gave: of several scales the last counts, of a scale with a pooled
-            vector this.
+        features (object): Output of ``extract_feat``. Of several scales the last one is used; of a scale with a feature
+            map and a pooled vector, the vector is used.
         batch_size (int): Number N of samples.
 
     Returns:
@@ -111,14 +111,16 @@ def one_vector_each(features: Any, batch_size: int) -> Tensor:
 
 
 def _every_token(features: Any, batch_size: int) -> Tensor:
-    """From what a model calls its features to (N, L, C)."""
+    """Convert the output of ``extract_feat`` to (N, L, C)."""
     features = _without_settings(features)
     while isinstance(features, list | tuple):
         is_pair = len(features) == 2 and all(isinstance(part, Tensor) for part in features)
-        # a scale of MViT is the feature map and a pooled vector
+        # MViT gives a feature map and a pooled vector for each scale
         features = features[0] if is_pair and features[0].ndim > features[1].ndim == 2 else features[-1]
     if features.ndim < 3:
-        raise ValueError("the model gives one vector an input; set model.backbone.out_type='featmap' for every token.")
+        raise ValueError(
+            "the model gives one vector for each input, not one for each token. Set model.backbone.out_type='featmap'."
+        )
     if features.ndim > 3:
         features = features.flatten(2).transpose(1, 2)  # (N, C, ...) -> (N, L, C)
     return features.unflatten(0, (batch_size, -1)).flatten(1, 2)  # (N * views, L, C) -> (N, views * L, C)
@@ -126,13 +128,13 @@ def _every_token(features: Any, batch_size: int) -> Tensor:
 
 def _without_settings(features: Any) -> Any:
     if isinstance(features, tuple) and len(features) == 2 and isinstance(features[1], dict):
-        return features[0]  # a recognizer of mmaction2, with settings of its head
+        return features[0]  # a recognizer of mmaction2 also returns settings for its head
     return features
 
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Whoever goes on afterwards, such as training, draws the numbers it would have drawn."""
+    """Restore the states of the random generators at the end of the block, so that training continues unchanged."""
     python, array = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         yield

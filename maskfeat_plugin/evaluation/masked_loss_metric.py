@@ -1,4 +1,4 @@
-"""Loss and baseline of pre-training on held-out data."""
+"""Metric of pre-training on held-out data: the loss, and the loss of a baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class _Target:
     """One target of one sample.
 
     Args:
-        loss (MaskedLoss): The model's loss of it.
+        loss (MaskedLoss): Loss of the model for this target.
         losses (float): Sum of the losses of the masked tokens.
         features (Tensor): True features (M, D) or classes (M,), on the CPU.
         channels (int): D, or the number of classes.
@@ -38,7 +38,7 @@ class _Target:
         return self.features.double().sum(0)
 
     def baseline(self, total: Tensor, count: int) -> float:
-        """Sum the losses of predicting the mean of all data for every token.
+        """Sum the losses of a prediction that is the mean of all data for every token.
 
         Args:
             total (Tensor): Sum of :meth:`total` over all samples.
@@ -53,20 +53,23 @@ class _Target:
 
 @METRICS.register_module()
 class MaskedLossMetric(BaseMetric):
-    """Loss of :class:`MaskFeat` on held-out data, and the loss of predicting their mean target for every token.
+    """Loss of :class:`MaskFeat` on held-out data, and the loss of a baseline.
 
-    The metrics are ``held_out/loss`` and ``held_out/baseline``, of several targets ``held_out/loss_<name>`` and
-    ``held_out/baseline_<name>``, with ``held_out/loss`` as the sum of the losses. Every masked token of the data weighs
-    the same, so the numbers depend neither on the batch size nor on the number of processes. Each process keeps the
-    true features of its masked tokens until the evaluation ends.
+    The baseline predicts the mean target of the held-out data for every token.
 
-    The masks have to be the same in each evaluation: set ``seed`` of the mask generator in ``val_dataloader``.
+    The metrics are ``held_out/loss`` and ``held_out/baseline``. With several targets they are ``held_out/loss_<name>``
+    and ``held_out/baseline_<name>`` for each target, and ``held_out/loss``, the sum of the losses. Every masked token
+    has the same weight, so the numbers do not depend on the batch size or on the number of processes. Each process
+    keeps the true features of its masked tokens until the evaluation ends.
+
+    The masks must be the same in each evaluation: set ``seed`` of the mask generator in ``val_dataloader``.
 
     Args:
-        loss (dict, optional): Arguments of the :class:`MaskedLoss` to compute, for a model with another loss; of
-            several targets by their names. Defaults to None, the loss of the model.
-        collect_device (str): As in mmengine. Defaults to "cpu".
-        prefix (str, optional): What the names of the metrics begin with. Defaults to None, "held_out".
+        loss (dict, optional): Arguments of the :class:`MaskedLoss` to compute, for a model with another loss. For
+            several targets, a dict of such arguments by the name of the target. Defaults to None, the loss of the
+            model.
+        collect_device (str): See mmengine. Defaults to "cpu".
+        prefix (str, optional): Prefix of the names of the metrics. Defaults to None, "held_out".
 
     Raises:
         ConfigError: In the first batch, if the model does not predict masked features, or its loss is not known.
@@ -109,14 +112,15 @@ class MaskedLossMetric(BaseMetric):
             )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Return the metrics of the samples of one process; see :meth:`evaluate` for those of several."""
+        """Return the metrics of the samples of one process; :meth:`evaluate` returns the metrics of all processes."""
         return self._compute(results)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Return the metrics of all data, the same on every process.
 
         Args:
-            size (int): Number of the samples. Samplers repeat some where the processes would have different numbers.
+            size (int): Number of the samples. Samplers may repeat samples so that each process has the same number;
+                repeated samples do not count.
 
         Returns:
             dict[str, float]: See the class.
@@ -158,11 +162,11 @@ class MaskedLossMetric(BaseMetric):
             of_target = f" of the target {unknown[0]!r}" if unknown[0] else ""
             raise ConfigError(
                 f"MaskedLossMetric does not know the loss{of_target}, because the head has no "
-                "maskfeat.MaskedLoss. Set loss=dict(kind='mse'), of several targets by their names."
+                "maskfeat.MaskedLoss. Set loss=dict(kind='mse'), or for several targets a dict of such dicts by name."
             )
         return {name: MaskedLoss(**known[name]) for name in names}
 
 
 def _parts(gathered: Sequence[dict[str, list[Any]]], name: str) -> list[list[Any]]:
-    """Return what the processes know of a target; some may have no sample."""
+    """Return the sums of a target from all processes that have samples."""
     return [part[name] for part in gathered if name in part]

@@ -1,4 +1,4 @@
-"""k-NN of real models on real files: the hook during pre-training, the tool on a checkpoint."""
+"""Tests of k-NN with real models on real files: the hook during pre-training, and the tool on a checkpoint."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ PRETRAIN, FINETUNE = (
 
 
 def loader(cfg, split):
-    """The labelled data of a fine-tuning config in order, through the pipeline of its test."""
+    """Build a loader of the labelled data of a fine-tuning config, in order, with its test pipeline."""
     config = copy.deepcopy(cfg.val_dataloader)
     if split == "train":
         config.dataset = copy.deepcopy(cfg.train_dataloader.dataset)
@@ -41,10 +41,10 @@ def loader(cfg, split):
 
 
 def trainer(folder, pretrain, finetune, num_classes, hook=True, **changes):
-    """A runner of three steps of pre-training, with the hook every second one."""
+    """Build a runner for three steps of pre-training, with the hook at every second step."""
     cfg, labelled = Config.fromfile(CONFIGS / pretrain), Config.fromfile(CONFIGS / finetune)
     cfg.work_dir = str(folder)
-    cfg.experiment_name = folder.name  # the default names a second: two runners of one would share their logs
+    cfg.experiment_name = folder.name  # the default is a time in seconds: two runners of the same second would share their logs
     cfg.train_cfg.max_iters = 3
     cfg.train_dataloader.batch_size = 4
     cfg.param_scheduler = []
@@ -69,14 +69,14 @@ def test_hook_logs_and_leaves_training_alone(pretrain, finetune, num_classes, di
     assert watched.model.training
     lines = (Path(watched.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if "knn/top1_k3" in row]
-    assert [row["step"] for row in rows] == [2, 3]  # every second, and what training ended with
+    assert [row["step"] for row in rows] == [2, 3]  # every second step, and the last step
     assert all(0 <= row["knn/top1_k3"] <= row["knn/top5_k3"] <= 100 for row in rows)
     hook = next(hook for hook in watched.hooks if type(hook).__name__ == "KNNHook")
     assert hook.evaluate(watched)["knn/top1_k3"] == rows[-1]["knn/top1_k3"]
 
 
 def test_hook_among_its_own_neighbours(digits, tmp_path, monkeypatch):
-    """Samples that vote for themselves are right, by one neighbour."""
+    """With one neighbour, each sample is its own nearest neighbour, so all predictions are right."""
     monkeypatch.chdir(digits)
     data = loader(Config.fromfile(CONFIGS / FINETUNE[0]), "train")
     runner = trainer(
@@ -97,7 +97,7 @@ def test_hook_refuses(changes, message):
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
-    """7 samples on two processes: one more than their shares, which is dealt out twice and counted once."""
+    """Two processes share 7 samples. The sampler gives one sample twice; it counts once."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, torch\n"
@@ -134,7 +134,7 @@ def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
 
 
 class Views(torch.nn.Module):
-    """A recognizer's features: two views of each video, a map of positions, and settings of the head."""
+    """Model with the output of a recognizer: a feature map for two views of each video, and settings of the head."""
 
     def data_preprocessor(self, batch, training):
         assert not training and not self.training
@@ -162,7 +162,7 @@ def test_no_label_and_no_features():
     from mmpretrain.structures import DataSample
 
     data = [(torch.zeros(1, 3, 1, 2, 2), DataSample())]
-    with pytest.raises(ValueError, match="one class of each sample"):
+    with pytest.raises(ValueError, match="one class for each sample"):
         compute_features(Views(), DataLoader(data, 1, collate_fn=list))
     with pytest.raises(ValueError, match="no extract_feat"):
         compute_features(torch.nn.Linear(1, 1), DataLoader(data, 1, collate_fn=list))
@@ -177,10 +177,10 @@ def test_tool(pretrain, finetune, digits, tmp_path, monkeypatch, capsys):
     model = MMENGINE_MODELS.build(dict(cfg.model, _scope_="maskfeat"))
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     options = ["--k", "1", "5", "--device", "cpu", "--out", str(tmp_path / "knn.json"), "--cfg-options"]
-    # what only training needs is not asked for: a GPU, weights to begin with
+    # the evaluation needs neither a GPU nor initial weights, which only training needs
     options += ["optim_wrapper.type=AmpOptimWrapper", "model.backbone.init_cfg.type=maskfeat.Pretrained"]
     options += ["model.backbone.init_cfg.checkpoint=not_there.pth"]
-    # the voters are asked: each is its own nearest neighbour
+    # the queries are the voters: each sample is its own nearest neighbour
     if "mvit" in finetune:
         options += ["val_dataloader.dataset.ann_file=data/moving_digits/annotations/motion_train_1000_seed0.txt"]
         options += ["val_dataloader.dataset.data_prefix.video=data/moving_digits/videos/train"]

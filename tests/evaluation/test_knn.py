@@ -1,4 +1,4 @@
-"""k-NN against scikit-learn's, and what its settings mean."""
+"""Tests of k-NN: comparison with scikit-learn, and the meaning of the settings."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def data(seed, n=60, q=25, c=8, num_classes=5):
 @given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([0.07, 0.5]), st.sampled_from([4, 1024]))
 def test_it_is_scikit_learns(seed, k, temperature, chunk_size):
     queries, features, labels = data(seed)
-    labels[:5] = torch.arange(5)  # scikit-learn knows the classes that it has seen
+    labels[:5] = torch.arange(5)  # scikit-learn only knows classes that occur in the labels
     peer = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / temperature))
     expected = peer.fit(features.numpy(), labels.numpy()).predict_proba(queries.numpy())
     found = knn_scores(queries, features, labels, 5, k, temperature, chunk_size)
@@ -76,7 +76,7 @@ def test_the_neighbours_are_scikit_learns(chunk_size):
     distance, expected = NearestNeighbors(n_neighbors=7, metric="cosine").fit(features).kneighbors(queries)
     np.testing.assert_array_equal(nearest, expected)
     np.testing.assert_allclose(similarity, 1 - distance, atol=1e-6)
-    assert nearest_neighbours(queries, features, 99)[0].shape == (25, 60)  # there are no more
+    assert nearest_neighbours(queries, features, 99)[0].shape == (25, 60)  # only 60 features exist
     assert nearest_neighbours(queries[:0], features, 7)[1].shape == (0, 7)
     for wrong in ((queries[:, :4], features, 7), (queries, features[:0], 7), (queries, features, 0)):
         with pytest.raises(ValueError, match="k-NN"):

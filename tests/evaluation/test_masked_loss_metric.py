@@ -1,4 +1,4 @@
-"""Loss and baseline on held-out data: what one batch of all samples gives, however they are batched and spread."""
+"""Tests of loss and baseline on held-out data. They do not depend on the batches or on the number of processes."""
 
 import json
 import os
@@ -25,7 +25,10 @@ TOKENS = "targets/maskfeat-token_vit-tiny_moving-digits.py"
 
 @pytest.fixture
 def read(digits, tmp_path, monkeypatch):
-    """A reader of configs that train 4 steps of 4 samples and evaluate every second one on 7 held-out samples."""
+    """Return a function that reads a config: training of 4 steps of 4 samples, evaluation of 7 held-out samples.
+
+    The evaluation runs after every second step.
+    """
     monkeypatch.chdir(digits)
 
     def read(path, **options):
@@ -49,7 +52,7 @@ def read(digits, tmp_path, monkeypatch):
 
 
 def of_one_batch(runner):
-    """What the model's own loss and baseline are of all held-out samples at once."""
+    """Compute the model's own loss and baseline for all held-out samples in one batch."""
     dataset = runner.val_dataloader.dataset
     model = runner.model.eval()
     data = model.data_preprocessor(pseudo_collate([dataset[i] for i in range(len(dataset))]), False)
@@ -81,7 +84,7 @@ def test_batches_of_any_size_give_the_same(read, batch_size):
 
 
 def test_masks_stay_the_same_while_training_changes_its_own(read):
-    """Neither a schedule of the training's masks nor the number of workers changes the held-out ones."""
+    """The held-out masks depend neither on a schedule of the training's masks nor on the number of workers."""
     schedule = dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.8), by_epoch=False)
     runner = build_trainer(read(HELD_OUT, custom_hooks=[schedule]))
     before = runner.val_loop.run()["held_out/baseline"]
@@ -94,7 +97,7 @@ def test_masks_stay_the_same_while_training_changes_its_own(read):
 
 
 def test_every_evaluation_is_logged_as_it_is(read):
-    """mmengine would log the mean over the evaluations, because the name has "loss" in it."""
+    """The value of each evaluation is logged. mmengine would log a mean, because the name contains "loss"."""
     config = read(HELD_OUT, **{"train_cfg.val_interval": 1})
     runner = build_trainer(config)
     seen = []
@@ -113,7 +116,7 @@ def test_the_best_is_kept_and_training_stops_early(read):
     config = read(HELD_OUT, **{"train_cfg.max_iters": 20, "train_cfg.val_interval": 1}, custom_hooks=[stop])
     runner = build_trainer(config)
     runner.train()
-    assert runner.iter == 3  # one evaluation, and two that are no better by 10
+    assert runner.iter == 3  # one evaluation, and two that do not improve by at least 10
     (best,) = Path(config.work_dir).glob("best_held_out_loss_iter_*.pth")
     score = torch.load(best, weights_only=True)["message_hub"]["runtime_info"]["best_score"]
     runner.load_checkpoint(str(best))
@@ -128,7 +131,7 @@ def test_the_best_by_auto_is_that_of_the_loss(read):
 
 @pytest.mark.parametrize("samples", [7, 1])
 def test_two_processes_give_the_same(read, tmp_path, samples):
-    """The sampler gives one of the samples twice, which does not count."""
+    """The sampler gives one of the samples twice; the second time does not count."""
     config = read(HELD_OUT, **{"val_dataloader.batch_size": 2, "val_dataloader.dataset.indices": samples})
     runner = build_trainer(config)
     runner.train()
