@@ -12,7 +12,7 @@ from typing import NamedTuple
 PHRASES = {
     r"what(?:ever)?|whoever|whichever": "name the thing: a noun instead of 'what ...'",
     r"(?:that|those) (?:of|which)|of which": "repeat the noun",
-    r"hidden(?! (?:layer|unit|size|state|dimension|file|folder|channel))": "say masked",
+    r"(?<!aria-)hidden(?! (?:layer|unit|size|state|dimension|file|folder|channel))": "say masked",
     r"(?:tell|tells|telling|told) (?:\w+ ){0,3}apart": "say classify or distinguish",
     r"(?:is|are|be|was|were) had": "put the actor and the verb first",
     r"in (?:its|their) place": "say instead, and of which thing",
