@@ -1,4 +1,4 @@
-"""Pictures of masks, predictions, attention and boxes, and HTML reports."""
+"""Pictures of masks, predictions, attention and boxes, and parts of HTML reports."""
 
 from maskfeat_plugin.visualization.attention import attention_rollout, draw_heat
 from maskfeat_plugin.visualization.boxes import draw_boxes, pad_to_height

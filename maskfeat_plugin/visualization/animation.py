@@ -1,4 +1,4 @@
-"""Pictures and moving pictures as files."""
+"""Files of pictures and of animations."""
 
 import io
 from collections.abc import Iterable
@@ -17,31 +17,31 @@ MOVING = (".gif", ".mp4")
 
 
 def check_ending(path: str | Path) -> str:
-    """Refuse a file whose ending no picture is written for.
+    """Check that the ending of a file belongs to a supported format.
 
     Args:
         path (str | Path): The file.
 
     Returns:
-        str: Its ending, in small letters.
+        str: The ending, in lower case.
 
     Raises:
-        ConfigError: If it is none of :data:`STILL` and :data:`MOVING`.
+        ConfigError: If the ending is neither in :data:`STILL` nor in :data:`MOVING`.
     """
     ending = Path(path).suffix.lower()
     if ending not in STILL + MOVING:
         raise ConfigError(
-            f"{str(path)!r}: no picture can be written to a file that ends in {ending!r}; name one of "
-            f"{', '.join(STILL)} for a picture, of {' or '.join(MOVING)} for a moving one."
+            f"{str(path)!r}: a picture cannot be written to a file that ends in {ending!r}. Use {', '.join(STILL)} for "
+            f"a picture, {' or '.join(MOVING)} for an animation."
         )
     return ending
 
 
 def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path:
-    """Write a picture, or a moving picture, as the file's ending says; the file is whole or is not there.
+    """Write a picture or an animation. The ending of the file sets the format. No incomplete file is left.
 
     Args:
-        path (str | Path): The file; its folder is made if it is missing. Animated GIFs repeat for ever, mp4 is H.264.
+        path (str | Path): The file; its folder is made if it is missing. Animated GIFs repeat forever, mp4 is H.264.
         frames (np.ndarray): RGB, uint8 (T, H, W, 3); a still picture has one frame.
         fps (float): Frames per second. Defaults to 4.0.
 
@@ -49,31 +49,31 @@ def write_frames(path: str | Path, frames: np.ndarray, fps: float = 4.0) -> Path
         Path: The file.
 
     Raises:
-        ConfigError: If the ending is unknown, or mp4 is asked for without PyAV.
-        WriteError: If the file cannot be written, as on a full disk.
-        ValueError: If several frames are to go into a still picture.
+        ConfigError: If the ending is unknown, or PyAV, which mp4 needs, is missing.
+        WriteError: If the file cannot be written, for example because the disk is full.
+        ValueError: If there are several frames for a still picture.
     """
     path, ending = Path(path), check_ending(path)
     if ending in STILL and len(frames) != 1:
-        raise ValueError(f"{path.name} is a still picture, got {len(frames)} frames.")
+        raise ValueError(f"{path.name} is a still picture and needs one frame, got {len(frames)} frames.")
     with writing(path) as unfinished:
         if ending == ".mp4":
             _write_mp4(unfinished, frames, Fraction(round(fps)))
         else:
             pages = [Image.fromarray(frame) for frame in frames]
             moving = dict(save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
-            buffer = io.BytesIO()  # a file that is cut off by a full disk is no error to Pillow's JPEG
+            buffer = io.BytesIO()  # Pillow's JPEG writer raises no error if a full disk cuts the file short
             pages[0].save(buffer, Image.registered_extensions()[ending], **(moving if ending == ".gif" else {}))
             unfinished.write_bytes(buffer.getvalue())  # a view may crash Python before 3.12.2 (python/cpython#111049)
     return path
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: Fraction) -> Path:
-    """Write frames as they come to an mp4 file (H.264); the file is whole or is not there.
+    """Write frames one at a time to an mp4 file (H.264). No incomplete file is left.
 
     Args:
         path (str | Path): The file; its folder is made if it is missing.
-        frames (Iterable[np.ndarray]): RGB, uint8 (H, W, 3) each, at least one. Odd sizes become even.
+        frames (Iterable[np.ndarray]): RGB, uint8 (H, W, 3) each, at least one. Odd sizes are padded to even sizes.
         rate (Fraction): Frames per second.
 
     Returns:
@@ -81,7 +81,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: Fraction) 
 
     Raises:
         ConfigError: If PyAV is missing.
-        WriteError: If the file cannot be written, as on a full disk.
+        WriteError: If the file cannot be written, for example because the disk is full.
     """
     with writing(path) as unfinished:
         _write_mp4(unfinished, frames, rate)
@@ -90,13 +90,15 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: Fraction) 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], rate: Fraction) -> None:
     try:
-        import av  # among the requirements of the demo only
+        import av  # only the demo requires this package
     except ImportError as error:
-        raise ConfigError(".mp4 needs PyAV: pip install av, or choose a file that ends in .gif.") from error
+        raise ConfigError(
+            ".mp4 needs PyAV. Install it with pip install av, or use a file that ends in .gif."
+        ) from error
     frames = iter(frames)
     first = next(frames)
     height, width = first.shape[:2]
-    # H.264 with 4:2:0 colour takes even sizes
+    # H.264 with 4:2:0 colour needs even sizes
     margin = ((0, height % 2), (0, width % 2), (0, 0))
     with av.open(str(path), mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})

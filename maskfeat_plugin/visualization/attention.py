@@ -1,4 +1,4 @@
-"""Where a vision transformer looks: attention roll-out on the token grid."""
+"""Attention roll-out of vision transformers: how much each token of the grid contributes to the result."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,15 +21,18 @@ from .hog_image import to_numpy
 
 @dataclass(frozen=True)
 class _Layer:
-    """What one attention does to rows over tokens, (N, [1+] L).
+    """One attention layer in the roll-out. It maps weights of its output tokens to weights of its input tokens.
 
     Args:
-        weights (Tensor): Mean over the heads (N, [1+] L', [1+] L''), each row of sum 1, over pooled keys.
-        extra (int): Class tokens, which come first and are not pooled.
-        grid (Grid): Grid of the tokens that go in.
-        query_grid (Grid): Grid of those that come out.
-        pool_keys (Callable, optional): Pools a map (N, 1, *grid) as the keys are. None if they are not.
-        pool_skip (Callable, optional): The same for what the attention's result is added to.
+        weights (Tensor): Attention weights, the mean over the heads (N, [1+] L', [1+] L''), from output tokens to
+            pooled keys. Each row has the sum 1.
+        extra (int): Number of class tokens, which come first and are not pooled.
+        grid (Grid): Grid of the input tokens.
+        query_grid (Grid): Grid of the output tokens.
+        pool_keys (Callable, optional): Function that pools a map (N, 1, *grid) in the same way as the keys. None if the
+            keys are not pooled.
+        pool_skip (Callable, optional): Function that pools a map in the same way as the skip connection. None if the
+            skip connection is not pooled.
     """
 
     weights: Tensor
@@ -40,7 +43,14 @@ class _Layer:
     pool_skip: Callable[[Tensor], Tensor] | None = None
 
     def back(self, rows: Tensor) -> Tensor:
-        """From weights of the tokens that come out to those that go in: half by attention, half by the skip."""
+        """Compute weights of the input tokens from weights of the output tokens: half attention, half skip connection.
+
+        Args:
+            rows (Tensor): Weights of the output tokens (N, [1+] L').
+
+        Returns:
+            Tensor: Weights of the input tokens (N, [1+] L).
+        """
         attended = torch.einsum("nq,nqk->nk", rows, self.weights)
         return (self._unpool(attended, self.pool_keys) + self._unpool(rows, self.pool_skip)) / 2
 
@@ -57,24 +67,24 @@ class _Layer:
 def attention_rollout(
     backbone: nn.Module, inputs: Tensor, mask: Tensor | None = None, query: Tensor | None = None
 ) -> Tensor:
-    """Follow attention through all layers, back to the patches (Abnar and Zuidema, ACL 2020).
+    """Compute the attention of query tokens to all tokens, through all layers (Abnar and Zuidema, ACL 2020).
 
-    The weights of a layer are the mean over its heads, mixed with the identity, for the skip connection: A = (W + I) /
-    2. The roll-out is the product of all A. MViT pools: a pooled key stands for the mean of the tokens that its
-    convolution sees, and so does a pooled token of the skip connection. Attention is computed from the queries and keys
-    of each layer beside the ordinary, fused, forward pass.
+    The weights W of a layer are the mean over its heads. They are mixed with the identity for the skip connection:
+    A = (W + I) / 2. The roll-out is the product of all A. MViT pools keys and skip connections: the weight of a pooled
+    token is divided equally among the tokens in the window of its pooling. The attention is computed from the queries
+    and keys of each layer, in addition to the normal, fused forward pass.
 
     Args:
         backbone (nn.Module): ``mmpretrain.VisionTransformer``, ``maskfeat.MaskedViT``, ``maskfeat.MViT`` or
             ``maskfeat.MaskedMViT``.
         inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
-        mask (Tensor, optional): bool (N, T', H', W') for a backbone that hides tokens. Defaults to None.
-        query (Tensor, optional): bool (N, T', H', W'), the tokens whose view it is, the mean of them. Defaults to None:
-            the class token, or if there is none the mean over all tokens.
+        mask (Tensor, optional): bool (N, T', H', W'), for a backbone that masks tokens. Defaults to None.
+        query (Tensor, optional): bool (N, T', H', W'), the query tokens; the result is the mean over them. Defaults to
+            None: the class token, or the mean over all tokens if there is no class token.
 
     Returns:
-        Tensor: float32 (N, T', H', W') on the token grid of the last layer, T' = 1 for images: how much the query draws
-        from each token. It sums to 1 less what is the class token's own.
+        Tensor: float32 (N, T', H', W') on the token grid of the last layer, T' = 1 for images: the weight of each token
+        for the query. The weights sum to 1 minus the weight of the class token.
 
     Raises:
         ValueError: If the backbone has no attention of these kinds, or ``query`` is not on the token grid or is empty.
@@ -89,7 +99,7 @@ def attention_rollout(
         backbone.train(was_training)
     if not layers:
         raise ValueError(
-            f"{type(backbone).__name__} has no attention that can be followed; it takes mmpretrain.VisionTransformer, "
+            f"{type(backbone).__name__} has no attention that can be followed. Use mmpretrain.VisionTransformer, "
             "maskfeat.MaskedViT, maskfeat.MViT or maskfeat.MaskedMViT."
         )
     last = layers[-1]
@@ -97,7 +107,7 @@ def attention_rollout(
     for layer in reversed(layers):
         rows = layer.back(rows)
     heat = rows[:, layers[0].extra :].unflatten(1, layers[0].grid)
-    # patches to tokens of the last layer, which are larger where the skip connections pool
+    # sum patches to tokens of the last layer, which are larger if the skip connections pool
     for axis, (fine, coarse) in enumerate(zip(layers[0].grid, last.query_grid, strict=True), start=1):
         if fine != coarse:
             heat = heat.unflatten(axis, (coarse, fine // coarse)).sum(axis + 1)
@@ -105,12 +115,13 @@ def attention_rollout(
 
 
 def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np.ndarray:
-    """Lay a heat map over frames: dark where it is 0, as bright as the frame where it is largest.
+    """Draw a heat map over frames: bright colours where the heat is large, dark colours where it is 0.
 
     Args:
-        frames (ArrayLike): (T, H, W, C), see :func:`.to_rgb`; of each time step of the grid the first frame is shown.
-        heat (ArrayLike | Tensor): (T', H', W'), not negative.
-        scale (int): How often a pixel is repeated in each direction. Defaults to 1.
+        frames (ArrayLike): Frames (T, H, W, C), see :func:`.to_rgb`. The first frame of each time step of the grid is
+            shown.
+        heat (ArrayLike | Tensor): Heat map (T', H', W'), not negative.
+        scale (int): Number of times that a pixel is repeated in each direction. Defaults to 1.
 
     Returns:
         np.ndarray: RGB, uint8 (T', H * scale, W * scale, 3).
@@ -130,7 +141,7 @@ def draw_heat(frames: ArrayLike, heat: ArrayLike | Tensor, scale: int = 1) -> np
 
 
 def _first_rows(last: _Layer, query: Tensor | None, batch: int) -> Tensor:
-    """Weights (N, [1+] L) of the tokens after the last layer."""
+    """Return the initial weights (N, [1+] L) of the tokens after the last layer."""
     weights = last.weights
     rows = weights.new_zeros(batch, weights.shape[1])
     if query is None and last.extra:
@@ -141,7 +152,8 @@ def _first_rows(last: _Layer, query: Tensor | None, batch: int) -> Tensor:
         query = torch.ones(batch, *grid, dtype=torch.bool, device=rows.device)
     if tuple(query.shape) != (batch, *grid) or not query.flatten(1).any(1).all():
         raise ValueError(
-            f"query must be (N, T', H', W') = {(batch, *grid)} with a token of each sample, got {tuple(query.shape)}."
+            f"query must be (N, T', H', W') = {(batch, *grid)} with a token of each sample set, got "
+            f"{tuple(query.shape)}."
         )
     wanted = query.flatten(1).to(rows)
     rows[:, last.extra :] = wanted / wanted.sum(1, keepdim=True)
@@ -177,16 +189,16 @@ def _recording(backbone: nn.Module, layers: list[_Layer]) -> Iterator[None]:
 
 
 def _plain_layer(attn: MultiheadAttention, x: Tensor, grid: Grid) -> _Layer:
-    """That of a ViT's attention on tokens (N, [1+] L, C)."""
+    """Build the layer of a ViT's attention on tokens (N, [1+] L, C)."""
     q, k, _ = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (N, num_heads, L, C) each
-    # with qk_scale, mmpretrain has a partial function that divides by its scale
+    # with qk_scale, mmpretrain uses a partial function that divides by this scale
     divisor = getattr(attn.scaled_dot_product_attention, "keywords", {}).get("scale", attn.head_dims**0.5)
     weights = (q.float() @ k.float().mT / divisor).softmax(-1).mean(1)
     return _Layer(weights, x.shape[1] - int(np.prod(grid)), grid, grid)
 
 
 def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: tuple[int, int, int], pool_skip: Any) -> _Layer:
-    """That of an MViT's attention on normalised tokens (N, [1+] T*H*W, C)."""
+    """Build the layer of an MViT's attention on normalised tokens (N, [1+] T*H*W, C)."""
     q, k, _, q_grid, k_grid = attn.pool(x, grid)
     logits = q.float() @ k.float().mT * attn.scale  # (N, num_heads, [1+] L', [1+] L'')
     by_position, positions = attn.positions(q, q_grid, k, k_grid)
@@ -203,7 +215,7 @@ def _pooling_layer(attn: FusedMultiScaleAttention, x: Tensor, grid: tuple[int, i
 
 
 def _mean_pooling(pool: nn.Conv3d | nn.MaxPool3d) -> Callable[[Tensor], Tensor]:
-    """The mean over the window of a pooling layer, which does not reach beyond the border."""
+    """Build a function that computes the mean over the window of a pooling layer, without positions in the padding."""
     settings: tuple[Any, ...] = (pool.kernel_size, pool.stride, pool.padding)
     size, stride, padding = ((s,) * 3 if isinstance(s, int) else tuple(s) for s in settings)
 

@@ -1,4 +1,4 @@
-"""Boxes with labels and classes with scores, drawn on a picture."""
+"""Drawing of boxes with labels, and of classes with scores, on a picture."""
 
 from collections.abc import Sequence
 
@@ -21,29 +21,29 @@ def draw_boxes(
     color: tuple[int, int, int] = FOUND_COLOR,
     min_side: int = 224,
 ) -> np.ndarray:
-    r"""Draw boxes on an image; the text of each is in a band below the image, in the order of the boxes.
+    r"""Draw boxes on an image, and write their texts into a band below the image, in the order of the boxes.
 
-    The image is enlarged by a whole factor, pixel by pixel, and the lines are drawn at the enlarged size. More than one
-    box is numbered.
+    The image is enlarged by an integer factor by repeating pixels. The lines are drawn on the enlarged image. If there
+    are several boxes, they are numbered.
 
     Args:
         image (np.ndarray): RGB, uint8 (H, W, 3).
         boxes (ArrayLike): (K, 4) pixels of the image (x1, y1, x2, y2), x2 and y2 exclusive.
         labels (Sequence[str]): Text of each box; "\n" begins a new line.
-        color (tuple[int, int, int]): Of the lines. Defaults to amber.
-        min_side (int): Least side of the picture in pixels. Defaults to 224.
+        color (tuple[int, int, int]): Colour of the lines. Defaults to amber.
+        min_side (int): Smallest length of the picture's shorter side in pixels. Defaults to 224.
 
     Returns:
-        np.ndarray: RGB, uint8 (height, width, 3), of a height that the labels decide.
+        np.ndarray: RGB, uint8 (height, width, 3). The height depends on the labels.
 
     Raises:
-        ValueError: If boxes and labels are not of one number or the boxes are not (K, 4).
+        ValueError: If the numbers of boxes and labels differ, or the boxes are not (K, 4).
     """
     boxes = np.asarray(boxes, np.float64)
     if not boxes.size:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
-        raise ValueError(f"boxes must be (K, 4) for {len(labels)} labels, got {boxes.shape}.")
+        raise ValueError(f"boxes must be ({len(labels)}, 4) for {len(labels)} labels, got {boxes.shape}.")
     enlarged = enlarge_to(image, min_side)
     scale = len(enlarged) // len(image)
     picture = Image.fromarray(enlarged)
@@ -63,13 +63,15 @@ def draw_boxes(
 def draw_labelled_boxes(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[str], color: tuple[int, int, int] = FOUND_COLOR
 ) -> np.ndarray:
-    r"""Draw boxes on a frame, each with its text above it, or below where no room is above. The frame keeps its size.
+    r"""Draw boxes on a frame, each with its text above it, or below it if there is no room above.
+
+    The frame keeps its size.
 
     Args:
         image (np.ndarray): RGB, uint8 (H, W, 3).
         boxes (np.ndarray): (K, 4) pixels of the image (x1, y1, x2, y2), x2 and y2 exclusive.
         labels (Sequence[str]): Text of each box; "\n" begins a new line.
-        color (tuple[int, int, int]): Of the lines. Defaults to amber.
+        color (tuple[int, int, int]): Colour of the lines. Defaults to amber.
 
     Returns:
         np.ndarray: RGB, uint8 (H, W, 3).
@@ -82,7 +84,7 @@ def draw_labelled_boxes(
     corners = np.asarray(boxes).round().astype(int).tolist()
     for x1, y1, x2, y2 in corners:
         draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=max(2, size // 8))
-    for (x1, y1, _, y2), label in zip(corners, labels, strict=True):  # no line crosses a text
+    for (x1, y1, _, y2), label in zip(corners, labels, strict=True):  # after all boxes, so that no line crosses a text
         lines = [shorten(line, width - 8, font) for line in label.split("\n")]
         length, depth = max(map(font.getlength, lines)) + 8, row * len(lines) + 4
         left = max(0, min(x1, width - int(length)))
@@ -95,12 +97,12 @@ def draw_labelled_boxes(
 
 
 def add_caption(picture: np.ndarray, lines: Sequence[str], dim: bool = False) -> np.ndarray:
-    """Write lines into a black band below a picture; what does not fit into one ends in dots.
+    """Write lines of text into a black band below a picture. A line that is too long is cut and ends in dots.
 
     Args:
         picture (np.ndarray): RGB, uint8 (H, W, 3).
         lines (Sequence[str]): The lines.
-        dim (bool): Whether they are grey and not white. Defaults to False.
+        dim (bool): Whether the text is grey instead of white. Defaults to False.
 
     Returns:
         np.ndarray: RGB, uint8 (height, W, 3).
@@ -112,11 +114,12 @@ def add_caption(picture: np.ndarray, lines: Sequence[str], dim: bool = False) ->
 
 
 def add_scores(picture: np.ndarray, scores: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Write classes into a band below a picture, each on a bar as long as its score.
+    """Write classes into a band below a picture, each on a bar whose length shows its score.
 
     Args:
         picture (np.ndarray): RGB, uint8 (H, W, 3).
-        scores (Sequence[tuple[str, float]]): Classes and their scores, 0 to 1: 1 is the width of the picture.
+        scores (Sequence[tuple[str, float]]): Classes and their scores from 0 to 1. The bar of the score 1 is as wide as
+            the picture.
 
     Returns:
         np.ndarray: RGB, uint8 (height, W, 3).
@@ -131,11 +134,11 @@ def add_scores(picture: np.ndarray, scores: Sequence[tuple[str, float]]) -> np.n
 
 
 def enlarge_to(image: np.ndarray, min_side: int = 224) -> np.ndarray:
-    """Enlarge a small image by a whole factor, pixel by pixel.
+    """Enlarge a small image by an integer factor by repeating pixels.
 
     Args:
         image (np.ndarray): uint8 (H, W, 3).
-        min_side (int): Its shorter side becomes at least so long. Defaults to 224.
+        min_side (int): Smallest length of its shorter side afterwards, in pixels. Defaults to 224.
 
     Returns:
         np.ndarray: uint8 (H * factor, W * factor, 3).
@@ -145,28 +148,28 @@ def enlarge_to(image: np.ndarray, min_side: int = 224) -> np.ndarray:
 
 
 def pad_to_height(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Pad pictures below with black to the height of the highest.
+    """Pad pictures with black at the bottom to the height of the highest picture.
 
     Args:
         pictures (Sequence[np.ndarray]): uint8 (H, W, 3) each.
 
     Returns:
-        list[np.ndarray]: The same, all of one height.
+        list[np.ndarray]: The padded pictures, all of one height.
     """
     height = max(len(picture) for picture in pictures)
     return [np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0))) for picture in pictures]
 
 
 def shorten(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """Cut a text to what fits into a width, with dots at its end.
+    """Shorten a text to a width; a shortened text ends in dots.
 
     Args:
         text (str): The text.
-        width (int): Pixels.
-        font (ImageFont.ImageFont): What it is written in.
+        width (int): Width in pixels.
+        font (ImageFont.ImageFont): Font of the text.
 
     Returns:
-        str: The text or its beginning.
+        str: The text, or its beginning with dots.
     """
     if font.getlength(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""Frames of what a model sees: back from its inputs, one for each time step of the token grid, enlarged."""
+"""Frames for drawing: a model's inputs converted back, one frame for each time step of the token grid, enlarged."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ def unnormalize(
     mean: ArrayLike | torch.Tensor | Sequence[float] | float,
     std: ArrayLike | torch.Tensor | Sequence[float] | float,
 ) -> np.ndarray:
-    """Turn what the data preprocessor gives back into frames.
+    """Undo the normalisation of the data preprocessor, to get frames.
 
     Args:
         inputs (ArrayLike | Tensor): Normalised image (C, H, W) or clip (C, T, H, W), floating point.
-        mean (ArrayLike | Tensor | Sequence[float] | float): Mean of the normalisation, one number or one a channel, as
-            ``data_preprocessor.mean`` has it.
-        std (ArrayLike | Tensor | Sequence[float] | float): Its standard deviation.
+        mean (ArrayLike | Tensor | Sequence[float] | float): Mean of the normalisation, one number or one per channel,
+            as in ``data_preprocessor.mean``.
+        std (ArrayLike | Tensor | Sequence[float] | float): Standard deviation of the normalisation.
 
     Returns:
-        np.ndarray: uint8 (T, H, W, C), T = 1 for an image; uint16 if a value is beyond those of 8 bits.
+        np.ndarray: uint8 (T, H, W, C), T = 1 for an image; uint16 if a value does not fit into 8 bits.
 
     Raises:
         ValueError: If the inputs are neither an image nor a clip.
@@ -36,21 +36,21 @@ def unnormalize(
     clip = inputs if inputs.ndim == 4 else inputs[:, None]
     frames = clip.transpose(1, 2, 3, 0)  # (T, H, W, C)
     frames = frames * to_numpy(std).astype(np.float32).ravel() + to_numpy(mean).astype(np.float32).ravel()
-    depth = np.uint16 if frames.max(initial=0) > 256 else np.uint8  # a rounding error beyond 255 is of 8 bits
+    depth = np.uint16 if frames.max(initial=0) > 256 else np.uint8  # 8-bit values may exceed 255 by a rounding error
     return (frames.clip(0, np.iinfo(depth).max) + 0.5).astype(depth)
 
 
 def to_rgb(frames: ArrayLike) -> np.ndarray:
-    """Turn frames of any number of channels and of 8 or 16 bits into those that can be shown.
+    """Convert frames with any number of channels and 8 or 16 bits to RGB frames that can be shown.
 
-    One channel is shown in grey, two as red and green, of more than three the first three. Of 16 bits the upper 8 are
-    shown, of floating point numbers those from 0 to 255.
+    One channel is shown in grey, two channels as red and green. Of more than three channels the first three are shown.
+    Of 16 bits the upper 8 are used. Floating point numbers are clipped to 0 to 255.
 
     Args:
         frames (ArrayLike): (..., C), RGB if there are three channels.
 
     Returns:
-        np.ndarray: RGB, uint8 (..., 3); the frames themselves if they are that already.
+        np.ndarray: RGB, uint8 (..., 3). If the frames have this form already, they are not copied.
     """
     frames = np.asarray(frames)
     if frames.dtype == np.uint16:
@@ -66,7 +66,7 @@ def to_rgb(frames: ArrayLike) -> np.ndarray:
 
 
 def frames_of_steps(frames: ArrayLike, grid: tuple[int, int, int]) -> np.ndarray:
-    """The first frame of each time step of the token grid: the one that targets are made of.
+    """Return the first frame of each time step of the token grid. Targets are computed from these frames.
 
     Args:
         frames (ArrayLike): uint8 or uint16 (T, H, W, C), or an image (H, W, C); RGB, if there are three channels.
@@ -76,14 +76,14 @@ def frames_of_steps(frames: ArrayLike, grid: tuple[int, int, int]) -> np.ndarray
         np.ndarray: (T', H, W, C), a view.
 
     Raises:
-        ValueError: If they are no such frames or the grid does not divide them.
+        ValueError: If the frames have another shape or type, or the grid does not divide them.
     """
     frames = np.asarray(frames)
     if frames.ndim == 3:
         frames = frames[None]
     if frames.ndim != 4 or not frames.shape[-1] or frames.dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            "frames must be uint8 or uint16 (T, H, W, C), RGB is uint8 (T, H, W, 3), got "
+            "frames must be uint8 or uint16 (T, H, W, C), such as uint8 (T, H, W, 3) for RGB, got "
             f"{frames.dtype} {frames.shape}."
         )
     if any(s % g for s, g in zip(frames.shape[:3], grid, strict=True)):
@@ -92,12 +92,12 @@ def frames_of_steps(frames: ArrayLike, grid: tuple[int, int, int]) -> np.ndarray
 
 
 def enlarge(frames: np.ndarray, rows: int, cols: int | None = None) -> np.ndarray:
-    """Repeat each pixel, or token.
+    """Repeat each pixel or token along height and width.
 
     Args:
-        frames (np.ndarray): (T, H, W, ...).
-        rows (int): How often along H.
-        cols (int, optional): How often along W. Defaults to None: as ``rows``.
+        frames (np.ndarray): Frames or token grids (T, H, W, ...).
+        rows (int): Number of repetitions along H.
+        cols (int, optional): Number of repetitions along W. Defaults to None: the same as ``rows``.
 
     Returns:
         np.ndarray: (T, H * rows, W * cols, ...).

@@ -1,4 +1,4 @@
-"""HOG features as pictures: one stroke per cell and orientation bin."""
+"""Pictures of HOG features, with one stroke per cell and orientation bin."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Reduction = Literal["mean", "max"]
 
 
 def to_numpy(array: ArrayLike | torch.Tensor) -> np.ndarray:
-    """Turn a tensor of any device and floating type, or an array, into a numpy array."""
+    """Convert a tensor of any device and floating type, or an array, to a numpy array."""
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         if array.dtype == torch.bfloat16:  # numpy has no such type
@@ -29,23 +29,23 @@ def draw_hog(
 ) -> np.ndarray:
     """Draw the histograms of all cells as oriented strokes on black.
 
-    A stroke lies along the edge, perpendicular to the gradient, at the middle angle of its bin, as
-    in ``skimage.feature.hog(visualize=True)``: a vertical edge of the image is a vertical stroke,
-    and no stroke is more than half a bin off its edge. (With 9 bins exactly horizontal edges are:
-    they lie on the border of two bins, and come out 10 degrees oblique.) Its brightness is the
-    bin's value; where strokes cross the brighter one wins, so that cells without a clear direction
-    do not saturate in their centre. The scale is fixed, not stretched to the content: two drawings
-    can be compared.
+    A stroke runs along the edge, perpendicular to the gradient, at the middle angle of its bin, as
+    in ``skimage.feature.hog(visualize=True)``. So a vertical edge of the image is a vertical stroke.
+    The angle of a stroke differs from the angle of its edge by at most half a bin. (With 9 bins,
+    exactly horizontal edges are on the border of two bins, and their strokes are tilted by 10 degrees.)
+    The brightness of a stroke is the value of its bin. If strokes cross, the brighter one is shown, so
+    that the centres of cells without a clear direction are not saturated. The scale does not depend
+    on the content, so two drawings can be compared.
 
     Args:
         hog (ArrayLike | Tensor): Histograms (C, nbins, rows, cols) or (nbins, rows, cols) in the
             bins of :class:`HOGGenerator`. Negative values, which a prediction may have, count as 0.
         cell_pixels (int): Side of a drawn cell in pixels. Defaults to 16.
-        reduce (str): How colour channels are put together, "mean" or "max". Defaults to "mean".
+        reduce (str): How colour channels are combined, "mean" or "max". Defaults to "mean".
         color (tuple[int, int, int]): RGB of a stroke at ``max_value``. Defaults to white.
-        max_value (float): The value drawn at full brightness; 1 is what L2-normalised histograms
-            can reach. Defaults to 1.0.
-        signed (bool): Whether the bins are over 360 degrees; opposite ones share a stroke. Defaults to False.
+        max_value (float): The value drawn at full brightness; the largest possible value of
+            L2-normalised histograms is 1. Defaults to 1.0.
+        signed (bool): Whether the bins cover 360 degrees; then opposite bins share a stroke. Defaults to False.
 
     Returns:
         np.ndarray: RGB image, uint8 (rows * cell_pixels, cols * cell_pixels, 3).
@@ -84,13 +84,13 @@ def stroke_bank(nbins: int, cell_pixels: int, signed: bool = False) -> np.ndarra
     Args:
         nbins (int): Orientation bins over 180 degrees, or over 360 if signed.
         cell_pixels (int): Side of a cell in pixels.
-        signed (bool): Whether opposite gradients have bins of their own. Defaults to False.
+        signed (bool): Whether opposite gradients have separate bins. Defaults to False.
 
     Returns:
         np.ndarray: float32 (nbins, cell_pixels, cell_pixels) in [0, 1].
     """
-    # A HOG bin is atan2(gx, gy) / pi * nbins: the angle is counted from the y axis, so the gradient
-    # points to (x, y) = (sin, cos) and the edge, at right angles to it, to (cos, -sin); y is down.
+    # A HOG bin is atan2(gx, gy) / pi * nbins: the angle is measured from the y axis, which points down. So the
+    # gradient has the direction (x, y) = (sin, cos), and the edge, at right angles to it, (cos, -sin).
     angle = (np.arange(nbins)[:, None, None] + 0.5) * (2 * np.pi if signed else np.pi) / nbins
     offset = np.arange(cell_pixels) - (cell_pixels - 1) / 2
     x, y = offset[None, None, :], offset[None, :, None]
@@ -105,10 +105,10 @@ def stroke_bank(nbins: int, cell_pixels: int, signed: bool = False) -> np.ndarra
 def unflatten_hog(
     features: ArrayLike | torch.Tensor, nbins: int, cells: tuple[int, int], channels: int = 3
 ) -> np.ndarray:
-    """Give the flat HOG features of tokens their axes back.
+    """Reshape the flat HOG features of tokens to channels, bins and cells.
 
     Args:
-        features (ArrayLike | Tensor): (M, D) as :class:`HOGGenerator` makes them.
+        features (ArrayLike | Tensor): (M, D) as :class:`HOGGenerator` computes them.
         nbins (int): Orientation bins.
         cells (tuple[int, int]): Cells per token (u, v), in rows and columns.
         channels (int): Colour channels. Defaults to 3.
@@ -124,8 +124,8 @@ def unflatten_hog(
     if features.ndim != 2 or features.shape[1] != np.prod(shape):
         raise ValueError(
             f"HOG features with {channels} channels, nbins={nbins} and {cells[0]} x {cells[1]} "
-            f"cells per token must be (M, {np.prod(shape)}), got {features.shape}; nbins and cell_size "
-            "have to be those of the target_generator."
+            f"cells per token must be (M, {np.prod(shape)}), got {features.shape}. Give the same nbins and cell_size "
+            "as in the target_generator."
         )
     return features.reshape(-1, *shape)
 
@@ -138,17 +138,17 @@ def assemble_hog(
     channels: int = 3,
     base: ArrayLike | torch.Tensor | None = None,
 ) -> np.ndarray:
-    """Put the HOG features of masked tokens at their places in the whole grid of cells.
+    """Write the HOG features of masked tokens to their positions in the whole grid of cells.
 
     Args:
         features (ArrayLike | Tensor): (M, D) of the masked tokens in row-major order, as
             :class:`HOGGenerator` and :meth:`MaskFeat.predict` give them.
-        mask (ArrayLike | Tensor): bool (T', H', W') or (H', W') with M tokens set.
+        mask (ArrayLike | Tensor): bool (T', H', W') or (H', W') with M True values.
         nbins (int): Orientation bins.
         cells (tuple[int, int]): Cells per token (u, v), in rows and columns.
         channels (int): Colour channels. Defaults to 3.
-        base (ArrayLike | Tensor, optional): What the other tokens show, of the result's shape.
-            Defaults to None, nothing.
+        base (ArrayLike | Tensor, optional): Values for the other tokens, in the shape of the result.
+            Defaults to None: zeros.
 
     Returns:
         np.ndarray: float32 (T', channels, nbins, H' * u, W' * v), T' = 1 for an image.
@@ -176,16 +176,16 @@ def assemble_hog(
 
 
 def grid_mask(mask: ArrayLike | torch.Tensor) -> np.ndarray:
-    """Bring a mask into the shape bool (T', H', W').
+    """Convert a mask to bool (T', H', W').
 
     Args:
-        mask (ArrayLike | Tensor): (T', H', W') or (H', W'), set where masked.
+        mask (ArrayLike | Tensor): (T', H', W') or (H', W'), True where masked.
 
     Returns:
         np.ndarray: bool (T', H', W').
 
     Raises:
-        ValueError: If it has another number of dimensions.
+        ValueError: If the mask has another number of dimensions.
     """
     mask = to_numpy(mask).astype(bool)
     if mask.ndim not in (2, 3):

@@ -1,4 +1,4 @@
-"""Masks laid over what they hide, and mask ratios over training."""
+"""Drawing of masks over frames, and of mask ratios over a training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,8 @@ from .hog_image import grid_mask
 
 MASK_GREY = 128
 
-# Told apart by readers with colour-blindness too, and by their dashes where two lines coincide
+# Colour and dashes of each line. Readers with colour-blindness can distinguish the colours, and the dashes show lines
+# that coincide.
 _LINES = (("#555555", "-"), ("#0b6fb8", "-"), ("#c2540a", "--"), ("#00805f", "-."))
 
 
@@ -37,19 +38,19 @@ def hide_tokens(frames: ArrayLike, mask: ArrayLike) -> np.ndarray:
 
 
 def draw_ratios(ratios: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw mask ratios over training.
+    """Draw mask ratios over a training.
 
     Args:
-        ratios (Mapping[str, Sequence[float]]): The ratio of each epoch, by the name of its schedule; at most four.
+        ratios (Mapping[str, Sequence[float]]): Name of a schedule -> its ratio in each epoch; at most four schedules.
 
     Returns:
         Figure: The drawing.
 
     Raises:
-        ValueError: If there are more than four.
+        ValueError: If there are more than four schedules.
     """
     if len(ratios) > len(_LINES):
-        raise ValueError(f"There are colours for {len(_LINES)} schedules, got {len(ratios)}.")
+        raise ValueError(f"At most {len(_LINES)} schedules can be drawn, got {len(ratios)}.")
     figure = Figure(figsize=(8.8, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     for (name, values), (color, dashes) in zip(ratios.items(), _LINES, strict=False):

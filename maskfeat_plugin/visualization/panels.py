@@ -1,4 +1,4 @@
-"""Pictures side by side, with their titles."""
+"""Layout of pictures side by side, with their titles."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +11,8 @@ def pick(length: int, max_frames: int | None = 4) -> np.ndarray:
 
     Args:
         length (int): Number of frames.
-        max_frames (int, optional): At most so many, evenly spaced, the first and the last among them; None for all.
-            Defaults to 4.
+        max_frames (int, optional): Largest number of frames. They are evenly spaced and include the first and the last
+            frame. None for all frames. Defaults to 4.
 
     Returns:
         np.ndarray: Indices, in their order.
@@ -26,14 +26,14 @@ def strip(frames: np.ndarray, max_frames: int | None = 4, gap: int = 6) -> np.nd
 
     Args:
         frames (np.ndarray): uint8 (T, H, W, 3).
-        max_frames (int, optional): As in :func:`pick`. Defaults to 4.
-        gap (int): White pixels between two frames. Defaults to 6.
+        max_frames (int, optional): See :func:`pick`. Defaults to 4.
+        gap (int): Number of white pixels between two frames. Defaults to 6.
 
     Returns:
         np.ndarray: uint8 (H, width, 3).
     """
     picked = pick(len(frames), max_frames)
-    border = np.full((frames.shape[1], gap, 3), 255, np.uint8)  # unlike a masked token
+    border = np.full((frames.shape[1], gap, 3), 255, np.uint8)  # white, unlike a masked token
     parts = [frames[picked[0]]]
     for i in picked[1:]:
         parts += [border, frames[i]]
@@ -41,13 +41,13 @@ def strip(frames: np.ndarray, max_frames: int | None = 4, gap: int = 6) -> np.nd
 
 
 def compose(panel: Mapping[str, np.ndarray], gap: int = 8, columns: Sequence[str] = ()) -> np.ndarray:
-    """Put the pictures of a panel into one labelled image, images in a row, strips stacked.
+    """Put the pictures of a panel into one labelled image. Images are in a row; wide strips are stacked.
 
     Args:
-        panel (Mapping[str, np.ndarray]): Pictures of one size, uint8 (H, W, 3), by label.
-        gap (int): White pixels around and between the pictures. Defaults to 8.
-        columns (Sequence[str]): Labels of the frames of each strip, from left to right, in a row above the first strip.
-            Defaults to ().
+        panel (Mapping[str, np.ndarray]): Label -> picture, uint8 (H, W, 3), all of one size.
+        gap (int): Number of white pixels around and between the pictures. Defaults to 8.
+        columns (Sequence[str]): Labels of the frames of the strips, from left to right. They are written above the
+            first strip. Defaults to ().
 
     Returns:
         np.ndarray: RGB image, uint8 (height, width, 3).

@@ -1,4 +1,4 @@
-"""What the model saw, what it predicted and what was there, of one sample and any target."""
+"""Pictures of the masked input, the prediction and the target of one sample, for any kind of target."""
 
 import math
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ from .painters import PREDICTED_COLOR, Scene, TargetPainter, painter_of
 
 MIN_SIDE = 224
 MIN_CELL = 12
-"""Least sides in pixels, of a drawn frame and of a drawn cell of HOG; smaller ones are enlarged by a whole factor."""
+"""Smallest sides of a drawn frame and of a drawn HOG cell in pixels. Smaller ones are enlarged by an integer factor."""
 
 VISIBLE_BRIGHTNESS = 0.6
 
 
 def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator: nn.Module) -> dict[str, np.ndarray]:
-    """Picture the prediction of one sample beside its target and its input, step by step in time.
+    """Draw the input, the prediction and the target of one sample, with one picture for each time step.
 
-    How a target is drawn, :func:`.painter_of` knows: HOG as strokes, pixels as images, features of a teacher in the
-    colours of their principal components, classes in a colour each. In "prediction" the masked tokens show what was
-    predicted, framed in amber, and the visible ones, darkened, the true features. Without ``visible_features`` the
-    latter are the frame itself in grey, darker still.
+    :func:`.painter_of` chooses the form of a target: HOG is drawn as strokes, pixels as images, features of a teacher
+    as the colours of their principal components, and each class in a colour. In "prediction", masked tokens show the
+    prediction, with an amber frame around them. Visible tokens show the true features, darkened. Without
+    ``visible_features`` they show the frame in dark grey.
 
     Args:
-        frames (ArrayLike): Frames as the model saw them, before normalisation, (T, H, W, C), T = 1 for an image, see
-            :func:`unnormalize`; other channels than RGB are shown as :func:`.to_rgb` says. Of a clip the first frame of
-            each time step of the token grid is shown, the one that the target is made of.
-        sample (BaseDataElement): What :meth:`MaskFeat.predict` returns: ``mask`` (T', H', W'), ``pred_features`` and
-            ``target_features`` of the M masked tokens, (M, D) or (M,), and ``visible_features`` of the others; of
-            several targets dicts of them.
-        target_generator (nn.Module): That of the model.
+        frames (ArrayLike): Frames of the model's input before normalisation, (T, H, W, C), T = 1 for an image, see
+            :func:`unnormalize`. :func:`.to_rgb` describes how channels other than RGB are shown. Of a clip, the first
+            frame of each time step of the token grid is shown, because the target is computed from it.
+        sample (BaseDataElement): Result of :meth:`MaskFeat.predict`: ``mask`` (T', H', W'), ``pred_features`` and
+            ``target_features`` of the M masked tokens, (M, D) or (M,), and ``visible_features`` of the other tokens.
+            With several targets, each of the features is a dict by the name of the target.
+        target_generator (nn.Module): Target generator of the model.
 
     Returns:
         dict[str, np.ndarray]: RGB frames, uint8 (T', height, width, 3), all of one size, in this order:
 
-        - "masked input": the input with masked tokens grey.
-        - "prediction": see above. Of several targets "NAME prediction" and "NAME target" of each.
+        - "masked input": the input with grey masked tokens.
+        - "prediction": see above. With several targets: "NAME prediction" and "NAME target" for each target.
         - "target": the true features of all tokens.
         - "original": the input.
 
@@ -72,7 +72,7 @@ def draw_prediction(frames: ArrayLike, sample: BaseDataElement, target_generator
 
 
 def _of(sample: BaseDataElement, key: str, name: str) -> Any:
-    """A field of a sample, of several targets that of one of them; None if it is missing."""
+    """Return a field of a sample, or with several targets its entry for one of them; None if the field is missing."""
     value = sample.get(key)
     if isinstance(value, Mapping):
         return value[name]
@@ -91,7 +91,7 @@ def _draw_target(
     target: torch.Tensor,
     visible: torch.Tensor | None,
 ) -> dict[str, np.ndarray]:
-    """Pictures of one target, uint8 (T', height, width, 3): "prediction" and "target"."""
+    """Draw the pictures of one target, uint8 (T', height, width, 3): "prediction" and "target"."""
     painter = painter_of(generator, scene)
     true = painter.read(target)
     known = true if visible is None else np.concatenate([true, painter.read(visible)])
@@ -125,7 +125,7 @@ def _darken(picture: np.ndarray) -> np.ndarray:
 
 
 def _outline(picture: np.ndarray, masked: np.ndarray, scale: int) -> np.ndarray:
-    """Frame the masked region (T', h, w) of a picture (T', h, w, 3), on its outer side."""
+    """Draw a frame around the masked region (T', h, w) of a picture (T', h, w, 3), on the outside of the region."""
     width = max(1, scale // 3)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     near = np.stack([cv2.dilate(step.astype(np.uint8), cross, iterations=width) > 0 for step in masked])

@@ -1,4 +1,4 @@
-"""MaskFeat's visualizer."""
+"""Visualizer for mmengine that draws predictions of MaskFeat."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from .prediction import draw_prediction
 
 @VISUALIZERS.register_module()
 class MaskFeatVisualizer(Visualizer):
-    """Draws predictions of :class:`MaskFeat`: masked input, prediction, target, original.
+    """Visualizer of predictions of :class:`MaskFeat`: masked input, prediction, target, original.
 
     Args:
         name (str): Name of the instance. Defaults to "visualizer".
-        max_frames (int, optional): At most so many time steps of a clip, evenly spaced, are side by side in a picture.
-            Defaults to None, all of them.
+        max_frames (int, optional): Largest number of time steps of a clip in a picture. They are evenly spaced and side
+            by side. Defaults to None: all time steps.
         fps (float): Time steps per second in animated GIFs and mp4 files. Defaults to 4.0.
-        **kwargs: Those of ``mmengine.Visualizer``, ``vis_backends`` and ``save_dir`` among them.
+        **kwargs: Arguments of ``mmengine.Visualizer``, such as ``vis_backends`` and ``save_dir``.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class MaskFeatVisualizer(Visualizer):
         out_file: str | Path | None = None,
         step: int = 0,
     ) -> np.ndarray:
-        """Draw a prediction and give it to all backends.
+        """Draw a prediction and send the picture to all backends.
 
         Args:
             name (str): Name of the picture for the backends.
-            image (ArrayLike): Frames as the model saw them, before normalisation, (T, H, W, C), or an image (H, W, C),
+            image (ArrayLike): Frames of the model's input before normalisation, (T, H, W, C), or an image (H, W, C),
                 see :func:`unnormalize`.
-            data_sample (BaseDataElement): What :meth:`MaskFeat.predict` returns. ``attention``, a heat map (T', H',
-                W') as of :func:`attention_rollout`, is drawn too.
-            target_generator (nn.Module): That of the model.
+            data_sample (BaseDataElement): Result of :meth:`MaskFeat.predict`. If it has ``attention``, a heat map
+                (T', H', W') from :func:`attention_rollout`, this is drawn too.
+            target_generator (nn.Module): Target generator of the model.
             show (bool): Whether to open a window with the picture. Defaults to False.
-            wait_time (float): Seconds to show it, 0 for as long as the window is open. Defaults to 0.0.
-            out_file (str | Path, optional): File to write beside: a picture (.png, .jpg, .jpeg, .webp), or the time
-                steps of a clip one after another (.gif, .mp4). Defaults to None.
+            wait_time (float): Seconds to show the window; 0 until the user closes it. Defaults to 0.0.
+            out_file (str | Path, optional): File to write as well: a picture (.png, .jpg, .jpeg, .webp), or an
+                animation of the time steps of a clip (.gif, .mp4). Defaults to None.
             step (int): Training step for the backends. Defaults to 0.
 
         Returns:
@@ -68,7 +68,7 @@ class MaskFeatVisualizer(Visualizer):
 
         Raises:
             ConfigError: If the ending of ``out_file`` is unknown.
-            WriteError: If ``out_file`` cannot be written, as on a full disk.
+            WriteError: If ``out_file`` cannot be written, for example because the disk is full.
             ValueError: If the image, the sample and the target generator do not fit each other.
         """
         ending = None if out_file is None else check_ending(out_file)
@@ -78,7 +78,7 @@ class MaskFeatVisualizer(Visualizer):
             heat = draw_heat(image, data_sample.attention, original.shape[2] // np.shape(image)[-2])
             pictures |= {"attention": heat, "original": original}
         steps, length = len(pictures["original"]), np.shape(image)[0] if np.ndim(image) == 4 else 1
-        names = [f"frame {i * length // steps}" for i in range(steps)]  # a step is drawn as its first frame
+        names = [f"frame {i * length // steps}" for i in range(steps)]  # the picture of a step is its first frame
         columns = [names[i] for i in pick(steps, self.max_frames)] if length > 1 else []
         page = compose({title: strip(frames, self.max_frames) for title, frames in pictures.items()}, columns=columns)
         self.set_image(page)
@@ -100,5 +100,5 @@ class MaskFeatVisualizer(Visualizer):
 
 
 def _title(name: str, length: int) -> str:
-    """Title of an original in a moving picture: of a clip the name of its frame too."""
+    """Return the title of the original in an animation. For a clip it includes the name of the frame."""
     return f"original, {name}" if length > 1 else "original"

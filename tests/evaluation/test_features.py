@@ -44,7 +44,7 @@ def trainer(folder, pretrain, finetune, num_classes, hook=True, **changes):
     """Build a runner for three steps of pre-training, with the hook at every second step."""
     cfg, labelled = Config.fromfile(CONFIGS / pretrain), Config.fromfile(CONFIGS / finetune)
     cfg.work_dir = str(folder)
-    cfg.experiment_name = folder.name  # the default is a time in seconds: two runners of the same second would share their logs
+    cfg.experiment_name = folder.name  # the default is a time: two runners in one second would share logs
     cfg.train_cfg.max_iters = 3
     cfg.train_dataloader.batch_size = 4
     cfg.param_scheduler = []

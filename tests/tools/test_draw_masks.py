@@ -104,7 +104,7 @@ def test_ratios_are_drawn_as_given():
     axes = draw_ratios({"a": [0.4, 0.5, 0.6], "b": [0.3, 0.3, 0.8]}).axes[0]
     assert [list(line.get_ydata()) for line in axes.lines] == [[0.4, 0.5, 0.6], [0.3, 0.3, 0.8]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-    with pytest.raises(ValueError, match="colours for 4 schedules, got 5"):
+    with pytest.raises(ValueError, match="At most 4 schedules can be drawn, got 5"):
         draw_ratios(dict.fromkeys("abcde", [0.4]))
 
 

@@ -1,4 +1,4 @@
-"""Models of the demo's configs and what they predict of samples of a tiny MovingDigits."""
+"""Fixture of models of the demo's configs and their predictions for samples of a tiny MovingDigits."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +17,13 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model and what it predicts of some samples.
+    """A model and its predictions for some samples.
 
     Args:
-        model: In evaluation mode.
-        batch: The samples, normalised.
-        samples: What the model predicts.
-        frames: Of each sample, uint8 (T, H, W, 3), as the data set gives them.
+        model: The model, in evaluation mode.
+        batch: The normalised samples.
+        samples: The predictions.
+        frames: Frames of each sample from the data set, uint8 (T, H, W, 3).
     """
 
     model: torch.nn.Module
@@ -34,9 +34,9 @@ class Prediction:
 
 @pytest.fixture(scope="session")
 def predict(digits):
-    """From the path of a config, and what is changed in it, to what its model predicts of three samples.
+    """Return a function that takes the path of a config and options, and returns a :class:`Prediction` for 3 samples.
 
-    Of a config of the demo, the model has the shipped weights, of another random ones.
+    The model of a demo config has the shipped weights, other models have random weights.
     """
 
     @cache

@@ -1,4 +1,4 @@
-"""Attention roll-out is the product of all layers' matrices, and rows of it sum to one."""
+"""Tests of attention roll-out: it is the product of the matrices of all layers, and its rows sum to one."""
 
 import itertools
 
@@ -24,17 +24,17 @@ MVIT = dict(
 
 
 def randomized(config):
-    """The backbone with weights large enough for attention to differ from place to place."""
+    """Build a backbone with weights so large that attention differs between tokens."""
     torch.manual_seed(0)
     backbone = MODELS.build(config)
     for parameter in backbone.parameters():
         parameter.data.normal_(std=0.4)
-    backbone.eval()  # not chained: that of mmpretrain's backbones returns None
+    backbone.eval()  # not chained, because eval() of mmpretrain's backbones returns None
     return backbone
 
 
 def vit_by_hand(backbone, images, mask=None):
-    """The product of (W + I) / 2 over the layers, (N, 1 + L, 1 + L), and the grid."""
+    """Compute the product of (W + I) / 2 over the layers, (N, 1 + L, 1 + L)."""
     layers = []
 
     def matrix(attn, args):
@@ -55,7 +55,7 @@ def vit_by_hand(backbone, images, mask=None):
 
 
 def windows(grid, pool, extra):
-    """Each pooled place as the mean of the places that it sees, (extra + L', extra + L)."""
+    """Compute the matrix (extra + L', extra + L) of a pooling: each pooled token is the mean over its window."""
     triples = [(v,) * 3 if isinstance(v, int) else v for v in (pool.kernel_size, pool.stride, pool.padding)]
     places = list(itertools.product(*map(range, grid)))
     out_grid = [(g + 2 * p - k) // s + 1 for g, k, s, p in zip(grid, *triples, strict=True)]
@@ -69,7 +69,7 @@ def windows(grid, pool, extra):
 
 @torch.no_grad()
 def mvit_by_hand(backbone, clips):
-    """The same for an MViT, by the attention of mmaction2, and the last grid."""
+    """Compute the same product for an MViT from the attention of mmaction2, and return it with the last grid."""
     from mmaction.models.backbones.mvit import add_decomposed_rel_pos, attention_pool
 
     layers, grids = [], []
@@ -111,7 +111,7 @@ def test_rollout_of_a_vit_is_the_product_of_its_layers(kind):
     torch.testing.assert_close(heat.flatten(1), product[:, 0, 1:])
     torch.testing.assert_close(heat.flatten(1).sum(1) + product[:, 0, 0], torch.ones(2))
     assert heat.flatten(1).std(1).min() > 0.001
-    # the mean over all tokens, and over some
+    # the mean over all tokens, and over some tokens
     query = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
     query[0, 0, 0, 1] = query[1, 0, 2] = True
     chosen = attention_rollout(backbone, images, query=query).flatten(1)
@@ -148,7 +148,7 @@ def test_rollout_of_an_mvit_follows_its_pooling(kind, with_cls_token):
     assert grid == (2, 4, 4) and product.shape[2] == 2 * 8 * 8 + with_cls_token
     torch.testing.assert_close(product.sum(-1), torch.ones(2, 32 + with_cls_token))
 
-    def on_token_grid(rows):  # of the patches, 2 x 2 are in a token
+    def on_token_grid(rows):  # a token has 2 x 2 patches
         return rows[:, with_cls_token:].reshape(2, 2, 4, 2, 4, 2).sum((3, 5))
 
     first = product[:, 0] if with_cls_token else product.mean(1)
@@ -158,7 +158,9 @@ def test_rollout_of_an_mvit_follows_its_pooling(kind, with_cls_token):
     query[:, 1, 2, 3] = True
     expected = on_token_grid(product[:, with_cls_token + 16 + 2 * 4 + 3])
     torch.testing.assert_close(attention_rollout(backbone, clips, query=query), expected, atol=1e-5, rtol=1e-4)
-    assert expected.flatten(1).argmax(1).tolist() == [16 + 2 * 4 + 3] * 2  # it keeps most of itself
+    assert (
+        expected.flatten(1).argmax(1).tolist() == [16 + 2 * 4 + 3] * 2
+    )  # each token has the largest weight for itself
 
 
 def test_rollout_leaves_the_model_as_it_was():
@@ -190,10 +192,10 @@ def test_rollout_of_the_shipped_models(predict, path):
 
 def test_what_cannot_be_followed_is_named():
     images = torch.zeros(1, 3, 32, 32)
-    with pytest.raises(ValueError, match="ResNet has no attention that can be followed; it takes mmpretrain.Vision"):
+    with pytest.raises(ValueError, match="ResNet has no attention that can be followed. Use mmpretrain.Vision"):
         attention_rollout(MODELS.build(dict(type="mmpretrain.ResNet", depth=18)), images)
     backbone = randomized(dict(type="maskfeat.MaskedViT", **VIT))
     query = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
     for wrong in (query, torch.ones(1, 3, 3, dtype=torch.bool)):
-        with pytest.raises(ValueError, match=r"query must be .* \(1, 1, 3, 3\) with a token of each sample"):
+        with pytest.raises(ValueError, match=r"query must be .* \(1, 1, 3, 3\) with a token of each sample set"):
             attention_rollout(backbone, images[..., :24, :24], query=wrong)

@@ -1,4 +1,4 @@
-"""Boxes are drawn where they are said to be."""
+"""Tests of the drawing of boxes: they are at the given positions."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_lines_are_on_the_border_of_the_box():
     picture = draw_boxes(image, [[8, 16, 40, 32]], ["seven 0.9"], color=(255, 0, 0))
     rows, columns = np.nonzero((picture[:256] == (255, 0, 0)).all(-1))  # 64 pixels enlarged 4 times
     assert (rows.min(), rows.max()) == (64, 127) and (columns.min(), columns.max()) == (32, 159)
-    assert not (picture[70:120, 40:150] == (255, 0, 0)).all(-1).any()  # the inside stays as it is
+    assert not (picture[70:120, 40:150] == (255, 0, 0)).all(-1).any()  # the inside of the box does not change
 
 
 def test_the_text_is_below_the_image_and_two_boxes_are_numbered():
@@ -30,7 +30,7 @@ def test_the_text_is_below_the_image_and_two_boxes_are_numbered():
     none = draw_boxes(image, [], [])
     assert one.shape[1] == two.shape[1] == none.shape[1] == 448
     assert 224 < len(one) < len(two)
-    assert (none[:224] == 90).all() and none[224:].any()  # it says that there is nothing
+    assert (none[:224] == 90).all() and none[224:].any()  # the text says that there is no box
 
 
 def test_large_images_are_not_enlarged():

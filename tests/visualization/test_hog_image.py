@@ -1,4 +1,4 @@
-"""HOG drawings: strokes follow the edges, and features find their place in the grid."""
+"""Tests of HOG drawings: strokes follow the edges, and features are at their positions in the grid."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from maskfeat_plugin.visualization import assemble_hog, draw_hog, unflatten_hog
 
 
 def hog_of(image, **kwargs):
-    """Our HOG (C, nbins, rows, cols) of an image (H, W) or (C, H, W)."""
+    """Compute the plugin's HOG (C, nbins, rows, cols) of an image (H, W) or (C, H, W)."""
     generator = MODELS.build(dict(type="maskfeat.HOGGenerator", **kwargs))
     image = torch.as_tensor(np.asarray(image), dtype=torch.float32)
     image = image if image.dim() == 3 else image[None]
@@ -22,9 +22,9 @@ def hog_of(image, **kwargs):
 
 
 def stroke_angle(drawing):
-    """Direction of the lines in a drawing: degrees from the x axis, counter-clockwise."""
+    """Return the direction of the lines in a drawing, in degrees from the x axis, counter-clockwise."""
     rr, rc, cc = structure_tensor(drawing[..., 0].astype(float), sigma=1, order="rc")
-    # Lines run at right angles to the dominant gradient; rows count downwards.
+    # Lines are at right angles to the dominant gradient. Row numbers increase downwards.
     gradient = 0.5 * np.arctan2(-2 * rc.sum(), cc.sum() - rr.sum())
     return (np.degrees(gradient) + 90) % 180
 
@@ -32,12 +32,12 @@ def stroke_angle(drawing):
 @pytest.mark.parametrize("nbins", [9, 18])
 @pytest.mark.parametrize("angle", [0, 25, 50, 75, 90, 115, 140, 165])
 def test_strokes_run_along_the_edges(angle, nbins):
-    # A wave whose crests run at this angle from the x axis, counter-clockwise as seen.
+    # A wave. The angle of its crests is measured from the x axis, counter-clockwise in the picture.
     y, x = np.mgrid[:64, :64]
     across = x * np.sin(np.radians(angle)) + y * np.cos(np.radians(angle))
     drawing = draw_hog(hog_of(np.sin(across / 6), nbins=nbins), cell_pixels=25)
     error = (stroke_angle(drawing) - angle + 90) % 180 - 90
-    assert abs(error) <= 90 / nbins + 2  # half a bin and the reading
+    assert abs(error) <= 90 / nbins + 2  # half a bin, and the error of the measurement
 
 
 def test_a_vertical_edge_is_a_vertical_stroke():
@@ -48,19 +48,19 @@ def test_a_vertical_edge_is_a_vertical_stroke():
     columns, rows = drawing[:, 22], drawing[22]  # through the middle of the middle cell
     assert (columns > 200).mean() > 0.8
     assert (rows > 0).mean() < 0.2
-    assert not drawing[:, :15].any()  # nothing where nothing changes
+    assert not drawing[:, :15].any()  # no strokes where the image is constant
     assert not drawing[:, 30:].any()
 
 
 def test_agrees_with_skimage_on_a_photograph():
     image = camera()[32:480:2, 32:480:2] / 255.0  # (224, 224)
     features, picture = skimage_hog(image, 18, (16, 16), (1, 1), block_norm="L2", visualize=True, feature_vector=False)
-    # Its picture shows histograms before normalisation; give ours the same weights.
+    # The picture of skimage shows histograms before normalisation: give ours the same weights.
     norms = np.sqrt((picture.reshape(14, 16, 14, 16) ** 2).sum((1, 3)))
     ours = hog_of(image, nbins=18, cell_size=16)[0].numpy() * norms / norms.max()
     drawing = draw_hog(ours, cell_pixels=16)[..., 0].astype(float)
 
-    def blurred_correlation(a, b):  # strokes of one pixel must not miss each other
+    def blurred_correlation(a, b):  # so that strokes one pixel wide overlap
         a, b = (x.reshape(56, 4, 56, 4).mean((1, 3)).ravel() for x in (a, b))
         return np.corrcoef(a, b)[0, 1]
 
@@ -115,8 +115,8 @@ def test_true_features_assemble_to_the_true_hog(cells, grid, nbins, seed):
     whole = generator.hog(clip[0, :, ::2].transpose(0, 1))  # (T', C, nbins, rows * u, cols * v)
     tokens = whole.unflatten(4, (cols, v)).unflatten(3, (rows, u))  # (T', C, nbins, rows, u, cols, v)
     features = tokens.permute(0, 3, 5, 1, 2, 4, 6)[mask[0]].flatten(1)  # (M, D)
-    # The generator's own order of D. A pixel whose orientation falls on the edge of a bin, as at the border of the
-    # image, may be counted to the other side by another vector length, hence not every value is the same.
+    # The order of D is the generator's. A pixel whose orientation is on the edge of a bin, as at the border of the
+    # image, may get into the other bin with another vector length, so some values differ.
     close = torch.isclose(generator(clip, mask), features, atol=1e-5)
     assert not close.numel() or close.float().mean() > 0.75
     arguments = dict(nbins=nbins, cells=cells)
@@ -126,7 +126,7 @@ def test_true_features_assemble_to_the_true_hog(cells, grid, nbins, seed):
     np.testing.assert_allclose(grid_of_masked, whole * cell_mask, atol=1e-6)
     visible = whole * ~cell_mask
     np.testing.assert_allclose(assemble_hog(features, mask[0], **arguments, base=visible), whole, atol=1e-6)
-    assert not visible[cell_mask.expand_as(visible)].any()  # base is left as it was
+    assert not visible[cell_mask.expand_as(visible)].any()  # base is not changed
 
 
 def test_unflatten_has_the_order_channel_bin_row_column():

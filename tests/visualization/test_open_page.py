@@ -1,4 +1,4 @@
-"""The fixture that opens pages finds what is wrong with them."""
+"""Tests of the fixture that opens pages: it finds faults of a page."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_the_window_is_as_wide_as_asked_for(look, tmp_path):
 
 @pytest.mark.parametrize("required", ["", "1"])
 def test_without_a_browser_one_line_says_so(tmp_path, required):
-    """The tests that need one are skipped, or fail where it is required."""
+    """Tests that need a browser are skipped, or fail if a browser is required."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", __file__]
     command += ["-k", "test_a_page_without_faults or test_the_window_is"]
     env = {**os.environ, "PATH": str(tmp_path), "REQUIRE_BROWSER": required}

@@ -1,4 +1,4 @@
-"""Strips of frames and labelled pages."""
+"""Tests of strips of frames and of labelled pages."""
 
 import numpy as np
 import pytest

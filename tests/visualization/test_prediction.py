@@ -1,4 +1,4 @@
-"""Pictures of predictions: what was seen, masked, predicted and there, for every kind of target."""
+"""Tests of pictures of predictions for every kind of target: masked input, prediction, target and original."""
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ CONFIGS = [
 
 
 def pixels_of(mask, picture):
-    """The mask, bool (T', height, width), of a picture."""
+    """Return the mask of a picture, bool (T', height, width)."""
     rows, cols = (picture.shape[axis] // mask.shape[axis] for axis in (1, 2))
     return np.asarray(mask).repeat(rows, 1).repeat(cols, 2)
 
 
 def perfect(sample):
-    """The sample of a model that predicts exactly what there is."""
+    """Return the sample of a model whose prediction is exactly the target."""
 
     def exact(target, pred):
         if target.dim() == 1:
@@ -93,7 +93,7 @@ def test_every_target_is_drawn_as_the_truth_where_the_prediction_is_perfect(pred
         prediction, target = real[f"{name}prediction"], real[f"{name}target"]
         np.testing.assert_array_equal(target, ideal[f"{name}target"])
         assert target[masked].std() > 10 and target[~masked].std() > 10
-        # the red of the amber strokes of HOG is that of white ones
+        # amber strokes of HOG have the same red value as white strokes
         np.testing.assert_allclose(ideal[f"{name}prediction"][masked][:, 0], target[masked][:, 0].astype(float), atol=1)
         assert np.abs(prediction[masked].astype(float) - target[masked]).mean() > 3
         np.testing.assert_array_equal(prediction[~masked], ideal[f"{name}prediction"][~masked])
@@ -107,7 +107,7 @@ def test_what_is_predicted_is_told_from_what_is_visible(predict):
     masked = pixels_of(sample.mask, prediction)
     frame = (prediction == PREDICTED_COLOR).all(-1) & ~masked
     assert 0 < frame.sum() < 0.1 * frame.size
-    # in amber, the blue is 64 of 255
+    # amber has a blue value of 64
     np.testing.assert_allclose(prediction[masked], target[masked] * (1, 196 / 255, 64 / 255), atol=1)
     context = ~masked & ~frame
     np.testing.assert_allclose(prediction[context], target[context] * VISIBLE_BRIGHTNESS, atol=1)
@@ -137,7 +137,10 @@ def test_without_visible_features_the_frame_is_shown_in_grey(predict):
 
 
 def dominant_angles(picture, cell):
-    """Direction of the brightest line through the middle of each cell of a picture (H, W), in degrees, (rows, cols)."""
+    """Return the direction of the brightest line through the centre of each cell of a picture, in degrees.
+
+    The picture is (H, W), the result (rows, cols).
+    """
     angles = np.arange(0, 180, 5)
     radius = np.linspace(-0.45, 0.45, 41) * cell
     radius = radius[np.abs(radius) > 0.15 * cell]  # all lines cross in the middle
@@ -147,7 +150,7 @@ def dominant_angles(picture, cell):
     return angles[lines.mean(1).argmax(0)]
 
 
-# The bins of skimage begin at the other axis: of 9, ours lie between theirs, of 18 they are the same
+# The bins of skimage begin at the other axis: with 9 bins ours are between theirs, with 18 they are the same
 @pytest.mark.parametrize(("nbins", "tolerance", "least"), [(9, 15, 0.9), (18, 10, 0.95)])
 @pytest.mark.parametrize("photograph", [camera, lambda: astronaut().mean(-1)], ids=["camera", "astronaut"])
 def test_strokes_have_the_dominant_orientations_of_skimages_picture(photograph, nbins, tolerance, least):
@@ -161,7 +164,7 @@ def test_strokes_have_the_dominant_orientations_of_skimages_picture(photograph, 
     pictures = draw_prediction(frames, sample, generator)
 
     histograms, theirs = skimage_hog(image, nbins, (16, 16), (1, 1), "L2", visualize=True, feature_vector=False)
-    # as large as ours; its lines are one pixel wide
+    # as large as our picture; the lines of skimage are one pixel wide
     expected = dominant_angles(resize(theirs, (448, 448), order=1), 32)
     ordered = np.sort(histograms.reshape(14, 14, nbins), axis=-1)
     clear = ordered[..., -1] > 1.2 * ordered[..., -2]  # one direction dominates
@@ -220,7 +223,7 @@ def test_pixels_are_those_of_the_picture(norm):
     np.testing.assert_allclose(pictures["prediction"][masked].astype(int), pictures["original"][masked], atol=1)
     if not norm:
         return
-    # a prediction of nothing is the mean of each token, over its colours as they are normalised
+    # a prediction of zeros is the mean of each token, over the colours that are normalised together
     sample.pred_features = torch.zeros_like(sample.target_features)
     flat = draw_prediction(image[None].numpy(), sample, model.target_generator)["prediction"]
     token = flat[0, :56, :56].reshape(-1, 3)
@@ -234,7 +237,7 @@ def test_equal_features_have_equal_colours_whatever_their_length(predict):
     generator = found.model.target_generator
     assert generator.norm == "l2"
     sample = perfect(found.samples[0])
-    sample.pred_features = 3 * sample.target_features  # the cosine loss leaves the length to the prediction
+    sample.pred_features = 3 * sample.target_features  # the cosine loss does not depend on the length of the prediction
     pictures = draw_prediction(found.frames[0], sample, generator)
     masked = pixels_of(sample.mask, pictures["target"])
     np.testing.assert_allclose(pictures["prediction"][masked].astype(int), pictures["target"][masked], atol=1)
@@ -253,7 +256,7 @@ def test_colours_are_principal_components():
     painter = FeaturePainter(None, scene(np.ones((1, 10, 10), bool)))
     painter.fit(rows)
     colors = painter.paint(rows.reshape(1, 10, 10, 8))[0, ::32, ::32].reshape(100, 3)
-    for channel in range(3):  # red is the widest spread, then green, then blue, each up to its sign
+    for channel in range(3):  # red has the largest variance, then green, then blue; signs are arbitrary
         inside = (colors[:, channel] > 0) & (colors[:, channel] < 255)
         assert inside.mean() > 0.9
         assert abs(np.corrcoef(colors[inside, channel], weights[inside, channel])[0, 1]) > 0.9
@@ -261,7 +264,7 @@ def test_colours_are_principal_components():
 
 def test_features_of_few_kinds_are_drawn():
     painter = FeaturePainter(None, scene(np.ones((1, 2, 2), bool)))
-    rows = np.array([[0, 1], [0, 1], [1, 1], [1, 1]], np.float32)  # one component, of two values
+    rows = np.array([[0, 1], [0, 1], [1, 1], [1, 1]], np.float32)  # one component with two values
     painter.fit(rows)
     colors = painter.paint(rows.reshape(1, 2, 2, 2))[0, ::32, ::32]
     assert sorted(colors[:, 0, 0].tolist()) == [0, 255]
@@ -277,7 +280,7 @@ def test_classes_have_a_colour_each_and_are_pale_where_unlikely():
     rows = painter.read(torch.tensor([likely, unlikely, other, [0.0] * 4, likely]))
     assert rows[:, 0].tolist() == [0, 0, 1, -1, 0]
     picture = painter.paint(rows.reshape(1, 1, 5, 2))[0]
-    colors = picture[2, ::32].astype(float)  # beside the numbers
+    colors = picture[2, ::32].astype(float)  # pixels without numbers
 
     def saturation(color):
         return color.max() - color.min()

@@ -1,4 +1,4 @@
-"""Reports are one file, complete or absent, escaped, and ask nothing of the network."""
+"""Tests of reports: a report is one complete file or none, its text is escaped, and it makes no requests."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ GIF = make_gif()
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: elements, text, and whether all is closed in order."""
+    """Parser of a page. It collects elements and text, and checks that elements are closed in order."""
 
     def __init__(self, html):
         super().__init__()
@@ -135,9 +135,9 @@ def test_shows_everything_given_and_escapes_it(written):
         *("A picture", "A panel", "original", "2.13.0", "A note.", "a = 1", "What came out"),
     ):
         assert expected in text
-    # In title, h1, intro; a headline twice, a section's intro, a table's title, column, row; a curve's title and
-    # legend, a group of values; a section's link and title, a picture's caption and label; the versions twice; a note;
-    # a text twice.
+    # The text occurs in title, h1, intro; twice in a headline, in a section's intro, in a table's title, column, row;
+    # in a curve's title and legend, in a group of values; in a section's link and title, in a picture's caption and
+    # label; twice in the versions; in a note; twice in a text.
     assert text.count(NASTY) == 21
     assert f"A panel: {NASTY}" in [img["alt"] for img in page.all("img")]
     labels = [svg["aria-label"] for svg in page.all("svg") if "aria-label" in svg]
@@ -173,7 +173,7 @@ def test_fits_phones_and_dark_mode(written):
         colors = set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", chart))
         assert colors <= {"none", "currentColor", *(f"var(--series-{i})" for i in range(6))}
         assert "currentColor" in colors
-    # The baseline is dashed, in the colour of its curve; the third series has another one.
+    # The baseline is dashed and has the colour of its curve. The third series has another colour.
     dashed = re.findall(r'style="[^"]*dasharray[^"]*"', charts[0])
     assert ["currentColor" in d for d in dashed].count(True) == 1  # the mark
     assert all("--series-0" in d or "currentColor" in d for d in dashed) and len(dashed) == 2

@@ -1,4 +1,4 @@
-"""The visualizer gives panels to every backend and to files: pictures, animated GIFs and videos."""
+"""Tests of the visualizer, which writes panels to every backend and to files: pictures, animated GIFs and videos."""
 
 import av
 import cv2
@@ -20,7 +20,7 @@ IMAGE, CLIP = "demo/maskfeat_vit-tiny_moving-digits.py", "demo/maskfeat_mvit-tin
 @pytest.fixture
 def visualizer(tmp_path):
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-    name = str(tmp_path)  # visualizers of one name are the same one
+    name = str(tmp_path)  # visualizers with equal names are the same object
     config = dict(type="maskfeat.MaskFeatVisualizer", name=name, vis_backends=backends, save_dir=str(tmp_path))
     visualizer = VISUALIZERS.build(config)
     yield visualizer
@@ -90,7 +90,7 @@ def test_the_ending_of_a_file_says_what_it_is(predict, visualizer, tmp_path, end
     page = visualizer.add_datasample(
         "x", found.frames[0], found.samples[0], found.model.target_generator, out_file=str(file)
     )
-    assert [p.name for p in file.parent.iterdir()] == [file.name]  # nothing half-written beside
+    assert [p.name for p in file.parent.iterdir()] == [file.name]  # no temporary file is left
     if ending == ".mp4":
         with av.open(str(file)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -127,6 +127,6 @@ def test_files_of_unknown_endings_are_refused_before_any_work(predict, visualize
     for name in ("clip.avi", "clip"):
         with pytest.raises(ConfigError, match=r"name one of \.png, .* for a picture, of \.gif or \.mp4"):
             visualizer.add_datasample("x", None, None, found.model.target_generator, out_file=tmp_path / name)
-    with pytest.raises(ValueError, match="still picture, got 2 frames"):
+    with pytest.raises(ValueError, match="still picture and needs one frame, got 2 frames"):
         write_frames(tmp_path / "still.png", np.zeros((2, 8, 8, 3), np.uint8))
     assert not list(tmp_path.glob("*.*"))

@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page with tables, charts, pictures and texts."""
+"""Reports. A report is one self-contained HTML page with tables, charts, pictures and texts."""
 
 from .page import write_report
 from .parts import Curve, Facts, Folded, Headline, Media, Notes, Picture, Section, Spread, Table, Text

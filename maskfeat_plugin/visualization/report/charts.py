@@ -1,4 +1,4 @@
-"""Charts of a report, as SVG in the colours of the page."""
+"""Charts of a report, drawn as SVG in the colours of the page."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from .parts import Curve, Spread
 
-# (light mode, dark mode), told apart by readers with colour-blindness too.
+# (light mode, dark mode). Readers with colour-blindness can distinguish the colours.
 PALETTE = (
     ("#0b6fb8", "#5ab4f0"),
     ("#c2540a", "#ff9d4d"),
@@ -24,20 +24,21 @@ PALETTE = (
     ("#555555", "#bbbbbb"),
 )
 _TEXT_STAND_IN = "#0d0dfe"
-# Pieces of a curve of which the first, the last, the least and the largest value are drawn; a chart is some 500 pixels
+# Number of pieces of a long curve; the first, last, smallest and largest value of each are drawn. A chart is about 500
+# pixels wide.
 _PIECES = 250
-# Values beyond leave a gap, as those that are not finite: the width of the axis would be beyond what a float holds
+# Larger values leave a gap, like values that are not finite: a float could not hold the width of the axis
 _LARGEST = 1e300
 
 
 def draw_curve(curve: Curve) -> str:
     """Draw a chart as an SVG element for an HTML page.
 
-    Its lines have the colours of the page's CSS variables ``--series-0``, ``--series-1`` and so on,
-    everything else ``currentColor``, on a transparent background. It has no legend: see :func:`legend`.
+    Its lines have the colours of the page's CSS variables ``--series-0``, ``--series-1`` and so on. Everything else has
+    the colour ``currentColor`` on a transparent background. The chart has no legend; :func:`legend` returns it.
 
     Args:
-        curve (Curve): What to draw.
+        curve (Curve): The chart.
 
     Returns:
         str: ``<svg ...>...</svg>``.
@@ -61,7 +62,7 @@ def draw_curve(curve: Curve) -> str:
         if curve.log_y:
             axes.set_yscale("log")
         axes.set_xlabel(curve.x_label)
-        axes.set_title(curve.y_label, loc="left", fontsize=10)  # rotated beside the axis it would take its place
+        axes.set_title(curve.y_label, loc="left", fontsize=10)  # a rotated label would make the chart narrower
         places = np.concatenate([[], *(np.asarray(xs, float) for xs, _ in curve.series.values())])
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=bool((places == places.round()).all())))
         axes.grid(alpha=0.2)
@@ -70,7 +71,7 @@ def draw_curve(curve: Curve) -> str:
 
 
 def legend(curve: Curve) -> list[tuple[str, int, bool]]:
-    """Name, number of the colour, and whether it is dashed, of each of a chart's curves."""
+    """Return the name of each curve of a chart, the number of its colour, and whether it is dashed."""
     solid = [name for name in curve.series if name not in curve.dashed]
     items = []
     for name in curve.series:
@@ -80,10 +81,10 @@ def legend(curve: Curve) -> list[tuple[str, int, bool]]:
 
 
 def draw_spread(spread: Spread) -> str:
-    """Draw a chart as :func:`draw_curve` does.
+    """Draw a chart as an SVG element, see :func:`draw_curve`.
 
     Args:
-        spread (Spread): What to draw.
+        spread (Spread): The chart.
 
     Returns:
         str: ``<svg ...>...</svg>``.
@@ -109,15 +110,15 @@ def draw_spread(spread: Spread) -> str:
 
 
 def thin(xs: ArrayLike, ys: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out points of a curve that no screen can show.
+    """Leave out points of a curve if there are more than a screen can show.
 
     Args:
-        xs (ArrayLike): (N,) places.
-        ys (ArrayLike): (N,) values; where one of a piece is not finite, the piece keeps the gap.
+        xs (ArrayLike): (N,) positions.
+        ys (ArrayLike): (N,) values. Values that are not finite leave a gap, which is kept.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: The same, float64, if there are few; else of each of 250 pieces at most five:
-        the first, the last, the least, the largest and one that is not finite, in their order.
+        tuple[np.ndarray, np.ndarray]: The points as float64. Of many points, at most five remain of each of 250 pieces:
+        the first, the last, the smallest, the largest and one that is not finite, in their order.
     """
     xs, ys = np.asarray(xs, float), np.asarray(ys, float)
     if len(xs) <= 5 * _PIECES:
@@ -136,7 +137,7 @@ def thin(xs: ArrayLike, ys: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _describe_curve(curve: Curve) -> str:
-    """What a chart shows, for those who do not see it."""
+    """Describe a chart in words, for readers who cannot see it."""
     ends = []
     for name, (xs, ys) in curve.series.items():
         xs, ys = np.asarray(xs, float), np.asarray(ys, float)
@@ -147,14 +148,14 @@ def _describe_curve(curve: Curve) -> str:
 
 
 def _draw(summary: str, salt: str, size: tuple[float, float], plot: Callable[[Axes], None]) -> str:
-    """An SVG element of what is plotted, in the colours of the page."""
+    """Draw a plot as an SVG element in the colours of the page."""
     style = {
-        "svg.fonttype": "none",  # text stays text: searchable, in the reader's font
+        "svg.fonttype": "none",  # keep text as text: it can be searched and has the reader's font
         "svg.hashsalt": salt.encode("ascii", "backslashreplace").decode(),  # same chart, same bytes
         "text.parse_math": False,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "font.size": 10.5,  # about the page's small text where a chart has half of the page or all of a phone
+        "font.size": 10.5,  # about the size of the page's small text on half a page or on a phone
     }
     colors = ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color")
     style.update(dict.fromkeys((*colors, "grid.color"), _TEXT_STAND_IN))
@@ -166,7 +167,7 @@ def _draw(summary: str, salt: str, size: tuple[float, float], plot: Callable[[Ax
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_TEXT_STAND_IN, "currentColor")
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every chart, and never referred to
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # these ids repeat in every chart, and nothing refers to them
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(summary)}"', 1)
     for i in range(len(PALETTE)):
         svg = svg.replace(_series_stand_in(i), f"var(--series-{i})")
@@ -174,5 +175,5 @@ def _draw(summary: str, salt: str, size: tuple[float, float], plot: Callable[[Ax
 
 
 def _series_stand_in(index: int) -> str:
-    """A colour that matplotlib accepts, to be replaced by a CSS variable."""
+    """Return a colour for matplotlib that is replaced by a CSS variable later."""
     return f"#0d0e{index:02x}"

@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""Writer of the HTML page of a report."""
 
 import base64
 import io
@@ -20,29 +20,28 @@ from .charts import PALETTE, draw_curve, draw_spread, legend
 from .parts import Curve, Facts, Folded, Headline, Media, Notes, Part, Picture, Section, Spread, Table, Text
 from .templates import PAGE, PARTS, STYLE
 
-# Control characters but white space, halves of characters, and what is no character
+# Control characters except white space, surrogates, and code points that are not characters
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def write_report(path: str | Path, *, title: str, intro: str = "", sections: Sequence[Section] = ()) -> Path:
-    """Write a report as one HTML file that needs nothing else, offline and on any screen.
+    """Write a report as one HTML file that needs no other files and no network.
 
-    Pictures are embedded as PNG or as the bytes of their file, charts as SVG; the page makes no request, has no script
-    and follows the reader's light or dark mode. All text is escaped, and characters that no page may hold become
-    U+FFFD: control characters, and bytes of file names that are not UTF-8. The file appears at ``path`` when it is
-    complete, or not at all.
+    Pictures are embedded as PNG or as the bytes of their file, charts as SVG. The page makes no request, has no script
+    and follows the reader's light or dark mode. All text is escaped. Characters that HTML does not allow become U+FFFD:
+    control characters, and bytes of file names that are not UTF-8. No incomplete file is left at ``path``.
 
     Args:
-        path (str | Path): The file to write; its folder is made if need be.
+        path (str | Path): The file to write; its folder is made if it is missing.
         title (str): Title of the page.
-        intro (str): What the page is about; an empty line begins a new paragraph. Defaults to "".
-        sections (Sequence[Section]): What is on it, from top to bottom. Defaults to ().
+        intro (str): Introduction; an empty line begins a new paragraph. Defaults to "".
+        sections (Sequence[Section]): Sections of the page, from top to bottom. Defaults to ().
 
     Returns:
-        Path: The file written.
+        Path: The file.
 
     Raises:
-        WriteError: If it cannot be written, as on a full disk.
+        WriteError: If the file cannot be written, for example because the disk is full.
     """
     html = _ENVIRONMENT.from_string(PAGE).render(
         title=title,
@@ -66,7 +65,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _names(sections: Sequence[Section]) -> list[str]:
-    """Names to link to, no two the same."""
+    """Return a unique name for each section, which links can refer to."""
     names: list[str] = []
     for section in sections:
         name = re.sub(r"\W+", "-", section.title.lower()).strip("-") or "section"
@@ -75,7 +74,7 @@ def _names(sections: Sequence[Section]) -> list[str]:
 
 
 def _render_parts(parts: Iterable[Part]) -> list[Markup]:
-    """HTML of parts; charts that follow each other are one."""
+    """Render parts as HTML. Consecutive charts are rendered as one element."""
     rendered = []
     for are_charts, group in itertools.groupby(parts, lambda part: isinstance(part, Curve | Spread)):
         if are_charts:
@@ -97,14 +96,14 @@ def _chart(chart: Curve | Spread) -> dict[str, Any]:
 
 
 def _format_cell(value: Any) -> str:
-    """Text of a table cell."""
-    if isinstance(value, float):  # numpy's float64 is one, too
+    """Return the text of a table cell."""
+    if isinstance(value, float):  # includes numpy's float64
         return f"{value:.4g}"
     return str(value)
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a table cell begins like a number, and so is set flush right."""
+    """Check whether a table cell begins with a number. Such cells are aligned right."""
     head = str(value).split(" ")[0].rstrip("%")
     try:
         return "_" not in head and not math.isnan(float(head))
@@ -113,7 +112,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_media(image: np.ndarray | Media) -> Media:
-    """An image as a file."""
+    """Convert an array to a PNG file; return a file unchanged."""
     if isinstance(image, Media):
         return image
     buffer = io.BytesIO()

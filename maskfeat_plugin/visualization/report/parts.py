@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""Parts of a report, such as tables, charts and pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 @dataclass
 class Headline:
-    """The few numbers that matter most, large.
+    """The most important numbers, in large type.
 
     Args:
-        values (Mapping[str, str]): The numbers, with their units, by what they are.
+        values (Mapping[str, str]): Name of each number -> its value, with the unit.
     """
 
     values: Mapping[str, str]
@@ -24,11 +24,11 @@ class Table:
     """A table of results.
 
     Args:
-        title (str): Heading above it.
+        title (str): Heading above the table.
         columns (Sequence[str]): Names of the columns; the first column names the row.
-        rows (Sequence[Sequence]): Cells. Floats are shown with 4 significant digits, anything else
-            as ``str`` gives it.
-        caption (str): What to know to read it. Defaults to "".
+        rows (Sequence[Sequence]): Cells. Floats are shown with 4 significant digits, other values
+            are converted with ``str``.
+        caption (str): Explanation for the reader. Defaults to "".
 
     Raises:
         ValueError: If a row has more or fewer cells than there are columns.
@@ -53,9 +53,9 @@ class Facts:
     """Names and values, such as versions.
 
     Args:
-        title (str): Heading above them; none if it is empty.
+        title (str): Heading above the facts; "" for no heading.
         values (Mapping[str, Any]): The values by name.
-        caption (str): What to know to read them. Defaults to "".
+        caption (str): Explanation for the reader. Defaults to "".
     """
 
     title: str
@@ -67,26 +67,25 @@ class Facts:
 class Curve:
     """A chart of one or more curves.
 
-    However many points a curve has, no more are drawn than a screen can show: of neighbours, the first, the last, the
-    least and the largest, so that no peak is lost.
+    If a curve has more points than a screen can show, only some are drawn: of neighbouring points the first, the last,
+    the smallest and the largest, so that no peak is lost.
 
     Args:
-        title (str): Heading above it.
-        x_label (str): What is on the x axis, with its unit.
-        y_label (str): What is on the y axis, with its unit.
-        series (Mapping[str, tuple]): The points (xs, ys) of each curve by its name. Values that are
+        title (str): Heading above the chart.
+        x_label (str): Label of the x axis, with the unit.
+        y_label (str): Label of the y axis, with the unit.
+        series (Mapping[str, tuple]): Name of each curve -> its points (xs, ys). Values that are
             not finite leave a gap.
         dashed (Sequence[str]): Names of the series that are baselines, such as the loss of
-            predicting the mean target. They are drawn dashed; the n-th of them in the colour of the
+            predicting the mean target. They are drawn dashed. The n-th baseline has the colour of the
             n-th other series. Defaults to ().
-        caption (str): What to know to read it. Defaults to "".
-        marks (Sequence[float]): Places on the x axis that get a dotted line; the caption says what they are. Defaults
-            to ().
+        caption (str): Explanation for the reader. Defaults to "".
+        marks (Sequence[float]): Positions on the x axis for dotted lines. Explain them in the caption. Defaults to ().
         log_y (bool): Whether the y axis is logarithmic. Defaults to False.
 
     Raises:
-        ValueError: If xs and ys of a series differ in length, or ``dashed`` names a series that is
-            not there.
+        ValueError: If xs and ys of a series differ in length, or ``dashed`` names a series that does
+            not exist.
     """
 
     title: str
@@ -113,18 +112,18 @@ class Curve:
 
 @dataclass
 class Spread:
-    """A chart of several values each of some alternatives: every value, their mean and standard deviation.
+    """A chart of alternatives with several values each. It shows every value, their mean and standard deviation.
 
     Args:
-        title (str): Heading above it.
-        x_label (str): What the values are, with their unit.
-        groups (Mapping[str, Sequence[float]]): The values of each alternative, by its name, from top to bottom.
+        title (str): Heading above the chart.
+        x_label (str): Name of the values, with the unit.
+        groups (Mapping[str, Sequence[float]]): Name of each alternative -> its values, from top to bottom.
         reference (str, optional): The alternative that the others are compared with; a dashed line marks its mean.
             Defaults to None.
-        caption (str): What to know to read it. Defaults to "".
+        caption (str): Explanation for the reader. Defaults to "".
 
     Raises:
-        ValueError: If an alternative has no values, or the reference is none of them.
+        ValueError: If an alternative has no values, or the reference is not one of the alternatives.
     """
 
     title: str
@@ -138,7 +137,9 @@ class Spread:
         if empty:
             raise ValueError(f"Spread {self.title!r}: {empty} have no values.")
         if self.reference is not None and self.reference not in self.groups:
-            raise ValueError(f"Spread {self.title!r}: the reference {self.reference!r} is none of {list(self.groups)}.")
+            raise ValueError(
+                f"Spread {self.title!r}: the reference must be one of {list(self.groups)}, got {self.reference!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,13 @@ class Media:
     """The bytes of a file that browsers show as a picture or a video.
 
     Args:
-        data (bytes): The file.
-        mime (str): Its type, such as "image/gif" or "video/mp4".
-        width (int): In pixels.
-        height (int): In pixels.
+        data (bytes): The content of the file.
+        mime (str): Type of the file, such as "image/gif" or "video/mp4".
+        width (int): Width in pixels.
+        height (int): Height in pixels.
 
     Raises:
-        ValueError: If the type is neither of an image nor of a video.
+        ValueError: If the type is neither an image type nor a video type.
     """
 
     data: bytes
@@ -162,18 +163,18 @@ class Media:
 
     def __post_init__(self) -> None:
         if self.mime.partition("/")[0] not in ("image", "video"):
-            raise ValueError(f"Media: mime={self.mime!r} has to be of an image or a video.")
+            raise ValueError(f"Media: mime must be a type of images or videos, got {self.mime!r}.")
 
 
 @dataclass
 class Picture:
-    """One image, or a panel of images side by side (below each other where the screen is narrow).
+    """One image, or a panel of images side by side (below each other on a narrow screen).
 
     Args:
-        title (str): Heading above it.
-        image (np.ndarray | Media | Mapping[str, np.ndarray | Media]): uint8 (H, W, 3) in RGB or a file, or several by
-            label, as :func:`draw_prediction` gives them, each a frame or a :func:`strip`.
-        caption (str): What is to be seen. Defaults to "".
+        title (str): Heading above the picture.
+        image (np.ndarray | Media | Mapping[str, np.ndarray | Media]): An array, uint8 (H, W, 3) in RGB, or a file; or
+            several of them by label, such as a frame or a :func:`strip` of each picture of :func:`draw_prediction`.
+        caption (str): Explanation for the reader. Defaults to "".
 
     Raises:
         ValueError: If an array is not uint8 (H, W, 3).
@@ -193,16 +194,16 @@ class Picture:
 
     @property
     def parts(self) -> Mapping[str, np.ndarray | Media]:
-        """The images by label; a single one has the label ""."""
+        """Images by label; a single image has the label ""."""
         return self.image if isinstance(self.image, Mapping) else {"": self.image}
 
 
 @dataclass
 class Text:
-    """A text as it stands in a file, such as a config; folded until the reader opens it.
+    """The text of a file, such as a config. It is folded until the reader opens it.
 
     Args:
-        title (str): What it is.
+        title (str): Title of the text.
         text (str): The text.
     """
 
@@ -226,7 +227,7 @@ class Folded:
     """Parts that are folded until the reader opens them.
 
     Args:
-        title (str): What they are.
+        title (str): Title of the parts.
         parts (Sequence[Part]): The parts, none of them folded.
     """
 
@@ -239,13 +240,13 @@ Part: TypeAlias = Headline | Table | Facts | Curve | Spread | Picture | Text | N
 
 @dataclass
 class Section:
-    """A part of the page with a heading, to which the page's first lines link.
+    """A section of the page with a heading. The page begins with links to all sections.
 
     Args:
         title (str): Heading.
-        parts (Sequence[Part]): What is in it, from top to bottom. Charts that follow each other share a row where the
-            screen is wide.
-        intro (str): What it is about; an empty line begins a new paragraph. Defaults to "".
+        parts (Sequence[Part]): Parts of the section, from top to bottom. On a wide screen, consecutive charts share a
+            row.
+        intro (str): Introduction; an empty line begins a new paragraph. Defaults to "".
     """
 
     title: str

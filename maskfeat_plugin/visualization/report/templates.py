@@ -1,4 +1,4 @@
-"""HTML and CSS of a report, for jinja2."""
+"""Templates for jinja2: the HTML and CSS of a report."""
 
 STYLE = """\
 * { box-sizing: border-box; }
