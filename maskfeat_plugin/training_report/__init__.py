@@ -1,4 +1,4 @@
-"""The report of a training, finished or not, from what it has written to its work directory."""
+"""Report of a training, finished or not, built from the files in its work directory."""
 
 from maskfeat_plugin.training_report.page import write_training_report
 from maskfeat_plugin.training_report.run_folders import Run, read_runs

@@ -1,4 +1,4 @@
-"""Settings of a config that a run has written, without running it."""
+"""Reader of the settings in a config that a run has written. The config is not executed."""
 
 import ast
 import warnings
@@ -9,39 +9,39 @@ from .damage import left_out
 
 
 def read_settings(text: str, path: Path = Path("config.py")) -> dict[str, Any]:
-    """Evaluate a config that mmengine wrote: assignments of literals, ``dict(...)`` among them.
+    """Evaluate a config that mmengine has written: assignments of literals, including ``dict(...)``.
 
     Args:
         text (str): Source of ``vis_data/config.py``.
-        path (Path): Its file, for the log. Defaults to "config.py".
+        path (Path): Path of the file, for the log. Defaults to "config.py".
 
     Returns:
-        dict[str, Any]: Its settings by name; those that are no literals are left out, all if it is no Python, and the
-        log then names the file.
+        dict[str, Any]: Settings by name, without settings that are not literals. If the text is not Python, the result
+        is empty and the log names the file.
     """
     settings: dict[str, Any] = {}
     with left_out(path, "is no config that can be read"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # escapes in a text
+        warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in strings
         for node in ast.parse(text).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 try:
                     settings[node.targets[0].id] = _evaluate(node.value)
-                except (ValueError, TypeError, RecursionError):  # the second is of a list as a key
+                except (ValueError, TypeError, RecursionError):  # a list as a key raises TypeError
                     continue
     return settings
 
 
 def section_of(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a section of the settings, empty if it is missing or no dict."""
+    """Return a section of the settings; an empty dict if it is missing or not a dict."""
     section = settings.get(name)
     return section if isinstance(section, dict) else {}
 
 
 def _evaluate(node: ast.expr) -> Any:
-    """The value of a literal.
+    """Evaluate a literal.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the node is not a literal.
     """
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
         return {item.arg: _evaluate(item.value) for item in node.keywords if item.arg is not None}

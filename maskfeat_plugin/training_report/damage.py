@@ -1,4 +1,4 @@
-"""Damaged files of a training: each is named in the log, and the report goes on without it."""
+"""Handling of damaged files of a training: the log names each of them, and the report leaves it out."""
 
 import logging
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from pathlib import Path
 from maskfeat_plugin.datasets.folders import printable
 from maskfeat_plugin.errors import ConfigError, reading
 
-# Whole numbers up to here are the same as float64, which charts compute with
+# Largest integer up to which all integers are exact in float64, which charts use
 LARGEST = 2**53
-# Without handlers of its own: Python writes its warnings to stderr
+# The logger has no handlers, so Python writes its warnings to stderr
 _LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
 def left_out(path: Path, problem: str = "cannot be read") -> Iterator[None]:
-    """Log whatever a block raises about a file, in one line, and go on.
+    """Log an error that a block raises about a file in one line, and continue.
 
     Args:
         path (Path): The file.
-        problem (str): What is wrong with it then. Defaults to "cannot be read".
+        problem (str): Description of the problem for the log. Defaults to "cannot be read".
     """
     try:
         with reading(printable(path), problem):
@@ -30,11 +30,11 @@ def left_out(path: Path, problem: str = "cannot be read") -> Iterator[None]:
 
 
 def as_count(value: object, least: int = 0) -> int | None:
-    """Return a number of iterations, or None for anything that cannot be one.
+    """Return a value as a number of iterations, or None if it is not a valid number.
 
     Args:
-        value (object): Of a file.
-        least (int): The least number that makes sense. Defaults to 0.
+        value (object): Value from a file.
+        least (int): Smallest valid number. Defaults to 0.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         return None
@@ -42,12 +42,12 @@ def as_count(value: object, least: int = 0) -> int | None:
 
 
 def parse_count(digits: str) -> int | None:
-    """Return the number of iterations that digits say, or None if there are too many of them."""
+    """Convert digits to a number of iterations, or return None if there are too many digits."""
     return as_count(int(digits)) if len(digits) <= len(str(LARGEST)) else None
 
 
 def as_number(value: object) -> float | None:
-    """Return a number as a float, or None for what is none or is beyond what a float holds."""
+    """Return a number as a float, or None if the value is not a number or a float cannot hold it."""
     if not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The history of a training that was interrupted and went on: its runs joined by the iteration."""
+"""History of a training that may have been interrupted and resumed: its runs joined by iteration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class History:
     """A training from its first to its last iteration.
 
     Args:
-        train (dict[str, Series]): Iterations (N,) and values (N,) of what is logged in training, by name.
-        metrics (dict[str, Series]): The same of validation.
-        starts (list[int]): Iterations at which a run took up the training of one before.
-        done (int): Iterations that are known to be done.
-        length (int, optional): Iterations of the whole training, if that is known.
-        epoch_length (int, optional): Iterations of an epoch, if it counts epochs.
+        train (dict[str, Series]): Name of each value logged in training -> iterations (N,) and values (N,).
+        metrics (dict[str, Series]): Name of each validation metric -> iterations (N,) and values (N,).
+        starts (list[int]): Iterations at which a run resumed the training of an earlier run.
+        done (int): Number of iterations that are known to be done.
+        length (int, optional): Number of iterations of the whole training, if it is known.
+        epoch_length (int, optional): Number of iterations of an epoch, if the training counts epochs.
     """
 
     train: dict[str, Series]
@@ -34,20 +34,20 @@ class History:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last iteration is done."""
+        """True if the last iteration is done."""
         return self.length is not None and self.done >= self.length
 
 
 def trainings_of(runs: Sequence[Run]) -> list[Run]:
-    """Those of the runs that have trained."""
+    """Return the runs that have trained, without tests."""
     return [run for run in runs if run.iterations is not None]
 
 
 def join_runs(runs: Sequence[Run]) -> History:
-    """Join the runs of a training; where two have trained the same iteration, the later one counts.
+    """Join the runs of a training. If two runs have trained the same iteration, the later run counts.
 
     Args:
-        runs (Sequence[Run]): In the order of their starts. Those that have logged no training change nothing.
+        runs (Sequence[Run]): Runs in the order of their starts. Runs that have logged no training are ignored.
 
     Returns:
         History: The training.
@@ -68,7 +68,7 @@ def join_runs(runs: Sequence[Run]) -> History:
 
 
 def _limits(starts: Sequence[int]) -> list[float]:
-    """The last iteration of each run that no later one has trained again."""
+    """Return for each run its last iteration that no later run has trained again."""
     limits = []
     limit = float("inf")
     for start in reversed(starts):

@@ -1,4 +1,4 @@
-"""The page that shows a training."""
+"""Page of a training: tables, charts and pictures."""
 
 import re
 from collections.abc import Sequence
@@ -18,41 +18,41 @@ from .records import describe_runs, find_records
 from .run_folders import Run, read_runs
 from .samples import find_samples, make_pictures
 
-# What is not a loss or a metric of the batch
+# Logged values that are neither losses nor metrics of a batch
 _LOGGED = (
     *("lr", "base_lr", "momentum", "weight_decay", "grad_norm", "mask_ratio", "time", "data_time"),
     *("samples_per_second", "memory", "host_memory", "seconds_left"),
 )
 _KINDS = (
-    ("MaskFeat", "Pre-training: the model predicts features of what is masked from it, without labels."),
+    ("MaskFeat", "Pre-training: the model predicts features of the masked parts of its input, without labels."),
     ("ImageClassifier", "Image classification, by mmpretrain."),
     ("Recognizer3D", "Video recognition, by mmaction2."),
     ("Recognizer2D", "Video recognition, by mmaction2."),
-    ("FastRCNN", "Action detection: who does what, in boxes that are given, by mmdet and mmaction2."),
+    ("FastRCNN", "Action detection: the actions of persons in given boxes, by mmdet and mmaction2."),
     ("FasterRCNN", "Object detection, by mmdet."),
     ("MaskRCNN", "Object detection and instance segmentation, by mmdet."),
 )
 HOW_TO_GET_SAMPLES = (
-    "This training has written no pictures. With these two settings in its config it draws what the model sees and "
-    "predicts, and the next report shows that:"
+    "This training has written no pictures. Add these two settings to its config. Then it draws inputs and "
+    "predictions, and the next report shows them:"
 )
 WHAT_SAMPLES_SHOW = (
-    "Written by the training itself; a step is one of the training. In a picture of a clip, time runs from left to "
-    "right, and the number above a column is that of its frame in the clip."
+    "The training has written these pictures; a step is a training step. In a picture of a clip, time runs from left "
+    "to right, and the number above a column is the number of its frame in the clip."
 )
 SAMPLE_SETTINGS = (
     'visualizer = dict(type="maskfeat.MaskFeatVisualizer", vis_backends=[dict(type="LocalVisBackend")])',
     'custom_hooks = [dict(type="maskfeat.MaskFeatVisualizationHook", interval=1000)]',
 )
-# Curves that a chart can hold
+# Largest number of curves in a chart
 _SERIES = 6
 
 
 def write_training_report(work_dir: str | Path, out: str | Path | None = None) -> Path:
-    """Write one page about a training, from what it has written so far; nothing but the page is changed.
+    """Write one page about a training, from the files that it has written so far. Only the page is written.
 
     Args:
-        work_dir (str | Path): Its work directory.
+        work_dir (str | Path): Work directory of the training.
         out (str | Path, optional): The file to write. Defaults to None: ``report.html`` in the work directory.
 
     Returns:
@@ -63,7 +63,7 @@ def write_training_report(work_dir: str | Path, out: str | Path | None = None) -
     """
     work_dir = Path(work_dir)
     path = Path(out) if out is not None else work_dir / "report.html"
-    with np.errstate(all="ignore"):  # numbers of damaged files are of any size
+    with np.errstate(all="ignore"):  # numbers in damaged files may have any size
         return _write(work_dir, path)
 
 
@@ -71,7 +71,7 @@ def _write(work_dir: Path, path: Path) -> Path:
     runs = read_runs(work_dir)
     history = join_runs(runs)
     last = (trainings_of(runs) or runs)[-1]
-    resumed = "Dotted lines: there the training went on from a checkpoint." if history.starts else ""
+    resumed = "Dotted lines show where the training was resumed from a checkpoint." if history.starts else ""
     sections = [
         Section("State", [Headline(_headline(last, runs, history)), *_metric_tables(history, runs), *_remarks(runs)]),
         Section("Learning", [*_learning_charts(history), *_loss_tables(history)], resumed),
@@ -94,7 +94,7 @@ def _write(work_dir: Path, path: Path) -> Path:
 
 
 def _name(work_dir: Path, run: Run) -> str:
-    """The config's name, which the copy of the config beside the runs has."""
+    """Return the name of the config, which is the name of its copy in the work directory."""
     configs = sorted(filter(Path.is_file, work_dir.glob("*.py")), key=lambda path: path.stat().st_mtime)
     name = run.settings.get("experiment_name")
     return configs[-1].stem if configs else name if isinstance(name, str) and name else work_dir.resolve().name
@@ -147,10 +147,14 @@ def _samples_word(settings: dict[str, Any]) -> str:
 def _remarks(runs: Sequence[Run]) -> list[Part]:
     remarks = []
     if not trainings_of(runs):
-        remarks.append("Nothing of the training is logged yet: default_hooks.logger.interval says how often it is.")
+        remarks.append(
+            "The training has not logged anything yet. default_hooks.logger.interval sets how often it logs."
+        )
     if unreadable := sum(run.unreadable for run in runs):
         what = "line of the logged numbers is" if unreadable == 1 else "lines of the logged numbers are"
-        remarks.append(f"{unreadable} {what} incomplete and left out, as the last one is where a training is killed.")
+        remarks.append(
+            f"{unreadable} {what} incomplete and left out. The last line is incomplete if a training was killed."
+        )
     return [Notes(remarks)] if remarks else []
 
 
@@ -168,8 +172,8 @@ def _learning_charts(history: History) -> list[Part]:
         "Loss",
         "loss",
         ("loss", "baseline"),
-        "Below the dashed baseline, the loss of predicting the mean target everywhere, the model has learned something "
-        "of the input."
+        "The dashed baseline is the loss of predicting the mean target everywhere. A model with a loss below it has "
+        "learned something about the input."
         if has_baseline
         else "",
         dashed=("baseline",) if has_baseline else (),
@@ -188,7 +192,7 @@ def _learning_charts(history: History) -> list[Part]:
     if "lr" in history.train and _same(history.train["lr"], history.train.get("base_lr")):
         rates.remove("base_lr")
     add("Learning rate", "learning rate", rates)
-    add("Mask ratio", "masked part of the tokens", ("mask_ratio",))
+    add("Mask ratio", "masked share of the tokens", ("mask_ratio",))
     return charts
 
 
@@ -228,8 +232,8 @@ def _loss_tables(history: History) -> list[Part]:
         rows.append([name, *ends, int(iterations[-1])])
     columns = ["name", "last", "first", "least", "largest", "last iteration"]
     caption = (
-        "As logged: losses, baselines, norms and what is measured on batches are means over the log's window, the "
-        "learning rate and the mask ratio are of the last step."
+        "Values from the log. Losses, baselines, norms and measures on batches are means over the window of the log. "
+        "Learning rate and mask ratio are values of the last step."
     )
     return [Table("Last values", columns, rows, caption)] if rows else []
 
@@ -255,7 +259,7 @@ def _metric_tables(history: History, runs: Sequence[Run]) -> list[Part]:
 
 
 def _metric_charts(history: History) -> list[Part]:
-    """A chart of the metrics that share the first part of their name, such as accuracy/top1 and accuracy/top5."""
+    """Draw a chart for all metrics with the same first part of the name, such as accuracy/top1 and accuracy/top5."""
     groups: dict[str, list[str]] = {}
     for name, (_, values) in history.metrics.items():
         if np.isfinite(values).any():
@@ -293,13 +297,13 @@ def _throughput_charts(history: History) -> list[Part]:
     charts: list[Part] = []
     for title, y_label, names in (
         ("Throughput", "samples per second, all processes together", {"samples_per_second": ""}),
-        ("Time of a step", "seconds", {"time": "", "data_time": "data_time is the part of it spent waiting for data."}),
+        ("Time of a step", "seconds", {"time": "", "data_time": "data_time is the time spent waiting for data."}),
         (
             "Memory",
             "MB",
             {
-                "memory": "memory: the most that tensors have held on the GPU.",
-                "host_memory": "host_memory: of a process and the workers it started.",
+                "memory": "memory: largest memory of all tensors on the GPU.",
+                "host_memory": "host_memory: memory of a process and of the workers it started.",
             },
         ),
     ):
@@ -317,7 +321,7 @@ def _throughput_tables(run: Run, history: History) -> list[Part]:
     for name, text in (
         ("samples_per_second", f"{word} per second, median"),
         ("time", "seconds of a step, median"),
-        ("data_time", "of these waiting for data, median"),
+        ("data_time", "seconds of a step waiting for data, median"),
         ("memory", "MB of tensors on a GPU, largest"),
         ("host_memory", "MB of a process and its workers, largest"),
     ):

@@ -1,4 +1,4 @@
-"""What went wrong in a training: interruptions, files that could not be read, losses that were no numbers, warnings."""
+"""Records of problems in a training: interruptions, bad files, losses that were not finite, warnings."""
 
 import json
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _SHOWN = 50
 
 
 def describe_runs(runs: Sequence[Run], history: History) -> Table:
-    """A table of the runs: when each began, what it went on from, and how it ended.
+    """Build a table of the runs: when each began, from which iteration it continued, and how it ended.
 
     Args:
-        runs (Sequence[Run]): In the order of their starts.
+        runs (Sequence[Run]): Runs in the order of their starts.
         history (History): The training.
 
     Returns:
-        Table: A row a run.
+        Table: The table, with one row for each run.
     """
     trained = trainings_of(runs)
     rows = []
@@ -42,7 +42,7 @@ def describe_runs(runs: Sequence[Run], history: History) -> Table:
             ]
         )
     columns = ["run", "started", "from", "logged iterations", "last entry of its log", "end"]
-    caption = "Where two runs have trained the same iterations, the charts show the later one."
+    caption = "If two runs have trained the same iterations, the charts show the later run."
     return Table("Runs", columns, rows, caption if len(trained) > 1 else "")
 
 
@@ -55,22 +55,22 @@ def _describe_end(run: Run, is_last: bool, is_last_trained: bool, history: Histo
         return "finished"
     if not is_last:
         return "interrupted" if run.iterations else "before its first log of training"
-    return "none in the log: it is running, or was interrupted"
+    return "no end in the log: it is running, or was interrupted"
 
 
 def find_records(work_dir: Path, runs: Sequence[Run]) -> list[Part]:
-    """Bad files, losses that were no numbers, and warnings.
+    """Find the bad files, the losses that were not finite, and the warnings of a training.
 
     Args:
-        work_dir (Path): Where they are written.
+        work_dir (Path): Work directory of the training.
         runs (Sequence[Run]): The runs.
 
     Returns:
-        list[Part]: What there is of them.
+        list[Part]: Tables and texts, only for problems that exist.
     """
     parts: list[Part] = []
     if bad := _bad_files(work_dir, runs):
-        caption = f"Left out of the last run, which lists all of them in {LIST_NAME}."
+        caption = f"The last run left out these files. All of them are in {LIST_NAME}."
         more = f" {len(bad) - _SHOWN} more are not shown." if len(bad) > _SHOWN else ""
         title = f"Files that cannot be read: {len(bad)}"
         parts.append(Table(title, ["file", "reason"], bad[:_SHOWN], caption + more))
@@ -81,7 +81,7 @@ def find_records(work_dir: Path, runs: Sequence[Run]) -> list[Part]:
                 f"Losses and gradients that are not finite: {len(losses)}",
                 columns,
                 losses[:_SHOWN],
-                "The weights are kept as they were before; the batches are in the folder non_finite.",
+                "The weights are kept as they were before the step. The batches are in the folder non_finite.",
             )
         )
     for run in runs:
@@ -92,7 +92,7 @@ def find_records(work_dir: Path, runs: Sequence[Run]) -> list[Part]:
 
 
 def _bad_files(work_dir: Path, runs: Sequence[Run]) -> list[list[str]]:
-    """Path and reason of each, of the tool's list or of the last run's own."""
+    """Return path and reason of each bad file, from the list of the tool or from the list of the last run."""
     for path in (work_dir / LIST_NAME, *(run.folder / LIST_NAME for run in reversed(runs))):
         if path.is_file():
             listed = parse_list(path.read_text(encoding="utf-8", errors="replace"))

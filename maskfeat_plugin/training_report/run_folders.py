@@ -1,4 +1,4 @@
-"""The runs of a work directory: a training writes one each time it is started."""
+"""Reader of the runs in a work directory. A training writes a run each time it is started."""
 
 import json
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ _COUNTERS = ("iter", "step", "epoch")
 
 @dataclass
 class Run:
-    """What one start of a training, or a test, has written.
+    """Content of the folder that one start of a training, or a test, has written.
 
     Args:
-        folder (Path): Its folder, named by the time it was started.
-        train (dict[str, Points]): Iterations and values of what is logged in training, by name.
-        metrics (dict[str, Points]): The same of validation.
+        folder (Path): The folder, named by the time of the start.
+        train (dict[str, Points]): Name of each value logged in training -> iterations and values.
+        metrics (dict[str, Points]): Name of each validation metric -> iterations and values.
         test (dict[str, Any]): Metrics of a test.
-        log (TextLog): Its text log.
-        config (str): The config as it was trained.
-        settings (dict[str, Any]): Its settings.
-        unreadable (int): Lines of the numbers that could not be read, such as the last one of a training that was
-            killed.
+        log (TextLog): The text log.
+        config (str): Text of the config of the run.
+        settings (dict[str, Any]): Settings of the config.
+        unreadable (int): Number of lines with values that could not be read, such as the last line of a training that
+            was killed.
     """
 
     folder: Path
@@ -43,16 +43,17 @@ class Run:
 
     @property
     def iterations(self) -> tuple[int, int] | None:
-        """The first and the last iteration that it has logged, None if there is none."""
+        """The first and the last logged iteration; None if no iteration is logged."""
         ends = [(iterations[0], iterations[-1]) for iterations, _ in self.train.values()]
         return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
 
     @property
     def start(self) -> int:
-        """Iterations that were done before it began."""
+        """Number of iterations that earlier runs had done before this run began."""
         if self.log.resumed is not None:
             return self.log.resumed
-        # without the text log: it continues another if it does not begin at the beginning, which logs at its interval
+        # without the text log: a new training logs first after one interval, so a run with a later first log continues
+        # another run
         first = self.iterations[0] if self.iterations else 0
         logger = section_of(section_of(self.settings, "default_hooks"), "logger")
         interval = as_count(logger.get("interval"), 1) or 10
@@ -60,21 +61,21 @@ class Run:
 
 
 def read_runs(work_dir: Path) -> list[Run]:
-    """Read all that trainings and tests have written to a work directory, in the order of their starts.
+    """Read the runs of trainings and tests in a work directory, in the order of their starts.
 
     Args:
-        work_dir (Path): As of ``--work-dir``.
+        work_dir (Path): The work directory (``--work-dir``).
 
     Returns:
-        list[Run]: At least one.
+        list[Run]: At least one run.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no run.
     """
     if not work_dir.is_dir():
         what = "is a file" if work_dir.exists() else "does not exist"
         raise ConfigError(
-            f"{work_dir} {what}; give the work directory of a training, the --work-dir of maskfeat train."
+            f"{work_dir} {what}. Give the work directory of a training, the --work-dir of maskfeat train."
         )
     folders = _run_folders(work_dir)
     if not folders:
@@ -91,18 +92,18 @@ def _run_folders(work_dir: Path) -> list[Path]:
 
 
 def _hint(work_dir: Path) -> str:
-    """What may have been meant by a folder without runs."""
+    """Return advice for a folder without runs."""
     if (work_dir / "vis_data").is_dir() or (work_dir / "scalars.json").is_file():
         is_run = (work_dir / "vis_data").is_dir()
         return f"it is a part of a run; give its work directory, {_above(work_dir, 1 if is_run else 2)}"
     below = sorted(path for path in work_dir.iterdir() if path.is_dir() and _run_folders(path))
     if below:
         return f"but its folders {', '.join(path.name for path in below[:5])} do; give one of them"
-    return "a run is a folder named by its time with a .log and vis_data/scalars.json in it"
+    return "a run is a folder that is named by a time and holds a .log and vis_data/scalars.json"
 
 
 def _above(folder: Path, levels: int) -> Path:
-    """Return the folder so many levels above, of a relative path such as "." too."""
+    """Return the folder a number of levels above; the path may be relative, such as "."."""
     return (folder if len(folder.parents) >= levels else folder.resolve()).parents[levels - 1]
 
 
@@ -137,10 +138,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """The numbers of a line, None if it is torn."""
+    """Return the numbers of a line, None if the line is damaged."""
     try:
         values = json.loads(line)
-    except Exception:  # whatever stands there
+    except Exception:  # a damaged line may hold anything
         return None
     if not isinstance(values, dict) or None in (as_count(values.get("step")), as_count(values.get("iter", 0))):
         return None
@@ -158,21 +159,21 @@ def _append(series: dict[str, Points], iteration: int, values: dict[str, Any]) -
 
 
 def _iteration_of_metrics(run: Run, values: dict[str, Any]) -> int:
-    """When metrics were measured.
+    """Return the iteration at which metrics were measured.
 
-    mmengine numbers validations by the epoch, which is 0 in trainings that count iterations; other hooks number by the
-    iteration.
+    mmengine numbers validations by the epoch, which is 0 in trainings that count iterations. Other hooks number them by
+    the iteration.
     """
     last = run.iterations[1] if run.iterations else run.start
     step = values["step"]
-    if "data_time" not in values or step >= max(last, 1):  # not of mmengine's validation, or of one by iterations
+    if "data_time" not in values or step >= max(last, 1):  # from another hook, or numbered by iterations
         return step
     if run.log.epoch_length:
         return min(max(step * run.log.epoch_length, last), LARGEST)
     loop = section_of(run.settings, "train_cfg")
     interval = as_count(loop.get("val_interval", 1), 1)
     if "max_iters" in loop and interval is not None:
-        return min(-(-last // interval) * interval, LARGEST)  # the last step before it may not have been logged
+        return min(-(-last // interval) * interval, LARGEST)  # the last step before the validation may not be logged
     return last
 
 

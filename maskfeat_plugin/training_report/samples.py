@@ -1,4 +1,4 @@
-"""Pictures and clips that a training has written."""
+"""Search for the pictures and clips of a training, and choice of those for the page."""
 
 import io
 import re
@@ -24,12 +24,12 @@ _MIME = {
     ".webm": "video/webm",
 }
 _STEP = re.compile(r"(.*?)_?(\d+)")
-# What a page can hold: bytes of all and of one, pixels across, of one sample its first steps and its last
+# Limits of a page: bytes of all pictures, bytes of one picture, pixels of its longer side, steps of one sample
 _ALL_BYTES = 4_000_000
 _BYTES = 1_000_000
 _SIDE = 1600
 _STEPS = 3
-# A picture of more pixels takes more than 400 MB of memory, here or in a browser
+# A picture with more pixels needs more than 400 MB of memory, here or in a browser
 _PIXELS = 100_000_000
 
 
@@ -41,11 +41,11 @@ class _File:
 
 
 def find_samples(work_dir: Path, run_folders: Sequence[Path]) -> list[Path]:
-    """Pictures and videos that the runs of a training have written.
+    """Find the pictures and videos that the runs of a training have written.
 
     Args:
-        work_dir (Path): The work directory, in which folders may be whose names begin with "vis".
-        run_folders (Sequence[Path]): The runs, in the order of their starts.
+        work_dir (Path): The work directory. Folders in it whose names begin with "vis" are searched too.
+        run_folders (Sequence[Path]): Folders of the runs, in the order of their starts.
 
     Returns:
         list[Path]: The files.
@@ -56,24 +56,26 @@ def find_samples(work_dir: Path, run_folders: Sequence[Path]) -> list[Path]:
 
 
 def make_pictures(files: Sequence[Path]) -> tuple[list[Picture], int]:
-    """Choose among the pictures of a training what a page of a few MB can hold.
+    """Choose pictures of a training for a page of a few MB.
 
-    Files are told apart by their names, NAME_STEP.png and the like, as mmengine's backends write them. Of each name the
-    last steps come first; then, while there is room, the first and the middle one, to see how it came about.
+    mmengine's backends name files NAME_STEP.png or similar; files with the same NAME show the same sample. The last
+    step of each name is chosen first. If there is room, the first and the middle step follow, to show the progress.
 
     Args:
-        files (Sequence[Path]): Of :func:`find_samples`.
+        files (Sequence[Path]): Files of :func:`find_samples`.
 
     Returns:
-        tuple[list[Picture], int]: The pictures, those of one name together and in the order of the steps, and how many
-        files are left out.
+        tuple[list[Picture], int]: The pictures, and the number of files that are left out. Pictures of one name are
+        together, in the order of the steps.
     """
     by_name: dict[str, dict[int, _File]] = {}
     for path in files:
         found = _STEP.fullmatch(path.stem)
         name, step = (found[1], int(found[2])) if found else (path.stem, None)
         of_name = by_name.setdefault(f"{name}{path.suffix.lower()}", {})
-        of_name[-1 if step is None else step] = _File(path, name or path.parent.name, step)  # the later run's
+        of_name[-1 if step is None else step] = _File(
+            path, name or path.parent.name, step
+        )  # the file of a later run replaces an earlier one
     ranked: list[list[_File]] = [[] for _ in range(_STEPS)]
     for steps in by_name.values():
         ordered = [steps[step] for step in sorted(steps)]
@@ -96,13 +98,14 @@ def make_pictures(files: Sequence[Path]) -> tuple[list[Picture], int]:
 
 
 def read_media(path: Path) -> Media | None:
-    """Read a picture or a video, a large picture made smaller.
+    """Read a picture or a video. A large picture is made smaller.
 
     Args:
         path (Path): The file.
 
     Returns:
-        Media | None: None for what is too large, or no picture or video (yet: it may be being written).
+        Media | None: The picture or video; None if it is too large or cannot be read. A training may still be writing
+        the file.
     """
     mime = _MIME[path.suffix.lower()]
     with left_out(path, "cannot be shown"):
@@ -110,7 +113,7 @@ def read_media(path: Path) -> Media | None:
         if mime.startswith("video/"):
             return None if is_large else Media(path.read_bytes(), mime, *_video_size(path))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _PIXELS is the limit here
             image = Image.open(path)
         with image:
             size = image.size
@@ -135,7 +138,7 @@ def _video_size(path: Path) -> tuple[int, int]:
     """Return the size of a video's frames.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the video has no frames.
     """
     video = cv2.VideoCapture(str(path))
     try:

@@ -1,4 +1,4 @@
-"""The text log of a run: when, where and how it went, beside the numbers."""
+"""Reader of the text log of a run: its times, its machine, and its messages."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,24 +16,24 @@ _ITERATION = re.compile(r"Iter\(train\)\s*\[\s*\d+/(\d+)\]")
 _SAVED = re.compile(r"Saving checkpoint at (\d+) (epochs|iterations)")
 _RESUMED = re.compile(r"resumed epoch: \d+, iter: (\d+)")
 _TERMINATED = "--resume goes on from there"
-# Of the environment, what is of no use on a page or said elsewhere
+# Facts about the environment that are not useful on the page, or that are shown elsewhere
 _LEFT_OUT = ("PyTorch compiling details", "MUSA available", "numpy_random_seed")
 _TIME = "%Y/%m/%d %H:%M:%S"
 
 
 @dataclass
 class TextLog:
-    """What a text log tells.
+    """Content of a text log.
 
     Args:
         facts (dict[str, str]): Versions and machine, by name.
         begin (datetime, optional): Time of the first entry.
         end (datetime, optional): Time of the last entry.
-        epoch_length (int, optional): Iterations of an epoch, if it counts epochs.
-        length (int, optional): Iterations of the training, if it counts iterations.
-        saved (int): Iterations of the last checkpoint; 0 if there is none.
-        resumed (int, optional): Iterations of the checkpoint that it has gone on from.
-        terminated (str): What it said when a signal ended it.
+        epoch_length (int, optional): Number of iterations of an epoch, if the training counts epochs.
+        length (int, optional): Number of iterations of the training, if it counts iterations.
+        saved (int): Iteration of the last checkpoint; 0 if there is none.
+        resumed (int, optional): Iteration of the checkpoint from which the run was resumed.
+        terminated (str): Message of the run when a signal ended it.
         warnings (list[str]): Warnings and errors, each once.
     """
 
@@ -49,7 +49,7 @@ class TextLog:
 
     @property
     def seconds(self) -> float:
-        """From the first to the last entry; 0 if the clock was set back."""
+        """Seconds from the first to the last entry; 0 if the clock was set back."""
         return max(0.0, (self.end - self.begin).total_seconds()) if self.begin and self.end else 0.0
 
 
@@ -57,10 +57,10 @@ def read_text_log(path: Path) -> TextLog:
     """Read a text log of mmengine.
 
     Args:
-        path (Path): The file; it may be that of a training that goes on, or not be there.
+        path (Path): The file. Its training may still be running, and the file may be missing.
 
     Returns:
-        TextLog: What it tells.
+        TextLog: The content; empty if the file is missing.
     """
     log = TextLog()
     if not path.is_file():

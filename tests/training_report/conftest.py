@@ -1,3 +1,3 @@
-"""Trainings that are done once for the tests of a page on them."""
+"""Fixtures of trainings that run once for all tests of their report."""
 
 from finished_trainings import finetuning, interrupted_training  # noqa: F401 (fixtures)

@@ -1,4 +1,4 @@
-"""The report of a training whose files are damaged or extreme: a page that is whole, and a line for each such file."""
+"""Tests of the report of a training with damaged or extreme files: the page is complete, the log names the files."""
 
 import json
 import os
@@ -27,7 +27,7 @@ DEEP = 50_000
 
 
 def make(work_dir, lines=LINES, log=LOG, config=CONFIG, test=None):
-    """Write the files of a run by hand; texts or bytes."""
+    """Write the files of a run, from texts or bytes."""
     data = work_dir / RUN / "vis_data"
     data.mkdir(parents=True, exist_ok=True)
     files = {data / "scalars.json": "\n".join(lines), data.parent / f"{RUN}.log": log, data / "config.py": config}
@@ -39,7 +39,7 @@ def make(work_dir, lines=LINES, log=LOG, config=CONFIG, test=None):
 
 
 def report(work_dir):
-    """Write the report and check that it is a whole page; returns its text."""
+    """Write the report, check that the page is complete, and return its text."""
     html = write_training_report(work_dir).read_text("utf-8")
     assert html.rstrip().endswith("</html>") and not FORBIDDEN.search(html)
     for svg in re.findall(r"<svg.*?</svg>", html, re.S):
@@ -48,7 +48,7 @@ def report(work_dir):
 
 
 def picture(width, height, ending=b""):
-    """Bytes of a PNG of so many pixels, none of which are there."""
+    """Return the bytes of a PNG whose header gives a size, but which has no pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -124,7 +124,7 @@ def test_configs_that_are_none(tmp_path, config, caplog):
 
 
 def test_a_config_of_one_long_chain(tmp_path):
-    """Python 3.10 parses it, later ones do not."""
+    """Python 3.10 parses this config; later versions do not."""
     assert "Configuration" in report(make(tmp_path, config=f"{CONFIG}a = x{'.b' * 100_000}\n"))
 
 

@@ -1,4 +1,4 @@
-"""The training report says what the logs of real trainings say, however they ended."""
+"""Tests of the training report: it agrees with the logs of real trainings that were finished or interrupted."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def copy(interrupted_training, tmp_path):
-    """A copy of the interrupted training, to be damaged."""
+    """Copy the interrupted training, so that a test can damage it."""
     return Path(shutil.copytree(interrupted_training, tmp_path / "trainings" / "parts"))
 
 
@@ -38,7 +38,7 @@ def scalars(run):
 
 
 def text_of(page):
-    """Text of a page, a space for each tag."""
+    """Return the text of a page, with a space instead of each tag."""
     html = re.sub(r"<(style|svg).*?</\1>", " ", page.read_text(), flags=re.S)
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
@@ -53,7 +53,7 @@ def test_runs_are_joined_by_iteration_and_the_later_one_counts(interrupted_train
         iterations, values = history.train[name]
         np.testing.assert_array_equal(iterations, range(1, 21))
         np.testing.assert_array_equal(values, [line[name] for line in (*first[:5], *second, *third)])
-    assert first[5]["time"] != second[0]["time"]  # what tells the two apart
+    assert first[5]["time"] != second[0]["time"]  # so the two runs can be distinguished
     assert not history.metrics
 
 
@@ -62,7 +62,7 @@ def test_the_page_of_an_interrupted_training(interrupted_training, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in interrupted_training.rglob("*")}
     page = write_training_report(interrupted_training, tmp_path / "new" / "page.html")
     assert page == tmp_path / "new" / "page.html" and page.stat().st_size < 2_000_000
-    assert before == {path: path.stat().st_mtime_ns for path in interrupted_training.rglob("*")}  # reads only
+    assert before == {path: path.stat().st_mtime_ns for path in interrupted_training.rglob("*")}  # no file has changed
     html, text = page.read_text(), text_of(page)
     last = scalars(read_runs(interrupted_training)[-1])[-1]
     assert f" loss {last['loss']:.4g} " in text and f" baseline {last['baseline']:.4g} " in text
@@ -111,10 +111,10 @@ def test_a_training_that_runs_or_has_just_begun(copy):
     log = runs[0].folder / f"{runs[0].folder.name}.log"
     log.write_text(log.read_text().partition("Iter(train)")[0].rpartition("\n")[0])
     text = text_of(write_training_report(copy))
-    assert "Nothing of the training is logged yet" in text and "PyTorch" in text and "max_iters=20" in text
+    assert "The training has not logged anything yet" in text and "PyTorch" in text and "max_iters=20" in text
     shutil.rmtree(runs[0].folder / "vis_data")
     log.write_text("")
-    assert "Nothing of the training is logged yet" in text_of(write_training_report(copy))
+    assert "The training has not logged anything yet" in text_of(write_training_report(copy))
 
 
 def test_without_pictures_it_says_how_to_get_them(copy):
@@ -151,7 +151,7 @@ def test_validation_and_test_of_a_finetuning(finetuning):
     trained = scalars(runs[0])
     history = join_runs(runs)
     iterations, values = history.metrics["accuracy/top1"]
-    # the log's interval is 3, and mmengine numbers both validations by the epoch, 0
+    # the interval of the log is 3, and mmengine numbers both validations by the epoch, which is 0
     np.testing.assert_array_equal(iterations, [2, 4])
     np.testing.assert_array_equal(values, [line["accuracy/top1"] for line in trained if "accuracy/top1" in line])
     assert set(history.metrics) == {"accuracy/top1"}
@@ -162,7 +162,7 @@ def test_validation_and_test_of_a_finetuning(finetuning):
 
 
 def test_epochs_are_counted_by_the_text_log(copy):
-    """mmengine numbers validation by the epoch, of which the text log knows the length."""
+    """mmengine numbers validations by the epoch. The length of an epoch is in the text log."""
     run = read_runs(copy)[0]
     log = run.folder / f"{run.folder.name}.log"
     log.write_text(re.sub(r"Iter\(train\) +\[ *(\d+)/20\]", r"Epoch(train)  [1][\1/10]", log.read_text()))
@@ -200,7 +200,7 @@ def test_pictures_of_first_middle_and_last_step(tmp_path):
         "sample_0 (gif)": ["step 20"],
         "large (png)": ["large.png"],
     }
-    assert left_out == 3  # two steps, and the torn one
+    assert left_out == 3  # two steps and the damaged file
     large = read_media(tmp_path / "large.png")
     assert (large.mime, large.width, large.height) == ("image/webp", 1600, 8)
     gif = read_media(tmp_path / "sample_0_20.gif")
