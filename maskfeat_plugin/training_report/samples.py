@@ -73,9 +73,8 @@ def make_pictures(files: Sequence[Path]) -> tuple[list[Picture], int]:
         found = _STEP.fullmatch(path.stem)
         name, step = (found[1], int(found[2])) if found else (path.stem, None)
         of_name = by_name.setdefault(f"{name}{path.suffix.lower()}", {})
-        of_name[-1 if step is None else step] = _File(
-            path, name or path.parent.name, step
-        )  # the file of a later run replaces an earlier one
+        # the file of a later run replaces the file of an earlier run
+        of_name[-1 if step is None else step] = _File(path, name or path.parent.name, step)
     ranked: list[list[_File]] = [[] for _ in range(_STEPS)]
     for steps in by_name.values():
         ordered = [steps[step] for step in sorted(steps)]

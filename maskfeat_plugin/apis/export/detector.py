@@ -159,7 +159,9 @@ def _check(model: BaseModel) -> None:
     advice = "Export its backbone alone with --backbone."
     fits = isinstance(model, TwoStageDetector) and type(model.rpn_head) is RPNHead
     if not fits or type(model.roi_head) is not StandardRoIHead:
-        raise ConfigError(f"model.type={name!r} cannot be exported as a whole; of detectors, only {wanted}. {advice}")
+        raise ConfigError(
+            f"model.type={name!r} cannot be exported as a whole. Of detectors, only {wanted} can. {advice}"
+        )
     roi = model.roi_head
     extractors = [roi.bbox_roi_extractor, *([roi.mask_roi_extractor] if roi.with_mask else [])]
     for extractor in extractors:

@@ -97,9 +97,9 @@ class ScoringModel(ExportedPart):
             head, ndim = model.cls_head, 5
         else:
             raise ConfigError(
-                f"model.type={type(model).__name__!r} cannot be exported as a whole, only ImageClassifier of "
-                "mmpretrain, Recognizer3D of mmaction2, Faster and Mask R-CNN of mmdet. Export its backbone alone with "
-                "--backbone."
+                f"model.type={type(model).__name__!r} cannot be exported as a whole. Only ImageClassifier of "
+                "mmpretrain, Recognizer3D of mmaction2, Faster and Mask R-CNN of mmdet can. Export its backbone alone "
+                "with --backbone."
             )
         super().__init__(model, ndim)
         self.head = head

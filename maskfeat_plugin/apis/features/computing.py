@@ -64,7 +64,7 @@ class FeatureModel:
 
 
 class Extractor:
-    """Worker that computes parts of a file of features, one after the other.
+    """Loop over parts of a file of features: it reads their samples, computes the features and stores each part.
 
     Args:
         model (FeatureModel): Model that computes the features.
