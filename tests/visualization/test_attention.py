@@ -158,9 +158,8 @@ def test_rollout_of_an_mvit_follows_its_pooling(kind, with_cls_token):
     query[:, 1, 2, 3] = True
     expected = on_token_grid(product[:, with_cls_token + 16 + 2 * 4 + 3])
     torch.testing.assert_close(attention_rollout(backbone, clips, query=query), expected, atol=1e-5, rtol=1e-4)
-    assert (
-        expected.flatten(1).argmax(1).tolist() == [16 + 2 * 4 + 3] * 2
-    )  # each token has the largest weight for itself
+    # the token has the largest weight for itself
+    assert expected.flatten(1).argmax(1).tolist() == [16 + 2 * 4 + 3] * 2
 
 
 def test_rollout_leaves_the_model_as_it_was():
