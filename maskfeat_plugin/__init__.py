@@ -1,7 +1,8 @@
-"""MaskFeat (Wei et al., CVPR 2022) for the OpenMMLab stack; importing it makes every component known.
+"""MaskFeat (Wei et al., CVPR 2022) for the OpenMMLab stack. Importing this package makes all components available.
 
-mmengine's registries import the components when they look for one, and so do the attributes of this module: models,
-data sets and hooks take seconds to import, and many programs need only some of them.
+The components themselves are imported later: when one of mmengine's registries looks for a component, or when an
+attribute of this module is used. Models, data sets and hooks take seconds to import, and many programs need few of
+them.
 """
 
 import importlib

@@ -1,8 +1,7 @@
-"""Repairs of upstream releases that the plugin needs: the only module that patches others.
+"""Repairs of upstream releases that the plugin needs. No other module patches other projects.
 
-Each entry names the upstream issue and the versions it is for, and does nothing where the
-installed release does not show the fault. ``import maskfeat_plugin`` applies them; :func:`active`
-lists those in force.
+Each entry names the upstream issue and the affected versions. It does nothing if the installed release does not have
+the fault. ``import maskfeat_plugin`` applies the entries; :func:`active` lists the applied ones.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ __all__ = ["ENTRIES", "Entry", "active", "apply"]
 
 
 class Entry(ABC):
-    """One repair of an upstream release.
+    """A repair of an upstream release.
 
     Attributes:
         name: Short name, as :func:`active` lists it.
-        issue: The upstream issue or Python's, ``owner/repository#number``; None where none is known.
+        issue: Issue of the upstream project or of Python, ``owner/repository#number``; None if none is known.
         affected: Distribution name -> affected versions. All of them have to match.
     """
 
@@ -48,34 +47,34 @@ class Entry(ABC):
     affected: dict[str, str]
 
     def is_needed(self) -> bool:
-        """Whether the installed versions are affected and the fault shows."""
+        """Check whether the installed versions are affected and have the fault."""
         return all(_installed(*item) for item in self.affected.items()) and self.shows()
 
     @abstractmethod
     def shows(self) -> bool:
-        """Whether the fault itself is there, whatever the version says."""
+        """Check whether the fault itself is present, independently of the version."""
 
     @abstractmethod
     def is_active(self) -> bool:
-        """Whether the repair is in force in this process."""
+        """Check whether the repair is applied in this process."""
 
     @abstractmethod
     def apply(self) -> None:
-        """Put the repair in force. Called at most once, and only where :meth:`is_needed`."""
+        """Apply the repair. Called at most once, and only if :meth:`is_needed` returns True."""
 
 
 _HOW_TO_INSTALL = {
     "mmcv": "Run pip install 'maskfeat_plugin[mmcv-lite]', which compiles nothing, or build an mmcv with operators",
     "mmaction": "Run pip install --no-deps 'mmaction2>=1.2.0,<1.3'",
 }
-"""Packages that pip does not install by itself: there are two of mmcv, and mmaction2 asks for decord everywhere."""
+"""Packages that users install themselves: mmcv comes in two distributions, and mmaction2 requires decord everywhere."""
 
 
 def apply() -> None:
     """Apply every entry that the installed releases need. Calling it again changes nothing.
 
     Raises:
-        ModuleNotFoundError: mmcv or mmaction2 is not installed; the text says how to install it.
+        ModuleNotFoundError: If mmcv or mmaction2 is not installed; the text says how to install it.
     """
     for package, advice in _HOW_TO_INSTALL.items():
         spec = importlib.util.find_spec(package)
@@ -88,7 +87,7 @@ def apply() -> None:
 
 
 def active() -> list[str]:
-    """Names of the entries in force in this process."""
+    """Return the names of the entries that are applied in this process."""
     return [entry.name for entry in ENTRIES if entry.is_active()]
 
 
@@ -101,12 +100,12 @@ def _installed(distribution: str, versions: str) -> bool:
 
 
 class MissingDRN(Entry):
-    """mmaction2 1.2.0 of the package registry cannot import its own models.
+    """Repair of mmaction2 1.2.0 as released on PyPI, which cannot import its own models.
 
-    ``mmaction.models.localizers`` imports ``.drn.drn``, which the released package lacks
-    (open-mmlab/mmaction2#2714). A finder at the end of ``sys.meta_path``, asked only after the real
-    module was not found, supplies it with a ``DRN`` that raises on construction. Every other model
-    then works.
+    ``mmaction.models.localizers`` imports ``.drn.drn``, but the released package lacks that module
+    (open-mmlab/mmaction2#2714). A finder at the end of ``sys.meta_path`` supplies the module with a ``DRN`` class that
+    raises an error when it is constructed. Python asks this finder only if the real module was not found. All other
+    models then work.
     """
 
     name = "mmaction2-drn"
@@ -129,7 +128,7 @@ class MissingDRN(Entry):
 
 
 class _DRNFinder(MetaPathFinder, Loader):
-    """Finds and makes the two modules that :class:`MissingDRN` supplies."""
+    """Finder and loader of the two modules that :class:`MissingDRN` supplies."""
 
     _PACKAGE = "mmaction.models.localizers.drn"
     _MODULE = f"{_PACKAGE}.drn"
@@ -148,12 +147,12 @@ class _DRNFinder(MetaPathFinder, Loader):
         from torch import nn
 
         class DRN(nn.Module):
-            """Stands for the model that the installed mmaction2 lacks."""
+            """Placeholder for the model that the installed mmaction2 lacks."""
 
             def __init__(self, *args: object, **kwargs: object) -> None:
                 raise ImportError(
-                    "DRN is missing from the released mmaction2 1.2.0 (open-mmlab/mmaction2#2714); "
-                    "install mmaction2 from its repository to use it."
+                    "DRN: the released mmaction2 1.2.0 does not contain this model (open-mmlab/mmaction2#2714). "
+                    "Install mmaction2 from its repository to use it."
                 )
 
         DRN.__module__ = self._MODULE
@@ -162,13 +161,13 @@ class _DRNFinder(MetaPathFinder, Loader):
 
 
 class WeightsOnlyCheckpoints(Entry):
-    """torch >= 2.6 refuses to resume the checkpoints that mmengine <= 0.10.7 writes.
+    """Repair for torch >= 2.6, which refuses to load the checkpoints that mmengine <= 0.10.7 writes.
 
-    ``torch.load`` now defaults to ``weights_only=True``, and mmengine's checkpoints hold its
-    ``HistoryBuffer`` and numpy values (open-mmlab/mmengine#1655). Exactly these are allow-listed;
-    the default stays as it is. ``HistoryBuffer`` pickles its statistics methods as
-    ``getattr(HistoryBuffer, name)``. ``getattr`` would let a file reach any attribute of an
-    allowed class, so in a checkpoint its name stands for :func:`_history_buffer_method`.
+    The default of ``torch.load`` is now ``weights_only=True``. mmengine's checkpoints contain mmengine's
+    ``HistoryBuffer`` and numpy values, which this default refuses (open-mmlab/mmengine#1655). The repair adds exactly
+    these types to the list of allowed ones and keeps the default. ``HistoryBuffer`` pickles its statistics methods as
+    ``getattr(HistoryBuffer, name)``. The real ``getattr`` would let a file reach any attribute of an allowed class, so
+    the name ``getattr`` in a checkpoint is resolved to :func:`_history_buffer_method`.
     """
 
     name = "mmengine-weights-only"
@@ -202,13 +201,13 @@ class WeightsOnlyCheckpoints(Entry):
 
 
 def _history_buffer_method(owner: type, name: str) -> Callable:
-    """Stand-in for ``getattr`` in checkpoints: the statistics of ``HistoryBuffer``, no more."""
+    """Return a statistics method of ``HistoryBuffer``. Replaces ``getattr`` in checkpoints, refuses anything else."""
     from pickle import UnpicklingError
 
     from mmengine.logging import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
-        raise UnpicklingError(f"the checkpoint asks for getattr({owner!r}, {name!r}), refused")
+        raise UnpicklingError(f"the checkpoint asks for getattr({owner!r}, {name!r}), which is refused")
     return getattr(HistoryBuffer, name)
 
 
@@ -216,11 +215,11 @@ _GETATTR = (_history_buffer_method, "builtins.getattr")
 
 
 def _mmengine_checkpoint_globals() -> list:
-    """What mmengine's checkpoints hold beside tensors, for ``add_safe_globals``."""
+    """Return the types in mmengine's checkpoints other than tensors, for ``add_safe_globals``."""
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    # numpy 2 moved this module; files of either numpy name it their own way.
+    # numpy 2 renamed this module. Allow both names, because files contain the name of the numpy that wrote them.
     multiarray = importlib.import_module(np.ndarray(0).__reduce__()[0].__module__)
     functions = [
         (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
@@ -233,13 +232,14 @@ def _mmengine_checkpoint_globals() -> list:
 
 
 class WeightsOnlyDownloads(Entry):
-    """mmengine <= 0.10.7 unpickles whatever it downloads.
+    """Repair of mmengine <= 0.10.7, which loads downloaded checkpoints as unrestricted pickles.
 
-    It calls ``torch.hub.load_state_dict_from_url``, which kept ``weights_only=False`` when ``torch.load`` changed its
-    default (open-mmlab/mmengine#1655), so that a checkpoint given as a URL, ``open-mmlab://`` or ``torchvision://`` can
-    run code, where the same file on the disk cannot. torch keeps what it downloads under the last part of the URL, so
-    that ``a/epoch_300.pth`` is taken for ``b/epoch_300.pth``, and does not see that a download was cut off. mmengine's
-    name for that function, ``load_url``, is given :func:`maskfeat_plugin.downloads.fetch` and ``weights_only=True``.
+    mmengine calls ``torch.hub.load_state_dict_from_url``. That function kept ``weights_only=False`` when ``torch.load``
+    changed its default (open-mmlab/mmengine#1655). A checkpoint given as a URL, ``open-mmlab://`` or ``torchvision://``
+    can therefore run code, while the same file on the disk cannot. torch also names a downloaded file by the last part
+    of its URL, so it takes ``a/epoch_300.pth`` for ``b/epoch_300.pth``, and it does not notice an incomplete download.
+    The repair replaces ``load_url``, mmengine's name for that function, by a function that uses
+    :func:`maskfeat_plugin.downloads.fetch` and ``weights_only=True``.
     """
 
     name = "mmengine-weights-only-downloads"
@@ -266,7 +266,7 @@ class WeightsOnlyDownloads(Entry):
 def _load_url(
     url: str, model_dir: str | None = None, map_location: Any = None, weights_only: bool = True, **_: object
 ) -> Any:
-    """Download and load as ``torch.hub.load_state_dict_from_url`` does; a folder of the caller's own is left to it."""
+    """Download and load a file as ``torch.hub.load_state_dict_from_url`` does, which still handles a given folder."""
     import torch
 
     if model_dir is not None or not url.startswith(("http://", "https://")):
@@ -275,19 +275,20 @@ def _load_url(
     def read(path: Path) -> None:
         try:
             torch.load(path, map_location="cpu", weights_only=weights_only)
-        except Exception as error:  # whatever damage does to it
-            raise downloads.DownloadError(f"{url} is not used, for it cannot be read: {describe(error)}") from error
+        except Exception as error:  # a damaged file can raise any error
+            raise downloads.DownloadError(f"{url} cannot be read and is not used: {describe(error)}") from error
 
     return torch.load(downloads.fetch(url, read)[0], map_location=map_location, weights_only=weights_only)
 
 
 class AVAPool(Entry):
-    """mmaction2 <= 1.2.0 leaves the 32 processes of AVA's metric to the garbage collector.
+    """Repair of mmaction2 <= 1.2.0, which leaves the 32 processes of AVA's metric to the garbage collector.
 
-    ``ava_eval`` neither closes nor ends its pool. Python then ends it in the thread that was the last to hold it; where
-    that is one of the pool's own, it waits for itself for ever, and the processes stay until training ends, with the
-    memory and open pipes that they inherited (python/cpython#82682 says not to rely on it). What ``ava_eval``
-    knows as ``multiprocessing`` is given a ``Pool`` whose processes end with ``map``, not more of them than processors.
+    ``ava_eval`` neither closes nor terminates its pool. Python terminates the pool later, in the last thread that holds
+    a reference to it. If that is a thread of the pool itself, it waits for itself forever. The processes then stay
+    until training ends and keep the memory and the open pipes that they inherited. python/cpython#82682 says not to
+    rely on the garbage collector here. The repair replaces ``multiprocessing`` in the module of ``ava_eval``: its
+    ``Pool`` has at most one process per processor, and the processes end with ``map``.
     """
 
     name = "mmaction2-ava-pool"
@@ -310,7 +311,7 @@ class AVAPool(Entry):
 
 
 class _OneMapPool:
-    """What ``ava_eval`` uses of ``multiprocessing.Pool``."""
+    """Pool of processes with the only method of ``multiprocessing.Pool`` that ``ava_eval`` uses, :meth:`map`."""
 
     def __init__(self, processes: int) -> None:
         self._processes = min(processes, os.cpu_count() or 1)
@@ -323,10 +324,10 @@ class _OneMapPool:
 
 
 class MissingOperators(Entry):
-    """mmcv-lite has ``mmcv.ops`` but not the compiled module that it calls (open-mmlab/mmcv#204).
+    """Repair of mmcv-lite, which has ``mmcv.ops`` but not the compiled module behind it (open-mmlab/mmcv#204).
 
-    :mod:`maskfeat_plugin.ops.mmcv_ops` takes the place of ``mmcv._ext``. It is not needed where the distribution
-    in ``projects/mmcv_ops`` is installed, which puts that module into mmcv's folder.
+    :mod:`maskfeat_plugin.ops.mmcv_ops` replaces ``mmcv._ext``. The repair is not needed if the distribution in
+    ``projects/mmcv_ops`` is installed, because it puts that module into mmcv's folder.
     """
 
     name = "mmcv-operators"
@@ -344,7 +345,7 @@ class MissingOperators(Entry):
 
 
 class _OperatorsFinder(MetaPathFinder):
-    """Finds the module that :class:`MissingOperators` supplies."""
+    """Finder of the module that :class:`MissingOperators` supplies."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -355,9 +356,10 @@ class _OperatorsFinder(MetaPathFinder):
 
 
 class OperatorsOfCPU(Entry):
-    """An mmcv 2.1 that was compiled without CUDA fails on the GPU at the first NMS (open-mmlab/mmdetection#11530).
+    """Repair of an mmcv 2.1 that was compiled without CUDA and therefore fails on the GPU at the first NMS.
 
-    Tensors on a CPU go to the compiled operators as before. Tensors elsewhere go to
+    The upstream issue is open-mmlab/mmdetection#11530.
+    Tensors on the CPU are still processed by the compiled operators. Tensors on other devices are processed by
     :mod:`maskfeat_plugin.ops.mmcv_ops`, which runs on any device that torchvision supports.
     """
 
@@ -372,7 +374,7 @@ class OperatorsOfCPU(Entry):
             return False
         try:
             from mmcv import _ext
-        except ImportError:  # broken, which the doctor tells
+        except ImportError:  # a broken mmcv, which `maskfeat doctor` reports
             return False
         return _ext.get_compiling_cuda_version() == "not available"
 
@@ -390,16 +392,17 @@ class OperatorsOfCPU(Entry):
 
 
 def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: Any, **kwargs: object) -> object:
-    """Call one of two operators, by the device of the first argument, a tensor."""
+    """Call one of two operators, chosen by the device of the first argument, which is a tensor."""
     return (on_cpu if args[0].device.type == "cpu" else elsewhere)(*args, **kwargs)
 
 
 class MissingDecord(Entry):
-    """mmaction2 <= 1.2.0 reads videos with decord, which has no wheel for aarch64 and Apple silicon (dmlc/decord#297).
+    """Replacement of decord, with which mmaction2 <= 1.2.0 reads videos.
 
-    Where decord is not installed, ``DecordInit`` opens a video with :class:`~maskfeat_plugin.datasets.VideoReader`,
-    ``DecordDecode`` takes the frames from it, in both of its modes the ones that are asked for, and
-    ``ActionVisualizer`` reads a file by it. ``DecordInit`` says so, once in the log of a training.
+    decord has no wheel for aarch64 and Apple silicon (dmlc/decord#297). If decord is not installed, ``DecordInit``
+    opens videos with :class:`~maskfeat_plugin.datasets.VideoReader`, ``DecordDecode`` takes the frames from that
+    reader, and ``ActionVisualizer`` reads files with it. In both modes of ``DecordDecode`` the frames are exactly the
+    requested ones. ``DecordInit`` reports the other reader once in the log of a training.
     """
 
     name = "mmaction2-decord"
@@ -433,10 +436,10 @@ def _naming_its_reader(init: Callable) -> Callable:
         init(self, *args, **kwargs)
         if isinstance(self, OpenVideo):
             return
-        # It is pickled with the transform: a worker that is spawned imports this package to read it.
+        # The opener is pickled with the transform, so a spawned worker imports this package when it unpickles it.
         self.opener = OpenVideo(self.io_backend, self.num_threads, **self.kwargs)
         if multiprocessing.parent_process() is None:
-            # mmengine shows a warning once in each log
+            # mmengine shows the same warning once in each log
             text = "decord is not installed: maskfeat_plugin reads the videos with PyAV."
             print_log(text, "current", logging.WARNING)
 
@@ -465,11 +468,11 @@ def _reading_files(load: Callable) -> Callable:
 
 
 class AnyObjectInYAML(Entry):
-    """mmengine reads YAML with a loader that makes any Python object: reading a config can run a command.
+    """Repair of mmengine's YAML loader, which can build any Python object: reading a config can run a command.
 
-    ``!!python/object/apply:os.system`` in a config, or in a ``_base_`` of it, is a call (yaml/pyyaml#900: so is
-    PyYAML's ``Loader`` by design). mmengine's own registration of file formats replaces the reader for ``.yaml`` and
-    ``.yml``; writing stays as it is.
+    ``!!python/object/apply:os.system`` in a config, or in its ``_base_``, calls that function. PyYAML's ``Loader`` does
+    so intentionally (yaml/pyyaml#900). The repair registers another reader for ``.yaml`` and ``.yml`` in mmengine's
+    list of file formats. Writing is unchanged.
     """
 
     name = "mmengine-plain-yaml"
@@ -500,11 +503,11 @@ class AnyObjectInYAML(Entry):
 
 
 class HeldManagerLock(Entry):
-    """mmengine <= 0.10.7 keeps a lock for ever when a logger, visualizer or scope cannot be made.
+    """Repair of mmengine <= 0.10.7, which never frees a lock if building a logger, visualizer or scope fails.
 
-    ``ManagerMixin`` frees its lock only where nothing fails. The thread in which it failed may go on, for example a
-    notebook after a wrong config; every other thread, for example one that reads samples, then waits for ever at its
-    first message in the log.
+    ``ManagerMixin`` frees its lock only if nothing fails. The thread of the failure can continue, for example a
+    notebook after a wrong config. Every other thread, for example one that reads samples, then waits forever at its
+    first log message.
     """
 
     name = "mmengine-manager-lock"
@@ -528,7 +531,10 @@ class HeldManagerLock(Entry):
 
 
 def _freeing_lock(get: Callable) -> Callable:
-    """Wrap a method of ``ManagerMixin``, all of whose errors arise between taking its lock and freeing it."""
+    """Wrap a method of ``ManagerMixin`` so that it frees its lock after an error.
+
+    All errors of the method occur while it holds the lock.
+    """
 
     @functools.wraps(get)
     def wrapper(cls: type, *args: object, **kwargs: object) -> object:
@@ -544,12 +550,12 @@ def _freeing_lock(get: Callable) -> Callable:
 
 
 class LostCurves(Entry):
-    """mmengine <= 0.10.7 loses pictures on a full disk without a word, and a training ends for its curves.
+    """Repair of mmengine <= 0.10.7, which loses pictures on a full disk silently and ends a training for its curves.
 
-    ``LocalVisBackend`` writes pictures by ``cv2.imwrite``, which tells nothing (opencv/opencv#25969), and half a line
-    to ``scalars.json``; the error of the file system then ends the training, as TensorBoard's does. Both backends
-    say in the log, once, what is lost, and go on; see :mod:`maskfeat_plugin.curve_files`. TensorBoard's writer is
-    exchanged when it is first used.
+    ``LocalVisBackend`` writes pictures with ``cv2.imwrite``, which reports no error (opencv/opencv#25969). It can write
+    half a line to ``scalars.json``; the error of the file system then ends the training, and so does TensorBoard's.
+    With the repair both backends warn once in the log that curves or pictures are lost, and training continues; see
+    :mod:`maskfeat_plugin.curve_files`. TensorBoard's writer is replaced at its first use.
     """
 
     name = "mmengine-lost-curves"
@@ -586,7 +592,7 @@ class LostCurves(Entry):
 def _with_whole_records(init: Callable) -> Callable:
     @functools.wraps(init)
     def wrapper(self: object) -> None:
-        with suppress(ImportError):  # mmengine says so
+        with suppress(ImportError):  # mmengine reports a missing TensorBoard
             from tensorboard.summary.writer import event_file_writer
 
             from .tensorboard_records import WholeRecordWriter
@@ -598,11 +604,11 @@ def _with_whole_records(init: Callable) -> Callable:
 
 
 class MetricsOfEveryProcess(Entry):
-    """mmengine <= 0.10.7 lets all processes of a test write their metrics to one file at once.
+    """Repair of mmengine <= 0.10.7, in which all processes of a test write their metrics to the same file at once.
 
-    The times among them differ, and so do the lengths: of a longer text the end may stay behind a shorter one, and then
-    the file is no JSON. open-mmlab/mmengine#124 mended this for the scalars of a training. Here too the first process
-    alone writes.
+    The metrics contain times, which differ between processes, and so do the lengths of the texts. The end of a longer
+    text can remain behind a shorter one, and then the file is not valid JSON. open-mmlab/mmengine#124 repaired the same
+    fault for the scalars of a training. With this repair only the first process writes.
     """
 
     name = "mmengine-metrics-of-every-process"
@@ -627,10 +633,10 @@ class MetricsOfEveryProcess(Entry):
 
 
 class ConfigsOfOtherPackages(Entry):
-    """mmengine <= 0.10.7 finds ``_base_ = "package::config"`` in a fixed list of OpenMMLab's packages alone.
+    """Repair of mmengine <= 0.10.7, which finds ``_base_ = "package::config"`` only in OpenMMLab's own packages.
 
-    open-mmlab/mmengine#1410 asks for the form that its documentation promises to every package. Here
-    ``maskfeat_plugin::`` is added. It is no scope: our configs name the scope of each component themselves.
+    The documentation of mmengine promises this form for every package, and open-mmlab/mmengine#1410 asks for it. The
+    repair adds ``maskfeat_plugin::``. It does not set a default scope: our configs name the scope of each component.
     """
 
     name = "mmengine-configs-of-other-packages"
@@ -668,10 +674,10 @@ class ConfigsOfOtherPackages(Entry):
 
 
 class PicturesWithoutEnding(Entry):
-    """mmengine <= 0.10.7 gives MLflow the name of a picture as its file (open-mmlab/mmengine#1681).
+    """Repair of mmengine <= 0.10.7, which uses a picture's name as its file name in MLflow (open-mmlab/mmengine#1681).
 
-    Visualizers name a picture without an ending, so that Pillow knows no format for it and the training ends. Here such
-    a picture gets the name that mmengine's ``LocalVisBackend`` gives it: the name, the step and ``.png``.
+    Visualizers give pictures names without an ending. Pillow then cannot choose a format, and the training ends. With
+    the repair such a picture gets the name that ``LocalVisBackend`` uses: the name, the step and ``.png``.
     """
 
     name = "mmengine-mlflow-pictures"
@@ -695,17 +701,17 @@ class PicturesWithoutEnding(Entry):
 
 
 def _add_png(self: Any, name: str, image: Any, step: int = 0, **_: object) -> None:
-    """Give a picture to MLflow; in the place of ``MLflowVisBackend.add_image``."""
+    """Log a picture to MLflow. Replaces ``MLflowVisBackend.add_image``."""
     has_ending = name.lower().endswith((".png", ".jpg", ".jpeg", ".webp"))
     self._mlflow.log_image(image, name if has_ending else f"{name}_{step}.png")
 
 
 class NewTransformers(Entry):
-    """mmpretrain and mmaction2 <= 1.2.0 cannot be imported beside transformers >= 4.56.
+    """Repair of mmpretrain and mmaction2 <= 1.2.0, which cannot be imported beside transformers >= 4.56.
 
-    Their language models take ``apply_chunking_to_forward`` from ``transformers.modeling_utils``, which lacks it since
-    then. Both leave these models out where transformers is not installed, and so they do here; whoever builds one is
-    told what it needs.
+    Their language models import ``apply_chunking_to_forward`` from ``transformers.modeling_utils``, which no longer has
+    this function since 4.56. Both packages leave these models out if transformers is not installed. The repair makes
+    them do so here too. Building one of these models then raises an error that names its requirements.
     """
 
     name = "openmmlab-new-transformers"
@@ -714,7 +720,7 @@ class NewTransformers(Entry):
     _modules = ("mmpretrain.utils.dependency", "mmaction.utils.dependency")
 
     def shows(self) -> bool:
-        spec = importlib.util.find_spec("transformers")  # not imported: that takes seconds
+        spec = importlib.util.find_spec("transformers")  # importing it would take seconds
         if spec is None or spec.origin is None:
             return False
         file = Path(spec.origin).with_name("modeling_utils.py")

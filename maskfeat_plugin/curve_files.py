@@ -1,4 +1,4 @@
-"""What mmengine's backends of visualizers write during a training, which goes on if a disk is full."""
+"""Writers of curves and pictures for mmengine's visualizer backends. Training continues if the disk is full."""
 
 import functools
 import logging
@@ -18,11 +18,11 @@ from .files import append_text, whole_file
 
 
 def say_lost(folder: str | Path, error: OSError) -> None:
-    """Say in the log that curves or pictures are lost. The log shows the same warning once.
+    """Log a warning that curves or pictures are lost. The log shows the same warning once.
 
     Args:
-        folder (str | Path): Where they would be.
-        error (OSError): What the system says, or what was raised from that.
+        folder (str | Path): The folder that they would be written to.
+        error (OSError): The error of the system, or an error raised from it.
     """
     cause = error if error.strerror or not isinstance(error.__cause__, OSError) else error.__cause__
     reason = cause.strerror or describe(cause)
@@ -33,25 +33,25 @@ def say_lost(folder: str | Path, error: OSError) -> None:
 
 
 def append_record(self: LocalVisBackend, value_dict: dict, file_path: str, file_format: str) -> None:
-    """Append a line to ``scalars.json``, all of it or nothing; in the place of ``LocalVisBackend._dump``."""
+    """Append a whole line to ``scalars.json``, or nothing. Replaces ``LocalVisBackend._dump``."""
     append_text(file_path, dump(value_dict, file_format=file_format) + "\n")
 
 
 def add_image(self: LocalVisBackend, name: str, image: np.ndarray, step: int = 0, **_: Any) -> None:
-    """Write a picture that is whole or not there; in the place of ``LocalVisBackend.add_image``."""
+    """Write a picture completely, or not at all. Replaces ``LocalVisBackend.add_image``."""
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     with whole_file(Path(self._img_save_dir, f"{name}_{step}.png")) as unfinished:
         unfinished.write_bytes(encoded.tobytes())
 
 
 def add_config(self: LocalVisBackend, config: Config, **_: Any) -> None:
-    """Write a config that is whole or not there; in the place of ``LocalVisBackend.add_config``."""
+    """Write a config completely, or not at all. Replaces ``LocalVisBackend.add_config``."""
     with whole_file(self._config_save_file) as unfinished:
         unfinished.write_text(config.pretty_text, encoding="utf-8")
 
 
 def going_on(method: Callable) -> Callable:
-    """Have a method of a backend say in the log what it cannot write, and return."""
+    """Wrap a method of a backend so that it logs an ``OSError`` as a warning and returns."""
 
     @functools.wraps(method)
     def wrapper(self: LocalVisBackend | TensorboardVisBackend, *args: Any, **kwargs: Any) -> None:

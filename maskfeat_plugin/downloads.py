@@ -18,41 +18,41 @@ from .files import is_full_disk, publish, reason_of, sha256, sync, unfinished_pa
 from .locks import locked
 
 _CHUNK = 1 << 20  # bytes
-_TIMEOUT = 30  # seconds in which a server has to send something
-# torch, OpenMMLab and timm put the beginning of the SHA-256 into the name, others a date
+_TIMEOUT = 30  # seconds that a server may take until it sends something
+# torch, OpenMMLab and timm put the beginning of the SHA-256 into the file name. Other projects put a date there.
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")
 _DATE = re.compile(r"20\d{6}(\d{6})?")
 
 
 class DownloadError(ValueError):
-    """A file that cannot be downloaded, or not as it should be; the message names the URL."""
+    """Failed or damaged download; the message names the URL."""
 
 
 def fetch(url: str, check: Callable[[Path], object], digest: str | None = None) -> tuple[Path, str]:
-    """Download a file into torch's cache, unless the cache has what the server has.
+    """Download a file into torch's cache, unless the cache already has the server's version.
 
-    The name of the file in the cache depends on the whole URL. Without a hash in its name the server is asked whether
-    the file has changed; where it does not answer, the file in the cache is used and the log says so. A file appears
-    in the cache when it is complete: its length, the hash in its name and ``check`` are passed.
+    The name of the file in the cache depends on the whole URL. If the file name contains no hash, the server is asked
+    whether the file has changed. If the server does not answer, the cached file is used and a warning is logged. A new
+    file appears in the cache only when it is complete: its length, the hash in its name and ``check`` are verified.
 
     Args:
         url (str): URL of http or https.
         check (Callable[[Path], object]): Reads the file before it is kept; raises if it is damaged.
-        digest (str, optional): SHA-256 that another process has found; a file that has it is used without asking the
-            server. Defaults to None.
+        digest (str, optional): SHA-256 that another process has computed. A cached file with this SHA-256 is used
+            without asking the server. Defaults to None.
 
     Returns:
         tuple[Path, str]: The file and its SHA-256.
 
     Raises:
-        DownloadError: If it cannot be downloaded, is cut off, or has another hash than its name or ``digest`` says.
+        DownloadError: If the file cannot be downloaded, is incomplete, or has another hash than its name or ``digest``.
     """
-    import torch  # the module is imported where torch may be missing
+    import torch  # not at the top: this module must be importable without torch
 
     name = _name_of(url)
     root = Path(torch.hub.get_dir(), "checkpoints")
     expected = digest or hash_in_name(name)
-    shared = root / name  # of torch and torchvision, which look at the name alone: a hash makes up for that
+    shared = root / name  # torch and torchvision share it and look at the name alone, so only use it if a hash fits
     if expected and hash_in_name(name) and shared.is_file():
         found = sha256([shared])
         if found.startswith(expected):
@@ -64,9 +64,9 @@ def fetch(url: str, check: Callable[[Path], object], digest: str | None = None) 
             return path, kept["sha256"]
         try:
             answer = urlopen(Request(url, headers={"User-Agent": "maskfeat_plugin"}), timeout=_TIMEOUT)
-        except Exception as error:  # whatever the network does
+        except Exception as error:  # the network can raise any error
             if kept and not expected:
-                _warn(f"{url} does not answer ({describe(error)}): {path}, downloaded before, is used.")
+                _warn(f"{url} does not answer ({describe(error)}). The copy downloaded before, {path}, is used.")
                 return path, kept["sha256"]
             raise DownloadError(
                 f"{url} cannot be downloaded: {describe(error)}. Check the URL and the network, or download it by hand "
@@ -80,13 +80,13 @@ def fetch(url: str, check: Callable[[Path], object], digest: str | None = None) 
 
 
 def hash_in_name(name: str) -> str | None:
-    """Return the beginning of the SHA-256 that a file's name ends with, None without one."""
+    """Return the hash at the end of a file's name, the beginning of its SHA-256; None if the name has no hash."""
     found = _HASH.search(name)
     return found[1] if found and not _DATE.fullmatch(found[1]) else None
 
 
 def _name_of(url: str) -> str:
-    """Return the last part of a URL as the name of a file, with no character that means something to a shell."""
+    """Return the last part of a URL as a file name without characters that are special in a shell."""
     name = unquote(urlparse(url).path).rpartition("/")[2]
     return re.sub(r"[^\w.-]|^\.", "_", name, flags=re.ASCII)[-100:] or "file"
 
@@ -99,7 +99,7 @@ def _keep(
     told: dict[str, str | None],
     check: Callable[[Path], object],
 ) -> str:
-    """Write an answer to a file of the cache; returns its SHA-256."""
+    """Write a server's answer to a file of the cache and return its SHA-256."""
     unfinished = unfinished_path(path)
     try:
         try:
@@ -114,25 +114,25 @@ def _keep(
             raise DownloadError(f"{url} cannot be downloaded: {describe(error)}. Try again.") from error
         if told["Content-Length"] not in (None, str(length)):
             raise DownloadError(
-                f"{url} cannot be downloaded: it ends after {length} of {told['Content-Length']} bytes. Try again."
+                f"{url} cannot be downloaded: the data end after {length} of {told['Content-Length']} bytes. Try again."
             )
         if expected and not found.startswith(expected):
             raise DownloadError(
-                f"{url} cannot be downloaded: its SHA-256 begins with {found[: len(expected)]} and not with "
-                f"{expected}. Try again, or ask for the right URL."
+                f"{url} cannot be downloaded: its SHA-256 begins with {found[: len(expected)]} instead of "
+                f"{expected}. Try again, or check the URL."
             )
         check(unfinished)
         _record_path(path).unlink(missing_ok=True)
         publish(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    with suppress(OSError), whole_file(_record_path(path)) as record:  # without it, the next time downloads anew
+    with suppress(OSError), whole_file(_record_path(path)) as record:  # without a record, the next call downloads again
         record.write_text(json.dumps(dict(length=length, sha256=found, told=told)))
     return found
 
 
 def _copy(answer: Any, file: IO[bytes], title: str) -> tuple[int, str]:
-    """Copy an answer to a file; returns its length in bytes and its SHA-256."""
+    """Copy a server's answer to a file and return its length in bytes and its SHA-256."""
     digest, length = hashlib.sha256(), 0
     total = int(answer.headers["Content-Length"] or 0)
     with tqdm(total=total or None, desc=title, unit="B", unit_scale=True, mininterval=5.0, leave=False) as bar:
@@ -149,11 +149,11 @@ def _record_path(path: Path) -> Path:
 
 
 def _read_record(path: Path) -> dict | None:
-    """Read what is known of a file in the cache; None if it is not there, or not as it was written."""
+    """Read the record of a cached file. Return None if record or file is missing, or the file has another length."""
     try:
         record = json.loads(_record_path(path).read_text())
         return record if path.stat().st_size == record["length"] and record["sha256"] and "told" in record else None
-    except Exception:  # not there, or damaged: it is downloaded
+    except Exception:  # a missing or damaged record: the file is downloaded
         return None
 
 

@@ -1,4 +1,4 @@
-"""The error that the user can mend."""
+"""Errors that the user can correct, and helpers for their messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 class ConfigError(ValueError):
-    """A config, a command line or a data set that cannot work; the message names the key or file and what would do."""
+    """Error in a config, a command line or a data set; the message names the key or file and says how to correct it."""
 
 
 class WriteError(ConfigError, OSError):
-    """A file that cannot be written, as on a full disk; the message names it."""
+    """Error of a file that cannot be written, for example on a full disk; the message names the file."""
 
 
 def describe(error: Exception) -> str:
-    """The message of an exception, or its type where it has none."""
-    # the text of a KeyError is the repr of its message
+    """Return the message of an exception, or the name of its type if the message is empty."""
+    # str() of a KeyError is the repr of its message
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return str(text) or type(error).__name__
 
 
 def whole_text(error: BaseException | None) -> str:
-    """Join the messages of an exception and of those before it: torch names the signal in one, the process in another.
+    """Join the messages of an exception and of its causes. torch names the signal in one and the process in another.
 
     Args:
         error (BaseException, optional): The exception.
@@ -35,15 +35,15 @@ def whole_text(error: BaseException | None) -> str:
 
 @contextmanager
 def reading(path: str | Path, problem: str, advice: str = "") -> Iterator[None]:
-    """Turn whatever a parser raises about a file into one error that names it: damaged bytes end parsers in any way.
+    """Turn any exception of a parser into one error that names the file. Damaged bytes can raise any exception.
 
     Args:
         path (str | Path): The file.
-        problem (str): What is wrong then, as in "is no table of text".
-        advice (str): What to do. Defaults to "".
+        problem (str): The problem that the message states, for example "is no table of text".
+        advice (str): The advice at the end of the message. Defaults to "".
 
     Raises:
-        ConfigError: If the block raises anything; its own ``ConfigError`` stays as it is.
+        ConfigError: If the block raises any exception. A ``ConfigError`` of the block itself passes unchanged.
     """
     try:
         yield

@@ -1,6 +1,7 @@
-"""Files and folders that get their names once the disk has them, and digests of files.
+"""Functions that write files and folders safely, and digests of files.
 
-A name stands for the old file or for the whole new one.
+A file gets its name only after its data are on the disk. The name therefore always refers to the old file or to the
+whole new one.
 """
 
 import errno
@@ -25,21 +26,21 @@ except ImportError:  # Windows
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 1 << 22  # bytes that are read at once
-_PROBE = 1 << 16  # bytes; more than what a library may leave free when its write fails
+_PROBE = 1 << 16  # bytes; more than a library may leave free when its write fails
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Write a file that is whole or not there, with one error if it cannot be written. See :func:`whole_file`.
+    """Write a file completely or not at all, and raise one kind of error if that fails. See :func:`whole_file`.
 
     Args:
-        path (str | Path): Its name. The folder is made if it is missing.
+        path (str | Path): The final name of the file. A missing folder is made.
 
     Yields:
-        Path: The file to write instead.
+        Path: The file to write to in the block.
 
     Raises:
-        WriteError: If it cannot be written, as on a full disk.
+        WriteError: If the file cannot be written, for example on a full disk.
     """
     with naming(path), whole_file(path) as unfinished:
         yield unfinished
@@ -47,13 +48,13 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Turn the system's error into one that names a file.
+    """Turn an ``OSError`` of the block into an error that names a file.
 
     Args:
-        path (str | Path): What is written in the block.
+        path (str | Path): The file or folder that the block writes.
 
     Raises:
-        WriteError: If the block raises an ``OSError``; its own ``ConfigError`` stays as it is.
+        WriteError: If the block raises an ``OSError``. A ``ConfigError`` of the block itself passes unchanged.
     """
     try:
         yield
@@ -65,22 +66,22 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> TypeGuard[OSError]:
-    """Return whether an error is that of a full disk, a quota or a limit of the size of files."""
+    """Return whether an error means a full disk, an exceeded quota or a too large file."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def reason_of(error: OSError, path: str | Path) -> str:
-    """Return the reason that a file cannot be written; of a full disk, the room that is there without the file.
+    """Return the reason why a file cannot be written. For a full disk it includes the free space.
 
     Args:
-        error (OSError): What was raised.
+        error (OSError): The error that was raised.
         path (str | Path): The file.
     """
-    # libraries have longer texts, and numbers of their own
+    # Texts of libraries are longer, and some error numbers belong to a library
     number = error.errno or 0
     reason = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
-        reason = str(error.args[0][0][-1])  # of the first of the files of a folder
+        reason = str(error.args[0][0][-1])  # the reason for the first file of the folder that failed
     if error.errno == errno.ENOSPC:
         with suppress(OSError):
             reason += f" ({shutil.disk_usage(Path(path).parent).free / 1e6:.0f} MB are free without it)"
@@ -89,19 +90,19 @@ def reason_of(error: OSError, path: str | Path) -> str:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Write a file at :func:`unfinished_path`; it gets its name at the end of the block, once the disk has it.
+    """Write a file at :func:`unfinished_path` and rename it at the end of the block, when its data are on the disk.
 
-    If the block or the disk fails, what is written is removed. What killed processes have left in the folder, of files
-    with the same ending, is removed before. A process that writes the same file is waited for.
+    If the block or the disk fails, the unfinished file is removed. Unfinished files with the same ending that killed
+    processes have left in the folder are removed first. If another process writes the same file, this one waits for it.
 
     Args:
-        path (str | Path): Its name. The folder is made if it is missing.
+        path (str | Path): The final name of the file. A missing folder is made.
 
     Yields:
-        Path: The file to write instead, which is there and empty. It may be opened anew, but not replaced.
+        Path: The file to write to in the block. It exists and is empty. It may be opened again, but not replaced.
 
     Raises:
-        OSError: If it cannot be written. Libraries that raise something else on a full disk are seen through.
+        OSError: If the file cannot be written. This includes a full disk that a library reports as another exception.
     """
     path, unfinished = Path(path), unfinished_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,14 +122,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def append_text(path: str | Path, text: str) -> None:
-    """Append text to a file, all of it or nothing.
+    """Append the whole text to a file, or nothing.
 
     Args:
-        path (str | Path): The file; made if it is missing.
+        path (str | Path): The file; created if it is missing.
         text (str): Written as UTF-8.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the text cannot be written.
     """
     with open(path, "ab", buffering=0) as file:
         length = file.seek(0, os.SEEK_END)
@@ -143,28 +144,28 @@ def append_text(path: str | Path, text: str) -> None:
 
 
 def unfinished_path(path: str | Path) -> Path:
-    """Return where a file or folder is written before it is whole: beside, under a name that nothing reads."""
+    """Return the path of a file or folder until it is complete: in the same folder, under a name that nothing reads."""
     path = Path(path)
     return path.with_name(f".{path.name}.unfinished")
 
 
 def replaced_path(path: str | Path) -> Path:
-    """Return where a folder stands while another takes its name. No system replaces one folder by another at once."""
+    """Return the path that a folder has while it is replaced. No system replaces one folder by another in one step."""
     path = Path(path)
     return path.with_name(f".{path.name}.replaced")
 
 
 def publish(path: str | Path) -> None:
-    """Give what is written at :func:`unfinished_path` its name, once the disk has it.
+    """Give the file or folder at :func:`unfinished_path` its final name, when its data are on the disk.
 
-    Whatever happens, and whenever the machine stops, the name stands for the old file or for the whole new one. For a
-    folder that replaces another this needs :func:`restore`.
+    Even if the machine stops in between, the name refers to the old file or to the whole new one. For a folder that
+    replaces another one, :func:`restore` has to be called after such a stop.
 
     Args:
-        path (str | Path): Its name, of a file or a folder.
+        path (str | Path): The final name of the file or folder.
 
     Raises:
-        OSError: If the disk does not take it, or a file has the name of a folder.
+        OSError: If the disk does not accept the data, or if a file already has the folder's name.
     """
     path, unfinished, replaced = Path(path), unfinished_path(path), replaced_path(path)
     for inner in [*unfinished.rglob("*"), unfinished]:
@@ -179,13 +180,13 @@ def publish(path: str | Path) -> None:
 
 
 def restore(path: str | Path) -> None:
-    """Give a folder its name back if the process that replaced it ended in between.
+    """Rename a folder back if the process that was replacing it ended too early.
 
     Args:
-        path (str | Path): Its name.
+        path (str | Path): The name of the folder.
 
     Raises:
-        OSError: If it cannot be renamed.
+        OSError: If the folder cannot be renamed.
     """
     path, replaced = Path(path), replaced_path(path)
     if replaced.is_dir() and not path.exists():
@@ -196,17 +197,17 @@ def restore(path: str | Path) -> None:
 
 
 def remove_left_over(folder: Path, suffix: str = "") -> None:
-    """Remove unfinished files that no process is writing. Where the file system has no locks, none is removed.
+    """Remove unfinished files that no process is writing. On a file system without locks, none is removed.
 
     Args:
-        folder (Path): Where they are.
-        suffix (str): Ending of their final names. Defaults to "", any.
+        folder (Path): The folder of the files.
+        suffix (str): The ending of their final names. Defaults to "", any ending.
     """
     for path in folder.glob(f".*{glob.escape(suffix)}.unfinished"):
         if path.is_symlink() or not path.is_file():
             continue
-        with suppress(OSError):  # another process holds it, or has removed it
-            if fcntl is None:  # Windows removes no file that is open
+        with suppress(OSError):  # another process holds the file, or has removed it
+            if fcntl is None:  # Windows does not remove open files
                 path.unlink()
                 continue
             file = os.open(path, os.O_RDWR)
@@ -219,26 +220,26 @@ def remove_left_over(folder: Path, suffix: str = "") -> None:
 
 
 def sync(file: str | Path) -> None:
-    """Bring a file to the disk.
+    """Write the data of a file from the system's cache to the disk.
 
     Args:
-        file (str | Path): A file that is written.
+        file (str | Path): A file that was written.
 
     Raises:
-        OSError: If the disk does not take it.
+        OSError: If the disk does not accept the data.
     """
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
 
 
 def sha256(files: Iterable[str | Path]) -> str:
-    """Compute the SHA-256 of files, one after the other, without holding them in memory.
+    """Compute the SHA-256 of the joined contents of files, without holding them in memory.
 
     Args:
-        files (Iterable[str | Path]): The files, in the order that counts.
+        files (Iterable[str | Path]): The files. The result depends on their order.
 
     Returns:
-        str: In hexadecimal digits.
+        str: The SHA-256 in hexadecimal digits.
     """
     digest = hashlib.sha256()
     for file in files:
@@ -249,15 +250,15 @@ def sha256(files: Iterable[str | Path]) -> str:
 
 
 def check_zip_directory(archive: zipfile.ZipFile) -> None:
-    """Check that a zip file's directory has as many entries as its end says.
+    """Check that the directory of a zip file has as many entries as the record at the end of the file says.
 
-    zipfile does not look: a damaged length in the directory hides entries from it.
+    ``zipfile`` does not check this. If a length in the directory is damaged, it does not see all entries.
 
     Args:
-        archive (zipfile.ZipFile): Open for reading; left at any place.
+        archive (zipfile.ZipFile): An archive that is open for reading. Its position in the file changes.
 
     Raises:
-        zipfile.BadZipFile: If not.
+        zipfile.BadZipFile: If the numbers differ.
     """
     file = archive.fp
     if file is None:
@@ -270,17 +271,17 @@ def check_zip_directory(archive: zipfile.ZipFile) -> None:
     if end >= 76 and tail[end - 20 : end - 16] == b"PK\6\7" and tail[end - 76 : end - 72] == b"PK\6\6":
         (count,) = struct.unpack_from("<32xQ", tail, end - 76)
     if count != len(archive.infolist()):
-        raise zipfile.BadZipFile(f"its directory has {len(archive.infolist())} entries and not {count}")
+        raise zipfile.BadZipFile(f"its directory has {len(archive.infolist())} entries instead of {count}")
 
 
 def _sync_folder(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(handle)
-    except OSError:  # some file systems of networks cannot, and need not
+    except OSError:  # some network file systems do not support this, and do not need it
         pass
     finally:
         os.close(handle)
@@ -296,7 +297,7 @@ def _check_room(unfinished: Path) -> None:
 
 @contextmanager
 def _holding(unfinished: Path) -> Iterator[None]:
-    """Make an empty file and hold it, so that no other process writes to it or takes it for left over."""
+    """Create an empty file and lock it, so that no other process writes to it or removes it as left over."""
     if fcntl is None:
         unfinished.unlink(missing_ok=True)
         yield
@@ -309,13 +310,13 @@ def _holding(unfinished: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """Return a descriptor that holds the file until it is closed, or its process ends."""
+    """Lock a file and return its descriptor. The lock ends when the descriptor is closed or the process ends."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            with suppress(OSError):  # a file system without locks
+            with suppress(OSError):  # a file system that has no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, path):  # else whoever held it has given it its name, or removed it
+            if _is_at(file, path):  # else the process that held the lock has renamed or removed the file
                 if stat.S_ISREG(os.fstat(file).st_mode):
                     os.ftruncate(file, 0)
                 return file

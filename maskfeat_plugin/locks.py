@@ -19,16 +19,16 @@ _NAME = ".in-use"
 
 
 def hold_folder(folder: str | Path) -> None:
-    """Hold a folder until this process ends, however it ends; holding it twice changes nothing.
+    """Lock a folder until this process ends, normally or not. Locking it twice changes nothing.
 
-    The lock belongs to the process and not to those that it forks. So the kernel frees it when a training is killed,
-    even if workers of its dataloaders live on. Where the system or the file system has no locks, nothing is held.
+    The lock belongs to this process and not to forked children. The kernel therefore frees it when a training is
+    killed, even if its dataloader workers still run. If the system or the file system has no locks, nothing is locked.
 
     Args:
-        folder (str | Path): The folder; it is made if it is not there.
+        folder (str | Path): The folder; created if it is missing.
 
     Raises:
-        ConfigError: If another process holds it.
+        ConfigError: If another process has locked the folder.
     """
     if fcntl is None:
         return
@@ -36,9 +36,9 @@ def hold_folder(folder: str | Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:  # a folder that cannot be written to is reported where something is written
+    except OSError:  # a folder that cannot be written to is reported later, at the first write
         return
-    # never closed: closing any descriptor of a file frees the locks of the process on it
+    # Never closed: closing any descriptor of a file ends the locks of this process on that file
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -46,26 +46,26 @@ def hold_folder(folder: str | Path) -> None:
             return
         owner = os.read(file, 200).decode(errors="replace").strip()
         raise ConfigError(
-            f"work_dir: {folder} is in use by another training{owner and f' ({owner})'}. Wait until it ends, or give "
-            "another folder with --work-dir."
+            f"work_dir: {folder} is in use by another training{owner and f' ({owner})'}. Wait until that training "
+            "ends, or give another folder with --work-dir."
         ) from error
     try:
         os.ftruncate(file, 0)
         text = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         os.pwrite(file, text.encode(), 0)
-    except OSError:  # a full disk; the lock holds without the text
+    except OSError:  # a full disk; the lock works without the text
         return
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file, so that no other process of this machine is in the block; it ends with the process.
+    """Lock a file, so that only one process of this machine at a time is in the block. The lock ends with the process.
 
     Args:
-        path (Path): The lock file; it stays.
+        path (Path): The lock file; it is not removed.
 
     Yields:
-        bool: False where there are no locks, as on Windows or in a folder that cannot be written to.
+        bool: False if there are no locks, as on Windows or in a folder that cannot be written to.
     """
     with ExitStack() as stack:
         got = False
@@ -80,13 +80,13 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def held_alone(path: Path) -> Iterator[bool]:
-    """Hold a lock file if no other process does; processes that this one forks do not hold it.
+    """Lock a file if no other process has locked it. Forked children of this process do not hold the lock.
 
     Args:
-        path (Path): The lock file; it stays.
+        path (Path): The lock file; it is not removed.
 
     Yields:
-        bool: Whether it is held; False where there are no locks, as on Windows.
+        bool: Whether the file is locked; False if there are no locks, as on Windows.
     """
     with ExitStack() as stack:
         got = False
@@ -99,13 +99,13 @@ def held_alone(path: Path) -> Iterator[bool]:
 
 
 class Claims:
-    """Claims of processes on numbered pieces of work, by locks on the bytes of one file; they end with the process.
+    """Claims of processes on numbered pieces of work: locks on single bytes of one file, which end with the process.
 
-    Processes that this one forks do not hold its claims. Where there are no locks, as on Windows, every claim succeeds.
+    Forked children of this process do not hold its claims. If there are no locks, as on Windows, every claim succeeds.
 
     Args:
-        path (Path): The lock file; it is made and stays. A process opens it once: closing a file ends all locks of the
-            process on it.
+        path (Path): The lock file; created if it is missing, and not removed. Open it only once in a process: closing a
+            file ends all locks of the process on it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,10 +113,10 @@ class Claims:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def take(self, number: int) -> bool:
-        """Claim a piece.
+        """Claim a piece of work.
 
         Args:
-            number (int): Its number, from 0 to 2 ** 62.
+            number (int): The number of the piece, from 0 to 2 ** 62.
 
         Returns:
             bool: False if another process holds it.
@@ -125,7 +125,7 @@ class Claims:
             return True
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except OSError as error:  # others: the file system has no locks
+        except OSError as error:  # other error numbers mean that the file system has no locks
             return error.errno not in (errno.EACCES, errno.EAGAIN)
         return True
 

@@ -1,19 +1,19 @@
-"""Reader of YAML that gives plain data alone: a file cannot have Python objects made or functions called."""
+"""YAML reader that returns plain data only: a file cannot build Python objects or call functions."""
 
 from typing import IO
 
 import yaml
 from mmengine.fileio.handlers import YamlHandler
 
-# Parts of a document, each counted as often as its aliases repeat it
+# Number of parts of a document. A part counts once for each alias that repeats it.
 _MOST_PARTS = 1_000_000
 _TUPLE = "tag:yaml.org,2002:python/tuple"
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Loader of the tags of YAML itself, and of the tuples that ``mmengine.config.Config.dump`` writes.
+    """Loader of YAML's own tags, and of the tuples that ``mmengine.config.Config.dump`` writes.
 
-    It is the loader written in Python: the one of libyaml ends the process at a document that is nested too deep.
+    It is based on the loader written in Python. The loader of libyaml crashes at a document that is nested too deep.
     """
 
     def construct_tuple(self, node: yaml.Node) -> tuple:
@@ -25,7 +25,7 @@ PlainLoader.add_constructor(_TUPLE, PlainLoader.construct_tuple)
 
 
 class PlainYamlHandler(YamlHandler):
-    """YAML for ``mmengine.load``, which reads configs and annotations."""
+    """YAML format for ``mmengine.load``, which reads configs and annotations."""
 
     def load_from_fileobj(self, file: IO[str], **kwargs: object) -> object:
         """Read a document.
@@ -38,8 +38,8 @@ class PlainYamlHandler(YamlHandler):
             object: Dicts, lists, tuples, strings, numbers, dates and None.
 
         Raises:
-            yaml.YAMLError: If it is not YAML, or has a tag that stands for a Python object.
-            ValueError: If it holds itself, or its aliases repeat too much.
+            yaml.YAMLError: If the file is not YAML, or has a tag for a Python object.
+            ValueError: If the document contains itself, or its aliases repeat too many parts.
         """
         content = yaml.load(file, Loader=PlainLoader)
         _count_parts(content, {})
@@ -47,7 +47,7 @@ class PlainYamlHandler(YamlHandler):
 
 
 def _count_parts(node: object, counts: dict[int, int | None]) -> int:
-    """Count the parts of a document, each part once for every alias of it."""
+    """Count the parts of a document. A part counts once for each alias that repeats it."""
     if isinstance(node, dict):
         children = list(node.values())
     elif isinstance(node, list | tuple):
@@ -59,7 +59,7 @@ def _count_parts(node: object, counts: dict[int, int | None]) -> int:
         counts[id(node)] = 1 + sum(_count_parts(child, counts) for child in children)
     size = counts[id(node)]
     if size is None:
-        raise ValueError("an alias (*name) stands inside of what it names")
+        raise ValueError("an alias (*name) stands inside the part that it repeats")
     if size > _MOST_PARTS:
         raise ValueError(f"its aliases (*name) repeat more than {_MOST_PARTS} parts")
     return size

@@ -1,6 +1,6 @@
 """Registries of scope ``maskfeat``, children of mmengine's root registries.
 
-A component registered here is named ``maskfeat.<Name>`` in any OpenMMLab config, whatever its ``default_scope`` is.
+A component registered here is named ``maskfeat.<Name>`` in any OpenMMLab config, independently of ``default_scope``.
 """
 
 from mmengine import registry as _root

@@ -1,4 +1,4 @@
-"""Records of TensorBoard that are whole or not there."""
+"""Writer of TensorBoard records that are complete or absent."""
 
 import os
 from contextlib import suppress
@@ -10,14 +10,14 @@ from .curve_files import say_lost
 
 
 class WholeRecordWriter(event_file_writer.RecordWriter):
-    """TensorBoard's writer of records, which loses one that cannot be written and says so.
+    """TensorBoard's record writer, which drops a record that cannot be written and logs a warning.
 
-    The parent's error ends the thread that writes, and each later curve of the training fails.
+    In the parent class the error ends the writing thread, and each later curve of the training fails.
     """
 
     def write(self, data: bytes) -> None:
-        """Write a record, all of it or nothing."""
-        # TensorBoard's own file, or TensorFlow's where that is installed
+        """Write a whole record, or nothing."""
+        # The file object is TensorBoard's own, or TensorFlow's if TensorFlow is installed
         path = Path(os.fsdecode(getattr(self._writer, "filename", None) or self._writer.name))
         length = path.stat().st_size if path.exists() else 0
         try:

@@ -1,3 +1,3 @@
-"""The version of maskfeat_plugin, read by setup.py too."""
+"""The version of maskfeat_plugin. setup.py reads it too."""
 
 __version__ = "0.1.0"

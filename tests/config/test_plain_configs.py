@@ -39,7 +39,7 @@ HOSTILE = {
         + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
         "repeat more than",
     ),
-    "around.yaml": ("a: &a [*a]\n", "stands inside of what it names"),
+    "around.yaml": ("a: &a [*a]\n", "stands inside the part that it repeats"),
     "deep.yaml": (f"a: {'[' * DEEP}{']' * DEEP}\n", "recursion"),
     "deep.json": (f'{{"a": {"[" * DEEP}{"]" * DEEP}}}', "recursion"),
     "digits.yaml": (f"a: {'9' * 6000}\n", r"limit \(4300"),
