@@ -397,7 +397,7 @@ def _choose_by_device(on_cpu: Callable, elsewhere: Callable, *args: Any, **kwarg
 
 
 class MissingDecord(Entry):
-    """Replacement of decord, with which mmaction2 <= 1.2.0 reads videos.
+    """Replacement for decord, the library with which mmaction2 <= 1.2.0 reads videos.
 
     decord has no wheel for aarch64 and Apple silicon (dmlc/decord#297). If decord is not installed, ``DecordInit``
     opens videos with :class:`~maskfeat_plugin.datasets.VideoReader`, ``DecordDecode`` takes the frames from that

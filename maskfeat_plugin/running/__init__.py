@@ -1,1 +1,1 @@
-"""Trainings and tests around mmengine's runner: processes, bad data, logs, versions."""
+"""Training and testing with mmengine's runner: processes, bad data, logs, versions."""

@@ -1,4 +1,4 @@
-"""Training on bad days: where bad files are listed, and what is said when the workers of a dataloader fail."""
+"""The list of bad files of a training, and the messages for failed dataloader workers."""
 
 import re
 import signal
@@ -19,25 +19,25 @@ from maskfeat_plugin.datasets.bad_file_list import LIST_NAME, BadFileList
 from maskfeat_plugin.errors import ConfigError, whole_text
 
 _SKIPPING = SkipBadFiles.__name__
-# Seconds between the end of a connection and the signal of the process that held it
+# Seconds to wait for the signal of a process after its connection has ended
 _PATIENCE = 2.0
 
 
 def forget_bad_files(cfg: Config) -> None:
-    """Delete the list of bad files that another training left in the work directory. A resumed training keeps its own.
+    """Delete the list of bad files that another training left in the work directory. A resumed training keeps its list.
 
     Args:
-        cfg (Config): The config; of several processes, the first calls this before they are connected.
+        cfg (Config): The config. Of several processes, only the first calls this, before they are connected.
     """
     if not cfg.get("resume"):
         Path(cfg.work_dir, LIST_NAME).unlink(missing_ok=True)
 
 
 def list_bad_files(cfg: Config) -> None:
-    """Have bad files of the training set listed in the work directory, if the config says nothing else.
+    """Set the list of bad files of the training set to a file in the work directory, unless the config sets another.
 
     Args:
-        cfg (Config): Its ``maskfeat.SkipBadFiles`` in ``train_dataloader`` are completed in place.
+        cfg (Config): The config. Each ``maskfeat.SkipBadFiles`` in ``train_dataloader`` is completed in place.
     """
     for part in _skipping(cfg):
         if part.get("list_file") is None:
@@ -45,7 +45,7 @@ def list_bad_files(cfg: Config) -> None:
 
 
 def describe_listed(cfg: Config) -> list[str]:
-    """Say which lists of bad files a training begins with, a line for each.
+    """Describe the lists of bad files that a training starts with, one line for each list that is not empty.
 
     Args:
         cfg (Config): The config, completed by :func:`list_bad_files`.
@@ -56,14 +56,14 @@ def describe_listed(cfg: Config) -> list[str]:
         bad.refresh()
         if bad.files:
             texts.append(
-                f"{path} lists {len(bad.files)} bad files, left out unless they have changed. Delete the list to "
-                "try all of them."
+                f"{path} lists {len(bad.files)} bad files, which are left out unless they have changed. Delete the "
+                "list to try all of them."
             )
     return texts
 
 
 def _skipping(cfg: Config) -> Iterator[dict]:
-    """The configs of ``maskfeat.SkipBadFiles`` in ``train_dataloader``."""
+    """Return the configs of ``maskfeat.SkipBadFiles`` in ``train_dataloader``."""
     for _, part in walk(cfg.train_dataloader.get("dataset")):
         if class_name(part) == _SKIPPING:
             yield part
@@ -71,14 +71,14 @@ def _skipping(cfg: Config) -> Iterator[dict]:
 
 @contextmanager
 def named_data_errors(dataloader: DataLoader, key: str) -> Iterator[None]:
-    """Turn what the data are to blame for in a block into a :class:`ConfigError`.
+    """Turn errors of the block that the data cause into a :class:`ConfigError`.
 
     Args:
-        dataloader (DataLoader): Where the batches come from.
+        dataloader (DataLoader): The dataloader of the batches.
         key (str): Its key in the config.
 
     Raises:
-        ConfigError: See :func:`describe_data_error`; other exceptions pass.
+        ConfigError: For the errors of :func:`describe_data_error`. Other exceptions pass unchanged.
     """
     try:
         yield
@@ -90,17 +90,18 @@ def named_data_errors(dataloader: DataLoader, key: str) -> Iterator[None]:
 
 
 def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> str | None:
-    """What to tell the user about data that stop a training, None for any other error.
+    """Describe, for the user, an error that the data caused. Return None for any other error.
 
-    A file that crashes a worker, or keeps it busy until the dataloader's ``timeout``, is added to the list of bad files
-    of a :class:`.SkipBadFiles`, so that the resumed training leaves it out.
+    If a file crashes a worker, or keeps it busy until the dataloader's ``timeout``, the file is added to the list of
+    bad files of :class:`.SkipBadFiles`. The resumed training then leaves it out.
 
     Args:
-        error (Exception): What a step raised.
-        dataloader (DataLoader): Where the batch came from.
+        error (Exception): The exception that a step raised.
+        dataloader (DataLoader): The dataloader of the batch.
         key (str): Its key in the config.
 
     Returns:
+        str | None: The message.
         str | None: The message.
     """
     if isinstance(error, TooManyBadFiles):
@@ -112,27 +113,25 @@ def describe_data_error(error: Exception, dataloader: DataLoader, key: str) -> s
     if found is None:
         return None
     about = f"a worker of {key} (process {found[1]}{_doing(dataloader.dataset, int(found[1]))})"
-    fewer = f"fewer workers ({key}.num_workers={dataloader.num_workers}) or less for each ({key}.prefetch_factor)"
+    fewer = f"fewer workers ({key}.num_workers={dataloader.num_workers}) or a smaller {key}.prefetch_factor"
     if "killed by signal: Killed" in text:
         return (
             f"{about} was killed from outside. Most likely the memory ran out, and the system or the cluster's limit "
-            f"ended it (see `dmesg` or the job's record): take {fewer}, or more memory."
+            f"ended it (see `dmesg` or the log of the job). Use {fewer}, or more memory."
         )
     if "bus error" in text.lower():
-        return (
-            f"{about} ran out of shared memory, /dev/shm: make it larger (docker run --shm-size=8g), or take {fewer}."
-        )
+        return f"{about} ran out of shared memory, /dev/shm. Make it larger (docker run --shm-size=8g), or use {fewer}."
     if "segmentation fault" in text.lower():
         advice = _give_up(dataloader.dataset, int(found[1]), "it crashed a worker: segmentation fault")
-        return f"{about} crashed inside a decoder: the file is broken in a way that the decoder cannot take. {advice}"
+        return f"{about} crashed inside a decoder: the file is damaged, and the decoder cannot handle it. {advice}"
     return (
-        f"{about} ended unexpectedly: {text.splitlines()[0]} It may have run out of memory: take {fewer}; or see what "
-        f"it raises with {key}.num_workers=0 {key}.persistent_workers=False."
+        f"{about} ended unexpectedly: {text.splitlines()[0]} It may have run out of memory: use {fewer}. To see the "
+        f"error itself, set {key}.num_workers=0 {key}.persistent_workers=False."
     )
 
 
 def _describe_timeout(error: Exception, dataloader: DataLoader, key: str) -> str | None:
-    """The message for a worker that did not answer in the dataloader's ``timeout``."""
+    """Describe, for the user, that a worker gave no batch within the dataloader's ``timeout``."""
     loading = _loading_of(error)
     if loading is None:
         return None
@@ -140,29 +139,31 @@ def _describe_timeout(error: Exception, dataloader: DataLoader, key: str) -> str
     dataset, seconds = dataloader.dataset, dataloader.timeout
     about = f"a worker of {key} (process {process}{_doing(dataset, process)})"
     about += f" gave no batch in {seconds:g} s, {key}.timeout."
-    # else it has read one file after the other, only slowly
+    # If less time was spent at this file, no file is stuck: the worker is slow
     if isinstance(dataset, SkipBadFiles) and dataset.seconds_at(process) >= seconds / 2:
         return f"{about} {_give_up(dataset, process, f'it kept a worker busy for {seconds:g} s')}"
-    return f"{about} Take a longer time, smaller batches, or more workers ({key}.num_workers={dataloader.num_workers})."
+    return (
+        f"{about} Set a longer timeout, smaller batches, or more workers ({key}.num_workers={dataloader.num_workers})."
+    )
 
 
 def _give_up(dataset: object, process: int, reason: str) -> str:
-    """List the file that a worker was at, if the data set lists bad files; what the user can do."""
+    """List the file that a worker was reading as bad, if the data set has such a list. Return advice for the user."""
     if not isinstance(dataset, SkipBadFiles) or dataset.file_at(process) is None:
-        return "Take the file out of the annotations."
+        return "Remove the file from the annotations."
     dataset.give_up(process, reason)
-    return f"It is listed in {dataset.list_file}: go on without it by --resume."
+    return f"It is listed in {dataset.list_file}: continue without it by --resume."
 
 
 def _with_signal(error: Exception) -> Exception:
-    """An error of the connection to a worker, or what torch raises at the signal of its end, which may come later."""
+    """Return the later error that names the signal which ended a worker; if there is none, return ``error``."""
     if not isinstance(error, OSError | EOFError) and "exited unexpectedly" not in str(error):
         return error
     try:
         time.sleep(_PATIENCE)
     except RuntimeError as later:
         return later
-    # What torch raises is lost where the signal comes within a destructor; the process still knows how it ended
+    # torch's exception is lost if the signal arrives during a destructor. The exit code of the process remains.
     loading = _loading_of(error)
     for worker in loading._workers if loading is not None else ():
         if worker.exitcode is not None and worker.exitcode < 0:
@@ -172,7 +173,7 @@ def _with_signal(error: Exception) -> Exception:
 
 
 def _loading_of(error: Exception) -> _MultiProcessingDataLoaderIter | None:
-    """The iterator with the workers of the dataloader that raised an exception."""
+    """Return the iterator that holds the workers of the dataloader which raised an exception."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(loading := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
             return loading
@@ -180,6 +181,6 @@ def _loading_of(error: Exception) -> _MultiProcessingDataLoaderIter | None:
 
 
 def _doing(dataset: object, process: int) -> str:
-    """The file that a worker was at, if the data set knows."""
+    """Return a text with the file that a worker was reading, or "" if the data set does not know it."""
     path = dataset.file_at(process) if isinstance(dataset, SkipBadFiles) else None
     return f", at {path}" if path else ""

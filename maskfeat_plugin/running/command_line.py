@@ -1,4 +1,4 @@
-"""What the command lines of the tools share."""
+"""Functions that all command-line tools share."""
 
 import io
 import os
@@ -17,33 +17,33 @@ from maskfeat_plugin.files import is_full_disk
 
 from .distributed import describe_lost_contact, disconnect_processes, launched_rank
 
-__all__ = ["build_parser", "chosen_device", "run_tool"]  # build_parser was here before maskfeat_cli had it
+__all__ = ["build_parser", "chosen_device", "run_tool"]  # build_parser moved to maskfeat_cli; its old name stays valid
 
 
 def chosen_device(device: str | None) -> str:
-    """Return the device of a command line: the one that was given, else the GPU, else the CPU."""
+    """Return the device of a command line: the given one, otherwise the GPU if there is one, otherwise the CPU."""
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str = "") -> int:
-    """Run the work of a tool, with one line for what the user can mend.
+    """Run the work of a tool. Print errors that the user can correct in one line.
 
     Args:
         work (Callable[[], object]): The work.
         show_traceback (bool): Whether to show the traceback of a :class:`ConfigError` too. Defaults to False.
-        hint (str): What to do after an interruption. Defaults to "".
+        hint (str): Advice that is printed after an interruption. Defaults to "".
 
     Returns:
         int: The exit status: 0, 1 for a :class:`ConfigError` or a lost process, 130 if interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files as the system gave them
+        sys.stdout.reconfigure(errors="surrogateescape")  # print file names byte for byte, also if they are not UTF-8
     try:
         work()
         disconnect_processes()
         _flush_output()
     except ConfigError as error:
-        if launched_rank() > 0:  # it is the first's to say, unless it is not its error
+        if launched_rank() > 0:  # give the first process time to report an error that all processes have
             time.sleep(PATIENCE)
         if show_traceback:
             traceback.print_exc()
@@ -70,13 +70,13 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
 
 
 def _flush_output() -> None:
-    """Write what was printed.
+    """Write the buffered output.
 
     Raises:
-        WriteError: If the disk that the output is redirected to does not take it.
+        WriteError: If the output is redirected to a disk that does not accept the data.
     """
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again when it exits
         raise WriteError(f"the standard output cannot be written: {error.strerror}. Redirect it elsewhere.") from error

@@ -1,4 +1,4 @@
-"""The processes of one training or test: how they find each other, and what they need that one alone does not."""
+"""Connection of the processes of a training or test, and checks that only several processes need."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from maskfeat_plugin.errors import ConfigError
 
-# Where each launcher says which process this is: of all, of this machine, and of how many
+# Variables of each launcher: the rank of this process, its rank on this machine, the number of processes
 _VARIABLES = {
     "pytorch": ("RANK", "LOCAL_RANK", "WORLD_SIZE"),
     "slurm": ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
@@ -29,18 +29,18 @@ _STARTED_BY = {
 
 
 def connect_processes(cfg: Config) -> None:
-    """Prepare a config and this process for the launcher that the config names; nothing for a single process.
+    """Prepare a config and this process for the launcher that the config names. Do nothing for a single process.
 
-    Processes with a GPU each are connected by mmengine's runner. Without a GPU that fails, so they are connected here,
-    by gloo, and the runner takes what it finds. Each process gets a random state of its own, unless
-    ``randomness.diff_rank_seed`` is set, so that equal places in their batches get different masks.
+    If each process has a GPU, mmengine's runner connects them. Without a GPU mmengine's connection fails, so this
+    function connects them with gloo, and the runner uses that connection. Each process gets its own random state, so
+    that equal positions in their batches get different masks, unless ``randomness.diff_rank_seed`` is set.
 
     Args:
-        cfg (Config): The config; ``randomness``, and without a GPU the wrapper of the model, are completed in place.
+        cfg (Config): The config. ``randomness`` and, without a GPU, the wrapper of the model are completed in place.
 
     Raises:
-        ConfigError: If the launcher did not start this process, there are more processes than GPUs, or a setting of
-            ``env_cfg.dist_cfg`` does not work.
+        ConfigError: If the launcher did not start this process, if there are more processes than GPUs, or if a setting
+            of ``env_cfg.dist_cfg`` does not work.
     """
     launcher = cfg.get("launcher", "none")
     if launcher == "none":
@@ -56,7 +56,9 @@ def connect_processes(cfg: Config) -> None:
             print_log("There is no GPU: the processes are connected by gloo, not by nccl.", "current", logging.WARNING)
         backend = "gloo"
     if not distributed.is_backend_available(backend):
-        raise ConfigError(f"env_cfg.dist_cfg.backend={backend!r} is not in this torch; take 'nccl', or 'gloo' on CPUs.")
+        raise ConfigError(
+            f"env_cfg.dist_cfg.backend={backend!r} is not in this torch. Set it to 'nccl', or to 'gloo' on CPUs."
+        )
     timeout = options.get("timeout")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise ConfigError(f"env_cfg.dist_cfg.timeout={timeout!r} has to be a number of seconds, such as 1800.")
@@ -71,10 +73,10 @@ def connect_processes(cfg: Config) -> None:
 
 
 def launched_share(launcher: str) -> tuple[int, int]:
-    """Return which of how many processes this one is, for work that needs no connection between them.
+    """Return the rank of this process and the number of processes, for work that needs no connection between them.
 
     Args:
-        launcher (str): Who started them: "pytorch", "slurm" or "mpi"; "none" for a single process.
+        launcher (str): The launcher of the processes: "pytorch", "slurm" or "mpi"; "none" for a single process.
 
     Returns:
         tuple[int, int]: The rank, counted from 0, and the number of processes.
@@ -89,11 +91,11 @@ def launched_share(launcher: str) -> tuple[int, int]:
 
 
 def launched_device(launcher: str, device: str) -> str:
-    """Return the device of this process: of several processes on a machine, each takes a GPU of its own.
+    """Return the device of this process. If a machine has several processes, each gets its own GPU.
 
     Args:
         launcher (str): See :func:`launched_share`.
-        device (str): A device; "cuda" without a number is shared out.
+        device (str): A device. "cuda" without a number is replaced by the GPU of this process.
 
     Raises:
         ConfigError: If there are more processes than GPUs.
@@ -108,66 +110,66 @@ def launched_device(launcher: str, device: str) -> str:
 def disconnect_processes() -> None:
     """End the connection of the processes, if there is one.
 
-    Its threads are not left to the end of Python, where one that asks for the interpreter may abort the process. The
-    launcher would take the whole run for failed.
+    At the end of Python, a thread of the connection that asks for the interpreter may abort the process. The launcher
+    would then report the whole run as failed. So the connection is ended before.
     """
     if is_distributed():
         distributed.destroy_process_group()
 
 
 def check_equal_length(dataloader: DataLoader, key: str) -> None:
-    """Refuse a training in which some processes would wait for ever for others that have no batches left.
+    """Check that all processes have the same number of batches. Otherwise some would wait forever for the others.
 
     Args:
-        dataloader (DataLoader): This process's.
+        dataloader (DataLoader): The dataloader of this process.
         key (str): Its key in the config, for the message.
 
     Raises:
-        ConfigError: On all processes, if they have different numbers of batches.
+        ConfigError: On all processes, if their numbers of batches differ.
     """
     if get_world_size() == 1 or not hasattr(dataloader.dataset, "__len__"):
         return
     lengths = all_gather_object(len(dataloader))
     if min(lengths) != max(lengths):
         raise ConfigError(
-            f"{key} gives between {min(lengths)} and {max(lengths)} batches to a process, and all need as many; set "
-            f"{key}.sampler.round_up=True, or {key}.drop_last=True."
+            f"{key}: the processes have between {min(lengths)} and {max(lengths)} batches, but all need the same "
+            f"number. Set {key}.sampler.round_up=True, or {key}.drop_last=True."
         )
 
 
 def launched_rank() -> int:
-    """Number of this process among all, also before they are connected; 0 for a single one."""
+    """Return the rank of this process, also before the processes are connected; 0 for a single process."""
     return get_rank() if is_distributed() else int(os.environ.get("RANK", 0))
 
 
 def describe_lost_contact(error: RuntimeError) -> str | None:
-    """What to tell the user about an error of the connection between processes, None for any other error.
+    """Describe, for the user, an error of the connection between processes. Return None for any other error.
 
     Args:
-        error (RuntimeError): What a step of training or testing raised.
+        error (RuntimeError): The exception that a step of training or testing raised.
 
     Returns:
         str | None: The message.
     """
     if not is_distributed():
         return None
-    # gloo raises plain RuntimeErrors, which begin with the place in its source: [.../gloo/transport/tcp/pair.cc:537]
+    # gloo raises plain RuntimeErrors. They begin with a place in gloo's source: [.../gloo/transport/tcp/pair.cc:537]
     if not isinstance(error, distributed.DistError) and "/gloo/" not in str(error):
         return None
     reason = str(error).split("] ", 1)[-1].splitlines()[0].partition(". ")[0]
     return (
-        f"process {get_rank()} of {get_world_size()} lost contact with another one and stops ({reason}); which one "
-        "failed first, and how, is in its own output and in the launcher's"
+        f"process {get_rank()} of {get_world_size()} lost contact with another process and stops ({reason}). The first "
+        "error is in the output of the process that failed first, and in the launcher's output"
     )
 
 
 def _name_process(launcher: str) -> None:
-    """Set the variables that torch and mmengine read from those of the launcher."""
+    """Set the variables that torch and mmengine read from the variables of the launcher."""
     missing = [name for name in _VARIABLES[launcher] if name not in os.environ]
     if missing:
         raise ConfigError(
-            f"--launcher {launcher} is for processes started by {_STARTED_BY[launcher]}, which sets {missing[0]}, and "
-            "that is not set; a single process needs no --launcher."
+            f"--launcher {launcher} is for processes started by {_STARTED_BY[launcher]}, which sets {missing[0]}. "
+            f"{missing[0]} is not set. Start the processes that way, or leave out --launcher for a single process."
         )
     for name, source in zip(_VARIABLES["pytorch"], _VARIABLES[launcher], strict=True):
         os.environ[name] = os.environ[source]
@@ -176,24 +178,25 @@ def _name_process(launcher: str) -> None:
 def _check_gpu() -> None:
     if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
         raise ConfigError(
-            f"process {os.environ['LOCAL_RANK']} of this machine (counted from 0) has no GPU, of which it can see "
-            f"{torch.cuda.device_count()}; start one process for each GPU and let each of them see all."
+            f"process {os.environ['LOCAL_RANK']} of this machine (counted from 0) has no GPU: it can see "
+            f"{torch.cuda.device_count()} GPUs. Start one process for each GPU and let each process see all GPUs."
         )
 
 
 def _set_mpi_address() -> None:
-    """Where the processes of mpirun meet, which it does not say: on one machine it can be known."""
+    """Set the address at which the processes of mpirun meet. mpirun does not give it; on one machine it is known."""
     if "MASTER_ADDR" not in os.environ:
         if os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") != os.environ["WORLD_SIZE"]:
             raise ConfigError(
-                "--launcher mpi on several machines needs the name of that of process 0: mpirun -x MASTER_ADDR=NAME ..."
+                "--launcher mpi on several machines needs the name of the machine of process 0. Run mpirun -x "
+                "MASTER_ADDR=NAME ..."
             )
         os.environ["MASTER_ADDR"] = "127.0.0.1"
     os.environ.setdefault("MASTER_PORT", "29500")
 
 
 def _set_slurm_address(port: int | None) -> None:
-    """Where the processes of srun meet: on the first of its machines."""
+    """Set the address at which the processes of srun meet: the first of their machines."""
     if "MASTER_ADDR" not in os.environ:
         nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "")
         try:
@@ -201,8 +204,8 @@ def _set_slurm_address(port: int | None) -> None:
             os.environ["MASTER_ADDR"] = found.stdout.split()[0]
         except (OSError, subprocess.CalledProcessError, IndexError) as error:
             raise ConfigError(
-                f"--launcher slurm: scontrol does not tell the machines of {nodes!r}; set MASTER_ADDR to the name of "
-                "that of process 0."
+                f"--launcher slurm: scontrol does not list the machines of {nodes!r}. Set MASTER_ADDR to the name of "
+                "the machine of process 0."
             ) from error
     if port is not None:
         os.environ["MASTER_PORT"] = str(port)
@@ -210,7 +213,7 @@ def _set_slurm_address(port: int | None) -> None:
 
 
 def _use_cpu_wrapper(cfg: Config) -> None:
-    """Have the model wrapped without ``device_ids``, which mmengine would set and a model on the CPU must not have."""
+    """Wrap the model without ``device_ids``. mmengine would set them, but a model on the CPU must not have them."""
     if cfg.get("runner_type", "Runner") == "Runner":
         wrapper = cfg.get("model_wrapper_cfg") or dict(
             broadcast_buffers=False, find_unused_parameters=cfg.get("find_unused_parameters", False)
@@ -229,8 +232,8 @@ def _connect(launcher: str, options: dict) -> None:
     """Connect processes that have no GPU.
 
     Args:
-        launcher (str): Who started them.
-        options (dict): ``env_cfg.dist_cfg``, with a backend that is there.
+        launcher (str): The launcher of the processes.
+        options (dict): ``env_cfg.dist_cfg``, with a backend that this torch has.
     """
     options.pop("init_backend", None)
     port = options.pop("port", None)

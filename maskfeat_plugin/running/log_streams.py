@@ -1,4 +1,4 @@
-"""Logs that a full disk does not turn into the end of a training, and none where nobody reads them."""
+"""Log streams that let a training continue on a full disk, and a context without log messages."""
 
 import logging
 import sys
@@ -8,19 +8,19 @@ from typing import Any, TextIO
 
 
 def go_on_without_log(handler: logging.StreamHandler) -> None:
-    """Have a handler lose what cannot be written, and say so once on standard error.
+    """Make a handler drop the lines that it cannot write, with one warning on standard error.
 
-    mmengine writes to the stream of a handler too, which ``logging.Handler.handleError`` does not see.
+    mmengine also writes to the stream of a handler directly. ``logging.Handler.handleError`` does not see those errors.
 
     Args:
-        handler (logging.StreamHandler): Of the log of a training, for a file or the terminal.
+        handler (logging.StreamHandler): A handler of a training's log, for a file or the terminal.
     """
     if not isinstance(handler.stream, _Stream):
         handler.setStream(_Stream(handler.stream))
 
 
 class _Stream:
-    """A stream that loses what cannot be written."""
+    """Text stream that drops the lines which cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -45,13 +45,13 @@ class _Stream:
             if not self._said:
                 self._said = True
                 text = f"{getattr(self._stream, 'name', 'the log')} cannot be written: {error.strerror or error}"
-                with suppress(OSError):  # the same disk
+                with suppress(OSError):  # standard error may be on the same full disk
                     print(f"warning: {text}. Training goes on without these lines of the log.", file=sys.stderr)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without mmengine's lines about every parameter of what is built."""
+    """Turn off log messages in the block, such as mmengine's lines about every parameter of a model that it builds."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

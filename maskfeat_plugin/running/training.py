@@ -27,23 +27,23 @@ from .distributed import check_equal_length, connect_processes, describe_lost_co
 from .log_streams import go_on_without_log
 from .versions import describe_cpu, describe_versions
 
-# Hooks that mmengine registers unless they are None; it has no case for other names that are None
+# Hooks that mmengine registers unless they are None. It cannot handle hooks of other names that are None.
 _MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 _FIRST_FILES = 1 << 16  # bytes of the config and the first lines of the log
 
 
 def build_trainer(cfg: Config) -> Runner:
-    """Check a config and build all that training needs, data sets and model included.
+    """Check a config and build all parts of a training, including data sets and model.
 
     Args:
-        cfg (Config): Config of :func:`load_config`.
+        cfg (Config): A config that :func:`load_config` returned.
 
     Returns:
-        Runner: For :func:`train`.
+        Runner: The argument of :func:`train`.
 
     Raises:
-        ConfigError: If the config does not work, or another training writes to its work directory; see
-            :func:`maskfeat_plugin.config.check` for what is found before anything is built.
+        ConfigError: If the config does not work, or if another training writes to its work directory. See
+            :func:`maskfeat_plugin.config.check` for the errors that are found before anything is built.
     """
     check(cfg, "train")
     _make_work_dir(cfg)
@@ -73,14 +73,14 @@ def build_trainer(cfg: Config) -> Runner:
 def train(runner: Runner) -> None:
     """Train.
 
-    Whether all parts of a config fit together shows in the first step: what fails until then is an error of the config.
+    The first step shows whether all parts of a config fit together. An error until then is an error of the config.
 
     Args:
-        runner (Runner): Of :func:`build_trainer`.
+        runner (Runner): A runner that :func:`build_trainer` returned.
 
     Raises:
-        ConfigError: For any exception until the first step is done, and later for what the data are to blame for. Other
-            later ones stay what they are.
+        ConfigError: For any exception until the first step is done, and later for errors that the data cause. Other
+            later exceptions pass unchanged.
     """
     first_step = _FirstStep()
     runner.register_hook(first_step)
@@ -101,7 +101,7 @@ def train(runner: Runner) -> None:
 
 
 class _FirstStep(Hook):
-    """Knows whether a step of training is done, other hooks included."""
+    """Hook that records whether a step of training, including the other hooks, is done."""
 
     priority = "LOWEST"
 
@@ -111,18 +111,18 @@ class _FirstStep(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """The first step is done."""
+        """Record that the first step is done."""
         self.is_done = True
 
 
 def build_tester(cfg: Config) -> Runner:
-    """Check a config and build all that testing needs.
+    """Check a config and build all parts of a test.
 
     Args:
-        cfg (Config): Config of :func:`load_config`, with the checkpoint in ``load_from``.
+        cfg (Config): A config that :func:`load_config` returned, with the checkpoint in ``load_from``.
 
     Returns:
-        Runner: Its ``test()`` gives the metrics.
+        Runner: Its ``test()`` returns the metrics.
 
     Raises:
         ConfigError: If the config does not work or has no test.
@@ -139,7 +139,7 @@ def build_tester(cfg: Config) -> Runner:
 
 
 def _make_work_dir(cfg: Config) -> None:
-    """Make the work directory, which the runner writes to at once."""
+    """Make the work directory and write to it as a test, because the runner writes there immediately."""
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cfg.work_dir) as file:
@@ -152,7 +152,7 @@ def _make_work_dir(cfg: Config) -> None:
 
 
 def _drop_unset(cfg: Config) -> None:
-    """Take out sections and hooks that are None, where mmengine expects them to be absent."""
+    """Remove sections and hooks that are None. mmengine expects such sections to be absent."""
     for key in ("env_cfg", "randomness"):
         if cfg.get(key) is None:
             cfg.pop(key, None)
@@ -166,7 +166,7 @@ def _build_runner(cfg: Config) -> Runner:
     with named_errors(cfg, "cannot be built"), limited_size():
         runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     for handler in runner.logger.handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:  # names of files that are not UTF-8
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:  # file names may not be UTF-8
             handler.stream.reconfigure(errors="backslashreplace")
         if isinstance(handler, logging.StreamHandler):
             go_on_without_log(handler)
@@ -176,12 +176,12 @@ def _build_runner(cfg: Config) -> Runner:
 
 
 def _count_accumulation(runner: Runner, cfg: Config) -> None:
-    """Have the learning rate scaled for all the samples of a step; mmengine counts one of the accumulated batches."""
+    """Scale the learning rate for all samples of a step. mmengine counts only one of the accumulated batches."""
     counts = cfg.get("optim_wrapper", {}).get("accumulative_counts", 1)
     scaling = cfg.get("auto_scale_lr")
     if counts == 1 or not (scaling and scaling.get("enable") and "base_batch_size" in scaling):
         return
-    if not isinstance(runner, Runner):  # the strategies of others keep it to themselves
+    if not isinstance(runner, Runner):  # runners with a strategy scale the learning rate inside the strategy
         return
     for key, value in (
         ("optim_wrapper.accumulative_counts", counts),
@@ -189,13 +189,13 @@ def _count_accumulation(runner: Runner, cfg: Config) -> None:
     ):
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{key}={value!r} has to be a positive whole number.")
-    # in the runner alone: the config that it writes out would be scaled once more where it is trained again
+    # Only in the runner: the config is written to a file, and a training of that file would scale it a second time
     runner.auto_scale_lr = dict(scaling, base_batch_size=scaling.base_batch_size / counts)
     runner.logger.info(f"A step accumulates {counts} batches: the learning rate is scaled for all of their samples.")
 
 
 def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
-    """Build a loop with its data set, and refuse one that is empty or whose first sample cannot be read."""
+    """Build a loop with its data set. Raise an error if the data set is empty or its first sample cannot be read."""
     empty = f"{key}.dataset is empty: {_source(cfg[key].dataset)} gives no samples."
     split = key.partition("_")[0]
     sections = (key, f"{split}_cfg", f"{split}_evaluator")
@@ -203,7 +203,7 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
         try:
             dataloader = getattr(runner, loop).dataloader
         except ValueError as error:
-            if "need at least one array to concatenate" in str(error):  # mmengine packing a list of no samples
+            if "need at least one array to concatenate" in str(error):  # mmengine raises this for an empty data set
                 raise ConfigError(empty) from error
             raise
     dataset = dataloader.dataset
@@ -223,17 +223,17 @@ def _check_loop(runner: Runner, loop: str, key: str, cfg: Config) -> None:
 
 
 def _file(dataset: object) -> str:
-    """The file of the first sample, for a message."""
+    """Return the file of the first sample, for a message."""
     if not hasattr(dataset, "get_data_info"):
         return "number 0"
     try:
         info = dataset.get_data_info(0)
-    except Exception:  # reading the sample fails likewise, and says why
+    except Exception:  # reading the sample raises the same error, which is reported then
         return "number 0"
     return printable(sample_path(info) or "number 0")
 
 
 def _source(dataset: dict) -> str:
-    """Where a data set comes from, for a message."""
+    """Return the settings that name the files of a data set, for a message."""
     settings = (f"{key}={dataset[key]!r}" for key in ("data_root", "ann_file", "data_prefix") if dataset.get(key))
     return ", ".join(settings) or dataset["type"]

@@ -1,4 +1,4 @@
-"""What a training ran with, for its log."""
+"""Versions of the packages and name of the processor, for the log of a training."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +11,7 @@ VERSIONS, MACHINE = "Versions: ", "Machine: "
 
 
 def describe_versions() -> str:
-    """The installed versions of what trains, in one line for :func:`parse_versions`."""
+    """Return the installed versions of the packages used in training, as one line for :func:`parse_versions`."""
     found = []
     for package in _PACKAGES:
         try:
@@ -22,17 +22,17 @@ def describe_versions() -> str:
 
 
 def parse_versions(line: str) -> dict[str, str]:
-    """The versions by package, of a line of :func:`describe_versions`."""
+    """Read the versions by package from a line of :func:`describe_versions`."""
     return dict(item.split(" ", 1) for item in line.removeprefix(VERSIONS).split(", ") if " " in item)
 
 
 def describe_cpu() -> str:
-    """The processor and how many of its cores this process may use, in one line that begins with ``MACHINE``."""
+    """Return the processor and the number of usable cores, in one line that begins with ``MACHINE``."""
     return f"{MACHINE}{processor_name()}, {usable_cores()} cores"
 
 
 def processor_name() -> str:
-    """What Linux calls the processor, elsewhere its architecture."""
+    """Return the name of the processor on Linux; on other systems, its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

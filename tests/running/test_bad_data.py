@@ -195,7 +195,7 @@ def test_a_worker_that_is_only_slow(folder):
     with pytest.raises(RuntimeError) as caught:
         list(loader)
     told = describe_data_error(caught.value, loader, "train_dataloader")
-    assert "gave no batch in 1 s" in told and "Take a longer time" in told
+    assert "gave no batch in 1 s" in told and "Set a longer timeout" in told
     assert not loader.dataset.list_file.exists()
 
 
