@@ -1,4 +1,4 @@
-"""What drives the training: optimizers, hooks and strategies."""
+"""Components that control training: optimizers, hooks, loops and strategies."""
 
 from maskfeat_plugin.engine.blocks import is_block, wrap_blocks
 from maskfeat_plugin.engine.hooks import (

@@ -1,4 +1,4 @@
-"""Batches whose order and randomness depend on the seed and on their number alone, from wherever training goes on."""
+"""Batches whose order and randomness depend only on the seed and the batch number, also after a resumption."""
 
 import random
 from collections import deque
@@ -15,7 +15,7 @@ def seed_random(*key: int) -> None:
     """Set the random states of Python, numpy and torch on the CPU.
 
     Args:
-        *key (int): Non-negative numbers; different ones give unrelated states.
+        *key (int): Non-negative numbers. Different keys give unrelated states.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
@@ -23,20 +23,20 @@ def seed_random(*key: int) -> None:
     torch.default_generator.manual_seed(int(words[2]))
 
 
-# Batches that are remembered: more than any workers draw ahead
+# Number of batches to remember: more than any number of workers draws ahead
 _REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
 class SeededBatch:
-    """Numbers of the samples of a batch. Each is given out with the random states set for what is read of it.
+    """Sample numbers of a batch. Iteration sets the random states for a sample immediately before it yields its number.
 
-    A dataloader's worker, or its process, draws a number and then reads the sample. So neither the number of workers
-    nor the samples before make a difference to the sample.
+    A dataloader's worker, or the process itself, draws a number and then reads the sample. The sample therefore depends
+    neither on the number of workers nor on the samples before it.
 
     Attributes:
-        indices: The numbers.
-        key: Of the batch, for :func:`seed_random`.
+        indices: The sample numbers.
+        key: The key of the batch, for :func:`seed_random`.
     """
 
     indices: list[int]
@@ -52,13 +52,13 @@ class SeededBatch:
 
 
 class ResumableBatchSampler:
-    """A batch sampler that begins where it is told to, and seeds each batch by the number of the training step.
+    """Batch sampler that starts at a given batch and seeds each batch by the number of the training step.
 
     Args:
-        batch_sampler (Any): What it takes the batches from, always the same ones for the same epoch.
-        seed (Callable[[], int]): Gives this process's seed.
-        endless (bool): Whether to go through ``batch_sampler`` again and again, as mmengine's loop by iterations does,
-            and to tell its sampler the number of the pass. Defaults to False.
+        batch_sampler (Any): The batch sampler that gives the batches. It always gives the same ones for an epoch.
+        seed (Callable[[], int]): Returns the seed of this process.
+        endless (bool): Whether to iterate over ``batch_sampler`` again and again, as mmengine's loop by iterations
+            does, and to set the epoch of its sampler to the number of the pass. Defaults to False.
     """
 
     def __init__(self, batch_sampler: Any, seed: Callable[[], int], endless: bool = False) -> None:
@@ -69,7 +69,7 @@ class ResumableBatchSampler:
         self._given: deque[tuple[int, list[int]]] = deque(maxlen=_REMEMBERED)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "batch_sampler":  # while it is copied
+        if name == "batch_sampler":  # missing while the object is copied
             raise AttributeError(name)
         return getattr(self.batch_sampler, name)
 
@@ -77,11 +77,11 @@ class ResumableBatchSampler:
         return len(self.batch_sampler)
 
     def begin(self, skipped: int, step: int) -> None:
-        """Say where the next iteration begins.
+        """Set the start of the next iteration over this sampler.
 
         Args:
-            skipped (int): Batches to leave out.
-            step (int): Number of the training step that takes the first one.
+            skipped (int): Number of batches to skip.
+            step (int): Number of the training step that gets the first batch.
         """
         self._skipped, self._step = skipped, step
 
@@ -93,7 +93,7 @@ class ResumableBatchSampler:
                 yield SeededBatch(list(indices), (seed, step + number - skipped))
 
     def samples_of(self, step: int) -> list[int]:
-        """Numbers of the samples of one of the last batches, in the data set.
+        """Return the sample numbers, in the data set, of one of the last batches.
 
         Args:
             step (int): Number of the training step.
@@ -108,25 +108,25 @@ class ResumableBatchSampler:
                 empty = False
                 yield indices
             if empty:
-                raise ValueError("train_dataloader gives no batch: there are fewer samples than batch_size.")
+                raise ValueError("train_dataloader gives no batch: the data set has fewer samples than batch_size.")
             number += 1
             if hasattr(self.batch_sampler.sampler, "set_epoch"):
                 self.batch_sampler.sampler.set_epoch(number)
 
 
 def make_resumable(dataloader: DataLoader, seed: Callable[[], int], endless: bool = False) -> ResumableBatchSampler:
-    """Have a dataloader, before anything is drawn from it, take its batches from a :class:`ResumableBatchSampler`.
+    """Make a dataloader take its batches from a :class:`ResumableBatchSampler`. Call it before drawing a batch.
 
     Args:
-        dataloader (DataLoader): One that makes batches; changed in place.
-        seed (Callable[[], int]): Gives this process's seed.
-        endless (bool): Whether it never ends. Defaults to False.
+        dataloader (DataLoader): A dataloader with a batch sampler; changed in place.
+        seed (Callable[[], int]): Returns the seed of this process.
+        endless (bool): See :class:`ResumableBatchSampler`. Defaults to False.
 
     Returns:
-        ResumableBatchSampler: Its new batch sampler.
+        ResumableBatchSampler: The new batch sampler.
     """
     batches = ResumableBatchSampler(dataloader.batch_sampler, seed, endless)
-    # past DataLoader.__setattr__, which guards against this once workers have their tasks. A batch sampler given at
-    # the beginning would leave the dataloader without its batch_size, by which mmengine scales the learning rate.
+    # Not through DataLoader.__setattr__, which refuses this change to protect workers that already run. A batch sampler
+    # given to the constructor would leave the dataloader without batch_size, by which mmengine scales learning rates.
     object.__setattr__(dataloader, "batch_sampler", batches)
     return batches

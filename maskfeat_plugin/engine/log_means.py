@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import LogProcessor
 
-# What a model calls a loss, and the loss of predicting the mean target
+# Names in the log: of a loss, and of the loss of predicting the mean target
 _LOSS, _BASELINE = "loss", "baseline"
 
 
 class BatchMeans:
-    """Has a log processor average all values of a batch as it averages the loss.
+    """Settings of a log processor that make it average all values of a batch in the same way as the loss.
 
-    mmengine averages values by their names: losses over ``window_size`` steps, while a baseline or an accuracy beside
-    them is that of the last step. Such numbers cannot be compared.
+    mmengine averages values by their names: it averages losses over ``window_size`` steps, but shows a baseline or an
+    accuracy of the last step only. Such numbers cannot be compared.
 
     Args:
-        processor (LogProcessor): A runner's. Its ``mean_pattern`` and ``custom_cfg`` are extended; a pattern that does
-            not average losses stays as it is.
+        processor (LogProcessor): The log processor of a runner. Its ``mean_pattern`` and ``custom_cfg`` are extended. A
+            ``mean_pattern`` that does not average losses is not changed.
     """
 
     def __init__(self, processor: LogProcessor) -> None:
@@ -28,10 +28,10 @@ class BatchMeans:
         self._names: set[str] = set()
 
     def include(self, names: Iterable[str]) -> None:
-        """Average values of these names too.
+        """Average the values of these names too.
 
         Args:
-            names (Iterable[str]): Names of all values that the model gave for a batch.
+            names (Iterable[str]): The names of all values that the model returned for a batch.
         """
         new = set(names) - self._names
         if not new:
@@ -49,11 +49,11 @@ class BatchMeans:
                 self.processor.custom_cfg.append(copied)
 
     def keep_last(self, hub: MessageHub, metrics: Mapping[str, object]) -> None:
-        """Have each evaluation logged as it is, and not as a mean over several evaluations.
+        """Log the result of the last evaluation alone, instead of a mean over several evaluations.
 
         Args:
-            hub (MessageHub): The runner's.
-            metrics (Mapping[str, object]): Metrics of the evaluation that is about to be logged.
+            hub (MessageHub): The message hub of the runner.
+            metrics (Mapping[str, object]): The metrics of the evaluation that is logged next.
         """
         custom = {entry["data_src"] for entry in self.processor.custom_cfg}
         for name in metrics.keys() - custom:
@@ -64,5 +64,5 @@ class BatchMeans:
 
 
 def _baseline_of(loss: str) -> str | None:
-    """Return the name of the baseline beside a loss, None for the name of another value."""
+    """Return the name of the baseline that belongs to a loss. Return None if the name is not the name of a loss."""
     return loss.replace(_LOSS, _BASELINE, 1) if _LOSS in loss else None

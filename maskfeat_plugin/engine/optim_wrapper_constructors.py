@@ -9,25 +9,25 @@ from torch import nn
 
 from maskfeat_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-# What belongs to the embedding, the first layer.
+# Parameters of the embedding, the first layer
 _EMBEDDING = ("cls_token", "pos_embed", "mask_token", "patch_embed")
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor with one group for all parameters of equal settings.
+    """mmengine's default constructor that puts all parameters with equal settings into one group.
 
-    MaskFeat's pre-training exempts one-dimensional parameters from weight decay, which is
-    ``paramwise_cfg=dict(flat_decay_mult=0.0)``. mmengine then makes a group of every parameter, over a thousand in an
-    MViT-L, and the optimizer steps through them one by one; here there are two.
+    MaskFeat's pre-training applies no weight decay to one-dimensional parameters, by
+    ``paramwise_cfg=dict(flat_decay_mult=0.0)``. mmengine then makes one group per parameter, over a thousand in an
+    MViT-L, and the optimizer updates the groups one by one. With this constructor there are two groups.
 
     Args:
-        optim_wrapper_cfg (dict): As in ``mmengine.optim.DefaultOptimWrapperConstructor``.
-        paramwise_cfg (dict, optional): As there. Defaults to None.
+        optim_wrapper_cfg (dict): As for ``mmengine.optim.DefaultOptimWrapperConstructor``.
+        paramwise_cfg (dict, optional): As for that class. Defaults to None.
     """
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs: object) -> None:
-        """Add the parameters of a module to ``params``, see the parent; at the root, merged into groups."""
+        """Add the parameters of a module to ``params``, see the parent. For the root module, merge them into groups."""
         if prefix:
             return super().add_params(params, module, prefix=prefix, **kwargs)
         single: list[dict] = []
@@ -40,20 +40,20 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
     """Layer-wise learning rates for the ViT and MViT of mmpretrain, mmaction2 and this package.
 
     A layer's learning rate is ``lr * layer_decay_rate ** (num_layers + 1 - layer)``. Tokens, positions and the patch
-    embedding are layer 0, block i is layer i + 1, and whatever follows the blocks, the head too, is layer
-    ``num_layers + 1`` with the full learning rate. Parameters of equal settings share a group.
+    embedding are layer 0. Block i is layer i + 1. All parameters after the blocks, including the head, are layer
+    ``num_layers + 1`` and get the full learning rate. Parameters with equal settings share a group.
 
-    mmpretrain's constructor, which computes the rest, asks the model itself for the layers; mmaction2's goes by the
-    name of the backbone's class.
+    The base class, mmpretrain's constructor, asks the model for the layers. mmaction2's constructor derives them from
+    the name of the backbone's class. This class derives them from the names of the parameters.
 
     Args:
-        optim_wrapper_cfg (dict): As in ``mmengine.optim.DefaultOptimWrapperConstructor``.
+        optim_wrapper_cfg (dict): As for ``mmengine.optim.DefaultOptimWrapperConstructor``.
         paramwise_cfg (dict): ``layer_decay_rate``, ``flat_decay_mult`` (0.0: no weight decay of one-dimensional
-            parameters), and the others of ``mmpretrain``'s ``LearningRateDecayOptimWrapperConstructor``.
+            parameters), and the other settings of ``mmpretrain``'s ``LearningRateDecayOptimWrapperConstructor``.
 
     Raises:
-        ValueError: If the model has no ``backbone`` with ``layers`` or ``blocks``, or ``layer_decay_rate`` is outside
-            (0, 1].
+        ValueError: If the model has no ``backbone`` with ``layers`` or ``blocks``, or if ``layer_decay_rate`` is
+            outside (0, 1].
     """
 
     def add_params(
@@ -64,7 +64,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         get_layer_depth: Callable[[str], tuple[int, int]] | None = None,
         **kwargs: object,
     ) -> None:
-        """Add the parameters of a module to ``params``, see the parent; at the root, merged into groups."""
+        """Add the parameters of a module to ``params``, see the parent. For the root module, merge them into groups."""
         if prefix:
             return super().add_params(params, module, prefix=prefix, get_layer_depth=get_layer_depth, **kwargs)
         rate = self.paramwise_cfg.get("layer_decay_rate", 1.0)
@@ -77,11 +77,11 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
 
 
 def layer_depth(name: str, num_layers: int) -> tuple[int, int]:
-    """The layer that a parameter counts to.
+    """Return the layer to which a parameter belongs.
 
     Args:
         name (str): Full name of the parameter, such as ``backbone.blocks.3.attn.qkv.weight``.
-        num_layers (int): Blocks of the backbone.
+        num_layers (int): Number of blocks of the backbone.
 
     Returns:
         tuple[int, int]: The layer, from 0 to ``num_layers + 1``, and the number of layers, ``num_layers + 2``.
@@ -96,11 +96,11 @@ def layer_depth(name: str, num_layers: int) -> tuple[int, int]:
 
 
 def merge_groups(groups: list[dict]) -> list[dict]:
-    """Join the parameter groups whose settings are equal, in the order of their first parameters.
+    """Join the parameter groups that have equal settings, in the order of their first parameters.
 
     Args:
-        groups (list[dict]): Groups with ``params`` and settings. ``param_name`` of mmpretrain's constructor, which
-            differs by parameter, is left out.
+        groups (list[dict]): Groups with ``params`` and settings. The key ``param_name`` of mmpretrain's constructor is
+            removed, because it differs for each parameter.
 
     Returns:
         list[dict]: Fewer groups with the same parameters.

@@ -13,15 +13,15 @@ from maskfeat_plugin.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """``OptimWrapper`` with the forward pass under autocast to bfloat16, on a GPU and a CPU.
+    """``OptimWrapper`` that runs the forward pass under autocast to bfloat16, on a GPU or a CPU.
 
-    Bfloat16 has the range of float32, so that no loss is scaled: the gradients are what they are, sharded or not, and a
-    checkpoint has no scaler that another strategy would miss. Weights stay in float32.
+    Bfloat16 has the range of float32, so the loss needs no scaling. The gradients are therefore unscaled, sharded or
+    not, and a checkpoint contains no scaler state that another strategy would need. Weights stay in float32.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, in the context of gradient accumulation.
+        """Enter autocast and the context of gradient accumulation.
 
         Args:
             model (nn.Module): The model in training.
@@ -31,17 +31,17 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 
 def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
-    """A runner's optimizer wrapper, or its several."""
+    """Return all optimizer wrappers of a runner as a list."""
     return (
         list(optim_wrapper.optim_wrappers.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
     )
 
 
 def has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
-    """Whether the last batch was that of a step, so that no accumulated gradients are waiting.
+    """Return whether the last batch ended with an optimizer step, so that no accumulated gradients are left.
 
     Args:
-        optim_wrapper (OptimWrapper | OptimWrapperDict): After a batch.
+        optim_wrapper (OptimWrapper | OptimWrapperDict): The optimizer wrapper of a runner, after a batch.
     """
-    # an engine of its own, such as DeepSpeed's, does not tell
+    # wrappers of another engine, such as DeepSpeed's, have no such method
     return all(item.should_update() for item in wrappers_of(optim_wrapper) if hasattr(item, "should_update"))

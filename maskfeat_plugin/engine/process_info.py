@@ -1,4 +1,4 @@
-"""What the operating system says of a process: memory, child processes, open files (Linux, from ``/proc``)."""
+"""Functions that read the memory, child processes and open files of a process from ``/proc`` (Linux only)."""
 
 import ctypes
 import gc
@@ -14,13 +14,13 @@ MEGABYTE = 1 << 20
 
 
 def resident_memory(pid: int | None = None) -> int:
-    """Physical memory that a process holds, in bytes, shared pages included.
+    """Return the physical memory of a process in bytes, including shared pages.
 
     Args:
-        pid (int, optional): The process. Defaults to None: this one.
+        pid (int, optional): The process. Defaults to None: this process.
 
     Returns:
-        int: 0 for a process that is gone, and where there is no ``/proc``.
+        int: The memory; 0 if the process has ended or there is no ``/proc``.
     """
     try:
         return int(_folder(pid).joinpath("statm").read_text().split()[1]) * mmap.PAGESIZE
@@ -29,12 +29,12 @@ def resident_memory(pid: int | None = None) -> int:
 
 
 def child_processes(pid: int | None = None) -> list[int]:
-    """Ids of the processes that a process started and that are still there, workers of dataloaders among them.
+    """Return the ids of the running child processes of a process, including dataloader workers.
 
-    The list is empty where there is no ``/proc``.
+    The list is empty if there is no ``/proc``.
 
     Args:
-        pid (int, optional): The process. Defaults to None: this one.
+        pid (int, optional): The process. Defaults to None: this process.
     """
     children = []
     for thread in _folder(pid).glob("task/*/children"):
@@ -46,23 +46,24 @@ def child_processes(pid: int | None = None) -> list[int]:
 
 
 def open_files(pid: int | None = None) -> int:
-    """Number of file handles that a process holds: files, pipes, sockets.
+    """Return the number of open file handles of a process: files, pipes, sockets.
 
     Args:
-        pid (int, optional): The process. Defaults to None: this one.
+        pid (int, optional): The process. Defaults to None: this process.
     """
     return len(os.listdir(_folder(pid) / "fd"))
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float | None:
-    """Memory that a run needs at its peak, beyond what is there before it.
+    """Measure the peak memory of a function call, beyond the memory in use before it.
 
     Args:
-        run (Callable[[], object]): What to run; it has been run before, so that what stays is there already.
-        device (torch.device): A GPU, whose allocations are counted, or the CPU: resident memory of the process.
+        run (Callable[[], object]): The function. Run it once before, so that memory which it keeps is not counted.
+        device (torch.device): A GPU, to measure its allocations, or the CPU, to measure the resident memory of this
+            process.
 
     Returns:
-        float | None: Megabytes of 2**20 bytes; None where the system cannot tell, as without Linux's ``/proc``.
+        float | None: Megabytes of 2**20 bytes; None if the system does not tell, for example without Linux's ``/proc``.
     """
     gc.collect()
     if device.type == "cuda":
@@ -73,12 +74,12 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float | None
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps of earlier runs would hide this one
-        Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
+        ctypes.CDLL(None).malloc_trim(0)  # memory that the allocator keeps from earlier runs would hide this run's
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _resident("VmRSS")
         run()
         return max(0.0, _resident("VmHWM") - before)
-    except (OSError, AttributeError, TypeError):  # no malloc_trim, and Windows' for CDLL(None)
+    except (OSError, AttributeError, TypeError):  # no malloc_trim; on Windows, CDLL(None) raises TypeError
         return None
 
 

@@ -1,4 +1,4 @@
-"""How a mask ratio changes during training."""
+"""Schedules of the mask ratio during training."""
 
 import math
 from collections.abc import Sequence
@@ -8,28 +8,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ConstantRatio:
-    """The ratio that the pipeline's mask generator begins with, to the end."""
+    """Schedule that keeps the first ratio, the one set in the pipeline's mask generator."""
 
     def values(self) -> Sequence[float]:
-        """Ratios, other than the first, that it leads to."""
+        """Return the ratios of this schedule other than the first."""
         return ()
 
     def check(self, total: int) -> None:
-        """Nothing can be wrong with it."""
+        """Check nothing: this schedule fits every training."""
 
     def __call__(self, first: float, step: int, total: int) -> float:
-        """The ratio of a step, see :class:`LinearRatio`."""
+        """Return the ratio of a step, see :class:`LinearRatio`."""
         return first
 
 
 @dataclass(frozen=True)
 class LinearRatio:
-    """From the first ratio to another in even steps.
+    """Schedule that changes the ratio from the first to another in equal steps.
 
     Args:
-        ratio (float): Ratio at the end.
-        begin (int): Step, an epoch or an iteration counted from 0, from which on it changes. Defaults to 0.
-        end (int, optional): Step after the one that has ``ratio``. Defaults to None, the end of training.
+        ratio (float): The ratio at the end.
+        begin (int): The step at which the change begins. A step is an epoch or an iteration, counted from 0. Defaults
+            to 0.
+        end (int, optional): The step after the first one with ``ratio``. Defaults to None, the end of training.
     """
 
     ratio: float
@@ -37,7 +38,7 @@ class LinearRatio:
     end: int | None = None
 
     def values(self) -> Sequence[float]:
-        """Ratios, other than the first, that it leads to."""
+        """Return the ratios of this schedule other than the first."""
         return (self.ratio,)
 
     def __post_init__(self) -> None:
@@ -45,13 +46,13 @@ class LinearRatio:
         _check_steps("end", [] if self.end is None else [self.end])
 
     def check(self, total: int) -> None:
-        """Refuse a beginning and an end that are no part of the training, or too close to change anything in between.
+        """Check that ``begin`` and ``end`` are within the training and leave at least one step between them.
 
         Args:
-            total (int): Steps of the training.
+            total (int): Number of steps of the training.
 
         Raises:
-            ValueError: If they are.
+            ValueError: If they are not.
         """
         if not self.begin < self._last(total) < total:
             raise ValueError(
@@ -59,12 +60,12 @@ class LinearRatio:
             )
 
     def __call__(self, first: float, step: int, total: int) -> float:
-        """The ratio of a step.
+        """Return the ratio of a step.
 
         Args:
-            first (float): Ratio at the beginning.
+            first (float): The ratio at the beginning of training.
             step (int): The step, counted from 0.
-            total (int): Steps of the training.
+            total (int): Number of steps of the training.
 
         Returns:
             float: The ratio.
@@ -81,7 +82,7 @@ class LinearRatio:
 
 @dataclass(frozen=True)
 class CosineRatio(LinearRatio):
-    """From the first ratio to another along half a cosine: slowly at both ends. Arguments of :class:`LinearRatio`."""
+    """Schedule along half a cosine, slow at both ends, from the first ratio to another. See :class:`LinearRatio`."""
 
     def _ease(self, progress: float) -> float:
         return (1 - math.cos(math.pi * progress)) / 2
@@ -89,11 +90,11 @@ class CosineRatio(LinearRatio):
 
 @dataclass(frozen=True)
 class StepRatio:
-    """Another ratio from each milestone on.
+    """Schedule that sets another ratio at each milestone.
 
     Args:
-        milestones (Sequence[int]): Steps, rising.
-        ratios (Sequence[float]): Ratio from each of them on.
+        milestones (Sequence[int]): Steps, in ascending order.
+        ratios (Sequence[float]): For each milestone, the ratio from that step on.
     """
 
     milestones: Sequence[int]
@@ -104,27 +105,28 @@ class StepRatio:
         rising = all(a < b for a, b in zip(self.milestones[:-1], self.milestones[1:], strict=True))
         if not self.milestones or len(self.milestones) != len(self.ratios) or not rising:
             raise ValueError(
-                f"milestones={list(self.milestones)} have to rise, with a ratio each, got ratios={list(self.ratios)}"
+                f"milestones={list(self.milestones)} have to rise, with one ratio for each, got "
+                f"ratios={list(self.ratios)}"
             )
 
     def values(self) -> Sequence[float]:
-        """Ratios, other than the first, that it leads to."""
+        """Return the ratios of this schedule other than the first."""
         return tuple(self.ratios)
 
     def check(self, total: int) -> None:
-        """Refuse a milestone after the end.
+        """Check that no milestone is after the end of training.
 
         Args:
-            total (int): Steps of the training.
+            total (int): Number of steps of the training.
 
         Raises:
-            ValueError: If there is one.
+            ValueError: If one is.
         """
         if self.milestones[-1] >= total:
             raise ValueError(f"milestones={list(self.milestones)} go beyond the training's {total} steps")
 
     def __call__(self, first: float, step: int, total: int) -> float:
-        """The ratio of a step, see :class:`LinearRatio`."""
+        """Return the ratio of a step, see :class:`LinearRatio`."""
         for milestone, ratio in zip(reversed(self.milestones), reversed(self.ratios), strict=True):
             if step >= milestone:
                 return ratio
@@ -136,16 +138,16 @@ RatioSchedule = ConstantRatio | LinearRatio | StepRatio
 
 
 def build_schedule(config: dict) -> RatioSchedule:
-    """Build a schedule.
+    """Build a schedule from a config.
 
     Args:
-        config (dict): ``type``, one of ``SCHEDULES``, and its arguments.
+        config (dict): ``type``, a key of ``SCHEDULES``, and the arguments of the schedule.
 
     Returns:
         RatioSchedule: The schedule.
 
     Raises:
-        ValueError: If the type is unknown or the arguments are not its own.
+        ValueError: If the type is unknown, or if it does not have these arguments.
     """
     settings = dict(config)
     kind = settings.pop("type", None)

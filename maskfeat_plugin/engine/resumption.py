@@ -1,4 +1,4 @@
-"""The checkpoint that a runner begins with: chosen, read safely and compared with the model before anything changes."""
+"""Choice of the checkpoint that a runner starts from: it is read safely and compared with the model first."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,23 +15,24 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file, newest_whole
 from maskfeat_plugin.errors import ConfigError
 
-# Least share of a model's values that `load_from` has to give for training: less is another architecture
+# Least share of a model's values that `load_from` has to give for training. Less means another architecture.
 _MIN_FOUND = 0.2
 _NAMED = 3
 
 
 def choose_checkpoint(runner: Runner) -> None:
-    """Set what a runner resumes or loads to a file that is whole and holds nothing but weights and plain values.
+    """Set the checkpoint that a runner resumes or loads to a whole file that holds only weights and plain values.
 
-    For ``resume=True`` alone that is the newest whole checkpoint of its work directory. A URL is downloaded here, for
-    mmengine would unpickle what it gets. Calling it again changes nothing.
+    For ``resume=True`` without a path, it is the newest whole checkpoint of the work directory. A URL is downloaded
+    here, because mmengine would unpickle the downloaded file without restrictions. A second call changes nothing.
 
     Args:
-        runner (Runner): Before it loads anything; mmengine has no public name for what is set.
+        runner (Runner): A runner that has not loaded anything yet. This function sets private attributes of it, because
+            mmengine has no public ones.
 
     Raises:
-        ConfigError: On every process, if the checkpoint is refused or one process does not find it, or there are some
-            to resume and none is whole.
+        ConfigError: On every process, if the checkpoint is refused, if one process does not find it, or if there are
+            checkpoints to resume but none is whole.
     """
     source, resume = _wish(runner)
     if source is None and not resume:
@@ -47,19 +48,19 @@ def choose_checkpoint(runner: Runner) -> None:
     except CheckpointError as error:
         raise ConfigError(f"{'resume' if resume else 'load_from'}: {error}") from error
     if source is None:
-        runner.logger.info(f"There is no checkpoint in {runner.work_dir} to resume: training starts at the beginning.")
+        runner.logger.info(f"There is no checkpoint in {runner.work_dir} to resume. Training starts at the beginning.")
         runner._resume = False
     runner._load_from = runner.checked_checkpoint = source
 
 
 def newest_checkpoint(runner: Runner) -> str | None:
-    """The newest whole checkpoint in a runner's work directory, the same on every process; None without any.
+    """Return the newest whole checkpoint in a runner's work directory, the same on every process; None without any.
 
     Args:
-        runner (Runner): To be called by every process.
+        runner (Runner): The runner. Every process has to call this function.
 
     Raises:
-        CheckpointError: If there are some and none is whole.
+        CheckpointError: If there are checkpoints and none is whole.
     """
     return _of_first_process(_newest_of, runner.work_dir)
 
@@ -67,15 +68,15 @@ def newest_checkpoint(runner: Runner) -> str | None:
 def check_fit(runner: Runner, checkpoint: Mapping) -> None:
     """Compare a checkpoint's weights with the model, before they are loaded.
 
-    To resume and to test, every weight of the model has to be there in its shape. For ``load_from`` in training, which
-    may be of a model with another head, a fifth of the values.
+    To resume and to test, the checkpoint has to contain every weight of the model in the same shape. For ``load_from``
+    in training, the checkpoint may be of a model with another head: it has to contain a fifth of the values.
 
     Args:
-        runner (Runner): With its model. Of a sharded one the strategy checks its shards.
-        checkpoint (Mapping): What mmengine read.
+        runner (Runner): A runner with its model. A sharded model is not compared here; its strategy does that.
+        checkpoint (Mapping): The checkpoint that mmengine has read.
 
     Raises:
-        ConfigError: If it does not fit.
+        ConfigError: If the checkpoint does not fit.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if isinstance(runner.model, FullyShardedDataParallel) or not hasattr(model, "state_dict"):
@@ -95,34 +96,35 @@ def check_fit(runner: Runner, checkpoint: Mapping) -> None:
             raise ConfigError(
                 f"load_from={source!r} is of another architecture than model ({type(model).__name__}): it has "
                 f"{found / max(total, 1):.0%} of its values. {_differences(wrong, wanted, given)} Give a checkpoint of "
-                "this model, or, if only names differ, set model.backbone.init_cfg=dict(type='maskfeat.Pretrained', "
+                "this model. If only the names differ, set model.backbone.init_cfg=dict(type='maskfeat.Pretrained', "
                 "checkpoint=...)."
             )
         return
     if in_training and "iter" not in (checkpoint.get("meta") or {}):
         raise ConfigError(
-            f"{source} cannot be resumed: it holds weights alone, not the state of a training. To start from these "
-            "weights set load_from."
+            f"{source} cannot be resumed: it holds weights alone, without the state of a training. To start from these "
+            "weights, set load_from."
         )
     more = sorted(given.keys() - wanted.keys()) if in_training else []
     if wrong or more:
         what = "resumed" if in_training else "tested"
         raise ConfigError(
-            f"{source} cannot be {what}: it is of another model than the config's ({type(model).__name__}). "
+            f"{source} cannot be {what}: it is of another model than the config's model ({type(model).__name__}). "
             f"{_differences(wrong, wanted, given, more)}"
         )
 
 
 def count_anew(runner: Runner, checkpoint: dict) -> None:
-    """Have a resumed training by epochs count its iterations in epochs of the length that they have now.
+    """Convert the iteration numbers of a resumed training by epochs to the current length of an epoch.
 
-    With another number of processes, or another batch size, an epoch has another number of iterations. The iterations
-    of the checkpoint could then be more than the whole training has, and its schedules end at another epoch.
+    With another number of processes or another batch size, an epoch has another number of iterations. Without the
+    conversion, the checkpoint's iteration could exceed the length of the training, and schedules would end at another
+    epoch.
 
     Args:
-        runner (Runner): Before the loop takes the numbers over.
-        checkpoint (dict): What mmengine read; ``meta`` and ``param_schedulers`` are replaced if an epoch has another
-            length.
+        runner (Runner): A runner whose loop has not restored the numbers yet.
+        checkpoint (dict): The checkpoint that mmengine has read. ``meta`` and ``param_schedulers`` are replaced if the
+            length of an epoch has changed.
     """
     loop, meta = runner.train_loop, checkpoint["meta"]
     if not isinstance(loop, EpochBasedTrainLoop):
@@ -134,7 +136,9 @@ def count_anew(runner: Runner, checkpoint: dict) -> None:
     )
     if before and before != length:
         iteration = min(meta["epoch"] * length + round(trained / before * length), loop.max_iters)
-        runner.logger.info(f"Iteration {meta['iter']} is number {iteration} of epochs of {length} iterations.")
+        runner.logger.info(
+            f"An epoch now has {length} iterations: iteration {meta['iter']} of the checkpoint becomes {iteration}."
+        )
         checkpoint["meta"] = dict(meta, iter=iteration)
         if isinstance(runner.param_schedulers, list) and "param_schedulers" in checkpoint:
             pairs = zip(runner.param_schedulers, checkpoint["param_schedulers"], strict=False)
@@ -145,7 +149,7 @@ def count_anew(runner: Runner, checkpoint: dict) -> None:
 
 
 def _count_schedule_anew(scheduler: _ParamScheduler, state: dict, iteration: int) -> dict:
-    """Return the state of a schedule by iterations, with the lengths that it has now, after so many of them."""
+    """Return the state that a schedule by iterations, with its current lengths, has after so many iterations."""
     done = min(max(iteration - scheduler.begin, -1), scheduler.end - 1 - scheduler.begin)
     counts = dict(_global_step=iteration, last_step=done)
     kept = {name: state[name] for name in ("base_values", "_last_value") if name in state}
@@ -163,7 +167,7 @@ def _newest_of(work_dir: str) -> str | None:
 
 
 def _find(source: str) -> str:
-    """Return the path of a checkpoint on this machine; mmengine knows further schemes."""
+    """Return the path of a checkpoint on this machine. Return sources of schemes that mmengine reads unchanged."""
     if urlparse(source).scheme in ("http", "https", "file"):
         return str(local_file(source))
     if "://" not in source:
@@ -172,7 +176,7 @@ def _find(source: str) -> str:
 
 
 def _on_every_process(work: Callable[[str], str], argument: str) -> str:
-    """Return what each process finds, or raise on all of them what one of them meets: none waits for it."""
+    """Return the result of each process. If one process fails, raise its error on all, so that none waits for it."""
     found, error = argument, None
     try:
         found = work(argument)
@@ -185,14 +189,14 @@ def _on_every_process(work: Callable[[str], str], argument: str) -> str:
 
 
 def _of_first_process(work: Callable[[Any], Any], argument: Any) -> Any:
-    """What the first process finds, on all of them; the files are read once, and no process goes on alone."""
+    """Return the result of the first process on all processes, or raise its error on all. It reads the files once."""
     found: list[Any] = [None, None]
     if is_main_process():
         try:
             found[0] = work(argument)
         except CheckpointError as error:
             found[1] = error
-        except Exception as error:  # a file can cause any, and the other processes wait
+        except Exception as error:  # a file can raise any error, and the other processes wait for a result
             found[1] = CheckpointError(f"{argument} cannot be read ({type(error).__name__}: {error}).")
     broadcast_object_list(found)
     if found[1] is not None:
@@ -201,7 +205,7 @@ def _of_first_process(work: Callable[[Any], Any], argument: Any) -> Any:
 
 
 def _differences(wrong: list[str], wanted: Mapping, given: Mapping, more: Sequence[str] = ()) -> str:
-    """The first differences between the weights of a model and those of a checkpoint."""
+    """Describe the first differences between the weights of a model and the weights of a checkpoint."""
     parts = []
     missing = [name for name in wrong if name not in given]
     shapes = [

@@ -1,4 +1,4 @@
-"""Schedules of a learning rate that fit the length of a training."""
+"""Adjustment of learning-rate schedules to the length of a training."""
 
 import logging
 import math
@@ -8,22 +8,24 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop
 
-# Settings of mmengine's schedulers that count steps: epochs, or iterations
+# Settings of mmengine's schedulers that count steps. A step is an epoch or an iteration.
 _OWN_STEPS = ("end", "T_max", "step_size", "total_steps", "milestones")
 _STEPS = ("begin", *_OWN_STEPS)
-# mmengine multiplies the steps of such a scheduler with the iterations of an epoch
+# With this setting, mmengine multiplies the scheduler's steps by the number of iterations of an epoch
 _CONVERT = "convert_to_iter_based"
-# LinearLR of a single step never gets beyond its start_factor
+# A LinearLR with a single step would stay at its start_factor
 _SHORTEST = 2
 
 
 def fit_schedules(loop: BaseLoop) -> None:
-    """Shorten the schedules of a runner whose last part would begin when the training is over.
+    """Shorten the schedules of a runner whose last part would begin after the end of training.
 
-    A part whose only number of steps is its ``begin`` lasts until the training ends, and mmengine refuses it if it
-    begins then: five epochs of warm-up leave nothing of three epochs. All parts are then shortened alike, so that the
-    last one begins in the middle of the training. A training of too few steps keeps its learning rate as it is. The log
-    says so. Schedules that mmengine can build stay as they are, and those of a fixed length are left to its refusal.
+    If ``begin`` is the only number of steps of a part, the part lasts until the end of training. mmengine refuses such
+    a part if it begins at or after the end, for example after five epochs of warm-up in a training of three epochs.
+    This function then shortens all parts by the same factor, so that the last part begins in the middle of the
+    training. If the training has too few steps for that, the schedule is left out and the learning rate stays constant.
+    Both cases are logged. Schedules that mmengine can build are not changed. Schedules of a fixed length are not
+    changed either: mmengine refuses them.
 
     Args:
         loop (BaseLoop): The loop of training. Its runner's ``param_schedulers`` change, unless they are built already.
@@ -39,15 +41,15 @@ def fit_schedules(loop: BaseLoop) -> None:
         if any(part["end"] - part.get("begin", 0) < _SHORTEST for part in fitted if "end" in part):
             fitted, change = [], "is left out, and the learning rate stays as it is"
         runner.param_schedulers = {**runner.param_schedulers, name: fitted} if name else fitted
-        if share >= 1:  # the others are epochs in a loop that counts iterations
+        if share >= 1:  # otherwise only epochs were converted to iterations, for a loop that counts iterations
             _warn(
-                f"param_scheduler{name and '.'}{name}: its last part would begin when the training of {loop.max_iters} "
-                f"iterations is over. The schedule {change}. Train longer, or set another param_scheduler."
+                f"param_scheduler{name and '.'}{name}: its last part would begin after the end of the training, which "
+                f"has {loop.max_iters} iterations. The schedule {change}. Train longer, or set another param_scheduler."
             )
 
 
 def warn_of_schedules(loop: BaseLoop) -> None:
-    """Log which part of a schedule with ends of its own lies beyond the end of the training.
+    """Log each part of a schedule with its own ``end`` that begins or ends after the end of the training.
 
     Args:
         loop (BaseLoop): The loop of training, before the schedulers of its runner are built.
@@ -73,7 +75,7 @@ def _warn(message: str) -> None:
 
 
 def _groups(schedulers: Any) -> Iterator[tuple[str, list[dict]]]:
-    """Give the schedule of each optimizer, with the optimizer's name if there are several; those not built yet."""
+    """Yield the schedule of each optimizer, with the optimizer's name if there are several. Skip built schedules."""
     several = isinstance(schedulers, dict) and "type" not in schedulers
     for name, group in list(schedulers.items()) if several else [("", schedulers)]:
         parts = list(group) if isinstance(group, Sequence) else [group]
@@ -87,21 +89,21 @@ def _counts_steps(part: dict) -> bool:
 
 def _length(part: dict, loop: BaseLoop) -> float:
     """Return the length of the training in the steps of a part of the schedule, at least 1 step."""
-    if part.get(_CONVERT):  # a loop that counts iterations has one epoch, of whatever length
+    if part.get(_CONVERT):  # a loop that counts iterations has a single epoch of any length
         return max(1, loop.max_iters) / max(1, len(loop.dataloader))
     return max(1, loop.max_epochs if part.get("by_epoch", True) else loop.max_iters)
 
 
 def _begins_late(part: dict, loop: BaseLoop) -> bool:
-    """Check whether mmengine would refuse a part that ends with the training."""
+    """Check whether mmengine would refuse a part, because it lasts until the end of training and begins after it."""
     end = loop.max_epochs if part.get("by_epoch", True) else loop.max_iters
     return "end" not in part and part.get("begin", 0) >= max(1, end)
 
 
 def _scale(part: dict, factor: float, loop: BaseLoop) -> dict:
-    """Return a part of the schedule with all its numbers of steps times a factor."""
+    """Return a part of the schedule with all its numbers of steps multiplied by a factor."""
     part = {**part}
-    if part.pop(_CONVERT, False):  # half an epoch is a whole number of iterations
+    if part.pop(_CONVERT, False):  # convert to iterations, because the factor can give a fraction of an epoch
         part["by_epoch"] = False
         factor *= len(loop.dataloader)
     for name in _STEPS:

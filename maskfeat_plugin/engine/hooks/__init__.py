@@ -1,4 +1,4 @@
-"""Hooks of training."""
+"""Hooks for training."""
 
 from .checkpoint_hook import CheckpointHook
 from .knn_hook import KNNHook

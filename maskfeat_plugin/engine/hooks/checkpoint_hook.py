@@ -1,4 +1,4 @@
-"""Checkpoints that survive what interrupts a training, and from which it goes on exactly."""
+"""Hook that saves checkpoints which survive interruptions and from which training resumes exactly."""
 
 import os
 from collections.abc import Iterator
@@ -26,34 +26,33 @@ _INTERIM = "interim_checkpoint"  # key in the message hub
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
-    """mmengine's ``CheckpointHook`` whose checkpoints are whole or not there.
+    """mmengine's ``CheckpointHook``, but a checkpoint is always complete or absent.
 
-    Beyond mmengine 0.10.7:
+    Differences from mmengine 0.10.7:
 
-    - A checkpoint is written under another name in the same folder, brought to the disk, and then given its own;
-      ``last_checkpoint`` too. The older ones, the best too, are removed after that and not before.
-    - A disk that is full stops the training with one clear error, and leaves the checkpoints that are there.
-    - ``resume=True`` goes on from the newest checkpoint that is whole, see
-      :func:`maskfeat_plugin.checkpoints.newest_whole`. Checkpoints of another model are refused before any weight is
-      changed.
+    - A checkpoint is written under another name in the same folder, written to the disk, and then renamed. The same
+      applies to ``last_checkpoint``. Outdated checkpoints, including outdated best ones, are removed only after that.
+    - A full disk stops the training with one clear error. Existing checkpoints are kept.
+    - ``resume=True`` resumes from the newest whole checkpoint, see :func:`maskfeat_plugin.checkpoints.newest_whole`.
+      Checkpoints of another model are refused before any weight is changed.
     - With the loops of this package, ``maskfeat.EpochBasedTrainLoop`` and ``maskfeat.IterBasedTrainLoop``, training
-      goes on from any iteration exactly.
+      resumes exactly from any iteration.
 
-    Args: as mmengine's.
+    Args: as for mmengine's class.
     """
 
     _trains = False
     file_backend: BaseStorageBackend
 
     def before_run(self, runner: Runner) -> None:
-        """Choose the checkpoint to go on from, where the tool that runs this has not."""
+        """Choose the checkpoint to resume from, unless the tool that runs the training has chosen it already."""
         choose_checkpoint(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse a checkpoint of another model, and keep what the loop needs of it.
+        """Refuse a checkpoint of another model, and keep the state of the loop.
 
         Raises:
-            ConfigError: If it does not fit the model.
+            ConfigError: If the checkpoint does not fit the model.
         """
         check_fit(runner, checkpoint)
         self._loop_state = checkpoint.get(_LOOP)
@@ -61,7 +60,7 @@ class CheckpointHook(_CheckpointHook):
             count_anew(runner, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Put the loop where the checkpoint was written, and remove what an earlier training left unfinished.
+        """Set the loop to the position of the checkpoint, and remove unfinished files of an earlier training.
 
         Raises:
             ConfigError: If another training writes to the folder.
@@ -73,14 +72,15 @@ class CheckpointHook(_CheckpointHook):
         if state is not None and runner.iter > 0 and hasattr(runner.train_loop, "load_state_dict"):
             runner.train_loop.load_state_dict(state)
         if is_main_process() and self._is_local():
-            hold_folder(self.out_dir)  # the unfinished files of a training that runs are not left over
+            hold_folder(self.out_dir)  # so that unfinished files of a running training are not removed
             remove_unfinished(self.out_dir)
 
     def _look_in_own_folder(self, runner: Runner) -> None:
-        """Replace what a resumed training says of its checkpoints by those of this folder.
+        """Replace the checkpoint paths of a resumed training by paths in this training's folder.
 
-        The paths in it are of the folder in which it ran. After the work directory was copied, or with another one,
-        they lead to the checkpoints of the first training, which would be removed as outdated.
+        A resumed training knows the paths in the folder where it ran before. After a copy of the work directory, or
+        with another work directory, they are the paths of the first training, whose checkpoints would be removed as
+        outdated.
         """
         known = runner.message_hub.runtime_info
         for name in [name for name in known if name == _INTERIM or name.startswith("best_ckpt")]:
@@ -93,43 +93,43 @@ class CheckpointHook(_CheckpointHook):
             self.best_ckpt_path_dict = {name: known.get(f"best_ckpt_{name}") for name in self.key_indicators}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """Save the best checkpoint, in training; an evaluation alone saves none.
+        """Save the best checkpoint during training. An evaluation without training saves none.
 
         Raises:
-            ConfigError: If ``save_best`` names a metric that the evaluation does not give.
+            ConfigError: If ``save_best`` names a metric that the evaluation does not compute.
         """
         if not (self._trains and self.save_best and metrics):
             return
         unknown = [name for name in self.key_indicators if name != "auto" and name not in metrics]
         if unknown:
             raise ConfigError(
-                f"save_best: {unknown[0]!r} is not a metric of the validation. Choose of "
+                f"save_best: {unknown[0]!r} is not a metric of the validation. Choose one of "
                 f"{', '.join(map(repr, metrics))}."
             )
         super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what the loop needs."""
+        """Add the state of the loop."""
         if hasattr(runner.train_loop, "load_state_dict"):
             meta = checkpoint["meta"]
             checkpoint[_LOOP] = runner.train_loop.state_dict(meta["epoch"], meta["iter"])
 
     def save_interim(self, runner: Runner, epoch: int, iteration: int) -> str:
-        """Save a checkpoint out of turn, to go on from exactly. The next regular one takes its place.
+        """Save an extra checkpoint for an exact resumption. The next regular checkpoint replaces it.
 
         Args:
-            runner (Runner): In training.
-            epoch (int): Epochs that are done.
-            iteration (int): Iterations that are done.
+            runner (Runner): The runner of the training.
+            epoch (int): Number of finished epochs.
+            iteration (int): Number of finished iterations.
 
         Returns:
-            str: Its path.
+            str: The path of the checkpoint.
         """
         name = f"iter_{iteration}.pth"
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info(_INTERIM, path)
         self.last_ckpt = path
-        # what it holds is said by `meta`, which the strategies' runner would set otherwise
+        # The epoch and iteration are in `meta`. The runner with strategies would set its own numbers otherwise.
         self._write(
             runner, name, dict(epoch=epoch, iter=iteration), by_epoch=False, save_optimizer=True, **self._extra()
         )
@@ -158,7 +158,7 @@ class CheckpointHook(_CheckpointHook):
         return dict(self.args, save_param_scheduler=self.save_param_scheduler)
 
     def _keep(self, runner: Runner, step: int) -> list[str]:
-        """Note that a checkpoint is kept; paths of those that are not, once it is there."""
+        """Record that a checkpoint is kept. Return the paths of the outdated ones, to remove after it is written."""
         outdated: list[str] = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
@@ -169,10 +169,10 @@ class CheckpointHook(_CheckpointHook):
         return outdated
 
     def _write(self, runner: Runner, name: str, meta: dict, **settings: Any) -> None:
-        """Write a checkpoint; to be called by every process."""
+        """Write a checkpoint. Every process has to call this method."""
         settings.update(file_client_args=self.file_client_args, backend_args=self.backend_args)
         path = Path(self.out_dir, name)
-        # shards are written beside and renamed by those who write them
+        # The functions that write shards also write them under another name and rename them
         whole = self._is_local() and not is_sharded(name)
         name = unfinished_path(path).name if whole else name
         with self._explaining(path), whole_file(path) if whole and is_main_process() else nullcontext():
@@ -180,14 +180,13 @@ class CheckpointHook(_CheckpointHook):
 
     @contextmanager
     def _explaining(self, path: Path) -> Iterator[None]:
-        """Say what can be done if a file of the training cannot be written."""
+        """Turn the error of a file that cannot be written into one with advice."""
         try:
             yield
         except OSError as error:
             raise ConfigError(
-                f"the checkpoint {path} cannot be written: {reason_of(error, path)}. The checkpoints that are there "
-                "are kept as they are; make room, or set max_keep_ckpts to keep fewer, and "
-                "go on with --resume"
+                f"the checkpoint {path} cannot be written: {reason_of(error, path)}. The existing checkpoints are "
+                "kept. Make room, or set max_keep_ckpts to keep fewer, and continue with --resume"
             ) from error
 
     def _write_last(self, runner: Runner) -> None:
@@ -206,7 +205,7 @@ class CheckpointHook(_CheckpointHook):
 
     @contextmanager
     def _removing_afterwards(self) -> Iterator[None]:
-        """Remove what is to be removed when all is written, and nothing if that fails."""
+        """Remove files only after the block has written everything, and none if the block fails."""
         backend, keeping = self.file_backend, _KeepingBackend()
         if self._is_local():
             self.file_backend = keeping
@@ -224,7 +223,7 @@ class CheckpointHook(_CheckpointHook):
 
 
 class _KeepingBackend(LocalBackend):
-    """Notes what it is told to remove."""
+    """Storage backend that records paths instead of removing them."""
 
     def __init__(self) -> None:
         self.outdated: list[str] = []
@@ -237,7 +236,7 @@ class _KeepingBackend(LocalBackend):
 
 
 class _WholeWriter:
-    """A runner that writes its checkpoints as a :class:`CheckpointHook` does."""
+    """Runner whose checkpoints are written by a :class:`CheckpointHook`, and so are complete or absent."""
 
     def __init__(self, runner: Runner, hook: CheckpointHook) -> None:
         self._runner = runner

@@ -1,4 +1,4 @@
-"""How good the features are, seen during pre-training without any training on labels."""
+"""Hook that measures the quality of the features by k-NN during pre-training, without training on labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,23 +15,23 @@ from maskfeat_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class KNNHook(Hook):
-    """Classify by the nearest neighbours among the features of labelled samples, every so often and at the end.
+    """Evaluation by k-nearest neighbours among the features of labelled samples, at intervals and after training.
 
     The accuracies are logged and added to the visualizer's scalars (JSON, TensorBoard and so on) as
-    ``knn/top1_k20``, in percent. Training goes on as if nothing had happened: the random state is kept.
+    ``knn/top1_k20``, in percent. The hook restores the random state, so it does not change the training.
 
     Args:
-        features_dataloader (dict): Config of the labelled samples that vote. Its sampler, if none is given, takes every
-            sample once in order.
+        features_dataloader (dict): Config of the labelled samples that vote. If it has no sampler, every sample is used
+            once, in order.
         query_dataloader (dict): Config of the samples to classify.
         num_classes (int): Number of classes.
-        interval (int): Epochs or iterations from one evaluation to the next. Defaults to 1.
+        interval (int): Number of epochs or iterations between two evaluations. Defaults to 1.
         by_epoch (bool): Whether ``interval`` counts epochs. Defaults to True.
         k (Sequence[int]): Numbers of neighbours. Defaults to (10, 20).
         temperature (float): See :func:`knn_scores`. Defaults to 0.07.
 
     Raises:
-        ValueError: If ``interval`` is not positive, a dataloader drops samples, or a label is not a class.
+        ValueError: If ``interval`` is not positive, if a dataloader drops samples, or if a label is not a class.
     """
 
     priority = "NORMAL"  # before the LoggerHook and the CheckpointHook
@@ -53,7 +53,7 @@ class KNNHook(Hook):
         )
         for key, config in self.dataloaders.items():
             if config.get("drop_last"):
-                raise ValueError(f"KNNHook: {key}.drop_last=True would leave samples out; remove it.")
+                raise ValueError(f"KNNHook: {key}.drop_last=True would leave samples out. Remove it.")
         self.num_classes = num_classes
         self.interval = interval
         self.by_epoch = by_epoch
@@ -62,7 +62,7 @@ class KNNHook(Hook):
         self._last_iter = -1
 
     def before_train(self, runner: Runner) -> None:
-        """Build the data sets, so that a mistake in them shows before training."""
+        """Build the data sets, so that an error in them is found before training."""
         self.dataloaders = {key: _build(runner, config) for key, config in self.dataloaders.items()}
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -75,19 +75,19 @@ class KNNHook(Hook):
     ) -> None:
         """Evaluate after every ``interval`` iterations."""
         if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
-            self.evaluate(runner, runner.iter + 1)  # the runner counts it afterwards
+            self.evaluate(runner, runner.iter + 1)  # the runner counts the iteration after its hooks
 
     def after_train(self, runner: Runner) -> None:
-        """Evaluate what training ends with."""
+        """Evaluate the final model, unless the last iteration was evaluated already."""
         if runner.iter != self._last_iter:
             self.evaluate(runner)
 
     def evaluate(self, runner: Runner, step: int | None = None) -> dict[str, float]:
-        """Evaluate now.
+        """Compute and log the accuracies now.
 
         Args:
-            runner (Runner): Its model gives the features.
-            step (int, optional): Iterations that were trained. Defaults to None: ``runner.iter``.
+            runner (Runner): The runner whose model computes the features.
+            step (int, optional): Number of trained iterations. Defaults to None: ``runner.iter``.
 
         Returns:
             dict[str, float]: "knn/top1_k10" and so on, in percent, the same on every process.
@@ -95,7 +95,7 @@ class KNNHook(Hook):
         step = runner.iter if step is None else step
         found = [compute_features(runner.model, loader) for loader in self.dataloaders.values()]
         metrics = None
-        if found[0] is not None and found[1] is not None:  # the first process, which has those of all
+        if found[0] is not None and found[1] is not None:  # the first process, which has the features of all processes
             (features, labels), (queries, truth) = found[0], found[1]
             metrics = knn_accuracy(queries, truth, features, labels, self.num_classes, self.k, self.temperature)
         shared: list[Any] = [metrics]
@@ -110,7 +110,7 @@ class KNNHook(Hook):
 
 
 def _build(runner: Runner, config: dict | DataLoader) -> DataLoader:
-    """A dataloader that takes every sample once, in order."""
+    """Build a dataloader that gives every sample once, in order."""
     if isinstance(config, DataLoader):
         return config
     config = dict(config)

@@ -1,4 +1,4 @@
-"""The mask ratio as a function of the progress of training."""
+"""Hook that changes the mask ratio with the progress of training."""
 
 from collections.abc import Iterator
 
@@ -13,29 +13,30 @@ from maskfeat_plugin.registry import HOOKS
 
 from ..ratio_schedules import build_schedule
 
-# Where data sets, wrappers of data sets and wrappers of transforms keep what they wrap
+# Attributes in which data sets, wrappers of data sets and wrappers of transforms keep the wrapped objects
 _INNER = ("dataset", "datasets", "pipeline", "transforms")
 
 
 @HOOKS.register_module()
 class MaskRatioHook(Hook):
-    """Changes the ratio of the training pipeline's mask generators, and logs it as ``mask_ratio``.
+    """Change of the mask ratio of the training pipeline's mask generators, logged as ``mask_ratio``.
 
-    The ratio starts as the generators' own ``mask_ratio``. It is shared with the workers of the dataloader, persistent
-    ones too, and after a resumption it is that of the epoch or iteration resumed.
+    The first ratio is the ``mask_ratio`` of the mask generators. The ratio is shared with the dataloader's workers,
+    including persistent ones. After a resumption, it is the ratio of the resumed epoch or iteration.
 
-    By epoch it is set before the epoch's first batch is drawn, so that all samples of an epoch have it. By iteration it
-    is exact with ``num_workers=0``. Workers draw ahead: a batch then has the ratio of up to ``prefetch_factor *
-    num_workers`` iterations before (2 batches a worker, if not set), and the batch in which it changes may have two.
+    With ``by_epoch=True``, the ratio is set before the first batch of an epoch is drawn, so all samples of an epoch
+    have it. With ``by_epoch=False``, it is exact only with ``num_workers=0``. Workers draw ahead: a batch then has the
+    ratio of up to ``prefetch_factor * num_workers`` iterations before (2 batches per worker by default). A batch during
+    which the ratio changes may have two ratios.
 
     Args:
-        schedule (dict): How the ratio changes: ``type``, "constant", "linear", "cosine" or "steps", and the arguments
-            of :class:`ConstantRatio`, :class:`LinearRatio`, :class:`CosineRatio` or :class:`StepRatio`.
-        by_epoch (bool): Whether the schedule counts epochs, otherwise iterations. Defaults to True.
+        schedule (dict): The schedule of the ratio: ``type``, which is "constant", "linear", "cosine" or "steps", and
+            the arguments of :class:`ConstantRatio`, :class:`LinearRatio`, :class:`CosineRatio` or :class:`StepRatio`.
+        by_epoch (bool): Whether the schedule counts epochs instead of iterations. Defaults to True.
 
     Raises:
-        ValueError: If the schedule is none; a :class:`ConfigError`, before the first iteration, if it does not fit the
-            training, or the pipeline has no mask generator.
+        ValueError: If the schedule is invalid. Before the first iteration, a :class:`ConfigError` if the schedule does
+            not fit the training, or if the pipeline has no mask generator.
     """
 
     def __init__(self, schedule: dict, by_epoch: bool = True) -> None:
@@ -48,7 +49,7 @@ class MaskRatioHook(Hook):
         self._first = self._ratio = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Find the mask generators and set the ratio to train on with."""
+        """Find the mask generators and set the first ratio."""
         if not self._generators:
             self._generators = list(find_mask_generators(runner.train_dataloader.dataset))
             self._check(runner)
@@ -66,7 +67,7 @@ class MaskRatioHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Set the ratio of the next iteration, whose batch is drawn before any hook is asked again."""
+        """Set the ratio of the next iteration, whose batch is drawn before any hook is called again."""
         if not self.by_epoch:
             self._set(runner, done=1)
 
@@ -80,17 +81,17 @@ class MaskRatioHook(Hook):
         if not self._generators:
             raise ConfigError(
                 "MaskRatioHook: train_dataloader.dataset.pipeline has no mask generator of maskfeat's outside "
-                "maskfeat.Cached; add one, e.g. dict(type='maskfeat.BlockMaskGenerator', ...)."
+                "maskfeat.Cached. Add one, for example dict(type='maskfeat.BlockMaskGenerator', ...)."
             )
         ratios = sorted({generator.mask_ratio for generator in self._generators})
         if len(ratios) > 1:
             raise ConfigError(
-                f"MaskRatioHook: the pipelines of train_dataloader.dataset start with several mask ratios, {ratios}; "
-                "set the same mask_ratio in all."
+                f"MaskRatioHook: the pipelines of train_dataloader.dataset start with several mask ratios, {ratios}. "
+                "Set the same mask_ratio in all of them."
             )
         if self.by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError(
-                f"MaskRatioHook: by_epoch=True, but {type(runner.train_loop).__name__} counts no epochs; set "
+                f"MaskRatioHook: by_epoch=True, but {type(runner.train_loop).__name__} counts no epochs. Set "
                 "by_epoch=False and a schedule in iterations."
             )
         try:
@@ -103,22 +104,22 @@ class MaskRatioHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if isinstance(model, VisibleMaskFeat) and not self.by_epoch and runner.train_dataloader.num_workers:
             raise ConfigError(
-                "MaskRatioHook: by_epoch=False changes the ratio while workers draw, so that a batch may have two, and "
-                "an encoder of the visible tokens needs one; set train_dataloader.num_workers=0 (and "
-                "persistent_workers=False), or by_epoch=True with EpochBasedTrainLoop."
+                "MaskRatioHook: with by_epoch=False the ratio changes while workers draw, so a batch can have two "
+                "ratios, but an encoder of the visible tokens needs a single one. Set train_dataloader.num_workers=0 "
+                "(and persistent_workers=False), or by_epoch=True with EpochBasedTrainLoop."
             )
 
 
 def find_mask_generators(owner: object) -> Iterator[BaseMaskGenerator]:
-    """The mask generators of a data set, those inside wrappers of data sets and of transforms too.
+    """Find the mask generators of a data set, including those inside wrappers of data sets and of transforms.
 
-    Not those inside ``maskfeat.Cached``, whose masks are drawn once.
+    Mask generators inside ``maskfeat.Cached`` are left out, because their masks are drawn only once.
 
     Args:
         owner (object): A data set, a transform, or a list of either.
 
     Yields:
-        BaseMaskGenerator: Each once.
+        BaseMaskGenerator: Each mask generator once.
     """
     seen: set[int] = set()
     stack = [owner]

@@ -1,4 +1,4 @@
-"""A loss that is no number: found at its step, written down, and kept away from the weights."""
+"""Hook that finds a loss which is NaN or infinite, writes a report, and keeps the weights unchanged."""
 
 import json
 import math
@@ -31,29 +31,30 @@ _ACTIONS = ("stop", "skip", "rewind")
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Finds a loss or gradients that are NaN or infinite, at their step, and keeps the weights as they were before it.
+    """Detection of a loss or gradients that are NaN or infinite. The weights stay as they were before that step.
 
-    What is known is written to ``non_finite/iter_N_rank_R`` in the work directory, by each process whose loss it is, or
-    by all if only the gradients are: ``report.json`` with the losses, the norm of the gradients, the samples and their
-    files, and ``batch.pth``, the batch as the model was given it, for ``torch.load``. Then all processes do the same:
+    Each process whose loss is not finite writes a report to ``non_finite/iter_N_rank_R`` in the work directory. If only
+    the gradients are not finite, all processes do. ``report.json`` has the losses, the norm of the gradients, the
+    samples and their files. ``batch.pth`` has the batch that the model got, for ``torch.load``. Then all processes do
+    the same, depending on ``action``:
 
     - "stop": training ends with an error.
-    - "skip": training goes on with the next batch.
-    - "rewind": weights and the optimizer's state are taken from the newest whole checkpoint, and training goes on with
-      the next batch. The schedules and the order of the data go on too: with the same batches the same would happen.
+    - "skip": training continues with the next batch.
+    - "rewind": weights and optimizer state are loaded from the newest whole checkpoint, and training continues with the
+      next batch. The schedules and the order of the data are not rewound: the same batches would give the same loss.
 
-    A gradient scaler of mixed precision that finds infinite gradients takes a smaller scale and leaves the step out.
-    The loss is finite then, and this hook has nothing to do.
+    If a gradient scaler of mixed precision finds infinite gradients, it reduces its scale and skips the step itself.
+    The loss is finite in that case, and this hook does nothing.
 
     Args:
         action (str): One of "stop", "skip", "rewind". Defaults to "stop".
-        limit (int): Times that a training may go on; the next one ends it. Defaults to 10.
+        limit (int): How often training may continue; the next time ends it. Defaults to 10.
 
     Raises:
-        ValueError: If the action is unknown or the limit negative.
+        ValueError: If the action is unknown or the limit is negative.
     """
 
-    priority = "VERY_HIGH"  # before the others use what the step has made
+    priority = "VERY_HIGH"  # before other hooks use the results of the step
 
     def __init__(self, action: str = "stop", limit: int = 10) -> None:
         if action not in _ACTIONS:
@@ -64,27 +65,27 @@ class NonFiniteLossHook(Hook):
         self.limit = limit
         self._times = 0
         self._norm: float | None = None
-        self._left_out = False  # the step that was due in this iteration
-        self._tainted = False  # gradients that are being accumulated
+        self._left_out = False  # whether the optimizer step of this iteration was skipped
+        self._tainted = False  # whether the gradients being accumulated are not finite
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the gradients that every optimizer is about to use."""
+        """Register a check of the gradients before each optimizer step."""
         for item in wrappers_of(runner.optim_wrapper):
-            # a strategy's own engine may steer the optimizer past its hooks
+            # the engine of a strategy may not call the optimizer's hooks
             if isinstance(item.optimizer, Optimizer):
                 item.optimizer.register_step_pre_hook(self._check_gradients)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Forget the step before."""
+        """Reset the state of the previous step."""
         self._norm, self._left_out = None, False
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Act, if the loss or the gradients of any process were not finite.
+        """Stop, skip or rewind, if the loss or the gradients of any process are not finite.
 
         Raises:
-            ConfigError: To stop, or if there is nothing to rewind to.
+            ConfigError: If training has to stop, or if there is no checkpoint to rewind to.
         """
         losses = {name: value for name, value in (outputs or {}).items() if "loss" in name}
         own = not all(bool(torch.isfinite(torch.as_tensor(value)).all()) for value in losses.values())
@@ -93,7 +94,7 @@ class NonFiniteLossHook(Hook):
         of_loss, left_out = map(bool, found)
         tainted = self._tainted
         self._tainted = (tainted or of_loss) and not has_stepped(runner.optim_wrapper)
-        if not of_loss and (tainted or not left_out):  # all is well, or was reported with a batch before
+        if not of_loss and (tainted or not left_out):  # all is finite, or was reported with an earlier batch
             return
         text = "the loss" if of_loss else "the loss is finite, but the gradients"
         folder = Path(runner.work_dir, "non_finite", f"iter_{runner.iter + 1}_rank_{get_rank()}")
@@ -105,21 +106,21 @@ class NonFiniteLossHook(Hook):
         if self.action == "stop" or self._times > self.limit:
             again = f", for the {self._times}th time (limit={self.limit})" if self.action != "stop" else ""
             raise ConfigError(
-                f"{what}{again}; {where}. Take bad samples out, lower the learning rate or clip gradients "
-                "(optim_wrapper.clip_grad); maskfeat.NonFiniteLossHook with action='skip' or 'rewind' goes on."
+                f"{what}{again}; {where}. Remove bad samples, lower the learning rate or clip gradients "
+                "(optim_wrapper.clip_grad). To continue, use maskfeat.NonFiniteLossHook with action='skip' or 'rewind'."
             )
         if self.action == "rewind":
             path = _rewind(runner, what)
-            runner.logger.warning(f"{what}; {where}. Weights and optimizer are those of {path} again.")
+            runner.logger.warning(f"{what}; {where}. Weights and optimizer are loaded from {path}.")
         else:
             runner.logger.warning(f"{what}; {where}. The step is left out.")
 
     def _check_gradients(self, optimizer: Optimizer, *args: object) -> None:
-        """Take the gradients from an optimizer if they are not finite: without them it changes nothing."""
+        """Remove the gradients from an optimizer if they are not finite. Without gradients the step changes nothing."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).detach() if gradients else torch.zeros(())
         bad = (~torch.isfinite(norm)).float().cpu()
-        all_reduce(bad, "max")  # of a sharded model each process has its part
+        all_reduce(bad, "max")  # each process has only its part of a sharded model
         self._norm = float(norm)
         if bad:
             self._left_out = True
@@ -128,7 +129,7 @@ class NonFiniteLossHook(Hook):
                     parameter.grad = None
 
     def _write(self, runner: Runner, folder: Path, losses: dict[str, Any], data_batch: Any) -> str:
-        """Write what is known of the iteration; returns why that cannot be done, "" if it is."""
+        """Write the report of an iteration. Return the reason if that fails, otherwise ""."""
         dataset = runner.train_dataloader.dataset
         indices = runner.train_loop.samples_of(runner.iter) if hasattr(runner.train_loop, "samples_of") else []
         samples = [dict(index=index, file=_file(dataset, index)) for index in indices]
@@ -160,18 +161,18 @@ class NonFiniteLossHook(Hook):
 
 
 def _rewind(runner: Runner, what: str) -> str:
-    """Load weights and optimizer from the newest whole checkpoint; its path."""
+    """Load weights and optimizer from the newest whole checkpoint, and return its path."""
     path = newest_checkpoint(runner)
     checkpoint = load_file(Path(path)) if path is not None and Path(path).exists() else {}
     if path is None or "optimizer" not in checkpoint:
         found = "there is no checkpoint yet" if path is None else f"{path} has no optimizer"
         raise ConfigError(
-            f"{what}, and {found}, so that action='rewind' of maskfeat.NonFiniteLossHook cannot be done; save with "
-            "default_hooks.checkpoint.save_optimizer=True and often enough."
+            f"{what}, and {found}, so that action='rewind' of maskfeat.NonFiniteLossHook cannot be done. Save often "
+            "enough, with default_hooks.checkpoint.save_optimizer=True."
         )
     wrappers = wrappers_of(runner.optim_wrapper)
     groups = [group for item in wrappers for group in item.optimizer.param_groups]
-    # learning rates and the like, which schedulers change step by step, go on
+    # Settings such as the learning rate are kept, because schedulers change them step by step
     settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     if hasattr(runner, "strategy"):
         runner.strategy.load_model_state_dict(checkpoint["state_dict"])
@@ -189,13 +190,13 @@ def _rewind(runner: Runner, what: str) -> str:
 
 
 def _file(dataset: Any, index: int) -> str | None:
-    if isinstance(getattr(dataset, "dataset", dataset), DrawsFiles):  # another file each time
+    if isinstance(getattr(dataset, "dataset", dataset), DrawsFiles):  # it draws another file each time
         return None
     return sample_path(dataset.get_data_info(index)) if hasattr(dataset, "get_data_info") else None
 
 
 def _number(value: Any) -> float | str | None:
-    """A number for JSON, which has no NaN."""
+    """Convert a value for JSON, which has no NaN: a string if it is not finite."""
     if value is None:
         return None
     number = float(torch.as_tensor(value).detach().float().mean())
@@ -203,7 +204,7 @@ def _number(value: Any) -> float | str | None:
 
 
 def _plain(node: Any) -> Any:
-    """A batch as tensors and plain values, which ``torch.load`` reads safely."""
+    """Convert a batch to tensors and plain values, which ``torch.load`` reads safely."""
     if isinstance(node, Tensor):
         return node.detach().cpu().clone()
     if isinstance(node, np.ndarray) and node.dtype.kind in "biufc":

@@ -1,4 +1,4 @@
-"""When a cluster takes the machine back: a checkpoint, and an exit status by which the job is started again."""
+"""Hook for clusters that end jobs early: it saves a checkpoint and exits with a status that asks for a restart."""
 
 import multiprocessing
 import os
@@ -21,39 +21,41 @@ from maskfeat_plugin.registry import HOOKS
 from ..optim_wrappers import has_stepped
 from .checkpoint_hook import CheckpointHook
 
-# EX_TEMPFAIL of sysexits.h: a failure for now, try again
+# EX_TEMPFAIL of sysexits.h: a temporary failure, try again
 EXIT_STATUS = 75
-# Seconds from one look at a training that is overdue to the next
+# Seconds between two checks of a training that waits too long
 _INTERVAL = 1.0
-# Where torch waits for a batch, and for its workers at the beginning of an epoch
+# Functions in which torch waits for a batch, and for its workers at the beginning of an epoch
 _WAITING = (_BaseDataLoaderIter.__next__.__code__, _MultiProcessingDataLoaderIter._get_data.__code__)
 
 
 @HOOKS.register_module()
 class TerminationHook(Hook):
-    """Ends a training at its next step when the process is told to end: saves a checkpoint and exits.
+    """Clean end of a training after a signal: at the end of its step it saves a checkpoint and exits.
 
-    ``--resume`` then goes on from that step. If one process of several is told, all of them end at the same step.
-    Between the steps of an accumulated one there is no end. Until training begins, and where there is no
-    :class:`CheckpointHook`, the signal ends the process as ever.
+    ``--resume`` then continues from that step. If one of several processes receives the signal, all of them end at the
+    same step. Training does not end between the batches of an accumulated step. Before training begins, and without a
+    :class:`CheckpointHook`, the signal ends the process as usual.
 
-    Workers of the dataloaders, to which a cluster sends the signal too, read on until the training ends them (Linux).
-    Where a worker gives no batch within ``patience``, because it was stopped or its disk does not answer, the training
-    ends all the same: a single process or the first of several saves the state after the last step, others save none.
+    A cluster also sends the signal to the dataloader's workers. They continue to read until the training ends them
+    (Linux). If no batch comes within ``patience``, because a worker was stopped or its disk does not answer, the
+    training ends without it. A single process, or the first of several, then saves the state after the last step. The
+    other processes save none.
 
     Args:
-        signals (Sequence[str]): Names of the signals. One that the process ignores, as SIGHUP under ``nohup``, stays
-            ignored. Defaults to ("SIGTERM", "SIGHUP"); SIGHUP is sent when a terminal is closed, and does not exist on
-            Windows.
-        patience (float): Seconds after the signal that a batch is waited for. Defaults to 20.
-        exit_status (int): With which the process exits. Defaults to 75, ``EX_TEMPFAIL``: neither 1, for an error, nor
-            130, for Ctrl-C.
+        signals (Sequence[str]): Names of the signals. A signal that the process ignores, such as SIGHUP under
+            ``nohup``, stays ignored. Defaults to ("SIGTERM", "SIGHUP"). SIGHUP is sent when a terminal is closed, and
+            does not exist on Windows.
+        patience (float): Seconds after the signal to wait for a batch. Defaults to 20.
+        exit_status (int): Exit status of the process. Defaults to 75, ``EX_TEMPFAIL``. It differs from 1, for an error,
+            and from 130, for Ctrl-C.
 
     Raises:
-        ValueError: If there is no such signal, the status is none of a failure, or the patience is not positive.
+        ValueError: If a signal does not exist, if the status does not mean a failure, or if the patience is not
+            positive.
     """
 
-    priority = "LOWEST"  # after the step is counted, logged and saved by the others
+    priority = "LOWEST"  # after the other hooks have counted, logged and saved the step
 
     def __init__(
         self, signals: Sequence[str] | None = None, exit_status: int = EXIT_STATUS, patience: float = 20.0
@@ -63,21 +65,23 @@ class TerminationHook(Hook):
             signals = [name for name in ("SIGTERM", "SIGHUP") if name in known]
         unknown = [name for name in signals if name not in known or name in ("SIGKILL", "SIGSTOP")]
         if unknown:
-            raise ValueError(f"TerminationHook: signals={tuple(signals)}: {unknown[0]!r} is none that can be received.")
+            raise ValueError(
+                f"TerminationHook: signals={tuple(signals)}: {unknown[0]!r} is not a signal that a process can receive."
+            )
         if not 0 < exit_status < 256:
-            raise ValueError(f"TerminationHook: exit_status={exit_status} has to be in 1 to 255.")
+            raise ValueError(f"TerminationHook: exit_status={exit_status} has to be between 1 and 255.")
         if not patience > 0:
             raise ValueError(f"TerminationHook: patience={patience} has to be positive.")
         self.patience = patience
         self.signals = [known[name] for name in signals]
         self.exit_status = exit_status
         self._received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}  # handlers, as the signal module gives them
+        self._before: dict[signal.Signals, Any] = {}  # the previous handlers
         self._saver: CheckpointHook | None = None
         self._runner: Runner | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen."""
+        """Install the signal handlers."""
         self._saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self._saver is None or threading.current_thread() is not threading.main_thread():
             return
@@ -91,17 +95,17 @@ class TerminationHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """End, if a process was told to and no step is being accumulated."""
-        self._end_if_told(runner, runner.iter + 1)  # the runner counts it afterwards
+        """End the training, if a process has received a signal and no step is being accumulated."""
+        self._end_if_told(runner, runner.iter + 1)  # the runner counts the iteration after its hooks
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
-        """End in the middle of an evaluation, which would take too long to wait for; it is left out then."""
+        """End the training in the middle of an evaluation. Waiting for its end would take too long."""
         self._end_if_told(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no longer."""
+        """Restore the previous signal handlers."""
         self._stop_timer()
         for item, handler in self._before.items():
             signal.signal(item, handler)
@@ -115,14 +119,15 @@ class TerminationHook(Hook):
         self._received = signal.Signals(number)
 
     def _end_if_stuck(self, number: int, frame: FrameType | None) -> None:
-        """End, if the process waits for a batch; within a step the end of the step is waited for."""
+        """End the training if the process waits for a batch. Within a step, do nothing: the step ends soon."""
         runner, waited = self._runner, _waited_for(frame)
         if runner is None or self._saver is None or self._received is None or not waited:
             return
         self._stop_timer()
         why = f"{self._received.name}: no batch came from the dataloader for {self.patience:g} seconds"
         loops = [runner.train_loop] if runner.val_loop is None else [runner.train_loop, runner.val_loop]
-        # between two steps of the loop, and not within one, nor in an evaluation by a hook before it is counted
+        # Only between two steps of a loop: not within a step, nor in an evaluation that a hook runs before the step
+        # counts
         between = any(dataset is loop.dataloader.dataset for dataset in waited for loop in loops)
         alone = get_world_size() == 1 or (get_rank() == 0 and isinstance(runner, Runner))
         if between and alone and has_stepped(runner.optim_wrapper):
@@ -133,10 +138,10 @@ class TerminationHook(Hook):
         self._exit(runner)
 
     def _exit(self, runner: Runner) -> None:
-        """Exit without waiting for workers, one of which may be stopped and would not end by SIGTERM."""
+        """Exit without waiting for workers. A stopped worker would not end by SIGTERM."""
         self.after_train(runner)
         if hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for workers that are killed
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise for the workers killed below
         for child in multiprocessing.active_children():
             if child.daemon:
                 child.kill()
@@ -157,13 +162,13 @@ class TerminationHook(Hook):
         name = self._received.name if self._received is not None else "a signal to another process"
         runner.logger.warning(f"{name}: saving a checkpoint at iteration {iteration}.")
         path = self._saver.save_interim(runner, runner.epoch, iteration)
-        barrier()  # a launcher that ends all with the first would end the one that writes
+        barrier()  # some launchers end all processes after the first exit, also the one that still writes
         runner.logger.warning(f"{name}: {path} is saved; --resume goes on from there. Exit status {self.exit_status}.")
         self._exit(runner)
 
 
 def _waited_for(frame: FrameType | None) -> list[Dataset]:
-    """Return the data sets whose next batch is waited for in a frame or in its callers, the innermost first."""
+    """Return the data sets for whose next batch a frame or one of its callers waits, the innermost first."""
     return [item.f_locals["self"]._dataset for item in _callers(frame) if item.f_code in _WAITING]
 
 
@@ -174,9 +179,9 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:
-    """Have the workers of a dataloader that are yet to start listen to their process alone.
+    """Make the workers of a dataloader that have not started yet end only by a signal of their parent process.
 
-    Neither macOS nor Windows tells who sent a signal; there they listen to all.
+    macOS and Windows do not tell the sender of a signal. There the workers react to signals of all processes.
     """
     if dataloader.num_workers and hasattr(signal, "sigwaitinfo"):
         dataloader.worker_init_fn = partial(_init_worker, dataloader.worker_init_fn, tuple(signals))
@@ -185,7 +190,7 @@ def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:
 def _init_worker(init: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker_id: int) -> None:
     if init is not None:
         init(worker_id)
-    # a signal that is blocked can be asked who sent it
+    # Only for a blocked signal can a thread ask for the sender
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=_end_with_parent, args=(signals,), name="maskfeat-signals", daemon=True).start()
 
@@ -197,7 +202,7 @@ def _end_with_parent(signals: Sequence[signal.Signals]) -> None:
 
 
 def _listened() -> list[signal.Signals]:
-    """Signals that a hook of this process listens for."""
+    """Return the signals that a hook of this process has a handler for."""
     handlers = {item: signal.getsignal(item) for item in signal.Signals}
     return [item for item, handler in handlers.items() if getattr(handler, "__func__", None) is TerminationHook._note]
 
@@ -217,7 +222,7 @@ def _leave_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
-# A process that is forked while training listens, as the pools of metrics are, has to end by the signal: whoever sends
-# it waits until the process is gone. Python forgets what reaches a process before it has begun, so that is held back.
-if hasattr(os, "register_at_fork"):  # Windows does not fork
+# A process forked during training, for example by the pool of a metric, has to end by the signal, because its parent
+# waits for its end. Python loses signals that reach a child before it has started, so they are blocked around the fork.
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_leave_signals)

@@ -1,4 +1,4 @@
-"""How training goes, as numbers in every log: throughput, gradients, masks, memory, time left."""
+"""Hook that logs the state of training: throughput, gradients, masks, memory, remaining time."""
 
 from collections import deque
 from functools import partial
@@ -20,28 +20,28 @@ from .mask_ratio_hook import MaskRatioHook
 
 @HOOKS.register_module()
 class TrainingStateHook(Hook):
-    """Adds to the log of training what mmengine's own hooks leave out.
+    """Values in the training log that mmengine's own hooks do not log.
 
     mmengine logs the loss, the learning rate, ``time`` and ``data_time`` in seconds, and on a GPU the largest
-    ``memory`` in MB. This adds
+    ``memory`` in MB. This hook adds
 
     - ``samples_per_second``: images or clips of all processes, over the steps of the log's window;
-    - ``grad_norm``: 2-norm of the gradients, where ``optim_wrapper.clip_grad`` does not log it (before clipping);
-    - ``mask_ratio``: masked part of the batch's tokens, where no :class:`MaskRatioHook` logs what it has set;
-    - ``host_memory``: MB of this process and of those it started, pages they share counted for each;
+    - ``grad_norm``: 2-norm of the gradients, unless ``optim_wrapper.clip_grad`` logs it (before clipping);
+    - ``mask_ratio``: share of masked tokens in the batch, unless a :class:`MaskRatioHook` logs the ratio that it sets;
+    - ``host_memory``: MB of this process and of its child processes; shared pages count once for each process;
     - ``seconds_left``: the estimate that the text log shows as ``eta``.
 
-    mmengine averages losses over the steps of the window and logs other values of a batch, such as ``baseline`` and
-    accuracies, of the last step alone. With this hook all of them are means over the same steps. A metric of
-    validation whose name contains ``loss`` is logged as it is, where mmengine averages it over evaluations.
+    mmengine averages losses over the steps of the window. It logs other values of a batch, such as ``baseline`` and
+    accuracies, of the last step alone. With this hook all of them are means over the same steps. mmengine also averages
+    a validation metric whose name contains ``loss`` over evaluations. With this hook it is logged unchanged.
 
     mmengine keeps each value of the last million steps, copies them at every step and writes them into each
-    checkpoint. This hook shortens them to the last ``history``, so that the hundred-thousandth step and checkpoint cost
-    what the first did.
+    checkpoint. This hook shortens them to the last ``history`` steps, so that later steps and checkpoints take no more
+    time than the first ones.
 
     Args:
-        history (int): Steps whose values are kept. Windows of ``log_processor`` that are longer see no more than these.
-            Defaults to 10000.
+        history (int): Number of steps whose values are kept. A longer window of ``log_processor`` sees only these
+            steps. Defaults to 10000.
 
     Raises:
         ValueError: If ``history`` is not positive.
@@ -59,7 +59,7 @@ class TrainingStateHook(Hook):
         self._means: BatchMeans | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take the window of the log, and measure gradients that nothing else measures."""
+        """Read the log's window size, and register a measurement of gradients that nothing else measures."""
         self._window = deque(maxlen=max(int(runner.log_processor.window_size), 1))
         if self._means is None or self._means.processor is not runner.log_processor:
             self._means = BatchMeans(runner.log_processor)
@@ -68,13 +68,13 @@ class TrainingStateHook(Hook):
         wrappers = wrappers.optim_wrappers.items() if isinstance(wrappers, OptimWrapperDict) else [("", wrappers)]
         for name, wrapper in wrappers:
             clips = getattr(wrapper, "clip_grad_kwargs", None) and getattr(wrapper, "grad_name", "") == "grad_norm"
-            # a strategy's own engine may steer the optimizer past its hooks
+            # the engine of a strategy may not call the optimizer's hooks
             if not clips and isinstance(wrapper.optimizer, Optimizer):
                 key = f"train/{name}.grad_norm" if name else "train/grad_norm"
                 wrapper.optimizer.register_step_pre_hook(partial(_log_grad_norm, runner.message_hub, key))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Count the samples, and the masked tokens of those that have a mask."""
+        """Count the samples, and compute the share of masked tokens in the samples that have a mask."""
         batch = data_batch if isinstance(data_batch, dict) else {}
         self._samples = len(batch.get("inputs", ()))
         masks = [sample.mask for sample in batch.get("data_samples") or () if getattr(sample, "mask", None) is not None]
@@ -87,7 +87,7 @@ class TrainingStateHook(Hook):
     ) -> None:
         """Log the state after the step, and shorten the history."""
         hub = runner.message_hub
-        assert self._means is not None  # since before_train
+        assert self._means is not None  # set in before_train
         self._means.include(outputs or ())
         if "train/time" in hub.log_scalars and self._samples:
             self._window.append((self._samples * get_world_size(), hub.get_scalar("train/time").current()))
@@ -101,7 +101,7 @@ class TrainingStateHook(Hook):
             self._shorten(hub)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Have the metrics logged as they are."""
+        """Make the metrics appear unchanged in the log."""
         (self._means or BatchMeans(runner.log_processor)).keep_last(runner.message_hub, metrics or {})
 
     def _shorten(self, hub: MessageHub) -> None:
@@ -112,7 +112,7 @@ class TrainingStateHook(Hook):
 
 
 def _log_grad_norm(hub: MessageHub, key: str, optimizer: Optimizer, *args: object) -> None:
-    """Log the norm of the gradients that an optimizer is about to use; unscaled ones in mixed precision."""
+    """Log the norm of the gradients that an optimizer is about to use. In mixed precision they are unscaled."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if gradients:
         hub.update_scalar(key, torch.nn.utils.get_total_norm(gradients).item())

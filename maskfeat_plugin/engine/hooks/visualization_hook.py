@@ -1,4 +1,4 @@
-"""Pictures of what the model predicts, while it learns."""
+"""Hook that draws the model's predictions during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,25 +18,26 @@ from maskfeat_plugin.visualization import MaskFeatVisualizer, attention_rollout,
 
 @HOOKS.register_module()
 class MaskFeatVisualizationHook(Hook):
-    """Draws the predictions of the same few samples, every so often, before the first step and after the last.
+    """Pictures of the predictions for the same few samples, at intervals, before the first and after the last step.
 
-    Each picture has masked input, prediction, target and original, and goes to every backend of the visualizer, which
-    has to be :class:`MaskFeatVisualizer`: to ``vis_data/vis_image`` below the work directory, TensorBoard and so on. Of
-    clips, an animation is written beside. Samples are read once, with their masks, and kept. Training goes on as if
-    nothing had happened: the random state is kept, the model is in training mode again. It goes on without pictures if
-    they cannot be written, as on a full disk, and the log says so once.
+    Each picture shows the masked input, the prediction, the target and the original. It goes to every backend of the
+    visualizer, which has to be :class:`MaskFeatVisualizer`: to ``vis_data/vis_image`` below the work directory,
+    TensorBoard and so on. For clips, an animation is written there too. The samples are read once, with their masks,
+    and kept. The hook does not change the training: it restores the random state and the training mode. If pictures
+    cannot be written, for example on a full disk, training continues without them and the log says so once.
 
     Args:
-        interval (int): Iterations from one picture to the next. Defaults to 1000.
-        indices (Sequence[int]): Which samples of the data set. Defaults to (0, 1, 2, 3).
-        dataset (dict, optional): Config of the data set, its pipeline with a mask generator. Defaults to None, that of
-            training, whose random crops and masks are drawn once.
-        attention (bool): Whether to draw what the masked tokens attend to, see :func:`attention_rollout`. Defaults to
-            False.
+        interval (int): Number of iterations between two pictures. Defaults to 1000.
+        indices (Sequence[int]): Indices of the samples in the data set. Defaults to (0, 1, 2, 3).
+        dataset (dict, optional): Config of the data set; its pipeline needs a mask generator. Defaults to None: the
+            training data set, whose random crops and masks are drawn once.
+        attention (bool): Whether to draw the tokens to which the masked tokens attend, see :func:`attention_rollout`.
+            Defaults to False.
         animation (str, optional): "gif" or "mp4", for clips; None for no animation. Defaults to "gif".
 
     Raises:
-        ConfigError: If an argument is out of range, the visualizer or the model is another, or a sample is missing.
+        ConfigError: If an argument is out of range, if the visualizer or the model has another type, or if a sample
+            does not exist.
     """
 
     priority = "LOW"
@@ -62,18 +63,18 @@ class MaskFeatVisualizationHook(Hook):
         self._last_iter = -1
 
     def before_train(self, runner: Runner) -> None:
-        """Read the samples and draw what training begins with."""
+        """Read the samples and draw the predictions before the first step."""
         if not isinstance(runner.visualizer, MaskFeatVisualizer):
             raise ConfigError(
                 f"MaskFeatVisualizationHook: visualizer.type={type(runner.visualizer).__name__!r} cannot draw "
-                "predictions; set visualizer.type='maskfeat.MaskFeatVisualizer'."
+                "predictions. Set visualizer.type='maskfeat.MaskFeatVisualizer'."
             )
         model = _inner(runner.model)
         if not hasattr(model, "target_generator") or not hasattr(model.data_preprocessor, "mean"):
             raise ConfigError(
                 f"MaskFeatVisualizationHook: model.type={type(model).__name__!r} with "
-                f"{type(model.data_preprocessor).__name__} has no predictions to draw; it needs maskfeat.MaskFeat "
-                "with maskfeat.MaskFeatDataPreprocessor."
+                f"{type(model.data_preprocessor).__name__} has no predictions to draw. The hook needs "
+                "maskfeat.MaskFeat with maskfeat.MaskFeatDataPreprocessor."
             )
         with preserved_random_state():
             dataset = runner.train_dataloader.dataset if self.dataset is None else DATASETS.build(self.dataset)
@@ -90,21 +91,21 @@ class MaskFeatVisualizationHook(Hook):
     ) -> None:
         """Draw after every ``interval`` iterations."""
         if self.every_n_train_iters(runner, self.interval):
-            self.draw(runner, runner.iter + 1)  # the runner counts it afterwards
+            self.draw(runner, runner.iter + 1)  # the runner counts the iteration after its hooks
 
     def after_train(self, runner: Runner) -> None:
-        """Draw what training ends with."""
+        """Draw the predictions of the final model, unless they were drawn already."""
         if runner.iter != self._last_iter:
             self.draw(runner, runner.iter)
 
     @torch.no_grad()
     def draw(self, runner: Runner, step: int) -> None:
-        """Draw now.
+        """Draw the predictions now.
 
         Args:
-            runner (Runner): Its model predicts; of several processes all do, as sharded models need, and the first one
-                draws.
-            step (int): Iterations that were trained.
+            runner (Runner): The runner whose model predicts. All of several processes predict, because sharded models
+                need that; only the first one draws.
+            step (int): Number of trained iterations.
         """
         model = _inner(runner.model)
         was_training = runner.model.training

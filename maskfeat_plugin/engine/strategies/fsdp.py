@@ -1,4 +1,4 @@
-"""Training with sharded parameters, gradients and optimizer state."""
+"""Strategy for training with sharded parameters, gradients and optimizer state."""
 
 import logging
 import time
@@ -31,31 +31,33 @@ from maskfeat_plugin.checkpoints import CheckpointError, is_sharded, write_shard
 from maskfeat_plugin.models.target_generators import SelfTeacherGenerator
 from maskfeat_plugin.registry import STRATEGIES
 
-# What the wrappers of torch put into the names of parameters
+# Parts that torch's wrappers add to the names of parameters
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
 @STRATEGIES.register_module()
 class FSDPStrategy(_FSDPStrategy):
-    """mmengine's ``FSDPStrategy``, block by block, whose training and checkpoints are those of data parallel training.
+    """mmengine's ``FSDPStrategy``, sharded by blocks. Training and checkpoints are as in data parallel training.
 
-    Beyond mmengine 0.10.7:
+    Differences from mmengine 0.10.7:
 
-    - The optimizer is built before the parameters are sharded, which then are flat pieces: weight decay goes by their
-      true dimensions and the layers' learning rates by their true names.
-    - The gradient norm is that of all shards.
-    - The optimizer's state is loaded, with the order of arguments that torch has had since 2.1, and saved under numbers
-      as ``torch.optim`` names it, so that any runner and strategy resumes from it.
-    - It runs on a CPU.
-    - A checkpoint whose name ends in ".sharded" becomes a folder to which every process writes its own shards, see
-      :func:`write_shards`; of any other name it is one file. Either resumes with any number of processes::
+    - The optimizer is built before the parameters are sharded into flat pieces. Weight decay by dimension and learning
+      rates by layer therefore use the true dimensions and the true names.
+    - The gradient norm is computed over all shards.
+    - The optimizer's state is loaded with the order of arguments that torch has used since 2.1. It is saved under
+      numbers, as ``torch.optim`` does, so that any runner and strategy can resume from it.
+    - The strategy runs on a CPU.
+    - A checkpoint whose name ends in ".sharded" is a folder to which every process writes its own shards, see
+      :func:`write_shards`. A checkpoint with any other name is one file. Both can be resumed with any number of
+      processes::
 
           default_hooks = dict(checkpoint=dict(filename_tmpl='epoch_{}.sharded'))
 
     Args:
-        model_wrapper (dict, optional): Settings of ``MMFullyShardedDataParallel``. Defaults to None: a unit of every
-            block, which is what ``auto_wrap_policy='maskfeat.wrap_blocks'`` stands for.
-        **kwargs: Everything else of mmengine's, save ``state_dict_cfg``: the name decides.
+        model_wrapper (dict, optional): Settings of ``MMFullyShardedDataParallel``. Defaults to None: one unit per
+            block, as ``auto_wrap_policy='maskfeat.wrap_blocks'`` makes them.
+        **kwargs: All other arguments of mmengine's class except ``state_dict_cfg``, which the checkpoint's name
+            replaces.
     """
 
     def __init__(self, *, model_wrapper: dict | None = None, **kwargs: Any) -> None:
@@ -70,27 +72,27 @@ class FSDPStrategy(_FSDPStrategy):
         optim_wrapper: BaseOptimWrapper | dict | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Build what is given as config, the optimizer on the model as it is before it is sharded; see the parent."""
+        """Build the parts that are given as configs, the optimizer for the model before sharding; see the parent."""
         if not self._prepared:
             model = self.build_model(model)
             if any(isinstance(module, SelfTeacherGenerator) for module in model.modules()):
                 raise ValueError(
-                    "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole "
-                    "model, which no process has; train it without strategy, by data parallelism."
+                    "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole model, "
+                    "but no process has all weights. Train it without strategy, by data parallelism."
                 )
             if isinstance(optim_wrapper, dict):
                 optim_wrapper = build_optim_wrapper(model, optim_wrapper)
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper, model: FSDP) -> BaseOptimWrapper:
-        """Give an optimizer of the plain model the shards in its place.
+        """Replace the parameters in an optimizer of the unsharded model by their shards.
 
         Args:
-            optim_wrapper (BaseOptimWrapper): Of the model before it was sharded, without state.
+            optim_wrapper (BaseOptimWrapper): The optimizer wrapper of the model before sharding, without state.
             model (FSDP): The sharded model.
 
         Returns:
-            BaseOptimWrapper: The same.
+            BaseOptimWrapper: The same object.
         """
         shards = {_plain_name(name): param for name, param in model.named_parameters()}
         self._numbered = []  # names of the parameters in the order by which torch.optim numbers them
@@ -99,7 +101,7 @@ class FSDPStrategy(_FSDPStrategy):
             group["params"] = [shards[name] for name in names]
             self._numbered.extend(names)
         if getattr(optim_wrapper, "clip_func", None) is nn.utils.clip_grad_norm_:
-            # of its own shard alone a process would take a norm that is too small
+            # A process would compute the norm of its own shard alone, which is too small
             optim_wrapper.clip_func = lambda params, **settings: model.clip_grad_norm_(**settings)
         return optim_wrapper
 
@@ -112,14 +114,14 @@ class FSDPStrategy(_FSDPStrategy):
         extra_ckpt: dict | None = None,
         callback: Callable[[dict], None] | None = None,
     ) -> None:
-        """Save a checkpoint; to be called by every process.
+        """Save a checkpoint. Every process has to call this method.
 
         Args:
             filename (str): A file, or a folder if it ends in ".sharded".
-            save_optimizer (bool): Whether the optimizer's state goes with it. Defaults to True.
-            save_param_scheduler (bool): Whether the schedulers' states go with it. Defaults to True.
-            extra_ckpt (dict, optional): What else goes with it. Defaults to None.
-            callback (Callable[[dict], None], optional): May change the checkpoint. Defaults to None.
+            save_optimizer (bool): Whether to save the optimizer's state. Defaults to True.
+            save_param_scheduler (bool): Whether to save the schedulers' states. Defaults to True.
+            extra_ckpt (dict, optional): More entries of the checkpoint. Defaults to None.
+            callback (Callable[[dict], None], optional): Function that may change the checkpoint. Defaults to None.
         """
         sharded = is_sharded(filename)
         kind = StateDictType.SHARDED_STATE_DICT if sharded else StateDictType.FULL_STATE_DICT
@@ -140,7 +142,7 @@ class FSDPStrategy(_FSDPStrategy):
             callback(checkpoint)
         if sharded:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of the type of the shards
+                warnings.simplefilter("ignore", FutureWarning)  # about the type of the shards
                 write_shards(checkpoint, filename)
         elif is_main_process():
             save_checkpoint(checkpoint, filename)
@@ -148,11 +150,11 @@ class FSDPStrategy(_FSDPStrategy):
     def load_model_state_dict(
         self, state_dict: dict[str, Tensor], *, strict: bool = False, revise_keys: list | None = None
     ) -> None:
-        """Load the whole model's weights, of which each process keeps its shards.
+        """Load the weights of the whole model. Each process keeps its shards.
 
         Args:
-            state_dict (dict[str, Tensor]): Weights of the plain model, the same on every process.
-            strict (bool): Whether keys that are missing or unknown are an error; otherwise they are logged. Defaults to
+            state_dict (dict[str, Tensor]): Weights of the unsharded model, the same on every process.
+            strict (bool): Whether missing or unknown keys raise an error instead of a warning in the log. Defaults to
                 False.
             revise_keys (list, optional): Not used: checkpoints of all strategies have the same names. Defaults to None.
         """
@@ -163,29 +165,33 @@ class FSDPStrategy(_FSDPStrategy):
                 print_log(f"Keys {what} the checkpoint: {', '.join(keys)}", logger="current", level=logging.WARNING)
 
     def optim_state_dict(self) -> dict:
-        """State of the optimizer wrapper as ``torch.optim`` has it, of whole tensors or shards, as set on the model."""
+        """Return the optimizer wrapper's state in the form of ``torch.optim``, with whole tensors or shards.
+
+        The state dict type that is set on the model decides between whole tensors and shards.
+        """
         state = self.optim_wrapper.state_dict()
         numbers = {name: number for number, name in enumerate(self._numbered)}
         by_name = FSDP.optim_state_dict(self.model, self.optim_wrapper.optimizer)
-        # empty on all but the first process, if the tensors are whole
+        # if the tensors are whole, the state is empty on all processes except the first
         state["state"] = {numbers[name]: value for name, value in by_name.get("state", {}).items()}
         return state
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load an optimizer's state of any strategy, of which each process keeps its shards.
+        """Load an optimizer's state that any strategy saved. Each process keeps its shards.
 
         Args:
             state_dict (dict): State of an optimizer wrapper with whole tensors, the same on every process.
 
         Raises:
-            CheckpointError: If it is of another number of parameters.
+            CheckpointError: If the state is for another number of parameters.
         """
         state_dict = dict(state_dict)
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         if len(numbers) != len(self._numbered):
             raise CheckpointError(
-                f"The optimizer in the checkpoint has {len(numbers)} parameters, that of this config "
-                f"{len(self._numbered)}; resume the config that was trained, or load_from the weights alone."
+                f"The optimizer in the checkpoint has {len(numbers)} parameters, the optimizer of this config "
+                f"{len(self._numbered)}. Resume with the config that was trained, or set load_from to load the weights "
+                "alone."
             )
         names = dict(zip(numbers, self._numbered, strict=True))
         by_name = dict(
@@ -205,12 +211,12 @@ class FSDPStrategy(_FSDPStrategy):
         if get_device() == "cpu":
             self.model_wrapper.setdefault("device_id", torch.device("cpu"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of set_state_dict_type, which mmengine calls
+            warnings.simplefilter("ignore", FutureWarning)  # about set_state_dict_type, which mmengine calls
             return super()._wrap_model(model)
 
 
 def _plain_name(name: str) -> str:
-    """Name of a parameter in the model before it was wrapped."""
+    """Return the name that a parameter had before the model was wrapped."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
     return name
@@ -218,8 +224,8 @@ def _plain_name(name: str) -> str:
 
 @contextmanager
 def _state_dict_type(model: nn.Module, kind: StateDictType, rank0_only: bool = True) -> Iterator[None]:
-    """Whole tensors on the CPU (of the first process only), or shards, in what the model and its optimizer save."""
-    offload = get_device() != "cpu"  # where they are there already, torch frees the memory that it would hand out
+    """Set the form of saved states: whole tensors on the CPU (by default of the first process only), or shards."""
+    offload = get_device() != "cpu"  # if the tensors are on the CPU already, offloading frees memory that is returned
     configs: tuple[StateDictConfig, OptimStateDictConfig]
     if kind == StateDictType.FULL_STATE_DICT:
         settings = dict(rank0_only=rank0_only, offload_to_cpu=offload)
@@ -227,8 +233,8 @@ def _state_dict_type(model: nn.Module, kind: StateDictType, rank0_only: bool = T
     else:
         configs = ShardedStateDictConfig(offload_to_cpu=offload), ShardedOptimStateDictConfig(offload_to_cpu=offload)
     with warnings.catch_warnings():
-        # the new interface has other names of parameters in the optimizer's state than mmengine's other strategies
+        # The new interface names parameters in the optimizer's state differently from mmengine's other strategies
         warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", module=r"torch\.distributed\.fsdp\._shard_utils")  # torch's own calls
+        warnings.filterwarnings("ignore", module=r"torch\.distributed\.fsdp\._shard_utils")  # calls within torch itself
         with FSDP.state_dict_type(model, kind, *configs):
             yield
