@@ -15,12 +15,12 @@ from mmaction.evaluation import read_labelmap
 
 from .video import decode_list
 
-# Columns of annotations and proposals, and of excluded timestamps
+# Numbers of columns: of annotations and proposals, and of excluded timestamps
 _ROW, _EXCLUSION = 8, 2
 
 
 class Row(NamedTuple):
-    """A row of a table and the number of its line, counted from 1."""
+    """Row of a table and the number of its line, counted from 1."""
 
     line: int
     columns: list[str]
@@ -31,14 +31,14 @@ def read_table(path: str | Path, kind: str) -> list[Row]:
 
     Args:
         path (str | Path): The file, CSV in UTF-8 with or without a byte order mark.
-        kind (str): The setting that names it, for messages.
+        kind (str): The name of the setting with the path, for messages.
 
     Returns:
         list[Row]: The rows that are not blank, without quotes, and without spaces around the columns.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is not UTF-8, or with the line that cannot be split.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not UTF-8, or if a line cannot be split; with the line.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{kind}: there is no file {path}.")
@@ -50,13 +50,13 @@ def parse_table(content: bytes, path: str | Path) -> list[Row]:
 
     Args:
         content (bytes): The content.
-        path (str | Path): Its file, for messages.
+        path (str | Path): The path of the file, for messages.
 
     Returns:
         list[Row]: The rows.
 
     Raises:
-        ValueError: As there.
+        ValueError: See :func:`read_table`.
     """
     text = io.StringIO(decode_list(content, str(path)), newline=None).read()  # line ends of any system
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
@@ -68,7 +68,7 @@ def parse_table(content: bytes, path: str | Path) -> list[Row]:
                 rows.append(Row(line, columns))
                 if any("," in column or "\n" in column or column.startswith('"') for column in columns):
                     raise ValueError(
-                        f"{path}, line {line}: {columns} has a comma, a line break or a quote within a column; "
+                        f"{path}, line {line}: {columns} has a comma, a line break or a quote within a column, and "
                         "mmaction2 cannot read such names. Rename the file."
                     )
             line = reader.line_num + 1
@@ -78,7 +78,7 @@ def parse_table(content: bytes, path: str | Path) -> list[Row]:
 
 
 def write_table(rows: Sequence[Row]) -> str:
-    """Return rows as mmaction2 reads them: columns between commas, without quotes."""
+    """Return rows in the form that mmaction2 reads: columns between commas, without quotes."""
     return "".join(",".join(row.columns) + "\n" for row in rows)
 
 
@@ -87,11 +87,11 @@ def check_annotations(rows: Sequence[Row], path: str | Path, num_classes: int | 
 
     Args:
         rows (Sequence[Row]): Video, timestamp, x1, y1, x2, y2, action and person.
-        path (str | Path): Their file, for messages.
-        num_classes (int, optional): Actions plus one; None for actions of any number.
+        path (str | Path): The path of the file, for messages.
+        num_classes (int, optional): Number of actions plus one. None allows actions of any number.
 
     Raises:
-        ValueError: With the first line that does not fit.
+        ValueError: With the first wrong line.
     """
     for row in rows:
         _check_box(row, path)
@@ -112,15 +112,15 @@ def check_exclusions(rows: Sequence[Row], path: str | Path) -> None:
 
     Args:
         rows (Sequence[Row]): Video and timestamp.
-        path (str | Path): Their file, for messages.
+        path (str | Path): The path of the file, for messages.
 
     Raises:
-        ValueError: With the first line that does not fit.
+        ValueError: With the first wrong line.
     """
     for row in rows:
         if len(row.columns) != _EXCLUSION or not _is_whole(row.columns[1]):
             raise ValueError(
-                f"{path}, line {row.line}: {','.join(row.columns)!r} is no video and timestamp in whole seconds."
+                f"{path}, line {row.line}: {','.join(row.columns)!r} is not a video and a timestamp in whole seconds."
             )
 
 
@@ -131,11 +131,11 @@ def read_proposals(path: str | Path) -> dict[str, np.ndarray]:
         path (str | Path): Rows of video, timestamp, x1, y1, x2, y2, action or nothing, score.
 
     Returns:
-        dict[str, np.ndarray]: "video,timestamp" -> float32 (K, 5), x1, y1, x2, y2 as fractions of the frame and score,
-        the best first; one row for a box that is there for several actions.
+        dict[str, np.ndarray]: "video,timestamp" -> float32 (K, 5): x1, y1, x2, y2 as fractions of the frame, and the
+        score, sorted by falling score. A box that the table has for several actions is one row.
 
     Raises:
-        ValueError: With the first line that does not fit.
+        ValueError: With the first wrong line.
     """
     found: dict[str, dict[tuple[float, ...], float]] = defaultdict(dict)
     for row in read_table(path, "proposal_file"):
@@ -161,26 +161,29 @@ def read_label_map(path: str | Path) -> dict[int, str]:
         path (str | Path): AVA's label map (.pbtxt).
 
     Returns:
-        dict[int, str]: Number of each action, counted from 1, and its name.
+        dict[int, str]: Number of each action, counted from 1 -> its name.
 
     Raises:
-        ValueError: If it has another form.
+        ValueError: If the file has another form.
     """
     text = decode_list(Path(path).read_bytes(), str(path))
     try:
         actions, _ = read_labelmap(io.StringIO(text, newline=None))
     except (ValueError, IndexError) as error:
-        raise ValueError(f'{path} is no label map of AVA: name: "..." and id: ... are expected ({error}).') from error
+        raise ValueError(
+            f'{path} is no label map of AVA: its entries have to be name: "..." and id: ... ({error}).'
+        ) from error
     return {action["id"]: action["name"] for action in actions}
 
 
 @contextmanager
 def plain_copies(owner: object, *names: str) -> Iterator[None]:
-    """Have an object of mmaction2 read its tables as :func:`read_table` does.
+    """Make an object of mmaction2 read its tables as :func:`read_table` does.
 
     Args:
-        owner (object): The object. Within the block its attributes name copies without byte order marks and quotes.
-        *names (str): The attributes that hold the paths; those that hold None are passed over.
+        owner (object): The object. In the block, its attributes are paths of copies without byte order marks and
+            quotes.
+        *names (str): The attributes with the paths. Attributes that are None are skipped.
     """
     paths = {name: getattr(owner, name) for name in names if getattr(owner, name) is not None}
     with tempfile.TemporaryDirectory() as folder:
@@ -199,15 +202,15 @@ def check_corners(row: Row, corners: Sequence[str], path: str | Path) -> tuple[f
     """Check the box of a row.
 
     Args:
-        row (Row): The row, for its line.
+        row (Row): The row, for its line number.
         corners (Sequence[str]): Its columns x1, y1, x2, y2.
-        path (str | Path): Its file, for messages.
+        path (str | Path): The path of the file, for messages.
 
     Returns:
-        tuple[float, float, float, float]: The box, fractions of the frame.
+        tuple[float, float, float, float]: The box in fractions of the frame.
 
     Raises:
-        ValueError: If it is none, or in pixels.
+        ValueError: If it is not a box, or is in pixels.
     """
     x1, y1, x2, y2 = map(_number, corners)
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
@@ -219,13 +222,13 @@ def check_corners(row: Row, corners: Sequence[str], path: str | Path) -> tuple[f
 
 
 def _check_box(row: Row, path: str | Path) -> tuple[float, ...]:
-    """The box of a row of annotations or proposals."""
+    """Check a row of annotations or proposals and return its box."""
     columns, corners = row.columns, row.columns[2:6]
     is_box = not any(math.isnan(_number(corner)) for corner in corners)
     if len(columns) != _ROW or not columns[0] or not _is_whole(columns[1]) or not is_box:
         raise ValueError(
-            f"{path}, line {row.line}: {','.join(columns)!r} is no row of AVA's: video, timestamp in whole seconds, "
-            f"x1, y1, x2, y2 and 2 more columns."
+            f"{path}, line {row.line}: {','.join(columns)!r} is no row of AVA's. A row has the video, the timestamp in "
+            "whole seconds, x1, y1, x2, y2 and 2 more columns."
         )
     return check_corners(row, corners, path)
 

@@ -9,7 +9,7 @@ from maskfeat_plugin.files import append_text
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes may then list a file twice, which does no harm
+except ImportError:  # Windows: without locks two processes may list the same file twice, which is harmless
     fcntl = None  # type: ignore[assignment]
 
 LIST_NAME = "bad_files.txt"
@@ -18,12 +18,13 @@ _MISSING = "missing"
 
 
 class BadFile(NamedTuple):
-    """A file in the list, without its path.
+    """Entry of a list of bad files, without the path.
 
     Args:
-        reason (str): Why it cannot be read, in one line without tabs.
-        state (str, optional): :func:`state_of` the file when it was read. A file that is still in this state cannot be
-            read. Defaults to None: it depends on the clip that is drawn, so the file may be tried again.
+        reason (str): The reason why the file cannot be read, in one line without tabs.
+        state (str, optional): The result of :func:`state_of` when the file was read. As long as the file has this
+            state, it cannot be read. Defaults to None: success depends on the drawn clip, so the file may be tried
+            again.
     """
 
     reason: str
@@ -31,13 +32,14 @@ class BadFile(NamedTuple):
 
 
 class BadFileList:
-    """Bad files by their paths, as a file lists them.
+    """Bad files by their paths, read from and written to a list file.
 
-    A line of the file is a path as :func:`.printable` gives it, a tab, the reason, and with a state another tab and the
-    state. The last line of a path counts. If the file is deleted or lines are taken out, their files are no longer bad.
+    A line of the list is a path in the form of :func:`.printable`, a tab and the reason. If the file has a state,
+    another tab and the state follow. The last line of a path counts. If the list is deleted, or lines are removed from
+    it, those files are no longer bad.
 
     Args:
-        path (Path): The file. It is made with its folder when the first bad file is added.
+        path (Path): The list. It is created with its folder when the first bad file is added.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,10 +48,10 @@ class BadFileList:
         self._inode, self._bytes_read = 0, 0
 
     def refresh(self) -> bool:
-        """Read what was added since the last call.
+        """Read the lines that were added since the last call.
 
         Returns:
-            bool: True if something was added.
+            bool: True if there were new lines.
         """
         try:
             status = os.stat(self.path)
@@ -60,7 +62,7 @@ class BadFileList:
             with open(self.path, "rb") as file:
                 file.seek(self._bytes_read)
                 added = file.read()
-        except OSError as error:  # a list that cannot be read or written: this process knows its own bad files alone
+        except OSError as error:  # the list cannot be read or written: use only the bad files of this process
             if isinstance(error, FileNotFoundError) and self._bytes_read:
                 self._forget()
             return False
@@ -71,16 +73,16 @@ class BadFileList:
         return bool(found)
 
     def add(self, found: Mapping[str, BadFile]) -> list[str]:
-        """Add files, those that are not listed in their state.
+        """Add files to the list, except files that it already has in the same state.
 
         Args:
-            found (Mapping[str, BadFile]): By their paths, as :func:`.printable` gives them.
+            found (Mapping[str, BadFile]): The files by their paths, which have the form of :func:`.printable`.
 
         Returns:
             list[str]: The paths that the list did not have in any state.
 
         Raises:
-            OSError: If the list cannot be written, as on a full disk. It has the files in this process all the same.
+            OSError: If the list cannot be written, for example on a full disk. In this process it has the files anyway.
         """
         if not self._lacks(found):
             return []
@@ -89,7 +91,7 @@ class BadFileList:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as stream:
                 if fcntl is not None:
-                    fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
+                    fcntl.flock(stream, fcntl.LOCK_EX)  # until the stream is closed
                 self.refresh()
                 new = [path for path in found if path not in self.files]
                 lines = ("\t".join(filter(None, (path, *found[path]))) for path in self._lacks(found))
@@ -113,10 +115,10 @@ class BadFileList:
 
 
 def parse_list(text: str) -> dict[str, BadFile]:
-    """Return the files that a list names. Lists of earlier versions have no states.
+    """Parse the text of a list. Lists of earlier versions have no states.
 
     Args:
-        text (str): The list.
+        text (str): The text.
     """
     rows = (line.split("\t") for line in text.split("\n") if "\t" in line)
     return {path: BadFile(reason, state[0] if state else None) for path, reason, *state in rows}
@@ -126,7 +128,7 @@ def state_of(path: str) -> str:
     """Return the size of a file in bytes and the time of its last change in nanoseconds, or ``missing``.
 
     Args:
-        path (str): The file. One that cannot be looked at, such as a URL, is missing.
+        path (str): The file. A file without such properties, for example a URL, counts as missing.
     """
     try:
         status = os.stat(path)
@@ -136,10 +138,11 @@ def state_of(path: str) -> str:
 
 
 def has_changed(path: str, state: str | None) -> bool:
-    """Tell whether a file has been replaced or mended. One that is gone has not.
+    """Check whether a file has been replaced or repaired. A file that no longer exists counts as unchanged.
 
     Args:
         path (str): The file.
-        state (str, optional): What :func:`state_of` returned before. Of None and :data:`UNKNOWN` nothing can be told.
+        state (str, optional): An earlier result of :func:`state_of`. With None and :data:`UNKNOWN`, the result is
+            False.
     """
     return state not in (None, UNKNOWN) and state_of(path) not in (state, _MISSING)

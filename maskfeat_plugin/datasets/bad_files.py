@@ -1,4 +1,4 @@
-"""Files that cannot be read: left out of training, listed, and too many of them an error."""
+"""Data set that leaves unreadable files out of training and lists them. Too many bad files raise an error."""
 
 import logging
 import os
@@ -26,58 +26,60 @@ from .clips_by_duration import DrawsFiles
 from .folders import printable
 from .sample_paths import sample_path
 
-# Failures one after the other that say that not the files are bad but the pipeline, or what holds the files
+# So many failures in a row mean that the pipeline or the disk is at fault, and not the files
 _IN_A_ROW = 10
-# Workers of a dataloader of which is known what they read
+# Number of dataloader workers whose current file is recorded
 _WORKERS = 128
-# Files of the list that a message names
+# Number of files that a message names
 _NAMED = 5
-# Seconds that the file system may take to say when a listed file was changed
+# Seconds to wait for the file system to return the state of a listed file
 _LOOK = 5.0
 
 _Result = TypeVar("_Result")
 
 
 class TooManyBadFiles(RuntimeError):
-    """More files cannot be read than a data set may leave out; the message names the first of them and the list."""
+    """Error of a data set with more unreadable files than allowed; the message names some of them and the list."""
 
     def __init__(self, message: str) -> None:
-        # one that crosses from a worker of a dataloader comes with its traceback before it
+        # The message of an exception from a dataloader's worker begins with the worker's traceback: remove it
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 @DATASETS.register_module()
 class SkipBadFiles(Dataset):
-    """A training set that leaves out the files that cannot be read, up to a share of them.
+    """Training data set that leaves out unreadable files, up to a given share of all files.
 
-    Another sample stands in for one that cannot be read: always the same, and augmented as if the bad file had never
-    been there, so that training with the same seed gives the same numbers, whichever worker met the file first. Each
-    bad file is listed once, with the reason, in ``list_file``, and counted there for all workers and processes.
+    Another sample replaces an unreadable one. The replacement is always the same and is augmented as if the bad file
+    did not exist. So training with the same seed gives the same numbers, no matter which worker reads the file first.
+    Each bad file is listed once, with the reason, in ``list_file``, and counted there for all workers and processes.
 
-    A listed file is not read again by any worker, process or resumed training that has the same ``list_file``, until
-    its size or time of change differ from those in the list. There is one exception: a file that failed after random
-    numbers were drawn, such as the place of a clip, may be whole elsewhere. It is tried again whenever its turn comes.
+    Workers, processes and resumed trainings with the same ``list_file`` do not read a listed file again, unless its
+    size or its time of change differs from the list. There is one exception. If a file failed after random numbers were
+    drawn, for example for the position of a clip, other parts of it may be readable. Such a file is tried again each
+    time.
 
-    All other settings are those of the data set it stands for, so that a config needs two keys more::
+    All other settings are the settings of the wrapped data set, so a config needs only two more keys::
 
         dict(type="maskfeat.SkipBadFiles", dataset_type="VideoDataset", ann_file=..., pipeline=...)
 
-    What it is asked for besides samples comes from that data set. A sample that takes longer than ``timeout`` is bad
-    too; the thread that reads it is left to itself, for nothing ends a decoder that hangs. One that keeps the
-    interpreter from running holds up its worker all the same, until the dataloader's own ``timeout``, if it has one.
+    All other attributes come from the wrapped data set. A sample that takes longer than ``timeout`` is bad too. The
+    thread that reads it is abandoned, because nothing can end a decoder that hangs. A decoder that does not release the
+    interpreter blocks its worker nevertheless, until the dataloader's own ``timeout``, if that is set.
 
     Args:
-        dataset_type (str): Type of the data set; one of samples that can be read by index.
-        limit (float): Share of the samples that may be bad, in [0, 1]. Defaults to 0.01.
-        timeout (float, optional): Seconds that a sample may take; None for any time. Defaults to 120.
-        list_file (str, optional): Where bad files are listed, a line each: path, tab, reason, and for a file that is
-            not read again a tab, its bytes and the time of its last change. Defaults to None: ``bad_files.txt`` in the
-            work directory where tools/train.py trains, beside the log of another runner, or in a temporary folder.
-        **settings: Of the data set.
+        dataset_type (str): Type of the wrapped data set, whose samples have to be readable by index.
+        limit (float): Share of the files that may be bad, in [0, 1]. Defaults to 0.01.
+        timeout (float, optional): Seconds that a sample may take; None for no limit. Defaults to 120.
+        list_file (str, optional): The list of bad files. Each line has the path, a tab and the reason. If the file is
+            not read again, a tab, its size in bytes and the time of its last change follow. Defaults to None:
+            ``bad_files.txt`` in the work directory if tools/train.py trains, beside the log of another runner, or in a
+            temporary folder.
+        **settings: Settings of the wrapped data set.
 
     Raises:
-        ValueError: If a setting is out of range, or the data set is one to test on, where no sample can stand in for
-            another.
+        ValueError: If a setting is out of range, or if the wrapped data set is for testing, where a replacement would
+            change the result.
     """
 
     def __init__(
@@ -95,8 +97,8 @@ class SkipBadFiles(Dataset):
         self.dataset = DATASETS.build(dict(type=dataset_type, **settings))
         if getattr(self.dataset, "test_mode", False):
             raise ValueError(
-                "SkipBadFiles: test_mode=True: another sample in the place of one that cannot be read would falsify "
-                f"the result; take {dataset_type} itself."
+                "SkipBadFiles: test_mode=True: replacing a sample that cannot be read would falsify the result. Use "
+                f"{dataset_type} itself."
             )
         self._draws_files = isinstance(self.dataset, DrawsFiles)
         self.limit = limit
@@ -104,29 +106,29 @@ class SkipBadFiles(Dataset):
         self.list_file = Path(list_file) if list_file else _list_beside_the_log()
         self._list = BadFileList(self.list_file)
         self._reader = TimedReader()
-        # process, sample that it is at, and since when in nanoseconds, for each worker of a dataloader, in memory that
-        # all of them share
+        # For each worker of a dataloader: its process, its current sample, and the start time in nanoseconds. The
+        # memory is shared by all workers.
         self._reading = torch.zeros(_WORKERS, 3, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> object:
-        if name == "dataset":  # while it is unpickled
+        if name == "dataset":  # missing while the object is unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     def __getitem__(self, idx: int) -> dict | list[dict]:
-        """The sample, or the one that stands in for it.
+        """Return a sample, or its replacement if its file cannot be read.
 
         Args:
-            idx (int): Its number.
+            idx (int): The number of the sample.
 
         Returns:
-            dict | list[dict]: What the data set gives.
+            dict | list[dict]: The result of the wrapped data set.
 
         Raises:
-            TooManyBadFiles: If more files than the limit allows cannot be read, or many one after the other.
+            TooManyBadFiles: If more files than allowed, or many in a row, cannot be read.
         """
         if self._list.refresh():
             self._check_limit()
@@ -139,7 +141,7 @@ class SkipBadFiles(Dataset):
             self._say_what_is_read(index)
             sample, error = self._reader.read(read, index, self.timeout)
             if error is not None:
-                # after random numbers were drawn, the next draw may read well; but to wait again costs too much
+                # After a random draw, another draw may succeed, so the file is not bad. A timeout is too slow to retry.
                 is_bad = isinstance(error, TimeoutError) or _is_random_state(state)
                 _set_random_state(state)
                 failures[index] = BadFile(describe_failure(error), self._state(index) if is_bad else None)
@@ -149,40 +151,40 @@ class SkipBadFiles(Dataset):
             if failures:
                 self._add({printable(self._file(index)): file for index, file in failures.items()})
             return cast(dict | list[dict], sample)
-        # not listed: with all files failing there is something else to mend
+        # Not listed: if all files fail, the cause is another one
         named = _name({printable(self._file(index)): file for index, file in failures.items()})
         raise TooManyBadFiles(
-            f"{len(failures)} files one after the other cannot be read, so the pipeline may be wrong, or the place of "
+            f"{len(failures)} files one after the other cannot be read, so the pipeline may be wrong, or the path of "
             f"the files: {named}."
         )
 
     def file_at(self, process: int) -> str | None:
-        """The file that a worker of a dataloader read last, alive or not.
+        """Return the file that a dataloader worker read last, whether the worker still runs or not.
 
         Args:
-            process (int): The worker's process.
+            process (int): The process id of the worker.
 
         Returns:
-            str | None: Its path, None if it has read none.
+            str | None: The path of the file; None if the worker has read none.
         """
         reading = self._reading_of(process)
         return None if reading is None else printable(self._file(reading[0]))
 
     def seconds_at(self, process: int) -> float:
-        """Return how long ago a worker of a dataloader began to read its last file, 0 if it has read none.
+        """Return the seconds since a dataloader worker started to read its last file; 0 if it has read none.
 
         Args:
-            process (int): The worker's process.
+            process (int): The process id of the worker.
         """
         reading = self._reading_of(process)
         return 0.0 if reading is None else (time.monotonic_ns() - reading[1]) * 1e-9
 
     def give_up(self, process: int, reason: str) -> None:
-        """List the file that a worker read last, so that no worker and no resumed training reads it again.
+        """Add the file that a worker read last to the list, so that no worker and no resumed training reads it again.
 
         Args:
-            process (int): The worker's process.
-            reason (str): What the file did to the worker.
+            process (int): The process id of the worker.
+            reason (str): The effect of the file on the worker.
         """
         reading = self._reading_of(process)
         if reading is not None:
@@ -190,7 +192,7 @@ class SkipBadFiles(Dataset):
             self._write({printable(file): BadFile(reason, state_of(file))})
 
     def _reading_of(self, process: int) -> tuple[int, int] | None:
-        """The sample that a worker read last, and when it began."""
+        """Return the sample that a worker read last, and the time when it started."""
         found = (self._reading[:, 0] == process).nonzero()
         return (int(self._reading[found[0, 0], 1]), int(self._reading[found[0, 0], 2])) if len(found) else None
 
@@ -202,7 +204,7 @@ class SkipBadFiles(Dataset):
             self._reading[worker.id, 2] = time.monotonic_ns()
 
     def _candidates(self, idx: int) -> Iterator[int]:
-        """The sample asked for and, drawn by its number alone, those to stand in for it."""
+        """Yield the requested sample and then its replacements, which depend only on its number."""
         count = self._count_files()
         idx %= count
         yield idx
@@ -218,11 +220,11 @@ class SkipBadFiles(Dataset):
         return sample_path(info) or f"sample {index}"
 
     def _state(self, index: int) -> str:
-        """State of a sample's file, beside: a file system that hangs would hold up the worker."""
+        """Read the state of a sample's file in the other thread, because a hanging file system would block this one."""
         return self._reader.read(state_of, self._file(index), _LOOK)[0] or UNKNOWN
 
     def _is_left_out(self, index: int) -> bool:
-        """Tell whether a file is listed and unchanged since."""
+        """Check whether a file is listed and has not changed since."""
         if not self._list.files:
             return False
         file = self._file(index)
@@ -232,7 +234,7 @@ class SkipBadFiles(Dataset):
         return not self._reader.read(partial(has_changed, state=listed.state), file, _LOOK)[0]
 
     def _add(self, found: dict[str, BadFile]) -> None:
-        """List what has failed, and stop if it is too much."""
+        """Add failed files to the list, and raise an error if there are too many."""
         new = self._write(found)
         allowed = int(self.limit * self._count_files())
         for path in new:
@@ -245,17 +247,17 @@ class SkipBadFiles(Dataset):
             self._check_limit()
 
     def _write(self, found: dict[str, BadFile]) -> list[str]:
-        """List files; the paths of those that were not."""
+        """Add files to the list, and return the paths that it did not have."""
         new = [path for path in found if path not in self._list.files]
         try:
             return self._list.add(found)
-        except OSError as error:  # go on, with what this process knows
+        except OSError as error:  # continue with the bad files that this process knows
             text = f"{self.list_file} cannot be written: {error.strerror or error}. Bad files are not listed there."
             print_log(text, "current", logging.WARNING)
             return new
 
     def _check_limit(self) -> None:
-        """Stop if more files are bad than may be, those left out that were mended since."""
+        """Raise an error if too many files are bad. Listed files that were repaired since do not count."""
         allowed = int(self.limit * self._count_files())
         if len(self._list.files) <= allowed:
             return
@@ -263,13 +265,13 @@ class SkipBadFiles(Dataset):
         if len(bad) > allowed:
             raise TooManyBadFiles(
                 f"{len(bad)} of {self._count_files()} files cannot be read, and limit={self.limit:g} of "
-                f"maskfeat.SkipBadFiles allows {allowed}: {_name(bad)}; all are listed in {self.list_file}. Mend them "
-                "or take them out of the annotations, or raise limit."
+                f"maskfeat.SkipBadFiles allows {allowed}: {_name(bad)}; all are listed in {self.list_file}. Repair "
+                "these files, remove them from the annotations, or raise limit."
             )
 
 
 class TimedReader:
-    """Calls functions in a thread beside, which ends with it, and is left behind when one takes too long."""
+    """Caller of functions in a second thread, which is abandoned if a function takes too long."""
 
     def __init__(self) -> None:
         self._owner: int | None = None
@@ -284,17 +286,19 @@ class TimedReader:
     def read(
         self, get: Callable[[Any], _Result], index: object, timeout: float | None
     ) -> tuple[_Result | None, Exception | None]:
-        """Return ``get(index)``, or what it raised: what a signal raises here meanwhile is not the file's fault.
+        """Return the result of ``get(index)``, or its exception.
+
+        Exceptions of signal handlers in the calling thread are not caught, because the file does not cause them.
 
         Args:
-            get (Callable[[Any], Result]): Reads a sample, such as the ``__getitem__`` of a data set.
+            get (Callable[[Any], Result]): Function that reads a sample, for example ``__getitem__`` of a data set.
             index (object): The sample.
-            timeout (float, optional): Seconds it may take; None for any time.
+            timeout (float, optional): Seconds that the call may take; None for no limit.
 
         Returns:
-            tuple[Result | None, Exception | None]: The result or None, the exception or None.
+            tuple[Result | None, Exception | None]: The result or None, and the exception or None.
         """
-        if self._owner != os.getpid():  # threads do not cross into a worker
+        if self._owner != os.getpid():  # a forked worker does not have the thread
             self._start()
         answer: queue.SimpleQueue[tuple[_Result | None, Exception | None]] = queue.SimpleQueue()
         self._tasks.put((get, index, answer))
@@ -313,14 +317,14 @@ class TimedReader:
 
 
 def _serve(tasks: queue.SimpleQueue) -> None:
-    """Read what is asked for, until it is None."""
+    """Run tasks from a queue and put their results into the answer queues, until a task is None."""
     while task := tasks.get():
         read, index, answer = task
         try:
             answer.put((read(index), None))
-        except Exception as error:  # a decoder fails in any way
+        except Exception as error:  # a decoder can raise any error
             answer.put((None, error))
-        del task, read, answer  # the data set may go
+        del task, read, answer  # so that the data set can be freed
 
 
 def _random_state() -> tuple:
@@ -328,7 +332,7 @@ def _random_state() -> tuple:
 
 
 def _is_random_state(state: tuple) -> bool:
-    """Tell whether no random number was drawn since."""
+    """Check whether no random number was drawn since the state was taken."""
     now = _random_state()
     return state[0] == now[0] and all(map(np.array_equal, state[1], now[1])) and torch.equal(state[2], now[2])
 
@@ -340,10 +344,10 @@ def _set_random_state(state: tuple) -> None:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return one line about an error, without the time and the places in its own source that decord's has.
+    """Describe an error in one line, without the time and the source position in the messages of decord.
 
     Args:
-        error (Exception): What a decoder or another transform raised.
+        error (Exception): The exception of a decoder or another transform.
     """
     lines = re.sub(r"\[\d\d:\d\d:\d\d\] \S+: ", "", str(error)).strip().splitlines()
     kind = type(error).__name__
@@ -361,7 +365,7 @@ def _name(files: dict[str, BadFile]) -> str:
 
 
 def _list_beside_the_log() -> Path:
-    """The list for a runner that names none: its first process's is beside its log."""
+    """Return the default path of the list: in the folder of the runner's log, or in a temporary folder."""
     handlers = MMLogger.get_current_instance().handlers
     logs = [Path(handler.baseFilename) for handler in handlers if isinstance(handler, logging.FileHandler)]
     folder = logs[0].parent if logs else Path(tempfile.mkdtemp(prefix="maskfeat-"))

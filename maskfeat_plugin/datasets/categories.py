@@ -1,4 +1,4 @@
-"""Names of the classes that data on disk have: folders of images, and annotations in COCO's form."""
+"""Names of the classes of data on disk: class folders of images, and annotations in COCO's form."""
 
 import json
 import mmap
@@ -9,19 +9,19 @@ _CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
 
 
 def class_folders(folder: str | Path) -> tuple[str, ...]:
-    """List the folders of classes as mmpretrain counts them: class 0 is the first name.
+    """List the class folders in the order of mmpretrain's class numbers: class 0 is the first name.
 
     Args:
-        folder (str | Path): The folder that holds a folder for each class.
+        folder (str | Path): The folder with one folder for each class.
 
     Returns:
-        tuple[str, ...]: Their names, sorted.
+        tuple[str, ...]: The names of the class folders, sorted.
     """
     return tuple(sorted(path.name for path in Path(folder).iterdir() if path.is_dir()))
 
 
 def read_categories(path: str | Path) -> list[str]:
-    """Read the names of the categories of a file in COCO's form, without parsing its annotations.
+    """Read the names of the categories from a file in COCO's form, without parsing its annotations.
 
     Args:
         path (str | Path): The file, JSON in UTF-8.
@@ -42,9 +42,9 @@ def read_categories(path: str | Path) -> list[str]:
                 for size in (1 << 20, len(content)):  # the list is short, the file may have gigabytes
                     try:
                         found, _ = decoder.raw_decode(content[end : end + size].decode("utf-8", "replace"))
-                    except Exception:  # the part ends before the list does, or is no JSON
+                    except Exception:  # the part ends before the list does, or is not JSON
                         continue
                     if all(isinstance(item, dict) and {"id", "name"} <= item.keys() for item in found):
                         return [str(item["name"]) for item in found]
                     break
-    raise ValueError(f'{path} has no "categories", the list of the names and numbers of its classes.')
+    raise ValueError(f'{path} has no "categories", the list of the names and ids of its classes.')

@@ -1,4 +1,4 @@
-"""Clips of videos in proportion to their durations, several of each opened file."""
+"""Data set of clips in proportion to the durations of the videos, with several clips of each opened file."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from .video import VideoDataset
 
 @runtime_checkable
 class DrawsFiles(Protocol):
-    """A data set that draws the file of a sample when it is read. Its ``get_data_info`` takes numbers of files."""
+    """Data set that draws the file of a sample when it reads the sample. Its ``get_data_info`` takes file numbers."""
 
     def count_files(self) -> int:
         """Return the number of files."""
 
     def draw_file(self, idx: int) -> int:
-        """Draw the number of the file that a sample is of."""
+        """Draw the file of a sample and return its number."""
 
     def read_file(self, file: int) -> object:
         """Read a sample of a file."""
@@ -31,15 +31,16 @@ class DrawsFiles(Protocol):
 
 @DATASETS.register_module()
 class ClipsByDuration(VideoDataset):
-    """Clips of videos in proportion to their durations, ``clips_per_file`` of each file that is opened.
+    """Clips of videos in proportion to their durations, with ``clips_per_file`` clips of each opened file.
 
-    All files are one timeline, one after the other. An epoch has as many samples as it needs for ``clips_per_minute``,
-    and each is drawn from its own equal part of the timeline. So in an epoch a file is opened as often as its
-    share of the timeline says: of its exact expectation the number differs by less than 2, whatever the seed. A short
-    file that expects less than one opening is opened with this probability, and another time in another epoch.
+    All files form one timeline, one after the other. The length of an epoch follows from ``clips_per_minute``. Each
+    sample is drawn from its own part of the timeline; all parts have the same length. So in an epoch, the number of
+    times that a file is opened differs from the expected number by less than 2, with any seed. If the expected number
+    of a short file is below 1, it is the probability that an epoch opens the file.
 
-    A sample is a list of ``clips_per_file`` clips of one file. The frame sampler of the pipeline places them: one in
-    each equal part of the file, at random. Collate them with ``repeat_pseudo_collate``; the batch size counts files::
+    A sample is a list of ``clips_per_file`` clips of one file. The frame sampler of the pipeline places the clips: one
+    at random in each of the equal parts of the file. Collate them with ``repeat_pseudo_collate``. The batch size counts
+    files::
 
         train_dataloader = dict(
             batch_size=2,  # files: 8 clips
@@ -55,18 +56,18 @@ class ClipsByDuration(VideoDataset):
         )
 
     Args:
-        ann_file (str): The manifest of ``maskfeat index``, which has the durations. Defaults to "".
+        ann_file (str): The manifest of ``maskfeat index``, which contains the durations. Defaults to "".
         pipeline (Sequence[dict | Callable]): The transforms. The first opens the video, the second samples the frames
-            of one clip and takes ``num_clips``, the third decodes them.
-        clips_per_minute (float, optional): Clips of a minute of video in an epoch, on average. Defaults to None.
-        clips_per_epoch (int, optional): Clips of all files in an epoch, in the place of ``clips_per_minute``. Defaults
-            to None.
-        clips_per_file (int): Clips of a file each time that it is opened. Defaults to 4.
+            of one clip and accepts ``num_clips``, the third decodes them.
+        clips_per_minute (float, optional): Average number of clips per minute of video in an epoch. Defaults to None.
+        clips_per_epoch (int, optional): Number of clips of all files in an epoch, instead of ``clips_per_minute``.
+            Defaults to None.
+        clips_per_file (int): Number of clips of a file each time that it is opened. Defaults to 4.
         **kwargs: Further arguments of :class:`VideoDataset`.
 
     Raises:
-        ValueError: If not just one of ``clips_per_minute`` and ``clips_per_epoch`` is set, a number is not positive,
-            the pipeline begins otherwise, or no file has a duration.
+        ValueError: If not exactly one of ``clips_per_minute`` and ``clips_per_epoch`` is set, if a number is not
+            positive, if the pipeline begins with other transforms, or if no file has a duration.
     """
 
     def __init__(
@@ -89,14 +90,14 @@ class ClipsByDuration(VideoDataset):
         if not isinstance(sampler, dict) or sampler.get("num_clips", 1) != 1:
             raise ValueError(
                 "ClipsByDuration: the second transform of the pipeline must sample the frames of one clip, in a dict "
-                f"without num_clips. Set clips_per_file for more, got {sampler}."
+                f"without num_clips, got {sampler}. To get more clips, set clips_per_file."
             )
         self.clips_per_minute, self.clips_per_epoch = clips_per_minute, clips_per_epoch
         self.clips_per_file = clips_per_file
         super().__init__(ann_file, [opener, dict(sampler, num_clips=clips_per_file), *others], **kwargs)
 
     def full_init(self) -> None:
-        """Read the manifest, and lay the files on a timeline."""
+        """Read the manifest, and compute the timeline of the files."""
         if self._fully_initialized:
             return
         super().full_init()
@@ -104,7 +105,7 @@ class ClipsByDuration(VideoDataset):
             self._ends = _timeline(self.data_list)
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        self._ends = _timeline(self.data_list)  # while they are a list: to unpack millions takes long
+        self._ends = _timeline(self.data_list)  # while the data are still a list: unpacking millions takes long
         return super()._serialize_data()
 
     @force_full_init
@@ -113,13 +114,13 @@ class ClipsByDuration(VideoDataset):
         return max(1, round(clips / self.clips_per_file))
 
     def __getitem__(self, idx: int) -> list[dict]:
-        """Clips of the file that is drawn for a sample.
+        """Draw the file of a sample and read its clips.
 
         Args:
-            idx (int): Number of the sample, 0 to the length.
+            idx (int): The number of the sample, from 0 to the length.
 
         Returns:
-            list[dict]: ``clips_per_file`` clips, in the order of their time.
+            list[dict]: ``clips_per_file`` clips, in the order of time.
         """
         return self.read_file(self.draw_file(idx))
 
@@ -130,35 +131,35 @@ class ClipsByDuration(VideoDataset):
 
     @force_full_init
     def draw_file(self, idx: int) -> int:
-        """Draw the file of a sample: of a random time in the sample's part of the timeline.
+        """Draw the file of a sample: the file at a random time in the sample's part of the timeline.
 
         Args:
-            idx (int): Number of the sample.
+            idx (int): The number of the sample.
 
         Returns:
-            int: Number of the file.
+            int: The number of the file.
         """
         count = len(self)
         time = (idx % count + np.random.random()) / count * self._ends[-1]
-        # rounding may give the very end
+        # rounding can give the end of the timeline itself
         return min(int(np.searchsorted(self._ends, time, side="right")), len(self._ends) - 1)
 
     def read_file(self, file: int) -> list[dict]:
-        """Read clips of a file.
+        """Read the clips of a file.
 
         Args:
-            file (int): Number of the file.
+            file (int): The number of the file.
 
         Returns:
-            list[dict]: ``clips_per_file`` clips, in the order of their time.
+            list[dict]: ``clips_per_file`` clips, in the order of time.
         """
         return super().__getitem__(file)
 
     def prepare_data(self, idx: int) -> list[dict]:
-        """Open and decode a file once, and give each of its clips to the other transforms.
+        """Open and decode a file once, and apply the other transforms to each of its clips.
 
         Args:
-            idx (int): Number of the file.
+            idx (int): The number of the file.
 
         Returns:
             list[dict]: The clips.
@@ -182,9 +183,9 @@ class ClipsByDuration(VideoDataset):
 
 
 def _timeline(samples: Sequence[dict]) -> np.ndarray:
-    """Compute when each file ends, in seconds from the begin of the first. Files without a duration have no part."""
+    """Compute when each file ends, in seconds from the start of the first. Files without a duration have length 0."""
     durations = np.array([sample.get("duration") or 0 for sample in samples], np.float64)
-    known = durations > 0  # of NaN, too
+    known = durations > 0  # False for NaN, too
     if not known.any():
         raise ValueError(
             "ClipsByDuration: no file has a duration. Write a manifest with maskfeat index, and set ann_file to it."

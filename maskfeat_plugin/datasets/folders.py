@@ -1,4 +1,4 @@
-"""Files of images and videos below folders: the endings that all tools and data sets read, and what is left out."""
+"""Search for images and videos below folders: the endings that all tools and data sets read, and the skipped files."""
 
 import os
 from collections import Counter
@@ -25,7 +25,7 @@ IMAGE_ENDINGS = (
 )
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
 FILE, FOLDER = "file", "folder"
-# Files and endings that a message names
+# Number of files and endings that a message names
 _NAMED = 5
 
 
@@ -34,10 +34,10 @@ class FoundFiles:
     """Files below a folder.
 
     Args:
-        files (list[Path]): Those with one of the endings, in the order of their paths.
+        files (list[Path]): Files with one of the endings, sorted by path.
         others (list[Path]): Files with other endings.
-        hidden (list[Path]): Files with one of the endings whose name begins with a dot, such as ``._a.jpg`` of macOS.
-        broken (list[tuple[Path, str]]): Links, files and folders that cannot be looked into, and why.
+        `hidden` (list[Path]): Files with one of the endings whose names begin with a dot, such as ``._a.jpg`` of macOS.
+        broken (list[tuple[Path, str]]): Links, files and folders that cannot be read, each with the reason.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -46,12 +46,12 @@ class FoundFiles:
     broken: list[tuple[Path, str]] = field(default_factory=list)
 
     def describe_skipped(self) -> str:
-        """Return one line on what was left out, and why; "" if nothing was."""
+        """Describe the skipped files and the reasons in one line; return "" if none was skipped."""
         counts = Counter(path.suffix.lower() or "no ending" for path in self.others).most_common()
         endings = ", ".join(f"{name}: {count}" for name, count in counts[:_NAMED])
         more = f", and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
         parts = [f"{len(self.others)} of another ending ({endings}{more})"] if self.others else []
-        parts += [f"{len(self.hidden)} hidden (a dot first)"] if self.hidden else []
+        parts += [f"{len(self.hidden)} hidden file(s) (a dot first)"] if self.hidden else []
         parts += [f"{printable(path)} ({reason})" for path, reason in self.broken[:_NAMED]]
         if len(self.broken) > _NAMED:
             parts.append(f"{len(self.broken) - _NAMED} more that cannot be read")
@@ -63,17 +63,17 @@ def find_files(folder: str | Path, endings: Sequence[str], follow_links: bool = 
 
     Args:
         folder (str | Path): The folder.
-        endings (Sequence[str]): Endings in small letters, with their dot.
-        follow_links (bool): Whether to look into folders that are links. Defaults to False: they are left out.
+        endings (Sequence[str]): Endings in lower case, with their dot.
+        follow_links (bool): Whether to look into folders that are links. Defaults to False: such folders are skipped.
 
     Returns:
-        FoundFiles: The files, and what was left out. Hidden folders (a dot first) are passed over.
+        FoundFiles: The found and the skipped files. Hidden folders (their names begin with a dot) are ignored.
     """
     found = FoundFiles()
     todo, seen = [os.fspath(folder)], set()
     while todo:
         here = todo.pop()
-        if os.path.realpath(here) in seen:  # by another link
+        if os.path.realpath(here) in seen:  # visited before through another link
             continue
         seen.add(os.path.realpath(here))
         try:
@@ -99,13 +99,13 @@ def find_files(folder: str | Path, endings: Sequence[str], follow_links: bool = 
 
 
 def kind_of(entry: os.DirEntry) -> str:
-    """Tell files from folders, and from links that lead nowhere.
+    """Distinguish files, folders, and links to nothing.
 
     Args:
         entry (os.DirEntry): An entry of a folder.
 
     Returns:
-        str: :data:`FILE`, :data:`FOLDER`, or why it is neither.
+        str: :data:`FILE`, :data:`FOLDER`, or the reason why it is neither.
     """
     try:
         if entry.is_dir():
@@ -121,21 +121,21 @@ def kind_of(entry: os.DirEntry) -> str:
 
 
 def as_utf8(name: str) -> str:
-    """Escape the bytes of a file name that are not UTF-8, as in Python and JSON: for files of text that hold any UTF-8.
+    """Escape the bytes of a file name that are not UTF-8, for text files, which can contain only UTF-8.
 
     Args:
         name (str): The name.
 
     Returns:
-        str: The name, unchanged where it is UTF-8.
+        str: The name, with escapes as in Python and JSON; unchanged if it is UTF-8.
     """
-    if name.isascii():  # of millions, no copy is made
+    if name.isascii():  # avoids a copy, which matters for millions of names
         return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def printable(path: str | Path) -> str:
-    r"""Escape what a path has that cannot stand in a line of text: control characters, and bytes that are not UTF-8.
+    r"""Escape the characters of a path that cannot be in a line of text: control characters, and bytes not in UTF-8.
 
     Args:
         path (str | Path): The path.

@@ -1,4 +1,4 @@
-"""Frame rates of videos, and the time that clips of them span."""
+"""Frame rates of videos, and the time span of clips."""
 
 import logging
 import threading
@@ -8,23 +8,23 @@ import numpy as np
 from mmaction.datasets.transforms import DecordInit, SampleFrames
 from mmengine.logging import print_log
 
-# Files that are opened, over the whole list
+# Number of files that are opened, evenly spread over the list
 _OPENED = 8
-# Rates that differ by more make clips of clearly different times
+# If rates differ by a larger factor, clips span clearly different times
 _DIFFERENT = 1.2
-# Opening ends after so many seconds; a file that hangs is reported where it is read
+# Seconds after which opening files stops. A file that hangs is reported when it is read.
 _PATIENCE = 10.0
 
 
 def log_frame_rates(file_at: Callable[[int], str], count: int, transforms: Sequence[Callable]) -> None:
     """Log the frame rates of some files, and warn if they differ and clips are counted in frames.
 
-    Nothing is logged for a pipeline that does not sample clips of files on a disk.
+    Nothing is logged if the pipeline does not sample clips from files on a disk.
 
     Args:
-        file_at (Callable[[int], str]): Gives the file of a sample of a data set.
-        count (int): Samples of the data set, at least one.
-        transforms (Sequence[Callable]): Its pipeline.
+        file_at (Callable[[int], str]): Returns the file of a sample of the data set.
+        count (int): Number of samples of the data set, at least one.
+        transforms (Sequence[Callable]): The pipeline of the data set.
     """
     opener = next((step for step in transforms if isinstance(step, DecordInit)), None)
     sampler = next((step for step in transforms if isinstance(step, SampleFrames)), None)
@@ -40,22 +40,22 @@ def log_frame_rates(file_at: Callable[[int], str], count: int, transforms: Seque
     low, high, frames = min(rates), max(rates), sampler.clip_len * sampler.frame_interval
     found = f"{len(rates)} of {count} videos were opened: {_span(low, high)} frames a second."
     if sampler.target_fps is not None:
-        print_log(f"{found} A clip spans {frames / sampler.target_fps:.3g} s of any.", "current")
+        print_log(f"{found} A clip spans {frames / sampler.target_fps:.3g} s in each video.", "current")
         return
     text = f"{found} A clip spans {_span(frames / high, frames / low)} s."
     if high > _DIFFERENT * low:
-        text += " Set target_fps of SampleFrames, and clips of all videos span the same time."
+        text += " Set target_fps of SampleFrames, so that clips of all videos span the same time."
         print_log(text, "current", logging.WARNING)
     else:
         print_log(text, "current")
 
 
 def _open(opener: Callable, files: Sequence[str], rates: list[float]) -> None:
-    """Add the rates of files."""
+    """Add the frame rates of files to a list."""
     for file in files:
         try:
             rate = opener(dict(filename=file))["avg_fps"]
-        except Exception:  # a bad file is reported where it is read
+        except Exception:  # a bad file is reported when it is read
             continue
         if rate:
             rates.append(rate)

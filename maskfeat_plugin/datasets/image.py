@@ -1,4 +1,4 @@
-"""Images of a manifest."""
+"""Data set of images from a manifest, a list or a folder."""
 
 from mmpretrain.datasets import CustomDataset
 
@@ -9,20 +9,20 @@ from .manifest import IMAGE, is_manifest, read_files
 
 @DATASETS.register_module()
 class ImageDataset(CustomDataset):
-    """``mmpretrain.CustomDataset`` that reads a manifest of ``maskfeat index`` as well.
+    """``mmpretrain.CustomDataset`` that can also read a manifest of ``maskfeat index``.
 
-    A manifest as ``ann_file`` gives all its images that can be read, without labels. They are below ``data_prefix`` if
-    it or ``data_root`` is set, or else where they were.
+    With a manifest as ``ann_file``, the data set has all its readable images, without labels. The images are below
+    ``data_prefix`` if ``data_prefix`` or ``data_root`` is set, otherwise in the folder that the manifest names.
 
     Args:
         data_root (str): The root of ``data_prefix`` and ``ann_file``. Defaults to "".
         data_prefix (str | dict): The folder of the images. Defaults to "".
-        ann_file (str): A list, or a manifest, which ends in ``.parquet``. Defaults to "", none.
-        with_label (bool): Whether there are labels, in the list or as folders. Defaults to True.
+        ann_file (str): A list, or a manifest, whose name ends in ``.parquet``. Defaults to "", none.
+        with_label (bool): Whether there are labels, in the list or as class folders. Defaults to True.
         **kwargs: Further arguments of ``mmpretrain.CustomDataset``.
 
     Raises:
-        ValueError: If there is neither a folder nor a list, or labels are asked of a manifest.
+        ValueError: If there is neither a folder nor a list, or if labels are requested from a manifest.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ImageDataset(CustomDataset):
         super().__init__(data_root, data_prefix, ann_file, with_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the manifest or list, or look into the folder.
+        """Read the manifest or the list, or search the folder.
 
         Returns:
             list[dict]: ``img_path`` of each image and, if there are labels, ``gt_label``.

@@ -1,4 +1,4 @@
-"""The manifest of an archive: one parquet file with a row for each image or video below a folder."""
+"""Manifest of an archive: one parquet file with a row for each image or video below a folder."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,20 +20,20 @@ ENDING = ".parquet"
 IMAGE, VIDEO = "image", "video"
 # Name of a column -> its type, as pyarrow names it
 COLUMNS = {
-    "path": "string",  # below the folder; bytes that are not UTF-8 are escaped
-    "path_bytes": "binary",  # the same unescaped; null where the name is UTF-8
+    "path": "string",  # relative to the folder; bytes that are not UTF-8 are escaped
+    "path_bytes": "binary",  # the unescaped path; null if the path is UTF-8
     "bytes": "int64",  # size of the file
     "modified": "int64",  # nanoseconds since 1970
     "kind": "string",  # IMAGE or VIDEO
-    "problem": "string",  # the reason that the file cannot be read; null where it can
-    "width": "int32",  # pixels, turned as the file says
+    "problem": "string",  # the reason why the file cannot be read; null if it can be read
+    "width": "int32",  # pixels, after the rotation that the file asks for
     "height": "int32",
     "codec": "string",
-    "duration": "float64",  # seconds; null of an image
-    "frames": "int64",  # duration x fps where the file does not say; null of an image
-    "fps": "float64",  # on average; null of an image
-    "hash": "uint64",  # perceptual, of an image or of the middle frame; files that look alike differ in few bits
-    "motion": "float32",  # largest mean difference between frames some seconds apart, in [0, 1]; null of an image
+    "duration": "float64",  # seconds; null for an image
+    "frames": "int64",  # duration x fps if the file does not contain the number; null for an image
+    "fps": "float64",  # on average; null for an image
+    "hash": "uint64",  # perceptual hash of an image or of the middle frame; similar files differ in few bits
+    "motion": "float32",  # largest mean difference between frames some seconds apart, in [0, 1]; null for an image
 }
 _FOLDER = b"maskfeat_folder"
 
@@ -44,7 +44,7 @@ class Manifest:
 
     Args:
         folder (str): The folder that the paths are relative to.
-        table (pyarrow.Table): Columns of :data:`COLUMNS`, all or some.
+        table (pyarrow.Table): All or some of :data:`COLUMNS`.
     """
 
     folder: str
@@ -54,7 +54,7 @@ class Manifest:
         return self.table.num_rows
 
     def readable(self, kind: str) -> "Manifest":
-        """Return the rows of the images or videos that can be read.
+        """Return the rows of the readable images or videos.
 
         Args:
             kind (str): :data:`IMAGE` or :data:`VIDEO`.
@@ -67,18 +67,18 @@ class Manifest:
         """Return the path of each file.
 
         Args:
-            folder (str, optional): Where the files are now. Defaults to None, the folder of the manifest.
+            folder (str, optional): The current folder of the files. Defaults to None, the folder of the manifest.
         """
         prefix = os.path.join(self.folder if folder is None else folder, "")
         names, escaped = self.table["path"].to_pylist(), self.table["path_bytes"]
-        if escaped.null_count == len(names):  # quickly, of millions
+        if escaped.null_count == len(names):  # a fast path for millions of names
             return [prefix + name for name in names]
         raw_names = zip(names, escaped.to_pylist(), strict=True)
         return [prefix + (name if raw is None else os.fsdecode(raw)) for name, raw in raw_names]
 
 
 def is_manifest(path: str | Path) -> bool:
-    """Tell a manifest from a list or a folder, by the ending of its name."""
+    """Check whether a path is the path of a manifest, by its ending."""
     return str(path).endswith(ENDING)
 
 
@@ -86,22 +86,22 @@ def name_columns(name: str) -> dict[str, str | bytes | None]:
     """Return the columns ``path`` and ``path_bytes`` of a file.
 
     Args:
-        name (str): Its path below the folder, any bytes, as Python gives it.
+        name (str): The path relative to the folder, in the form in which Python returns it. It can have any bytes.
     """
     text = as_utf8(name)
     return dict(path=text, path_bytes=None if text == name else os.fsencode(name))
 
 
 def write_manifest(path: str | Path, folder: str | Path, tables: Iterable["pyarrow.Table"]) -> None:
-    """Write a manifest, all of it or nothing.
+    """Write a whole manifest, or nothing.
 
     Args:
         path (str | Path): The file; its name ends in ``.parquet``.
         folder (str | Path): The folder that the paths are relative to.
-        tables (Iterable[pyarrow.Table]): Parts of it, see :func:`as_table`.
+        tables (Iterable[pyarrow.Table]): Parts of the manifest, see :func:`as_table`.
 
     Raises:
-        ConfigError: If it cannot be written, or pyarrow is missing.
+        ConfigError: If the file cannot be written, or if pyarrow is missing.
     """
     parquet = import_arrow("pyarrow.parquet")
     schema = _schema().with_metadata({_FOLDER: os.fsencode(os.path.abspath(folder))})
@@ -111,10 +111,10 @@ def write_manifest(path: str | Path, folder: str | Path, tables: Iterable["pyarr
 
 
 def as_table(rows: Sequence[dict]) -> "pyarrow.Table":
-    """Return rows as a table with all of :data:`COLUMNS`.
+    """Convert rows to a table with all of :data:`COLUMNS`.
 
     Args:
-        rows (Sequence[dict]): Column -> value; what is missing is null.
+        rows (Sequence[dict]): Column -> value. Missing columns become null.
     """
     return import_arrow("pyarrow").Table.from_pylist(list(rows), _schema())
 
@@ -130,7 +130,7 @@ def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> 
         Manifest: All rows, in the order of their paths.
 
     Raises:
-        ConfigError: If there is no such file, it is no manifest or damaged, or pyarrow is missing.
+        ConfigError: If the file does not exist, is no manifest or is damaged, or if pyarrow is missing.
     """
     parquet = import_arrow("pyarrow.parquet")
     if not Path(path).is_file():
@@ -147,13 +147,13 @@ def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> 
 
 
 def read_files(path: str | Path, kind: str, folder: str | None, column: str) -> tuple[list[str], list]:
-    """Read the files of a manifest that can be read, for a data set.
+    """Read the readable files of a manifest, for a data set.
 
     Args:
         path (str | Path): The manifest.
         kind (str): :data:`IMAGE` or :data:`VIDEO`.
-        folder (str | None): Where the files are now; "" or None for the folder of the manifest.
-        column (str): A column to read as well.
+        folder (str | None): The current folder of the files; "" or None for the folder of the manifest.
+        column (str): A further column to read.
 
     Returns:
         tuple[list[str], list]: The paths, and the values of the column.
@@ -167,19 +167,19 @@ def read_files(path: str | Path, kind: str, folder: str | None, column: str) -> 
         counts = " and ".join(f"{len(manifest.readable(other))} {other}s" for other in (IMAGE, VIDEO))
         raise ConfigError(
             f"ann_file: the manifest {path} has no {kind} that can be read; of its {len(manifest)} files, {counts} can."
-            " Give another one."
+            " Give another manifest."
         )
     paths, values = files.paths(folder or None), files.table[column].to_pylist()
     del manifest, files
-    import_arrow("pyarrow").default_memory_pool().release_unused()  # a data set lives as long as its training
+    import_arrow("pyarrow").default_memory_pool().release_unused()  # a data set exists as long as its training
     return paths, values
 
 
 def import_arrow(module: str) -> ModuleType:
-    """Import a module of pyarrow, which manifests need and the rest of the package does not.
+    """Import a module of pyarrow. Manifests need pyarrow; the rest of the package does not.
 
     Args:
-        module (str): Its name.
+        module (str): The name of the module.
 
     Raises:
         ConfigError: If pyarrow is not installed.
@@ -188,7 +188,7 @@ def import_arrow(module: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise ConfigError(
-            "a manifest needs pyarrow, which is not installed: pip install 'maskfeat_plugin[features]'."
+            "a manifest needs pyarrow, which is not installed. Run pip install 'maskfeat_plugin[features]'."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Repeated augmentation of decoded clips."""
+"""Data set with repeated augmentation of decoded clips."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -17,26 +17,27 @@ _DECODERS = ("DecodeClip", "DecordDecode")
 
 @DATASETS.register_module()
 class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
-    """``mmaction.RepeatAugDataset`` that takes ``maskfeat.OpenVideo`` and ``maskfeat.DecodeClip`` as well.
+    """``mmaction.RepeatAugDataset`` that also accepts ``maskfeat.OpenVideo`` and ``maskfeat.DecodeClip``.
 
-    Upstream's decodes a video once for all its clips, by the first three transforms of the pipeline, and refuses those
-    that are not called ``DecordInit`` and ``DecordDecode``. Lists are read as :class:`VideoDataset` does.
+    mmaction2's class decodes a video once for all its clips, with the first three transforms of the pipeline. It
+    refuses transforms with names other than ``DecordInit`` and ``DecordDecode``. Lists are read as by
+    :class:`VideoDataset`.
 
     Args:
         ann_file (str): Path of the annotation file.
-        pipeline (Sequence[dict | Callable]): The transforms; the first opens the video, the second samples frames,
-            the third decodes them.
+        pipeline (Sequence[dict | Callable]): The transforms. The first opens the video, the second samples frames, the
+            third decodes them.
         data_prefix (dict, optional): The folder of the videos, ``video``. Defaults to None, none.
-        num_repeats (int): Clips of each video. Defaults to 4.
-        sample_once (bool): Whether all of them are of the same frames. Defaults to False.
+        num_repeats (int): Number of clips of each video. Defaults to 4.
+        sample_once (bool): Whether all clips have the same frames. Defaults to False.
         multi_class (bool): Whether a video has several labels. Defaults to False.
-        num_classes (int, optional): Classes, needed by ``multi_class``. Defaults to None.
+        num_classes (int, optional): Number of classes, which ``multi_class`` needs. Defaults to None.
         start_index (int): Number of the first frame. Defaults to 0.
-        modality (str): What the files hold. Defaults to "RGB".
+        modality (str): The kind of content. Defaults to "RGB".
         **kwargs: Further arguments of :class:`VideoDataset`.
 
     Raises:
-        ValueError: If the pipeline begins otherwise.
+        ValueError: If the pipeline begins with other transforms.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
     def prepare_data(self, idx: int) -> list[dict]:
         """Open a video once for all its clips.
 
-        Upstream's hides the rate of the file from the sampler, so that ``target_fps`` has no effect.
+        mmaction2's method does not pass the frame rate of the file to the sampler, so its ``target_fps`` has no effect.
 
         Args:
-            idx (int): Number of the video.
+            idx (int): The number of the video.
 
         Returns:
-            list[dict]: A sample for each clip.
+            list[dict]: One sample for each clip.
         """
         opener, sampler, decoder, *others = self.pipeline.transforms
         opened = opener(self.get_data_info(idx))
@@ -95,14 +96,14 @@ class RepeatAugDataset(VideoDataset, _RepeatAugDataset):
 
 
 def check_several_clips(name: str, pipeline: Sequence[dict | Callable]) -> None:
-    """Check that a pipeline opens a video, samples frames and decodes them: this is done once for several clips.
+    """Check that a pipeline first opens a video, samples frames and decodes them. These steps run once for all clips.
 
     Args:
-        name (str): Name of the data set, for the message.
+        name (str): The name of the data set, for the message.
         pipeline (Sequence[dict | Callable]): The transforms.
 
     Raises:
-        ValueError: If the pipeline begins otherwise.
+        ValueError: If the pipeline begins with other transforms.
     """
     kinds = [_kind(transform) for transform in pipeline[:3]]
     if len(kinds) < 3 or kinds[0] not in _OPENERS or kinds[2] not in _DECODERS:

@@ -1,4 +1,4 @@
-"""Videos: with labels from lists that people have edited, without from a manifest or a folder alone."""
+"""Data set of videos: with labels from a list, or without labels from a manifest or a folder."""
 
 import os
 from io import StringIO
@@ -17,7 +17,7 @@ from .manifest import VIDEO, is_manifest, read_files
 
 
 class ListedFile(NamedTuple):
-    """A line of a list and its number, counted from 1."""
+    """Line of a list and its number, counted from 1."""
 
     name: str
     labels: tuple[int, ...]
@@ -26,47 +26,48 @@ class ListedFile(NamedTuple):
 
 @DATASETS.register_module()
 class VideoDataset(_VideoDataset):
-    """``mmaction.VideoDataset`` that reads lists as editors and other systems leave them.
+    """``mmaction.VideoDataset`` that also reads lists in the forms that editors and other systems write.
 
     A line is the name of a file and its label, or with ``multi_class=True`` its labels. Windows line ends, a byte order
-    mark, blank lines, tabs and spaces around name and label make no difference, and names may hold spaces. Upstream's
-    ends a name at its first space, and takes a blank line for a video. With ``multi_class=True`` a video may have no
-    label at all, as upstream: none of the classes is there.
+    mark, blank lines, and tabs and spaces around name and label make no difference. Names may contain spaces.
+    mmaction2's class ends a name at its first space, and takes a blank line for a video. With ``multi_class=True`` a
+    video may have no label at all, as in mmaction2: it belongs to none of the classes.
 
-    Without a list it is all videos below ``data_prefix["video"]``, sub-folders too, in the order of their names and
-    without labels: what pre-training needs.
+    Without a list, the data set has all videos below ``data_prefix["video"]``, including sub-folders, sorted by name
+    and without labels. Pre-training needs no labels.
 
-    A manifest of ``maskfeat index`` in the place of the list gives all its videos that can be read, without labels and
-    with their ``duration`` in seconds. They are below ``data_prefix["video"]`` if it is set, or else where they were.
+    With a manifest of ``maskfeat index`` instead of the list, the data set has all its readable videos, without labels
+    and with their ``duration`` in seconds. The videos are below ``data_prefix["video"]`` if it is set, otherwise in the
+    folder that the manifest names.
 
     Args:
-        ann_file (str): The list, or a manifest, which ends in ``.parquet``. Defaults to "", none.
+        ann_file (str): The list, or a manifest, whose name ends in ``.parquet``. Defaults to "", none.
         *args: Further arguments of ``mmaction.VideoDataset``.
-        **kwargs: Likewise.
+        **kwargs: Further arguments of ``mmaction.VideoDataset``.
 
     Raises:
-        ValueError: With the number of the first line that is none of a list, or whose label is no class; but for
-            ``multi_class=True``, lines with and without labels are not mixed. Without a list: if the folder is not set
-            or has no videos.
+        ValueError: With the number of the first line that does not have the form of a list, or whose label is not a
+            class. Without ``multi_class=True``, lines with and lines without labels must not be mixed. Without a list:
+            if the folder is not set or has no videos.
     """
 
     def __init__(self, ann_file: str = "", *args: object, **kwargs: object) -> None:
         super().__init__(ann_file, *args, **kwargs)
 
     def full_init(self) -> None:
-        """Read the list, and log the frame rates of some of the videos to train on."""
+        """Read the list, and log the frame rates of some training videos."""
         if self._fully_initialized:
             return
         super().full_init()
-        count = BaseDataset.__len__(self)  # of files: of a data set of several clips, samples are more or fewer
+        count = BaseDataset.__len__(self)  # number of files, which can differ from the number of samples
         if not self.test_mode and count:
             log_frame_rates(lambda index: self.get_data_info(index)["filename"], count, self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
-        """Read the list, or look into the folder.
+        """Read the list or the manifest, or search the folder.
 
         Returns:
-            list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels. From a manifest, also
+            list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels. With a manifest, also
             ``duration``.
         """
         if is_manifest(self.ann_file):
@@ -86,7 +87,7 @@ class VideoDataset(_VideoDataset):
                 name = os.path.join(self.data_prefix["video"], name)
             if self.multi_class and any(not 0 <= label < self.num_classes for label in file.labels):
                 raise ValueError(
-                    f"{self.ann_file}, line {file.line}: the labels of {file.name!r} are {file.labels}, and "
+                    f"{self.ann_file}, line {file.line}: the labels of {file.name!r} are {file.labels}, but "
                     f"num_classes={self.num_classes} of the data set has 0 to {self.num_classes - 1}."
                 )
             label = list(file.labels) if self.multi_class else (file.labels or (-1,))[0]
@@ -95,16 +96,16 @@ class VideoDataset(_VideoDataset):
 
 
 def find_videos(folder: str) -> list[Path]:
-    """All videos below a folder, by the endings of their names; links to folders are not followed.
+    """Find all videos below a folder by the endings of their names. Links to folders are not followed.
 
     Args:
         folder (str): The folder.
 
     Returns:
-        list[Path]: In the order of their names.
+        list[Path]: The videos, sorted by name.
 
     Raises:
-        ValueError: If it is "" or has none.
+        ValueError: If the folder is "" or has no videos.
     """
     if not folder:
         raise ValueError("VideoDataset: without ann_file, data_prefix.video has to be the folder of the videos.")
@@ -123,15 +124,15 @@ def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[Li
 
     Args:
         path (str): The list, UTF-8.
-        delimiter (str): What is between a name and its label; a space stands for any white space. Defaults to " ".
-        several (bool): Whether all whole numbers at the end of a line are labels, and there may be none. Defaults to
-            False.
+        delimiter (str): The text between a name and its label. A space stands for any white space. Defaults to " ".
+        several (bool): Whether all whole numbers at the end of a line are labels; a line may also have none. Defaults
+            to False.
 
     Returns:
-        list[ListedFile]: Of each line that is not blank.
+        list[ListedFile]: One for each line that is not blank.
 
     Raises:
-        ValueError: If the list is no text in UTF-8, or with the number of the first line that does not fit.
+        ValueError: If the list is not text in UTF-8, or with the number of the first wrong line.
     """
     separator = None if delimiter.isspace() else delimiter
     files: list[ListedFile] = []
@@ -154,11 +155,11 @@ def read_list(path: str, delimiter: str = " ", several: bool = False) -> list[Li
 
 
 def decode_list(content: bytes, path: str) -> str:
-    """The text of a list, without a byte order mark.
+    """Decode a list, without its byte order mark.
 
     Args:
-        content (bytes): The file's.
-        path (str): Its path, for the message.
+        content (bytes): The content of the file.
+        path (str): The path of the file, for the message.
 
     Returns:
         str: The text.
@@ -170,11 +171,11 @@ def decode_list(content: bytes, path: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {number}: this is not UTF-8; convert the list, e.g. with iconv.") from None
+        raise ValueError(f"{path}, line {number}: this is not UTF-8. Convert the list, e.g. with iconv.") from None
 
 
 def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[int, ...]]:
-    """The name, and the whole numbers at the end."""
+    """Split a line into the name and the whole numbers at its end."""
     name = line if separator is None else _without_end(line, separator)
     labels: list[int] = []
     while several or not labels:
@@ -187,7 +188,7 @@ def _split(line: str, separator: str | None, several: bool) -> tuple[str, tuple[
 
 
 def _without_end(line: str, separator: str) -> str:
-    """A line without the empty columns at its end that spreadsheets write."""
+    """Remove the empty columns that spreadsheets write at the end of a line."""
     while line.endswith(separator):
         line = line.removesuffix(separator).rstrip()
     return line

@@ -1,4 +1,4 @@
-"""Packets of a video that chosen frames need: found by the index of the file, by time, or by reading all of it."""
+"""Search for the packets of chosen video frames: by the index of the file, by time, or by reading the whole file."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,36 +11,36 @@ import numpy as np
 from av.index import IndexEntries
 from av.video.stream import VideoStream
 
-# Containers that store the time at which each packet is shown; of others libavformat may guess it.
+# Containers that store the time at which each packet is shown. For other containers, libavformat may guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # Containers whose header lists every frame
 _INDEXED_FORMAT = TIMED_FORMATS[0]
-# Containers that find a time without being read; their frames are not counted anywhere
+# Containers in which a time can be found without reading the file; they do not store the number of frames
 _SEEKABLE_FORMATS = (TIMED_FORMATS[1], "mpegts")
-# Larger files are not held in memory
+# The packets of larger files are not kept in memory
 _KEPT_BYTES = 64 << 20
-# Larger files whose frames nothing counts are not read to count them
+# Larger files of the seekable formats are not read to count their frames
 _COUNTED_BYTES = 8 << 20
-# No codec shows a picture more than so many pictures after those that follow it in the file
+# No codec shows a picture more than this number of pictures after pictures that follow it in the file
 _REORDERED = 16
-# Wanted frames so far apart are read by a search of their own
+# Requested frames that are further apart are read by separate searches
 _APART = 2.0  # seconds
-# Frames whose times tell whether the rate varies
+# Number of frames whose times are checked for a variable rate
 _PROBES = 64
-# Packets that are in memory at a time, about
+# Approximate number of packets in memory at a time
 _TOGETHER = 1000
 
 
 class UnfitIndex(Exception):  # noqa: N818 (caught by the reader, no user sees it)
-    """The packets of a file are not where its index says; the file has to be read."""
+    """Signal that the packets of a file are not where its index says. The file has to be read."""
 
 
 class Segment(NamedTuple):
-    """Packets from a key frame on, and the frames that are wanted of them.
+    """Packets that start with a key frame, and the requested frames among them.
 
     Args:
-        packets (Iterable[av.Packet]): In the order of decoding.
-        numbers (dict[int, list[int]]): Time at which a frame is shown -> numbers that stand for this frame.
+        packets (Iterable[av.Packet]): The packets in the order of decoding.
+        numbers (dict[int, list[int]]): Time at which a frame is shown -> frame numbers that mean this frame.
     """
 
     packets: Iterable[av.Packet]
@@ -51,31 +51,31 @@ class Packets(Protocol):
     """Frames of a file by number, without decoding."""
 
     is_timed: bool
-    """True if packets tell frames by their time; else all frames have to be decoded and counted."""
+    """True if the times of packets identify frames. Otherwise all frames have to be decoded and counted."""
     duration: float | None
-    """Seconds from the first frame to the end of the last, None if the file does not tell."""
+    """Seconds from the first frame to the end of the last; None if the file does not contain it."""
 
     def __len__(self) -> int:
         """Return the number of frames."""
 
     def frame_times(self) -> np.ndarray | None:
-        """Return when each frame is shown, None if the file does not tell.
+        """Return when each frame is shown; None if the file does not contain it.
 
         Returns:
-            np.ndarray | None: float64 (N, 2), seconds from the first frame on at which each begins and ends.
+            np.ndarray | None: float64 (N, 2), the start and the end of each frame in seconds from the first frame on.
         """
 
     def segments(self, indices: Sequence[int]) -> Iterator[Segment]:
-        """Find packets.
+        """Find the packets of frames.
 
         Args:
-            indices (Sequence[int]): Numbers of frames, each greater than the one before.
+            indices (Sequence[int]): Frame numbers in ascending order.
 
         Yields:
-            Segment: Packets to decode, one after the other.
+            Segment: Packets to decode, one segment after the other.
 
         Raises:
-            UnfitIndex: If they are not where the index says.
+            UnfitIndex: If the packets are not where the index says.
         """
 
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
@@ -85,27 +85,27 @@ class Packets(Protocol):
             times (np.ndarray): float (N,), seconds from the first frame on.
 
         Returns:
-            np.ndarray: int64 (N,); before the first frame 0, after the last frame the last.
+            np.ndarray: int64 (N,); 0 for times before the first frame, the last number for times after the last frame.
         """
 
 
 def find_packets(container: av.container.InputContainer, stream: VideoStream, name: str) -> Packets | None:
-    """Return the packets of a file by its index or by time, if it allows one of them.
+    """Return an object that finds packets by the file's index or by time, if the file allows one of them.
 
     Args:
         container (av.container.InputContainer): The open file.
-        stream (VideoStream): Its video.
-        name (str): What to call it in messages.
+        stream (VideoStream): Its video stream.
+        name (str): The name of the file in messages.
 
     Returns:
-        Packets | None: None for a file that has to be read.
+        Packets | None: None if the whole file has to be read.
 
     Raises:
-        ValueError: If the file is cut short.
+        ValueError: If the end of the file is missing.
     """
     if container.format.name == _INDEXED_FORMAT and _lists_all_frames(stream):
         packets = IndexedPackets(container, stream, name)
-        # of a variable rate the index tells times less exactly than the packets
+        # With a variable rate, the times of the index are less exact than the times of the packets
         return packets if container.size > _KEPT_BYTES or not has_variable_rate(packets) else None
     if container.format.name in _SEEKABLE_FORMATS and container.size > _COUNTED_BYTES:
         duration = _duration(container, stream)
@@ -115,10 +115,10 @@ def find_packets(container: av.container.InputContainer, stream: VideoStream, na
 
 
 def has_variable_rate(packets: Packets) -> bool:
-    """Check whether a frame is shown more than a frame away from where a constant rate would put it.
+    """Check whether a frame is shown more than one frame away from its place at a constant rate.
 
     Args:
-        packets (Packets): Of the file.
+        packets (Packets): The packets of the file.
     """
     count = len(packets)
     if not packets.duration or not count:
@@ -128,15 +128,15 @@ def has_variable_rate(packets: Packets) -> bool:
 
 
 class ReadPackets:
-    """All packets of a file, which is read for it; of one above 64 MiB no more than the times of the frames are kept.
+    """All packets of a file, found by reading it. For a file above 64 MiB, only the times of the frames are kept.
 
     Args:
         container (av.container.InputContainer): The open file.
-        stream (VideoStream): Its video.
-        name (str): What to call it in messages.
+        stream (VideoStream): Its video stream.
+        name (str): The name of the file in messages.
 
     Raises:
-        ValueError: If the file is cut short.
+        ValueError: If the end of the file is missing.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream, name: str) -> None:
@@ -151,7 +151,7 @@ class ReadPackets:
         count, expected = len(self._packets), len(stream.index_entries)
         if not count or count < expected or is_corrupt:
             raise ValueError(f"{name} is cut short: it holds {count} of {max(expected, count)} frames.")
-        # shown at; None of frames that an edit list leaves out
+        # Time at which each frame is shown; None for frames that an edit list leaves out
         times = [None if packet.is_discard else packet.pts for packet in self._packets]
         self._positions = {time: i for i, time in enumerate(times) if time is not None}
         self._times = sorted(self._positions)
@@ -179,13 +179,13 @@ class ReadPackets:
         return np.maximum(np.searchsorted(shown[:, 0], times, side="right") - 1, 0)
 
     def segments(self, indices: Sequence[int]) -> Iterator[Segment]:
-        """Find packets, see :class:`Packets`."""
+        """Find the packets of frames, see :class:`Packets`."""
         wanted = {self._times[index]: [index] for index in indices}
         for start, stop in self._ranges(wanted):
             yield Segment(self._read(start, stop), wanted)
 
     def _read(self, start: int, stop: int) -> Iterable[av.Packet]:
-        """Packets [start, stop), the first a key frame."""
+        """Return the packets [start, stop). The first one is a key frame."""
         if self._kept is not None:
             return self._kept[start:stop]
         first = self._packets[start].pts
@@ -194,12 +194,12 @@ class ReadPackets:
         return islice((packet for packet in found if packet.size), stop - start)
 
     def _ranges(self, wanted: Iterable[int]) -> list[list[int]]:
-        """Ranges [start, stop) of packets to decode, each from a key frame to the last wanted packet behind it."""
+        """Return the ranges [start, stop) of packets to decode, each from a key frame to the last requested packet."""
         keys = [(i, p.pts) for i, p in enumerate(self._packets) if p.is_keyframe and p.pts is not None]
         ranges = []
         for time in wanted:
             position = self._positions[time]
-            # a picture that follows a key frame in the file but is shown before it may need the key frame before
+            # A picture that follows a key frame in the file but is shown before it may need the previous key frame
             start = max((i for i, shown in keys if i <= position and shown <= time), default=0)
             ranges.append([start, position + 1])
         merged: list[list[int]] = []
@@ -212,18 +212,18 @@ class ReadPackets:
 
 
 class IndexedPackets:
-    """Packets of a file whose header lists all of them (mp4, mov): nothing but the wanted ones is read.
+    """Packets of a file whose header lists all packets (mp4, mov). Only the requested packets are read.
 
-    The index lists packets in the order of decoding. The number of a frame is its rank by time, and only pictures
-    between two key frames change places. So it is known from the packets since the last key frame.
+    The index lists packets in the order of decoding. The number of a frame is its rank by time. Only pictures between
+    two key frames are in another order, so the packets since the last key frame are enough to compute the number.
 
     Args:
         container (av.container.InputContainer): The open file.
-        stream (VideoStream): Its video.
-        name (str): What to call it in messages.
+        stream (VideoStream): Its video stream.
+        name (str): The name of the file in messages.
 
     Raises:
-        ValueError: If the file is cut short.
+        ValueError: If the end of the file is missing.
     """
 
     is_timed = True
@@ -237,7 +237,7 @@ class IndexedPackets:
             raise ValueError(f"{name} is cut short: it holds {whole} of {count} frames.")
         self._discarded = _discarded_first(entries)
         self.duration = float(stream.duration * stream.time_base) if stream.duration else None
-        self._delay = 0  # units of the file between decoding and showing a key frame
+        self._delay = 0  # time from decoding a key frame to showing it, in units of the file
         packet = self._packet_at(0)
         if packet is not None and packet.pts is not None and packet.dts is not None:
             self._delay = packet.pts - packet.dts
@@ -246,7 +246,7 @@ class IndexedPackets:
         return len(self._entries) - self._discarded
 
     def frame_times(self) -> np.ndarray:
-        """Return when each frame is shown, see :class:`Packets`; all packets are read for it."""
+        """Return when each frame is shown, see :class:`Packets`. All packets are read."""
         packets = [packet for packet in (self._packet_at(0), *self._following) if packet is not None]
         if any(packet.pts is None for packet in packets):
             raise UnfitIndex
@@ -259,7 +259,7 @@ class IndexedPackets:
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
         """Return the numbers of the frames that are shown at given times, see :class:`Packets`.
 
-        Times are those of decoding. With a variable rate they tell a frame up to the few that change places.
+        The index has the times of decoding. With a variable rate, the number can be wrong by the few reordered frames.
         """
         first = self._entries[self._discarded].timestamp
         ticks = np.floor(np.asarray(times, np.float64) / float(self._stream.time_base) + 1e-6).astype(np.int64) + first
@@ -267,7 +267,7 @@ class IndexedPackets:
         return np.clip(np.array(found, np.int64) - self._discarded, 0, len(self) - 1)
 
     def segments(self, indices: Sequence[int]) -> Iterator[Segment]:
-        """Find packets, see :class:`Packets`."""
+        """Find the packets of frames, see :class:`Packets`."""
         left = [int(index) for index in indices]
         while left:
             start = self._key_at(left[0] + self._discarded)
@@ -283,14 +283,14 @@ class IndexedPackets:
             del left[: len(group)]
 
     def _segment(self, start: int, stop: int, group: Sequence[int]) -> Segment:
-        """Packets [start, stop) and earlier ones, if the first frame needs them; without those after the last."""
+        """Return packets [start, stop) up to the last requested frame, and earlier ones that the first frame needs."""
         while True:
             packets = self._read(start, stop)
             times = sorted(packet.pts for packet in packets)
             wanted = {times[index + self._discarded - start]: [index] for index in group}
             if start == 0 or min(wanted) >= packets[0].pts:
                 break
-            # a picture that follows a key frame in the file but is shown before it may need the key frame before
+            # A picture that follows a key frame in the file but is shown before it may need the previous key frame
             start = self._key_at(start - 1)
         last = max(i for i, packet in enumerate(packets) if packet.pts in wanted)
         return Segment(packets[: last + 1], wanted)
@@ -304,9 +304,9 @@ class IndexedPackets:
         return packets
 
     def _packet_at(self, position: int) -> av.Packet | None:
-        """The packet of a key frame; those that follow it can be taken from ``_following``."""
+        """Return the packet of a key frame. Set ``_following`` to an iterator over the packets after it."""
         entry = self._entries[position]
-        # libavformat searches by the time at which a key frame is shown or decoded, depending on its version
+        # Depending on its version, libavformat searches by the time of showing or by the time of decoding
         for time in (entry.timestamp + self._delay, entry.timestamp):
             self._container.seek(time, stream=self._stream)
             self._following = (packet for packet in self._container.demux(self._stream) if packet.size)
@@ -318,7 +318,7 @@ class IndexedPackets:
         return None
 
     def _key_at(self, position: int) -> int:
-        """Position of the last key frame at or before a packet."""
+        """Return the position of the last key frame at or before a packet."""
         key = self._entries.search_timestamp(self._entries[position].timestamp)
         while key > 0 and (key > position or not self._entries[key].is_keyframe):
             key -= 1
@@ -326,15 +326,15 @@ class IndexedPackets:
 
 
 class SoughtPackets:
-    """Packets of a file that finds a time without being read, but does not say how many frames it has (mkv, ts).
+    """Packets of a file that can be searched by time, but does not store its number of frames (mkv, ts).
 
-    Frame n is the one that is shown in the middle of the n-th of equal parts of the duration. With a constant rate
-    these are the frames of the file, one by one.
+    The search does not read the whole file. The duration is divided into equal parts. Frame n is the frame that is
+    shown in the middle of part n. With a constant rate these are exactly the frames of the file.
 
     Args:
         container (av.container.InputContainer): The open file.
-        stream (VideoStream): Its video.
-        duration (float): Seconds.
+        stream (VideoStream): Its video stream.
+        duration (float): Its duration in seconds.
     """
 
     is_timed = True
@@ -358,7 +358,7 @@ class SoughtPackets:
         return _at_rate(times, self._stream.average_rate, self._length)
 
     def segments(self, indices: Sequence[int]) -> Iterator[Segment]:
-        """Find packets, see :class:`Packets`."""
+        """Find the packets of frames, see :class:`Packets`."""
         left = [int(index) for index in indices]
         apart = _APART * self._stream.average_rate
         while left:
@@ -378,14 +378,14 @@ class SoughtPackets:
             del left[: len(group)]
 
     def _time(self, index: int) -> int:
-        """The middle of a part, in units of the file."""
+        """Return the middle of a part, in units of the file."""
         return self._start + int((index + Fraction(1, 2)) / self._stream.average_rate / self._stream.time_base)
 
     def _read(self, first: int, last: int) -> list[av.Packet]:
-        """Packets from the last key frame that is shown at or before a time, until another time."""
-        # the first frame is decoded before it is shown, and a search goes by the time of decoding
+        """Return the packets from the last key frame shown at or before one time, until another time."""
+        # The first frame is decoded before it is shown, and a search uses the time of decoding
         step = int(2 / self._stream.time_base)
-        # Matroska finds key frames, MPEG-TS any packet
+        # In Matroska a search finds key frames, in MPEG-TS any packet
         back = max(first - step, self._start) if self._container.format.name == "mpegts" else first
         while True:
             self._container.seek(back if back > self._start else self._start - step, stream=self._stream)
@@ -398,7 +398,7 @@ class SoughtPackets:
                 if packets or packet.is_keyframe:
                     packets.append(packet)
                 if back > self._start and (packets[0] if packets else packet).pts > first:
-                    break  # it began too late
+                    break  # the search ended too late in the file
                 beyond += bool(packets) and packet.pts > last
                 if beyond > _REORDERED:
                     break
@@ -410,7 +410,7 @@ class SoughtPackets:
 
 
 class _Packet(NamedTuple):
-    """What is known of a frame before it is decoded."""
+    """Properties of a frame before it is decoded."""
 
     pts: int | None
     duration: int | None
@@ -419,14 +419,14 @@ class _Packet(NamedTuple):
 
 
 def _lists_all_frames(stream: VideoStream) -> bool:
-    """Check that the index has an entry for each frame, and that no edit list leaves out any but the first."""
+    """Check that the index has an entry for each frame, and that an edit list leaves out frames only at the start."""
     entries: IndexEntries = stream.index_entries
     count = len(entries)
     return 0 < count == stream.frames and entries[0].is_keyframe and not entries[count - 1].is_discard
 
 
 def _discarded_first(entries: IndexEntries) -> int:
-    """Number of frames that an edit list leaves out at the beginning, where others are among them."""
+    """Count the frames that an edit list leaves out at the beginning, even if other frames are among them."""
     discarded, position, last = 0, 0, 0
     while position < min(last + 2 * _REORDERED, len(entries)):
         if entries[position].is_discard:
@@ -436,8 +436,8 @@ def _discarded_first(entries: IndexEntries) -> int:
 
 
 def _duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
-    """Seconds of a video, None if the file does not tell."""
-    text = stream.metadata.get("DURATION", "")  # of Matroska: 00:01:30.000000000
+    """Return the duration of a video in seconds; None if the file does not contain it."""
+    text = stream.metadata.get("DURATION", "")  # Matroska: 00:01:30.000000000
     parts = text.split(":")
     if len(parts) == 3 and all(part.strip().replace(".", "", 1).isdigit() for part in parts):
         hours, minutes, seconds = map(float, parts)
@@ -448,7 +448,7 @@ def _duration(container: av.container.InputContainer, stream: VideoStream) -> fl
 
 
 def _can_seek(container: av.container.InputContainer, stream: VideoStream) -> bool:
-    """Check that a time is found: libavformat reads the index of Matroska, if there is one, at the first search."""
+    """Check that a time can be found. libavformat reads the index of a Matroska file, if any, at the first search."""
     if container.format.name == "mpegts":
         return True
     container.seek(stream.start_time or 0, stream=stream)
@@ -456,11 +456,11 @@ def _can_seek(container: av.container.InputContainer, stream: VideoStream) -> bo
 
 
 def _times(begins: Sequence[int], durations: Sequence[int], stream: VideoStream) -> np.ndarray:
-    """Seconds (N, 2) of frames, from units of the file."""
+    """Convert the times of frames from units of the file to seconds, (N, 2)."""
     shown = np.array(begins, np.float64) - begins[0]
     return np.stack([shown, shown + durations], axis=1) * float(stream.time_base)
 
 
 def _at_rate(times: np.ndarray, rate: Fraction | int, length: int) -> np.ndarray:
-    """Numbers of frames of a constant rate."""
+    """Compute the frame numbers at given times for a constant rate."""
     return np.clip(np.floor(np.asarray(times) * float(rate) + 1e-6).astype(np.int64), 0, max(length - 1, 0))

@@ -1,4 +1,4 @@
-"""Chosen frames of a video file, for as little decoding as they need."""
+"""Reader of chosen frames of a video file that decodes as little as possible."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,36 +13,38 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from .video_packets import TIMED_FORMATS, ReadPackets, UnfitIndex, find_packets, has_variable_rate
 
-# Opening a file looks into its frames for what the header of most containers says; these leave that out.
+# By default, opening decodes some frames for data that most headers contain anyway. These options turn that off.
 _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
 # Formats of picture files: image2, jpeg_pipe, png_pipe, ...
 _PICTURES = ("image2", "_pipe")
-# Resizing equals Pillow's antialiased bilinear up to rounding. Without the last three, swscale rounds down and takes
-# the nearest chroma sample, and HOG sees both.
-# PyAV before 18 takes these flags of libswscale as a number, but has no names for them.
+# With these flags, resizing equals Pillow's antialiased bilinear resizing up to rounding. Without the last three,
+# swscale rounds down and takes the nearest chroma sample, and HOG is sensitive to both.
+# PyAV before 18 accepts these flags of libswscale as a number, but has no names for them.
 _ACCURATE_RND, _FULL_CHR_H_INT, _FULL_CHR_H_INP = 1 << 18, 1 << 13, 1 << 14
 _RESIZING = int(Interpolation.BILINEAR) | _ACCURATE_RND | _FULL_CHR_H_INT | _FULL_CHR_H_INP
 
 
 class VideoReader:
-    """The frames of a video file, each by its number in the order in which they are shown.
+    """Frames of a video file by their numbers, counted in the order in which they are shown.
 
-    Opening an mp4 or mov file reads its header alone. So does opening an mkv, webm or ts file above 8 MiB: it does not
-    say how many frames it has, and frame n is the one that is shown in the middle of the n-th of equal parts of its
-    duration, which at a constant rate is the n-th. Other files are read without decoding.
+    For an mp4 or mov file, opening reads only the header. For an mkv, webm or ts file above 8 MiB, opening does not
+    read the file either. Such a file does not store its number of frames. So its duration is divided into equal parts,
+    and frame n is the frame in the middle of part n. With a constant rate this is the n-th frame. Other files are read
+    without decoding.
 
-    Frames are decoded from the last key frame before them, on one thread and without those that neither are asked for
-    nor are needed by others: in H.264 these are told by their header (``nal_ref_idc`` 0, about half of the frames of
-    x264's default settings). The result is bit for bit that of decoding every frame.
+    Decoding starts at the last key frame before a requested frame and uses one thread. Frames that are neither
+    requested nor needed by other frames are not decoded. In H.264 their headers mark them (``nal_ref_idc`` 0, about
+    half of the frames with x264's default settings). The result is bit for bit the same as after decoding every frame.
 
     Args:
         source (str | bytes): Path of the file, or its content.
-        name (str): What to call it in messages.
+        name (str): The name of the file in messages.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is no video but sound, a picture or something else, or cut short. What is left of a cut
-            Matroska, WebM or MPEG-TS file is a shorter video: it does not say how many frames it had.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is no video but sound, a picture or something else, or if its end is missing. A
+            Matroska, WebM or MPEG-TS file without its end counts as a shorter video, because it does not store its
+            frame count.
     """
 
     def __init__(self, source: str | bytes, name: str) -> None:
@@ -53,35 +55,35 @@ class VideoReader:
             if container.format.name not in TIMED_FORMATS:
                 container, stream = self._open()
             packets = find_packets(container, stream, name)
-            if packets is None and container.format.name in TIMED_FORMATS:  # the search has moved it
+            if packets is None and container.format.name in TIMED_FORMATS:  # the search has changed its position
                 container, stream = self._open(_QUICKLY)
             self._packets = ReadPackets(container, stream, name) if packets is None else packets
         except av.FFmpegError as error:
             raise ValueError(f"{name} is no video file, or a broken one: {error}") from error
-        self._container = container  # its streams live as long as it does
+        self._container = container  # its streams are valid as long as the container exists
         self._stream = stream
 
     def __len__(self) -> int:
         return len(self._packets)
 
     def get_avg_fps(self) -> float | None:
-        """Frames a second over the whole file, None if the file does not tell; named as decord names it."""
+        """Return the average frames per second; None if the file does not contain it. decord uses the same name."""
         rate = self._stream.average_rate
         return None if rate is None else float(rate)
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the first frame to the end of the last, None if the file does not tell."""
+        """Seconds from the first frame to the end of the last; None if the file does not contain it."""
         return self._packets.duration
 
     def get_frame_times(self) -> np.ndarray:
-        """Return when each frame is shown, counted from the first.
+        """Return when each frame is shown, counted from the first frame.
 
         Returns:
-            np.ndarray: float64 (N, 2), seconds at which each frame begins and ends.
+            np.ndarray: float64 (N, 2), the start and the end of each frame in seconds.
 
         Raises:
-            ValueError: If the file tells neither times nor a rate.
+            ValueError: If the file contains neither times nor a rate.
         """
         try:
             shown = self._packets.frame_times()
@@ -103,26 +105,28 @@ class VideoReader:
             times (np.ndarray): float (N,), seconds from the first frame on.
 
         Returns:
-            np.ndarray: int64 (N,); before the first frame 0, after the last frame the last.
+            np.ndarray: int64 (N,); 0 for times before the first frame, the last number for times after the last frame.
         """
         return self._packets.numbers_at(np.asarray(times, np.float64))
 
     def has_variable_rate(self) -> bool:
-        """Check whether a frame is shown more than a frame away from where the average rate puts it."""
+        """Check whether a frame is shown more than one frame away from its place at the average rate."""
         return has_variable_rate(self._packets)
 
     def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
         """Decode frames.
 
         Args:
-            indices (Sequence[int]): Numbers of frames, in any order; one that comes twice is decoded once.
+            indices (Sequence[int]): Frame numbers in any order. A number that occurs twice is decoded once.
             short_side (int, optional): Pixels of the shorter side of the result, see :meth:`stream`. Defaults to None.
 
         Returns:
-            list[np.ndarray]: uint8 (H, W, 3) RGB each, turned as the file's rotation says; no two share memory.
+            list[np.ndarray]: One uint8 (H, W, 3) RGB array per number, rotated as the file's metadata say. No two
+                arrays
+            share memory.
 
         Raises:
-            ValueError: If there is no such frame, or it does not decode.
+            ValueError: If a frame does not exist, or if it does not decode.
         """
         indices = [int(index) for index in indices]
         wanted = sorted(set(indices))
@@ -134,27 +138,27 @@ class VideoReader:
         return images
 
     def get_batch(self, indices: Sequence[int]) -> "FrameBatch":
-        """Decode frames as decord does: mmaction2's ``DecordDecode``, which its inferencer takes, asks for them so.
+        """Decode frames with decord's interface, which mmaction2's ``DecordDecode`` and so its inferencer call.
 
         Args:
-            indices (Sequence[int]): Numbers of frames.
+            indices (Sequence[int]): Frame numbers.
         """
         return FrameBatch(self.read(indices))
 
     def stream(self, indices: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Decode frames one after the other, so that no more than one is in memory.
+        """Decode frames one after the other, so that only one is in memory.
 
         Args:
-            indices (Sequence[int]): Numbers of frames, each greater than the one before.
-            short_side (int, optional): Pixels of the shorter side of the result. Frames are resized while their colours
-                are converted, bilinear and antialiased; the longer side keeps the aspect ratio. Defaults to None: the
-                size of the file.
+            indices (Sequence[int]): Frame numbers in ascending order.
+            short_side (int, optional): Pixels of the shorter side of the result. Frames are resized together with the
+                conversion of their colours, bilinear and antialiased, and keep the aspect ratio. Defaults to None: the
+                size in the file.
 
         Yields:
-            np.ndarray: uint8 (H, W, 3) RGB, turned as the file's rotation says.
+            np.ndarray: uint8 (H, W, 3) RGB, rotated as the file's metadata say.
 
         Raises:
-            ValueError: If there is no such frame, or it does not decode.
+            ValueError: If a frame does not exist, or if it does not decode.
         """
         left = [int(index) for index in indices]
         wrong = [index for index in left if not 0 <= index < len(self)]
@@ -164,7 +168,7 @@ class VideoReader:
         try:
             try:
                 for index, image in self._decode(left, short_side) if self._packets.is_timed else ():
-                    if index != left[done]:  # the times are wrong
+                    if index != left[done]:  # the times in the file are wrong
                         break
                     yield image
                     done += 1
@@ -186,7 +190,7 @@ class VideoReader:
             stream = container.streams.best("video")
         except FileNotFoundError:
             raise FileNotFoundError(f"{self._name} is not there.") from None
-        except IndexError:  # PyAV reads the time base of a stream that is not there
+        except IndexError:  # PyAV tries to read the time base of a missing stream
             stream = None
         if stream is None or stream.codec_context is None:
             raise ValueError(f"{self._name} holds no video that can be decoded.")
@@ -196,14 +200,14 @@ class VideoReader:
         return container, stream
 
     def _decode(self, indices: Sequence[int], short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode what is needed: numbers and frames, in the order in which they come out."""
+        """Decode the requested frames and yield their numbers and arrays in the order of decoding."""
         context = self._stream.codec_context
         can_skip = context.name == "h264"
         convert = _Converter(self._name, short_side)
         for packets, numbers in self._packets.segments(indices):
             skips = None
             try:
-                # None makes the decoder give what it holds back
+                # None makes the decoder return the frames that it has buffered
                 for packet in chain(packets, [None]):
                     skip = can_skip and packet is not None and packet.pts not in numbers
                     if skip != skips:
@@ -216,7 +220,7 @@ class VideoReader:
                 context.flush_buffers()
 
     def _read_packets(self) -> ReadPackets:
-        """All packets of the file, read if they are not yet."""
+        """Return all packets of the file. Read the file if that was not done before."""
         if isinstance(self._packets, ReadPackets):
             return self._packets
         try:
@@ -229,7 +233,7 @@ class VideoReader:
         return packets
 
     def _decode_all(self, indices: Sequence[int], short_side: int | None) -> Iterator[np.ndarray]:
-        """Decode every frame from the first on and count them, as decord does."""
+        """Decode every frame from the first on and count the frames, as decord does."""
         convert = _Converter(self._name, short_side)
         left = deque(indices)
         container, stream = self._open()
@@ -244,21 +248,21 @@ class VideoReader:
 
 
 class ConstantRateReader:
-    """A video whose frames have different lengths, as one of equal lengths: frame n is shown at the middle of its time.
+    """View of a video with frames of different lengths as one with equal lengths: frame n is shown mid-interval n.
 
-    What samples frames by number, such as mmaction2's ``SampleFrames``, samples them by time then. The number of frames
-    stays; some are left out and others come several times.
+    A transform that samples frames by number, such as mmaction2's ``SampleFrames``, then samples them by time. The
+    number of frames does not change; some frames are left out and others occur several times.
 
     Args:
-        reader (VideoReader): The frames.
+        reader (VideoReader): The reader of the video.
 
     Raises:
-        ValueError: If the file does not tell how long it is.
+        ValueError: If the file does not contain its duration.
     """
 
     def __init__(self, reader: VideoReader) -> None:
         if not reader.duration:
-            raise ValueError("ConstantRateReader: the file does not tell how long it is.")
+            raise ValueError("ConstantRateReader: the file does not contain its duration.")
         self._reader = reader
         self._rate = len(reader) / reader.duration
 
@@ -266,7 +270,7 @@ class ConstantRateReader:
         return len(self._reader)
 
     def get_avg_fps(self) -> float:
-        """Frames a second."""
+        """Return the frames per second."""
         return self._rate
 
     def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
@@ -280,10 +284,10 @@ class ConstantRateReader:
 
 
 class FrameBatch(NamedTuple):
-    """Frames in the form of decord.
+    """Frames with the interface of decord's batches.
 
     Args:
-        frames (list[np.ndarray]): uint8 (H, W, 3) RGB each.
+        frames (list[np.ndarray]): One uint8 (H, W, 3) RGB array per frame.
     """
 
     frames: list[np.ndarray]
@@ -294,28 +298,28 @@ class FrameBatch(NamedTuple):
 
 
 class _Converter:
-    """From decoded frames to RGB arrays.
+    """Conversion of decoded frames to RGB arrays.
 
     Args:
-        name (str): What to call the file in messages.
-        short_side (int | None): Pixels of the shorter side of the arrays, None for the size of the frames.
+        name (str): The name of the file in messages.
+        short_side (int | None): Pixels of the shorter side of the arrays; None keeps the size of the frames.
     """
 
     def __init__(self, name: str, short_side: int | None) -> None:
         self._name = name
         self._short_side = short_side
-        self._reformatter = VideoReformatter()  # one for all frames: it sets itself up for the first
+        self._reformatter = VideoReformatter()  # one object for all frames: it is set up for the first frame
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame as uint8 (H, W, 3) RGB; its rows need not lie close together."""
+        """Convert a frame to uint8 (H, W, 3) RGB. The rows of the array may have gaps between them."""
         if frame.rotation % 90:
-            raise ValueError(f"{self._name} is turned by {frame.rotation} degrees; re-encode it upright.")
+            raise ValueError(f"{self._name} is turned by {frame.rotation} degrees. Re-encode it upright.")
         if self._short_side is None:
             rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
         else:
             scale = self._short_side / min(frame.width, frame.height)
             width, height = round(frame.width * scale), round(frame.height * scale)
-            # swscale widens its bilinear filter where it makes frames smaller
+            # swscale widens its bilinear filter when it makes frames smaller
             rgb = self._reformatter.reformat(frame, width, height, format="rgb24", interpolation=_RESIZING, threads=1)
         plane, height, width = rgb.planes[0], rgb.height, rgb.width
         rows = np.frombuffer(plane, np.uint8, height * plane.line_size).reshape(height, plane.line_size)

@@ -51,7 +51,7 @@ def test_the_kind_with_more_files_is_used_and_the_others_are_named(tmp_path):
     assert contents.kind == "image" and [path.name for path in contents.files] == ["a.jpg", "c.PNG"]
     assert contents.describe() == (
         f"{tmp_path}: 2 images will be used.\nSkipped: 1 video (--kind video would use them instead); "
-        "1 of another ending (.txt: 1); 1 hidden (a dot first)."
+        "1 of another ending (.txt: 1); 1 hidden file(s) (a dot first)."
     )
     assert [path.name for path in look_into(tmp_path, "video").files] == ["d.mp4"]
 

@@ -43,7 +43,8 @@ def logged(capfd, folder, test_mode=False, **changes):
 
 def test_clips_of_equal_time(capfd, folder):
     (line,) = logged(capfd, folder, target_fps=30)
-    assert line.endswith("INFO - 2 of 3 videos were opened: 5 to 60 frames a second. A clip spans 2.13 s of any.")
+    text = "INFO - 2 of 3 videos were opened: 5 to 60 frames a second. A clip spans 2.13 s in each video."
+    assert line.endswith(text)
 
 
 def test_clips_of_other_times_are_a_warning(capfd, folder):
