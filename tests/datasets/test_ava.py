@@ -145,7 +145,7 @@ def test_a_rate_that_is_not_whole():
     [
         (dict(timestamp=2), "a.mp4: timestamp 2 is frame 16 of 16"),
         (dict(timestamp_start=900), "timestamp_start=900"),
-        (dict(avg_fps=25.0, total_frames=50), "has 25 frames a second, the data set fps=8.*off by 0.7 s; set fps=25"),
+        (dict(avg_fps=25.0, total_frames=50), "has 25 frames per second, the data set fps=8.*off by 0.7 s. Set fps=25"),
         (dict(fps=30, avg_fps=29.97, timestamp=900, total_frames=54000), "fps=30.*off by 0.9 s; set fps=29.97"),
     ],
 )
@@ -199,7 +199,7 @@ def test_videos_of_several_rates(tmp_path):
 def test_one_rate_for_files_of_several_is_an_error(tmp_path):
     dataset = files_of_two_rates(tmp_path, fps=5)
     assert len(dataset[0]["imgs"]) == 5
-    with pytest.raises(ValueError, match="fast.mp4 has 60 frames a second, the data set fps=5"):
+    with pytest.raises(ValueError, match="fast.mp4 has 60 frames per second, the data set fps=5"):
         dataset[1]
 
 
@@ -219,7 +219,7 @@ def test_settings_that_do_not_fit(tmp_path, changes):
 
 
 def test_a_rate_that_no_file_tells():
-    with pytest.raises(ValueError, match="a.mp4 does not tell its rate; set fps of the data set"):
+    with pytest.raises(ValueError, match="a.mp4 does not contain its frame rate. Set fps of the data set"):
         sampled(fps=None, avg_fps=None)
     with pytest.raises(ValueError, match="target_fps=0 must be a number above 0"):
         TRANSFORMS.build(dict(type="maskfeat.SampleAVAFrames", clip_len=8, target_fps=0))

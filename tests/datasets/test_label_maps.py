@@ -151,12 +151,12 @@ def test_clips_follow_mmaction_in_space_and_time(root):
 def test_bad_input_is_named(root):
     image = dict(img_path=str(root / "data" / "a" / "0.jpg"), img=np.zeros((10, 10, 3)))
     with pytest.raises(
-        FileNotFoundError, match=r"labels/a/0.npy, the label map of .*0.jpg, is not there; set data_root"
+        FileNotFoundError, match=r"labels/a/0.npy, the label map of .*0.jpg, is not there. Set data_root"
     ):
         load(root, token_grid=(2, 2))(dict(image, crop_region=(0, 0, 1, 1)))
     np.save(root / "labels" / "a" / "0.npy", np.zeros((3, 4, 4)))
     with pytest.raises(
-        ValueError, match=r"0.npy is of the shape \(3, 4, 4\); a label map .* is \(h, w\) or \(2, k, h, w\)"
+        ValueError, match=r"0.npy has the shape \(3, 4, 4\)\. A label map .* has \(h, w\) or \(2, k, h, w\)"
     ):
         load(root, token_grid=(2, 2))(dict(image, crop_region=(0, 0, 1, 1)))
     np.save(root / "labels" / "a" / "0.npy", np.zeros((4, 4)))

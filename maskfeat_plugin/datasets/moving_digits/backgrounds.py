@@ -1,4 +1,4 @@
-"""The backgrounds of MovingDigits: plain colours, gradients and crops of photographs."""
+"""Backgrounds of MovingDigits: plain colours, gradients and crops of photographs."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ BACKGROUNDS = ("plain", "gradient", "photo")
 """Names of the backgrounds."""
 
 _PHOTO_PARTS = {"train": (0.0, 0.5), "val": (0.5, 0.75), "test": (0.75, 1.0)}
-"""Columns of a photograph that a split crops from, as fractions of its width."""
+"""Part of a photograph's columns that each split crops from, as fractions of its width."""
 
 
 def photo_part(photo: np.ndarray, split: str) -> np.ndarray:
-    """Cut out the columns of a photograph that belong to a split; the parts are disjoint.
+    """Return the columns of a photograph that belong to a split. The parts of the splits are disjoint.
 
     Args:
         photo: (H, W, 3) uint8 array.
@@ -33,13 +33,13 @@ def draw_background(kind: str, size: int, rng: np.random.Generator, photos: Sequ
         kind: One of :data:`BACKGROUNDS`.
         size: Side in pixels.
         rng: Source of random numbers.
-        photos: uint8 (H, W, 3) RGB photographs to crop from; read for ``photo`` only.
+        photos: uint8 (H, W, 3) RGB photographs to crop from; used for ``photo`` only.
 
     Returns:
         np.ndarray: float32 (size, size, 3), RGB within 0 and 1.
 
     Raises:
-        ValueError: The kind is unknown, or ``photo`` was asked for without photographs.
+        ValueError: If the kind is unknown, or if ``photo`` is requested without photographs.
     """
     if kind == "plain":
         colour = rng.uniform(0.1, 0.9, size=3)

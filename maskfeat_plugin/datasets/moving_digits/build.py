@@ -1,4 +1,4 @@
-"""Building the MovingDigits data set on disk."""
+"""Functions that build the MovingDigits data set on disk."""
 
 import glob
 import hashlib
@@ -34,7 +34,7 @@ from .sources import import_demo_package, load_digits, load_photos
 from .video import check_size, check_video, write_video
 
 VERSION = 2
-"""Raised whenever the same settings give other data."""
+"""Increased whenever the same settings give other data."""
 
 METADATA = "metadata.json"
 
@@ -50,29 +50,29 @@ def build_moving_digits(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Build the data set, unless it is there already.
+    """Build the data set, unless it exists already.
 
-    It is built in a folder beside ``root`` and moved there when it is complete. The same settings
-    give the same bytes, whatever the number of workers. Below ``root``: ``videos/{split}/000000.mp4``,
+    It is built in a folder beside ``root`` and moved to ``root`` when it is complete. The same settings give the same
+    bytes with any number of workers. Below ``root`` are: ``videos/{split}/000000.mp4``,
     ``frames/{split}/000000_000.png`` (clip and frame), ``annotations/`` and ``metadata.json``.
 
     Args:
         root: Folder of the data set, e.g. ``data/moving_digits``.
-        config: Settings; the defaults if None.
-        workers: Processes; as many as this process may use cores if None.
-        overwrite: Replace a MovingDigits data set of other settings that is at ``root``.
-        progress: Show a progress bar with the time left on standard error.
+        config: Settings. Defaults to None, the default settings.
+        workers: Number of processes. Defaults to None, the number of cores that this process may use.
+        overwrite: Whether to replace a MovingDigits data set with other settings at ``root``.
+        progress: Whether to show a progress bar with the remaining time on standard error.
 
     Returns:
         Path: The root.
 
     Raises:
-        FileExistsError: ``root`` holds the data of other settings and ``overwrite`` is False, or it
-            holds something else.
-        ImportError: A package of ``maskfeat_plugin[demo]`` is missing.
-        RuntimeError: A written video does not decode.
-        WriteError: The data set cannot be written, as on a full disk; none of it is left.
-        ValueError: ``workers`` is not positive, or ``labelled`` asks for too many frames, or mmaction2 cannot
+        FileExistsError: If ``root`` has the data of other settings and ``overwrite`` is False, or if it has other
+            files.
+        ImportError: If a package of ``maskfeat_plugin[demo]`` is missing.
+        RuntimeError: If a written video does not decode.
+        WriteError: If the data set cannot be written, for example on a full disk. No part of it is left then.
+        ValueError: If ``workers`` is not positive, if ``labelled`` asks for too many frames, or if mmaction2 cannot
             read videos of this ``size``.
     """
     root = Path(root)
@@ -85,7 +85,7 @@ def build_moving_digits(
             print(f"{root}: {_NAME} is up to date")
         return root
 
-    import_demo_package("av")  # before any work, rather than at the first video
+    import_demo_package("av")  # report a missing package now, and not at the first video
     digits, labels = load_digits()
     photos = load_photos() if config.background == "photo" else ()
     plans = plan_clips(config, labels)
@@ -104,26 +104,26 @@ def build_moving_digits(
 
 
 def read_metadata(root: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read ``metadata.json``: the settings, the version, hashes and the digit images of each split and clip.
+    """Read ``metadata.json``: the settings, the version, hashes, and the digit images of each split and clip.
 
     Raises:
-        FileNotFoundError: There is no MovingDigits data set at ``root``.
+        FileNotFoundError: If there is no MovingDigits data set at ``root``.
     """
     path = Path(root) / METADATA
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except Exception:  # not there, or anything else than JSON
+    except Exception:  # the file is missing or is not JSON
         metadata = None
     if not isinstance(metadata, dict) or metadata.get("name") != _NAME:
         raise FileNotFoundError(
-            f"{root} holds no {_NAME} data set ({METADATA} is missing or of something else); "
-            f"build it with: python {tools_folder()}/data/moving_digits.py {root}"
+            f"{root} holds no {_NAME} data set ({METADATA} is missing or belongs to something else). "
+            f"Build it with: python {tools_folder()}/data/moving_digits.py {root}"
         )
     return metadata
 
 
 class _ClipWriter:
-    """Draws a clip, writes its files and returns its labels; sent once to each worker."""
+    """Function object that draws a clip, writes its files and returns its labels. Each worker gets it once."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _ClipWriter:
         for index in images:
             path = self.folder / "frames" / plan.split / image_name(plan, index)
             _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR))
-            path.write_bytes(encoded.tobytes())  # cv2.imwrite tells nothing of a full disk
+            path.write_bytes(encoded.tobytes())  # cv2.imwrite does not report a full disk
         return ClipLabels(
             plan=plan,
             classes=tuple(int(self.labels[digit]) for digit in plan.digits),
@@ -158,11 +158,11 @@ class _ClipWriter:
 
 
 def _choose_frames(visible: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Choose frames in which the least visible digit is seen about as well as it ever is."""
+    """Choose frames in which the least visible digit is about as visible as in its best frame."""
     worst = visible.min(axis=1)  # (T,)
     good = worst >= 0.9 * worst.max()
     noise = rng.random(len(worst))
-    # Good frames first, in random order; then the others, the better ones first.
+    # Good frames first, in random order. Then the other frames, the most visible ones first.
     order = np.lexsort((np.where(good, noise, -worst), ~good))
     return sorted(order[:count].tolist())
 
@@ -171,14 +171,14 @@ def _labelled_frame(clip: RenderedClip, index: int) -> LabelledFrame:
     return LabelledFrame(index, clip.boxes[index], clip.areas[index], clip.visible[index])
 
 
-# The writer of a worker process, set once when it starts: sending it with every clip would copy the
-# digits 4,200 times.
+# The writer of a worker process, set once when the worker starts. Sending it with every clip would copy the digits
+# 4,200 times.
 _worker_writer: _ClipWriter | None = None
 
 
 def _start_worker(writer: _ClipWriter) -> None:
     global _worker_writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the build
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the build
     cv2.setNumThreads(0)
     _worker_writer = writer
 
@@ -199,7 +199,7 @@ def _write_all(
     every = list(chain.from_iterable(plans.values()))
     written: dict[str, list[ClipLabels]] = {split: [] for split in SPLITS}
     with _mapped(writer, every, workers) as clips:
-        interval = 0.1 if sys.stderr.isatty() else 5.0  # a log file wants few lines
+        interval = 0.1 if sys.stderr.isatty() else 5.0  # few lines for a log file
         for clip in tqdm(clips, total=len(every), desc=_NAME, unit="clip", mininterval=interval, disable=not progress):
             written[clip.plan.split].append(clip)
     annotations = folder / "annotations"
@@ -211,11 +211,11 @@ def _write_all(
 
 @contextmanager
 def _mapped(writer: _ClipWriter, plans: list[ClipPlan], workers: int) -> Iterator[Iterable[ClipLabels]]:
-    """Apply the writer to every plan, in order, in this process or in others."""
+    """Apply the writer to every plan, in order, in this process or in worker processes."""
     if workers == 1:
         yield map(writer, plans)
         return
-    # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
+    # A forked worker starts at once. A spawned worker would have to import torch and all of OpenMMLab first.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     executor = ProcessPoolExecutor(
         workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(writer,)
@@ -227,17 +227,17 @@ def _mapped(writer: _ClipWriter, plans: list[ClipPlan], workers: int) -> Iterato
 
 
 def _is_up_to_date(root: Path, config: MovingDigitsConfig, overwrite: bool) -> bool:
-    """Whether the root holds the data of these settings.
+    """Check whether the root has the data of these settings.
 
     Raises:
-        FileExistsError: It holds something that must not be replaced.
+        FileExistsError: If it has data that must not be replaced.
     """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
         metadata = read_metadata(root)
     except FileNotFoundError:
-        raise FileExistsError(f"{root} exists and is no {_NAME} data set; choose another root or remove it") from None
+        raise FileExistsError(f"{root} exists and is no {_NAME} data set. Choose another root or remove it") from None
     if metadata["config_sha256"] == _config_hash(config):
         return True
     if overwrite:
@@ -245,7 +245,7 @@ def _is_up_to_date(root: Path, config: MovingDigitsConfig, overwrite: bool) -> b
     theirs, ours = metadata["config"], config.to_dict()
     changed = sorted(key for key in ours if ours[key] != theirs.get(key)) or ["version"]
     raise FileExistsError(
-        f"{root} holds {_NAME} data of other settings ({', '.join(changed)}); choose another root, or replace it "
+        f"{root} holds {_NAME} data of other settings ({', '.join(changed)}). Choose another root, or replace the data "
         "with overwrite=True (--overwrite on the command line)"
     )
 
@@ -280,9 +280,9 @@ def _write_metadata(
 
 @contextmanager
 def _folder_beside(root: Path) -> Iterator[Path]:
-    """A new folder beside the root, on its file system, that is gone afterwards if it was not moved.
+    """Make a new folder beside the root, on the same file system. Remove it afterwards, unless it was moved.
 
-    Folders of builds that were killed are removed; those of builds that go on hold a lock.
+    Folders of killed builds are removed first. Folders of running builds are kept: those builds hold a lock.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{root.name}-building-"
@@ -294,7 +294,7 @@ def _folder_beside(root: Path) -> Iterator[Path]:
     lock = ExitStack()
     try:
         lock.enter_context(held_alone(outer / "lock"))
-        # One level down: mkdtemp's own folder is closed to other users, the data set is not.
+        # One level down, because mkdtemp's own folder cannot be read by other users, but the data set can.
         folder = outer / "data"
         folder.mkdir()
         yield folder
@@ -304,7 +304,7 @@ def _folder_beside(root: Path) -> Iterator[Path]:
 
 
 def _move(folder: Path, root: Path) -> None:
-    """Move the complete data set to the root, in place of an older one if there is one."""
+    """Move the complete data set to the root, and replace an older one if there is one."""
     old = folder.with_name("old")
     if root.exists():
         os.replace(root, old)

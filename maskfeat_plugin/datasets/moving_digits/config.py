@@ -7,53 +7,53 @@ from .backgrounds import BACKGROUNDS
 from .motions import MOTIONS, PAIR_MOTIONS
 
 DIGITS = tuple(str(digit) for digit in range(10))
-"""Names of the image classes; the label of a digit is its place here."""
+"""Names of the image classes. The label of a digit is its index here."""
 
 SPLITS = ("train", "val", "test")
-"""Names of the splits, in the order in which their random streams are numbered."""
+"""Names of the splits, in the order of their random streams."""
 
 NUM_SUBSETS = 3
-"""How many labelled subsets are drawn of each size."""
+"""Number of labelled subsets of each size."""
 
 CLIP_SECONDS = 2
-"""Length of every clip in seconds, whatever its number of frames."""
+"""Length of every clip in seconds, with any number of frames."""
 
 KEY_SECOND = 1
-"""Time stamp, in seconds, of the key frame of the AVA-style labels: the middle of the clip."""
+"""Time in seconds of the key frame of the AVA-style labels: the middle of the clip."""
 
 
 @dataclass(frozen=True)
 class MovingDigitsConfig:
     """Settings of the MovingDigits data set.
 
-    A clip shows one to three digits that all perform the same motion; a clip of the motions
-    ``bounce`` and ``pass`` always shows two. Where ``num_digits`` leaves a choice, the smallest
-    number of digits is drawn for 60 % of the clips and the others share the rest evenly.
+    A clip shows one to three digits that all perform the same motion. A clip of the motions ``bounce`` and ``pass``
+    always shows two. If ``num_digits`` allows several numbers, 60 % of the clips have the smallest one, and the other
+    numbers share the remaining clips evenly.
 
     Args:
-        seed: Seed of everything that is drawn. Same settings, same bytes.
+        seed: Seed of all random choices. The same settings give the same bytes.
         size: Side of the square frames in pixels; even, at least 32.
-        num_frames: Frames of a clip; even, at least 8. Every clip lasts two seconds, so the
-            frame rate is half of this (see :attr:`fps`).
-        num_train: Clips for training.
-        num_val: Clips for validation.
-        num_test: Clips for testing.
+        num_frames: Number of frames of a clip; even, at least 8. Every clip lasts two seconds, so the frame rate is
+            half of this number (see :attr:`fps`).
+        num_train: Number of clips for training.
+        num_val: Number of clips for validation.
+        num_test: Number of clips for testing.
         num_digits: Smallest and largest number of digits in a clip, within (1, 3).
         background: ``plain`` (one colour), ``gradient`` (a linear ramp of colour) or ``photo``
             (crops of two photographs; the splits crop from different parts of them).
-        motions: Names of the motions, a subset of :data:`MOTIONS` in any order. The label of a
-            motion is its place here.
-        scale: Smallest and largest height of a lone digit, as a fraction of the frame's side.
-            Digits in company are smaller: 0.65 (two) and 0.5 (three) times as large.
-        speed: How far things move in a clip: at 1 digits shift by 0.25 to 0.45 of the frame's side, grow or
-            shrink 1.4 to 1.9 times or turn by 60 to 120 degrees; at 2 twice as far, by the square of these, twice
-            as much.
-        frames_per_clip: Frames taken as images from each clip whose digits stay upright.
-        labelled: Sizes of the class-balanced subsets of labelled training samples; three subsets
-            are drawn of each size.
+        motions: Names of the motions, a subset of :data:`MOTIONS` in any order. The label of a motion is its index
+            here.
+        scale: Smallest and largest height of a single digit, as a fraction of the frame's side. Two digits in a clip
+            are 0.65 times as large, three digits 0.5 times.
+        speed: Factor on the amount of motion in a clip. At 1, digits shift by 0.25 to 0.45 of the frame's side, grow or
+            shrink 1.4 to 1.9 times, or turn by 60 to 120 degrees. At 2, they shift and turn twice as far, and grow or
+            shrink by the square of the factor.
+        frames_per_clip: Number of frames that are saved as images from each clip whose digits stay upright.
+        labelled: Sizes of the class-balanced subsets of labelled training samples. There are three subsets of each
+            size.
 
     Raises:
-        ValueError: A setting is out of its range; the message names it.
+        ValueError: If a setting is out of its range; the message names it.
     """
 
     seed: int = 0
@@ -71,7 +71,7 @@ class MovingDigitsConfig:
     labelled: tuple[int, ...] = (200, 1000)
 
     def __post_init__(self) -> None:
-        # Lists, as JSON and a command line give them, become tuples: the config stays hashable.
+        # JSON and the command line give lists. Tuples keep the config hashable.
         for name in ("num_digits", "motions", "scale", "labelled"):
             value = getattr(self, name)
             if not isinstance(value, (tuple, list)):
@@ -95,23 +95,23 @@ class MovingDigitsConfig:
 
     @property
     def key_frame(self) -> int:
-        """Index from 0 of the key frame of the AVA-style labels."""
+        """Index of the key frame of the AVA-style labels, counted from 0."""
         return KEY_SECOND * self.fps
 
     def num_clips(self, split: str) -> int:
-        """Number of clips of a split."""
+        """Return the number of clips of a split."""
         return getattr(self, f"num_{split}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values that JSON can hold."""
+        """Return the settings as plain values for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "MovingDigitsConfig":
-        """Make the settings from the values of :meth:`to_dict`.
+        """Build the settings from the values of :meth:`to_dict`.
 
         Raises:
-            ValueError: A name is unknown or a value out of its range.
+            ValueError: If a name is unknown or a value is out of its range.
         """
         unknown = set(settings) - {field.name for field in fields(cls)}
         if unknown:
@@ -154,7 +154,7 @@ class MovingDigitsConfig:
         if any(motion in PAIR_MOTIONS for motion in self.motions) and not fewest <= 2 <= most:
             raise ValueError(
                 f"MovingDigits: {' and '.join(PAIR_MOTIONS)} need two digits, which num_digits "
-                f"{self.num_digits} excludes; leave them out of motions or widen num_digits"
+                f"{self.num_digits} excludes. Remove them from motions or change num_digits"
             )
 
     def _check_labelled(self) -> None:

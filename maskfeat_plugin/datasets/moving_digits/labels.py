@@ -1,4 +1,4 @@
-"""The label files of MovingDigits, in the public formats of the four tasks."""
+"""Label files of MovingDigits, in the public formats of the four tasks."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,23 +11,23 @@ from .config import DIGITS, KEY_SECOND, MovingDigitsConfig
 from .plan import ClipPlan, draw_subset, has_image_label, subset_numbers
 
 ATTRIBUTES = ("small", "large", "darker", "lighter")
-"""AVA-style actions beside the motions. A digit is ``large`` if its box is at least half as long as
-the frame, else ``small``; it is ``lighter`` or ``darker`` than the mean background."""
+"""AVA-style actions besides the motions. A digit is ``large`` if its box is at least half as long as the frame,
+otherwise ``small``. It is ``lighter`` or ``darker`` than the mean background."""
 
 LEAST_VISIBLE = 0.1
-"""Share of a digit that must be seen for it to get a box."""
+"""Visible share that a digit needs to get a box."""
 
 _LARGE = 0.5
 
 
 class LabelledFrame(NamedTuple):
-    """The labels of one frame of a clip with n digits.
+    """Labels of one frame of a clip with n digits.
 
     Attributes:
         index: Number of the frame within the clip.
         boxes: (n, 4) pixels (x1, y1, x2, y2), x2 and y2 exclusive.
         areas: (n,) pixels of each digit.
-        visible: (n,) share of each digit that is seen.
+        visible: (n,) visible share of each digit.
     """
 
     index: int  # type: ignore[assignment] # hides tuple.index
@@ -37,14 +37,14 @@ class LabelledFrame(NamedTuple):
 
 
 class ClipLabels(NamedTuple):
-    """What the label files say about one clip.
+    """Labels of one clip, for all label files.
 
     Attributes:
         plan: The clip.
         classes: Class of each digit.
         light: Whether each digit is brighter than the mean background.
-        key_frame: The frame of the AVA-style labels.
-        images: The frames written as images; none if the digits turn.
+        key_frame: The frame for the AVA-style labels.
+        images: The frames that are saved as images; none if the digits turn.
     """
 
     plan: ClipPlan
@@ -55,12 +55,12 @@ class ClipLabels(NamedTuple):
 
 
 def image_name(plan: ClipPlan, frame: int) -> str:
-    """File name of a frame of a clip."""
+    """Return the file name of a frame of a clip."""
     return f"{plan.name}_{frame:03d}.png"
 
 
 def action_names(config: MovingDigitsConfig) -> tuple[str, ...]:
-    """Names of the AVA-style actions; an action's id is its place here plus one."""
+    """Return the names of the AVA-style actions. The id of an action is its index here plus one."""
     return (*config.motions, *ATTRIBUTES)
 
 
@@ -84,7 +84,7 @@ def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: 
     _write_coco(folder / f"detection_{split}.json", split, [(c, frame) for c in clips for frame in c.images], config)
     if split != "train":
         return
-    # The subsets of the action labels are those of the motions, the subsets of the boxes those of the images.
+    # Action labels use the subsets of the motions. Boxes use the subsets of the images.
     for stem, chosen in _subsets(motions, range(len(clips)), len(config.motions), config):
         _write_lines(folder / f"motion_{stem}.txt", [motion_rows[sample] for sample in chosen])
         _write_lines(folder / f"ava_{stem}.csv", _ava_rows([clips[sample] for sample in chosen], config))
@@ -96,7 +96,7 @@ def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: 
 
 
 def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
-    """Write the class names of the tasks, one a line in the order of the labels, and the AVA label map."""
+    """Write the class names of the tasks, one per line in the order of the labels, and the AVA label map."""
     _write_lines(folder / "image_classes.txt", DIGITS)
     _write_lines(folder / "motion_classes.txt", config.motions)
     label_map: list[str] = []
@@ -108,7 +108,7 @@ def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
 def _subsets(
     labels: Sequence[int], groups: Sequence[int], num_classes: int, config: MovingDigitsConfig
 ) -> Iterator[tuple[str, list[int]]]:
-    """Stem of the files of each labelled subset, such as ``train_200_seed0``, and its samples."""
+    """Yield the file stem of each labelled subset, such as ``train_200_seed0``, and its samples."""
     for count in config.labelled:
         for number in subset_numbers():
             yield (

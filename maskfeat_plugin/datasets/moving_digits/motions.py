@@ -1,14 +1,14 @@
-"""The motions of MovingDigits: where each digit is, how large and how turned, frame by frame.
+"""Motions of MovingDigits: position, size and rotation of each digit in each frame.
 
-Motions come in pairs whose single frames have the same distribution, so that only the order of
-the frames, or which digit is which from frame to frame, tells the two apart:
+Motions come in pairs. The single frames of both motions of a pair have the same distribution. Only the order of the
+frames, or the identity of the digits from frame to frame, distinguishes the two motions:
 
 * ``left``/``right``, ``up``/``down``, ``approach``/``recede`` and
   ``clockwise``/``counter_clockwise``: the second is the first played backwards;
-* ``bounce``/``pass``: two digits of one size meet in the middle of the clip. In every frame they
-  stand equally far from the meeting point in both motions; after the meeting each returns to its
-  own side or goes on to the other's. Which digit starts on which side is drawn, so a frame does
-  not tell before from after.
+* ``bounce``/``pass``: two digits of the same size meet in the middle of the clip. In every frame they have the same
+  distance from the meeting point in both motions. After the meeting each digit returns to its own side, or continues
+  to the other side. The starting sides are random, so a single frame does not show whether it is before or after the
+  meeting.
 """
 
 from typing import NamedTuple
@@ -21,13 +21,13 @@ REVERSED = {
     "approach": "recede",
     "clockwise": "counter_clockwise",
 }
-"""Each motion that is drawn forwards, and its partner, the same played backwards."""
+"""Each motion that is drawn forwards, and its partner, the same motion played backwards."""
 
 PAIR_MOTIONS = ("bounce", "pass")
-"""Motions of exactly two digits."""
+"""Motions with exactly two digits."""
 
 TURNING = ("clockwise", "counter_clockwise")
-"""Motions that show digits at any orientation, where a 6 cannot be told from a 9."""
+"""Motions that show digits at any rotation, where a 6 looks like a 9."""
 
 MOTIONS = (
     "left",
@@ -44,14 +44,14 @@ MOTIONS = (
 """Names of all motions, in the default order of their labels."""
 
 SHRINK = {1: 1.0, 2: 0.65, 3: 0.5}
-"""Factor on the scale of digits that share the frame."""
+"""Factor on the scale of digits by the number of digits in the frame."""
 
 _FORWARD = {backward: forward for forward, backward in REVERSED.items()}
 _PLACEMENTS = 30
 
 
 class Trajectory(NamedTuple):
-    """Poses of the digits of a clip; n digits, T frames, lengths as fractions of the frame side.
+    """Poses of the n digits of a clip in T frames. Lengths are fractions of the frame's side.
 
     Attributes:
         centre: float64 (n, T, 2), x to the right and y down.
@@ -64,7 +64,7 @@ class Trajectory(NamedTuple):
     angle: np.ndarray
 
     def backwards(self) -> "Trajectory":
-        """The same poses in the opposite order of time."""
+        """Return the same poses in the opposite order of time."""
         return Trajectory(self.centre[:, ::-1], self.scale[:, ::-1], self.angle[:, ::-1])
 
 
@@ -78,22 +78,22 @@ def draw_trajectory(
 ) -> Trajectory:
     """Draw the poses of all digits of a clip.
 
-    The same numbers are drawn from ``rng`` for every motion, so that one state of ``rng`` gives
-    a pair of motions exactly reversed (or, for ``bounce`` and ``pass``, equal up to the meeting).
+    The same random numbers are drawn for every motion. So with the same state of ``rng``, the motions of a pair are
+    exact reversals of each other (or, for ``bounce`` and ``pass``, equal up to the meeting).
 
     Args:
         motion: One of :data:`MOTIONS`.
-        num_digits: Digits in the clip; 2 for the motions in :data:`PAIR_MOTIONS`.
-        num_frames: Frames of the clip.
-        scale: Smallest and largest height of a lone digit as a fraction of the frame's side.
+        num_digits: Number of digits in the clip; 2 for the motions in :data:`PAIR_MOTIONS`.
+        num_frames: Number of frames of the clip.
+        scale: Smallest and largest height of a single digit, as a fraction of the frame's side.
         rng: Source of random numbers.
-        speed: Factor on how far digits shift, turn and (as an exponent) grow.
+        speed: Factor on the distance of shifts and the angle of turns, and exponent of the growth.
 
     Returns:
-        Trajectory: Poses; all digits perform the same motion by the same amount.
+        Trajectory: The poses. All digits perform the same motion by the same amount.
 
     Raises:
-        ValueError: The motion is unknown, or does not go with this number of digits.
+        ValueError: If the motion is unknown, or does not allow this number of digits.
     """
     if motion not in MOTIONS:
         raise ValueError(f"motion must be one of {', '.join(MOTIONS)}, got {motion!r}")
@@ -129,7 +129,7 @@ def draw_trajectory(
     elif forward == "clockwise":
         angle = orientations[:, None] - time * turn
     else:
-        # From the start to the meeting both motions share one path; `pass` goes on, `bounce` returns.
+        # Both motions have the same path from the start to the meeting. Then `pass` continues and `bounce` returns.
         along = time if motion == "pass" else -np.abs(time)
         line = np.array([np.cos(direction), np.sin(direction)])
         offset = 1.6 * displacement * along[:, None] * line  # (T, 2)
@@ -140,7 +140,7 @@ def draw_trajectory(
 
 
 def _draw_places(scales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a place (n, 2) for each digit in the middle of the clip: of many draws the one with the least overlap."""
+    """Draw a position (n, 2) for each digit in the middle of the clip: the one with least overlap among many draws."""
     num_digits = len(scales)
     if num_digits == 1:
         return 0.5 + rng.uniform(-0.15, 0.15, size=(1, 2))

@@ -1,4 +1,4 @@
-"""Which digits and which motion each clip of MovingDigits shows: all that is decided before drawing."""
+"""Plan of each clip of MovingDigits: its digits and its motion, decided before anything is drawn."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from .motions import PAIR_MOTIONS, TURNING
 _SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 _FEWEST_SHARE = 0.6
 
-# First words of the keys of the random streams; a stream is never shared by two purposes.
+# First words of the keys of the random streams. No two purposes share a stream.
 _DIGIT_STREAM, _PLAN_STREAM, _CLIP_STREAM, _SUBSET_STREAM = range(4)
 
 
 class ClipPlan(NamedTuple):
-    """One clip to draw.
+    """Plan of one clip.
 
     Attributes:
         split: Name of the split.
@@ -37,24 +37,25 @@ class ClipPlan(NamedTuple):
 
     @property
     def upright(self) -> bool:
-        """Whether the digits stay upright, so that a frame has a digit class (a turned 6 is a 9)."""
+        """True if the digits stay upright, so that a frame has a digit class (a turned 6 looks like a 9)."""
         return self.motion not in TURNING
 
     def rng(self, seed: int) -> np.random.Generator:
-        """The random stream of this clip, which depends on no other clip."""
+        """Return the random generator of this clip. It does not depend on other clips."""
         return _generator(seed, _CLIP_STREAM, SPLITS.index(self.split), self.index)
 
 
 def split_digits(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Share the digit images out among the splits, class by class.
+    """Divide the digit images among the splits, class by class.
 
     Args:
         labels: (N,) classes of the digit images.
         seed: The data set's seed.
 
     Returns:
-        dict: For each split its indices into ``labels``, int64, in an order in which each run of ten
-        holds every class once; the splits are disjoint: 70 % train, 10 % val, 20 % test.
+        dict: For each split its indices into ``labels``, int64. The splits are disjoint: 70 % train, 10 % val, 20 %
+            test.
+        The indices of a split are groups of ten, and each group has every class once.
     """
     rng = _generator(seed, _DIGIT_STREAM)
     per_class = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(len(DIGITS))]
@@ -69,7 +70,7 @@ def split_digits(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def plan_clips(config: MovingDigitsConfig, labels: np.ndarray) -> dict[str, list[ClipPlan]]:
-    """Decide on every clip: balanced over the motions; lone upright digits balanced over their classes.
+    """Plan every clip. Motions are balanced, and so are the classes of single upright digits.
 
     Args:
         config: Settings.
@@ -79,7 +80,7 @@ def plan_clips(config: MovingDigitsConfig, labels: np.ndarray) -> dict[str, list
         dict: The clips of each split.
 
     Raises:
-        ValueError: ``labelled`` asks for more labelled frames than there will be.
+        ValueError: If ``labelled`` asks for more labelled frames than there will be.
     """
     pools = split_digits(labels, config.seed)
     plans = {split: _plan_split(config, split, pools[split]) for split in SPLITS}
@@ -88,7 +89,7 @@ def plan_clips(config: MovingDigitsConfig, labels: np.ndarray) -> dict[str, list
 
 
 def has_image_label(plan: ClipPlan) -> bool:
-    """Whether the frames of a clip have one digit class: a lone digit that stays upright."""
+    """Return whether the frames of a clip have one digit class, because the clip has a single, upright digit."""
     return plan.upright and len(plan.digits) == 1
 
 
@@ -99,17 +100,17 @@ def draw_subset(
 
     Args:
         labels: Class of each sample.
-        groups: Clip of each sample; as many clips as possible are used before one is used twice.
+        groups: Clip of each sample. As many clips as possible are used before a clip is used twice.
         num_classes: Number of classes; their sizes in the subset differ by at most one.
         count: Size of the subset.
         seed: The data set's seed.
-        number: Number of the subset, which gives another draw.
+        number: Number of the subset. Subsets with different numbers are drawn independently.
 
     Returns:
         list: Sorted indices of the chosen samples.
 
     Raises:
-        ValueError: A class has too few samples.
+        ValueError: If a class has too few samples.
     """
     rng = _generator(seed, _SUBSET_STREAM, count, number)
     quota = np.full(num_classes, count // num_classes)
@@ -135,7 +136,7 @@ def _plan_split(config: MovingDigitsConfig, split: str, pool: np.ndarray) -> lis
     rng = _generator(config.seed, _PLAN_STREAM, SPLITS.index(split))
     motions = rng.permutation(np.resize(np.arange(len(config.motions)), config.num_clips(split)))
     counts = _draw_counts(config, len(motions), rng)
-    # Two walks through the pool: the first keeps the image classes balanced, whatever the second takes.
+    # Two positions in the pool: the first keeps the image classes balanced, independently of the second.
     places = {True: 0, False: len(pool) // 2}
     clips = []
     for index, (number, count) in enumerate(zip(motions, counts, strict=True)):
@@ -166,15 +167,15 @@ def _check_labelled_frames(config: MovingDigitsConfig, plans: list[ClipPlan], la
     if max(config.labelled) > available:
         raise ValueError(
             f"MovingDigits: labelled asks for {max(config.labelled)} frames, but these settings give only "
-            f"{available} class-balanced ones; lower labelled, or raise num_train or frames_per_clip"
+            f"{available} class-balanced ones. Lower labelled, or raise num_train or frames_per_clip"
         )
 
 
 def subset_numbers() -> range:
-    """Numbers of the labelled subsets drawn of each size."""
+    """Return the numbers of the labelled subsets of each size."""
     return range(NUM_SUBSETS)
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
-    # A spawn key, not longer entropy: [1, 2] and [1, 2, 0] seed the same stream as entropy.
+    # A spawn key, because longer entropy is ambiguous: [1, 2] and [1, 2, 0] give the same stream.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

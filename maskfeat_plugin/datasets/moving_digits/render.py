@@ -1,4 +1,4 @@
-"""Drawing the frames of a MovingDigits clip."""
+"""Rendering of the frames of a MovingDigits clip."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from .config import MovingDigitsConfig
 from .motions import Trajectory, draw_trajectory
 
 INK = 0.2
-"""Share of its colour that a digit must give a pixel for the pixel to count as the digit's."""
+"""Share of its colour that a digit must give to a pixel so that the pixel counts as part of the digit."""
 
 _GLYPH_SIDE = 20  # MNIST fits a digit into 20 x 20 of its 28 x 28 pixels
 _CONTRAST = 0.45  # least distance in one channel between a digit and the mean background
@@ -20,14 +20,14 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class RenderedClip(NamedTuple):
-    """A clip of T frames and n digits, as drawn (before any encoding).
+    """Clip of T frames and n digits as drawn, before any encoding.
 
     Attributes:
         frames: uint8 (T, size, size, 3), RGB.
-        boxes: int64 (T, n, 4), pixels (x1, y1, x2, y2), x2 and y2 exclusive: the smallest box around
-            the digit's pixels within the frame, hidden behind another digit or not; zeros if none is.
+        boxes: int64 (T, n, 4), pixels (x1, y1, x2, y2), x2 and y2 exclusive: the smallest box around the digit's pixels
+            within the frame, whether another digit covers them or not; zeros if there are none.
         areas: int64 (T, n), number of these pixels.
-        visible: float64 (T, n), share of the digit's ink that lies within the frame and is not covered.
+        visible: float64 (T, n), share of the digit's ink that is within the frame and not covered.
         light: bool (n,), whether the digit is brighter than the mean background.
     """
 
@@ -47,18 +47,18 @@ def render_clip(
 ) -> RenderedClip:
     """Draw a clip.
 
-    One state of ``rng`` gives a pair of motions the same places, sizes, colours and background, see
-    :func:`~maskfeat_plugin.datasets.moving_digits.motions.draw_trajectory`.
+    With the same state of ``rng``, the two motions of a pair have the same positions, sizes, colours and background,
+    see :func:`~maskfeat_plugin.datasets.moving_digits.motions.draw_trajectory`.
 
     Args:
-        glyphs: float32 (n, 28, 28), the digits' ink within 0 and 1; later ones lie on top.
+        glyphs: float32 (n, 28, 28), the ink of the digits within 0 and 1. Later digits cover earlier ones.
         motion: Name of the motion.
-        config: Settings; ``size``, ``num_frames``, ``scale`` and ``background`` are read.
+        config: Settings. ``size``, ``num_frames``, ``scale``, ``speed`` and ``background`` are used.
         rng: Source of random numbers.
         photos: Photographs to crop the background from, for ``background='photo'``.
 
     Returns:
-        RenderedClip: Frames, boxes and what the labels need.
+        RenderedClip: The frames, the boxes, and the other data for the labels.
     """
     trajectory = draw_trajectory(motion, len(glyphs), config.num_frames, config.scale, rng, config.speed)
     background = draw_background(config.background, config.size, rng, photos)
@@ -74,7 +74,7 @@ def render_clip(
         frames[t] = _paint(background, inks, colours)
         for k, ink in enumerate(inks):
             boxes[t, k], areas[t, k] = _box(ink)
-            # The ink that a digit has in all grows with the square of its size.
+            # The total ink of a digit grows with the square of its size.
             total = glyphs[k].sum() * (trajectory.scale[k, t] * config.size / _GLYPH_SIDE) ** 2
             uncovered = ink * (1 - inks[k + 1 :]).prod(axis=0)
             visible[t, k] = min(uncovered.sum() / total, 1.0)
@@ -83,14 +83,14 @@ def render_clip(
 
 
 def _draw_colours(num_digits: int, background: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw colours (n, 3) that stand out from the mean background and from one another."""
+    """Draw colours (n, 3) that differ clearly from the mean background and from each other."""
     taken = [(background.mean(axis=(0, 1)), _CONTRAST)]
     colours = []
     for _ in range(num_digits):
         candidates = rng.uniform(0, 1, size=(256, 3))
         margins = [np.abs(candidates - colour).max(axis=1) - least for colour, least in taken]
         margin = np.min(margins, axis=0)  # (256,)
-        # The first that fits; were there none, the one that comes nearest.
+        # The first candidate with enough contrast. If there is none, the one with the most.
         chosen = candidates[np.argmax(margin >= 0) if (margin >= 0).any() else margin.argmax()]
         colours.append(chosen)
         taken.append((chosen, _DISTINCT))
@@ -98,10 +98,10 @@ def _draw_colours(num_digits: int, background: np.ndarray, rng: np.random.Genera
 
 
 def _place(glyph: np.ndarray, trajectory: Trajectory, digit: int, frame: int, size: int) -> np.ndarray:
-    """Lay one digit's ink into an empty frame: float32 (size, size) within 0 and 1."""
+    """Draw the ink of one digit into an empty frame: float32 (size, size) within 0 and 1."""
     zoom = trajectory.scale[digit, frame] * size / _GLYPH_SIDE
-    # Linear interpolation drops strokes of digits drawn smaller than they are: draw those at twice
-    # the size and average.
+    # Linear interpolation loses strokes of digits that are drawn smaller than their images. Such digits are drawn
+    # at twice the size and averaged.
     factor = 2 if zoom < 1 else 1
     middle = (glyph.shape[0] - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), trajectory.angle[digit, frame], zoom * factor)

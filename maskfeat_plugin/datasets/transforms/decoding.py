@@ -1,4 +1,4 @@
-"""Decoding of clips."""
+"""Transforms that open and decode videos."""
 
 from collections.abc import Sequence
 from os.path import splitext
@@ -13,18 +13,21 @@ from ..video_reader import ConstantRateReader, VideoReader
 
 @TRANSFORMS.register_module()
 class OpenVideo(DecordInit):
-    """Opens a video file for :class:`DecodeClip`, without decoding; stands where ``mmaction.DecordInit`` does.
+    """Transform that opens a video file for :class:`DecodeClip`, without decoding it.
+
+    Use it instead of ``mmaction.DecordInit``.
 
     Required keys: ``filename``. Added keys: ``video_reader``, ``total_frames``, ``avg_fps``.
 
-    Frames that the file's edit list leaves out are not counted: decord counts them, and shows others in their place.
-    Where frames have different lengths (a variable rate, as of phones and screen recordings), their numbers count equal
-    steps of time, so that a clip shows what happened at its pace; decord counts pictures.
+    Frames that the file's edit list leaves out are not counted. decord counts them, and shows other frames instead. If
+    frames have different lengths (a variable rate, as in videos of phones and screen recordings), frame numbers here
+    count equal steps of time, so a clip has the true speed. decord counts pictures.
 
     Args:
-        io_backend (str): Where the files are, as mmengine's ``FileClient`` names it; those on "disk" are read in place,
-            others fetched into memory. Defaults to "disk".
-        num_threads (int): Accepted as ``mmaction.DecordInit`` does; one thread decodes a file here. Defaults to 1.
+        io_backend (str): The storage of the files, as mmengine's ``FileClient`` names it. Files on "disk" are read
+            directly, other files are fetched into memory. Defaults to "disk".
+        num_threads (int): Accepted for compatibility with ``mmaction.DecordInit``. One thread decodes a file here.
+            Defaults to 1.
         **kwargs: Arguments of the ``FileClient``.
     """
 
@@ -34,7 +37,7 @@ class OpenVideo(DecordInit):
         super().__init__(io_backend, num_threads, **kwargs)
 
     def open_file(self, filename: str) -> VideoReader:
-        """Open a file whose frames are numbered as they come, also at a variable rate.
+        """Open a file whose frames are numbered in their order, also with a variable rate.
 
         Args:
             filename (str): The file.
@@ -46,7 +49,7 @@ class OpenVideo(DecordInit):
         return ConstantRateReader(reader) if reader.has_variable_rate() else reader
 
     def _source_of(self, filename: str) -> tuple[str | bytes, str]:
-        """Return the path of a file, or its content, and its name."""
+        """Return the path of a file, or its content, and the name of the file."""
         if not splitext(filename)[1]:
             filename += ".mp4"
         if self.io_backend == "disk":
@@ -61,29 +64,30 @@ class OpenVideo(DecordInit):
 
 @TRANSFORMS.register_module()
 class DecodeClip(DecordDecode):
-    """Decodes the chosen frames and no more than they need; stands where ``mmaction.DecordDecode`` does.
+    """Transform that decodes the chosen frames, and other frames only if the chosen ones need them.
 
-    The frames are those of decord, bit for bit where pixels are of 8 bits and height and width even; elsewhere the
-    colours next to sharp edges differ, because swscale changed. Frames are turned as the file says, as decord does.
+    Use it instead of ``mmaction.DecordDecode``. The frames equal decord's frames bit for bit if pixels have 8 bits and
+    height and width are even. Otherwise the colours next to sharp edges differ, because swscale has changed. Frames are
+    rotated as the file says, as in decord.
 
     Required keys: ``video_reader`` of :class:`OpenVideo`, ``frame_inds``. Added keys: ``imgs``, a list of uint8 (H, W,
-    3); ``original_shape``, ``img_shape``; ``gt_bboxes`` and ``proposals``, where there are any, become pixels.
+    3); ``original_shape``, ``img_shape``. ``gt_bboxes`` and ``proposals``, if present, are converted to pixels.
 
     Args:
-        mode (str): "accurate", the chosen frames themselves. Defaults to "accurate".
-        short_side (int, optional): Pixels of the shorter side of the frames. Resizing is a part of the conversion of
-            colours, bilinear and antialiased, so that it costs less than a ``Resize`` of its own. The authors' code
-            decodes with 256. Defaults to None: the size of the file.
+        mode (str): "accurate", exactly the chosen frames. Defaults to "accurate".
+        short_side (int, optional): Pixels of the shorter side of the frames. Frames are resized together with the
+            conversion of their colours, bilinear and antialiased, which costs less than a separate ``Resize``. The
+            authors' code decodes with 256. Defaults to None: the size in the file.
 
     Raises:
-        ValueError: If ``mode`` is another, or ``short_side`` is not a positive integer.
+        ValueError: If ``mode`` is another one, or if ``short_side`` is not a positive integer.
     """
 
     def __init__(self, mode: str = "accurate", short_side: int | None = None) -> None:
         if mode != "accurate":
             raise ValueError(
-                f"DecodeClip: mode={mode!r} is not supported, it decodes the chosen frames. Leave it out, or use "
-                "mmaction.DecordInit and mmaction.DecordDecode for key frames near them (mode='efficient')."
+                f"DecodeClip: mode={mode!r} is not supported, because DecodeClip decodes the chosen frames. Leave mode "
+                "out, or use mmaction.DecordInit and mmaction.DecordDecode for nearby key frames (mode='efficient')."
             )
         super().__init__(mode)
         if short_side is not None and not (isinstance(short_side, int) and short_side > 0):

@@ -1,4 +1,4 @@
-"""Dense labels on disk, followed through crops and flips onto the token grid."""
+"""Transforms for dense labels on disk, which follow crops and flips onto the token grid."""
 
 import os
 import random
@@ -19,12 +19,14 @@ from ..sample_paths import sample_path
 
 @TRANSFORMS.register_module()
 class TrackCrop(BaseTransform):
-    """Runs crops, resizes and flips of an image and writes down which part of the image is left.
+    """Wrapper that runs crops, resizes and flips of an image and records the remaining part of the image.
 
-    The transforms run a second time, with the same random numbers, on an image of its own coordinates, which tells
-    where the result comes from, whatever the transforms are called. mmaction2's transforms write it down themselves.
+    The transforms run a second time, with the same random numbers, on an image of its own coordinates. Its result shows
+    the source of each pixel, for transforms of any name. mmaction2's transforms need no wrapper: they record the part
+    themselves.
 
-    Added keys: ``crop_region``, (x, y, w, h) of the result in the image before, 0 to 1; w or h is negative if flipped.
+    Added keys: ``crop_region``, (x, y, w, h) of the result in the original image, 0 to 1; w or h is negative if
+        flipped.
 
     Args:
         transforms (list[dict]): Configs of the transforms; shifts, scales and flips only.
@@ -35,7 +37,7 @@ class TrackCrop(BaseTransform):
 
     def __init__(self, transforms: list[dict]) -> None:
         if not transforms:
-            raise ValueError("TrackCrop: transforms is empty; list the crops and flips to follow.")
+            raise ValueError("TrackCrop: transforms is empty. List the crops and flips to follow.")
         self.transforms = Compose(transforms)
 
     def transform(self, results: dict) -> dict | None:
@@ -68,7 +70,7 @@ class TrackCrop(BaseTransform):
 
 
 def _line(values: np.ndarray) -> tuple[float, float]:
-    """Start and extent of values that rise evenly from one border to the other; interpolation bends them there."""
+    """Compute start and extent of values that rise evenly between the borders, where interpolation bends them."""
     length = len(values)
     low, high = length // 4, length - 1 - length // 4
     if low == high:
@@ -79,26 +81,26 @@ def _line(values: np.ndarray) -> tuple[float, float]:
 
 @TRANSFORMS.register_module()
 class LoadLabelMap(BaseTransform):
-    """Reads the dense labels of an image or a video and takes to each token those of its place (token labelling).
+    """Transform that loads the dense labels of an image or a video for each of its tokens (token labelling).
 
-    A file holds classes (h, w), one number a place (``.png``, ``.npy``), or scores and classes of the k best, (2, k,
-    h, w), as token labelling keeps them (``.npy``, ``.pt``); for videos with time as a further axis before h, or
-    without, for labels that do not change. Its places cover the whole image, and time the whole video, evenly, at any
-    resolution.
+    A file contains classes (h, w), one number per place (``.png``, ``.npy``), or scores and classes of the k best
+    classes, (2, k, h, w), as token labelling stores them (``.npy``, ``.pt``). For videos, a time axis may stand before
+    h; without it, the labels do not change with time. The places cover the whole image, and the time axis the whole
+    video, evenly and at any resolution.
 
-    For images the crops and flips stand in :class:`TrackCrop`; for clips mmaction2's own transforms are followed, and
-    this one comes after them all.
+    For images, put the crops and flips into :class:`TrackCrop`. For clips, mmaction2's own transforms are followed; put
+    this transform after all of them.
 
     Added keys: ``label_map``, float32 (2, E, T', H', W') or, for several clips, (M, 2, E, T', H', W'): scores and
-    classes at ``points`` x ``points`` places of each token.
+        places at ``points`` x ``points`` positions of each token.
 
     Args:
         token_grid (Sequence[int]): Token grid of the backbone, (H', W') for images or (T', H', W') for clips.
         data_root (str): Folder of the images or videos.
-        label_root (str): Folder of the label maps, with the same names below it as ``data_root`` but for the ending.
+        label_root (str): Folder of the label maps. Their paths below it are as below ``data_root``, except the ending.
         suffix (str): Ending of the label maps, ".png", ".npy" or ".pt". Defaults to ".npy".
-        points (int): Places of a token to look at, in either direction. Defaults to 4.
-        ignore_index (int): The class that stands for no label. Defaults to 255.
+        points (int): Number of positions in a token, in each direction. Defaults to 4.
+        ignore_index (int): The class that means no label. Defaults to 255.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -133,7 +135,7 @@ class LoadLabelMap(BaseTransform):
 
         Raises:
             FileNotFoundError: If there is no label map.
-            ValueError: If it has another form, the sample has no path, or the crops of an image were not tracked.
+            ValueError: If it has another form, if the sample has no path, or if the crops of an image were not tracked.
         """
         path = self._path(results)
         maps = self._read(path)  # (2, k, t, h, w)
@@ -154,20 +156,20 @@ class LoadLabelMap(BaseTransform):
         source = sample_path(results)
         if source is None:
             raise ValueError(
-                "LoadLabelMap: the sample has no path, by which its label map is found. Put LoadLabelMap before the "
-                f"transform that drops it; the sample has {', '.join(sorted(results))}."
+                "LoadLabelMap: the sample has no path, which is needed to find its label map. Put LoadLabelMap before "
+                f"the transform that removes the path. The sample has {', '.join(sorted(results))}."
             )
         path = Path(self.label_root, os.path.relpath(source, self.data_root)).with_suffix(self.suffix)
         if not path.is_file():
             raise FileNotFoundError(
-                f"LoadLabelMap: {path}, the label map of {source}, is not there; set data_root (now "
+                f"LoadLabelMap: {path}, the label map of {source}, is not there. Set data_root (now "
                 f"{self.data_root!r}) and label_root (now {self.label_root!r}) to the folders of the data and of the "
                 "label maps."
             )
         return path
 
     def _read(self, path: Path) -> np.ndarray:
-        """Scores and classes (2, k, t, h, w); a class that stands for no label has the score 0."""
+        """Read scores and classes (2, k, t, h, w). A class that means no label gets the score 0."""
         with reading(path, "is no label map, or is damaged"):
             if self.suffix == ".png":
                 maps = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -185,11 +187,11 @@ class LoadLabelMap(BaseTransform):
             maps = maps[:, :, None]
         if maps.ndim != 5 or len(maps) != 2 or (maps.shape[2] > 1 and not clips):
             shapes = "(h, w) or (2, k, h, w)" + (", or either with t before h" if clips else "")
-            raise ValueError(f"{path} is of the shape {maps.shape}; a label map for this token grid is {shapes}.")
+            raise ValueError(f"{path} has the shape {maps.shape}. A label map for this token grid has {shapes}.")
         return maps.astype(np.float32)
 
     def _times(self, results: dict, length: int) -> np.ndarray:
-        """Index (M, T') into a map's time for the first frame of each token of each clip."""
+        """Compute indices (M, T') into a map's time axis, for the first frame of each token of each clip."""
         steps = self.token_grid[0] if len(self.token_grid) == 3 else 1
         if length == 1:
             return np.zeros((results.get("num_clips", 1), steps), dtype=int)
@@ -205,12 +207,12 @@ class LoadLabelMap(BaseTransform):
 
 
 def _region(results: dict) -> tuple[float, float, float, float]:
-    """The part (x, y, w, h) of the image that is left of it."""
+    """Return the part (x, y, w, h) of the image that remains after the crops."""
     if "crop_region" in results:
         return results["crop_region"]
     if "img" in results:
         raise ValueError(
-            "LoadLabelMap: it is not known which part of the image is left; put the crops, resizes and flips into "
+            "LoadLabelMap: the remaining part of the image is unknown. Put the crops, resizes and flips into "
             "dict(type='maskfeat.TrackCrop', transforms=[...])."
         )
     x, y, width, height = (float(v) for v in results.get("crop_quadruple", (0, 0, 1, 1)))
@@ -223,6 +225,6 @@ def _region(results: dict) -> tuple[float, float, float, float]:
 
 
 def _places(start: float, extent: float, number: int, length: int) -> np.ndarray:
-    """Nearest indices into an axis of ``length`` for ``number`` even places of a part of it."""
+    """Compute the nearest indices into an axis of ``length`` for ``number`` even positions in a part of it."""
     at = start + extent * (np.arange(number) + 0.5) / number
     return np.clip(np.floor(at * length), 0, length - 1).astype(int)

@@ -1,4 +1,4 @@
-"""Loading of images."""
+"""Transform that loads images."""
 
 import re
 
@@ -11,15 +11,15 @@ from maskfeat_plugin.errors import reading
 from maskfeat_plugin.registry import TRANSFORMS
 
 _START_OF_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-# Between scans: tables, comments, application data, the next scan and the end; no byte of a scan looks like these
+# Between scans: tables, comments, application data, the next scan and the end. No bytes of a scan match this.
 _NEXT_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xd9-\xfe])")
 
 
 @TRANSFORMS.register_module()
 class LoadWholeImage(LoadImageFromFile):
-    """``mmcv.LoadImageFromFile`` that refuses a JPEG that is cut short, whose missing part OpenCV paints grey.
+    """``mmcv.LoadImageFromFile`` that refuses an incomplete JPEG. OpenCV would paint the missing part grey.
 
-    Arguments are those of ``mmcv.LoadImageFromFile``.
+    Arguments are as for ``mmcv.LoadImageFromFile``.
 
     Required key: ``img_path``. Added keys: ``img``, ``img_shape``, ``ori_shape``.
     """
@@ -31,11 +31,11 @@ class LoadWholeImage(LoadImageFromFile):
             results (dict): The sample.
 
         Returns:
-            dict | None: The sample with the image, uint8 (H, W, 3) BGR by default; None for a bad one with
+            dict | None: The sample with the image, uint8 (H, W, 3) BGR by default; None for a bad image if
             ``ignore_empty=True``.
 
         Raises:
-            ValueError: If it is no image, or cut short.
+            ValueError: If the file is no image, or is incomplete.
         """
         path = results["img_path"]
         try:
@@ -58,7 +58,7 @@ class LoadWholeImage(LoadImageFromFile):
             raise ValueError(f"{path} is cut short.")
         image = None
         if content:
-            with reading(path, "is no image, or a broken one"):  # OpenCV raises for more pixels than it decodes
+            with reading(path, "is no image, or a broken one"):  # OpenCV raises an error for very large images
                 image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise ValueError(f"{path} is no image, or a broken one.")
@@ -66,8 +66,8 @@ class LoadWholeImage(LoadImageFromFile):
 
 
 def _is_whole_jpeg(content: bytes) -> bool:
-    """Tell whether the end of the image is there; anything may follow, such as the video of a motion photo."""
-    # neither marker occurs inside the pixels of a scan; those of a thumbnail come before those of the image
+    """Check whether the end of the image exists. Other data may follow it, such as the video of a motion photo."""
+    # Neither marker occurs inside the pixels of a scan. Markers of a thumbnail come before the markers of the image.
     if content.rfind(_END) >= content.rfind(_SCAN):
         return True
     position = len(_START_OF_JPEG)

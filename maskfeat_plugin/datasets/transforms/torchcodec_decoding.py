@@ -1,4 +1,4 @@
-"""Decoding by torchcodec, on a GPU."""
+"""Transform that decodes with torchcodec, on a GPU."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from .decoding import OpenVideo
 
 
 class TorchCodecReader(VideoReader):
-    """A :class:`VideoReader` whose frames torchcodec decodes: the same numbers and, on a CPU, the same frames.
+    """:class:`VideoReader` that decodes with torchcodec: the same frame numbers and, on a CPU, the same frames.
 
     Args:
         source (str | bytes): Path of the file, or its content.
-        name (str): What to call it in messages.
-        device (str): Where to decode, as torch names it. Defaults to "cuda".
+        name (str): The name of the file in messages.
+        device (str): The device that decodes, as torch names it. Defaults to "cuda".
 
     Raises:
-        ConfigError: If torchcodec or the libraries of FFmpeg that it needs are not there.
-        FileNotFoundError: If the file is not there.
-        ValueError: If it is no video, or torchcodec does not open it.
+        ConfigError: If torchcodec is missing, or FFmpeg's libraries that it needs.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is no video, or torchcodec does not open it.
     """
 
     def __init__(self, source: str | bytes, name: str, device: str = "cuda") -> None:
@@ -38,17 +38,18 @@ class TorchCodecReader(VideoReader):
             raise ValueError(f"{name} is not opened by torchcodec: {_first_line(error)}") from error
 
     def read(self, indices: Sequence[int], short_side: int | None = None) -> list[np.ndarray]:
-        """Decode frames, see :meth:`VideoReader.read`; they are resized on the device, and come from there small.
+        """Decode frames, see :meth:`VideoReader.read`. They are resized on the device, before the copy to the CPU.
 
         Args:
-            indices (Sequence[int]): Numbers of frames, in any order.
-            short_side (int, optional): Pixels of the shorter side of the result. Defaults to None: the file's.
+            indices (Sequence[int]): Frame numbers in any order.
+            short_side (int, optional): Pixels of the shorter side of the result. Defaults to None: the size in the
+                file.
 
         Returns:
-            list[np.ndarray]: uint8 (H, W, 3) RGB each; no two share memory.
+            list[np.ndarray]: One uint8 (H, W, 3) RGB array per number. No two arrays share memory.
 
         Raises:
-            ValueError: If there is no such frame, or it does not decode.
+            ValueError: If a frame does not exist, or if it does not decode.
         """
         try:
             frames = self._decoder.get_frames_at([int(index) for index in indices]).data  # (N, 3, H, W)
@@ -63,21 +64,23 @@ class TorchCodecReader(VideoReader):
 
 @TRANSFORMS.register_module()
 class OpenVideoByTorchCodec(OpenVideo):
-    """Opens a video file so that ``maskfeat.DecodeClip`` decodes it by torchcodec; stands where ``OpenVideo`` does.
+    """Transform that opens a video file so that ``maskfeat.DecodeClip`` decodes it with torchcodec.
 
-    torchcodec is no part of the set-up: it needs ``pip install torchcodec``, in the release for the torch that is
-    there, and FFmpeg's shared libraries. On a GPU the workers of the dataloader have to be started anew
-    (``train_dataloader.multiprocessing_context="spawn"``), because CUDA does not survive a fork.
+    Use it instead of ``OpenVideo``.
 
-    Keys are those of :class:`OpenVideo`.
+    Installing this package does not install torchcodec. It needs ``pip install torchcodec``, in the release for the
+    installed torch, and FFmpeg's shared libraries. On a GPU the workers of the dataloader have to be spawned
+    (``train_dataloader.multiprocessing_context="spawn"``), because CUDA does not work after a fork.
+
+    Keys are as for :class:`OpenVideo`.
 
     Args:
-        device (str): Where to decode, as torch names it. Defaults to "cuda".
+        device (str): The device that decodes, as torch names it. Defaults to "cuda".
         io_backend (str): See :class:`OpenVideo`. Defaults to "disk".
         **kwargs: Further arguments of :class:`OpenVideo`.
 
     Raises:
-        ConfigError: If torchcodec or what it needs is not there, or there is no such device.
+        ConfigError: If torchcodec or a library that it needs is missing, or if there is no such device.
     """
 
     def __init__(self, device: str = "cuda", io_backend: str = "disk", **kwargs: Any) -> None:
@@ -85,7 +88,7 @@ class OpenVideoByTorchCodec(OpenVideo):
         _import_decoder()
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(
-                f"OpenVideoByTorchCodec: device={device!r}, and there is no GPU. Use maskfeat.OpenVideo, which decodes "
+                f"OpenVideoByTorchCodec: device={device!r}, but there is no GPU. Use maskfeat.OpenVideo, which decodes "
                 "on the CPU."
             )
         self.device = device
@@ -100,10 +103,10 @@ class OpenVideoByTorchCodec(OpenVideo):
 def _import_decoder() -> type:
     try:
         from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg's libraries are not there
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg's libraries are missing
         raise ConfigError(
-            f"OpenVideoByTorchCodec: torchcodec cannot be imported ({_first_line(error)}). pip install torchcodec in "
-            "the release for this torch, install FFmpeg's shared libraries, or use maskfeat.OpenVideo."
+            f"OpenVideoByTorchCodec: torchcodec cannot be imported ({_first_line(error)}). Run pip install torchcodec "
+            "in the release for this torch, install FFmpeg's shared libraries, or use maskfeat.OpenVideo."
         ) from error
     return VideoDecoder
 

@@ -15,7 +15,9 @@ from maskfeat_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class KNNHook(Hook):
-    """Evaluation by k-nearest neighbours among the features of labelled samples, at intervals and after training.
+    """Hook that evaluates by k-nearest neighbours among the features of labelled samples.
+
+    It evaluates at intervals and after training.
 
     The accuracies are logged and added to the visualizer's scalars (JSON, TensorBoard and so on) as
     ``knn/top1_k20``, in percent. The hook restores the random state, so it does not change the training.

@@ -19,7 +19,7 @@ _INNER = ("dataset", "datasets", "pipeline", "transforms")
 
 @HOOKS.register_module()
 class MaskRatioHook(Hook):
-    """Change of the mask ratio of the training pipeline's mask generators, logged as ``mask_ratio``.
+    """Hook that changes the ratio of the training pipeline's mask generators, and logs it as ``mask_ratio``.
 
     The first ratio is the ``mask_ratio`` of the mask generators. The ratio is shared with the dataloader's workers,
     including persistent ones. After a resumption, it is the ratio of the resumed epoch or iteration.

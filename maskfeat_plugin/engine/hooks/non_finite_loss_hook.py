@@ -31,7 +31,7 @@ _ACTIONS = ("stop", "skip", "rewind")
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Detection of a loss or gradients that are NaN or infinite. The weights stay as they were before that step.
+    """Hook that detects a loss or gradients that are NaN or infinite, and keeps the weights from before that step.
 
     Each process whose loss is not finite writes a report to ``non_finite/iter_N_rank_R`` in the work directory. If only
     the gradients are not finite, all processes do. ``report.json`` has the losses, the norm of the gradients, the

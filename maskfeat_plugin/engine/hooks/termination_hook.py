@@ -31,7 +31,7 @@ _WAITING = (_BaseDataLoaderIter.__next__.__code__, _MultiProcessingDataLoaderIte
 
 @HOOKS.register_module()
 class TerminationHook(Hook):
-    """Clean end of a training after a signal: at the end of its step it saves a checkpoint and exits.
+    """Hook that ends a training after a signal: at the end of the step it saves a checkpoint and exits.
 
     ``--resume`` then continues from that step. If one of several processes receives the signal, all of them end at the
     same step. Training does not end between the batches of an accumulated step. Before training begins, and without a

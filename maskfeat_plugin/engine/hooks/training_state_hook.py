@@ -20,7 +20,7 @@ from .mask_ratio_hook import MaskRatioHook
 
 @HOOKS.register_module()
 class TrainingStateHook(Hook):
-    """Values in the training log that mmengine's own hooks do not log.
+    """Hook that logs values of the training that mmengine's own hooks do not log.
 
     mmengine logs the loss, the learning rate, ``time`` and ``data_time`` in seconds, and on a GPU the largest
     ``memory`` in MB. This hook adds

@@ -18,7 +18,7 @@ from maskfeat_plugin.visualization import MaskFeatVisualizer, attention_rollout,
 
 @HOOKS.register_module()
 class MaskFeatVisualizationHook(Hook):
-    """Pictures of the predictions for the same few samples, at intervals, before the first and after the last step.
+    """Hook that draws the predictions for the same few samples: at intervals, before the first and after the last step.
 
     Each picture shows the masked input, the prediction, the target and the original. It goes to every backend of the
     visualizer, which has to be :class:`MaskFeatVisualizer`: to ``vis_data/vis_image`` below the work directory,

@@ -1,4 +1,4 @@
-"""Mask generators: which tokens of a sample are masked."""
+"""Mask generators: transforms that choose the masked tokens of a sample."""
 
 from .base import BaseMaskGenerator
 from .blockwise import BlockMaskGenerator, CubeMaskGenerator, TubeMaskGenerator

@@ -1,4 +1,4 @@
-"""What all mask generators share: the grid, the ratio, the randomness."""
+"""Base class of all mask generators: the grid, the ratio, the random numbers."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -13,24 +13,26 @@ from .shared import SharedNumber
 
 
 class BaseMaskGenerator(BaseTransform):
-    """Draws one mask a sample (or one a clip, if a sample holds several) and writes it to ``results['mask']``.
+    """Base class of transforms that draw one mask per sample (or per clip, if a sample has several).
 
-    Added keys: ``mask``, numpy bool, True where a token is masked: (H', W') for a grid of two numbers, (T', H', W') for
-    one of three, (M, T', H', W') if ``results['imgs']`` holds M > 1 clips.
+    Added keys: ``mask``, numpy bool, True for masked tokens: (H', W') for a grid of two numbers, (T', H', W') for a
+        grid
+    of three numbers, (M, T', H', W') if ``results['imgs']`` has M > 1 clips.
 
     Args:
         token_grid (Sequence[int]): Token grid of the backbone, (H', W') for images or (T', H', W') for clips.
-        mask_ratio (float): Share of the tokens to hide, in (0, 1). Defaults to 0.4, as in the paper. A
+        mask_ratio (float): Share of the tokens to mask, in (0, 1). Defaults to 0.4, as in the paper. A
             :class:`MaskRatioHook` changes it during training.
-        window_size (Sequence[int], optional): A coarser grid on which the mask is drawn, before it is repeated onto
-            the token grid; the authors draw video masks on 8 x 7 x 7 for a token grid of 8 x 14 x 14. Defaults to
-            None, the token grid.
-        seed (int, optional): For masks that stay the same: the mask then depends on the seed and on
-            ``results['sample_idx']`` only, or, where that is missing, on how many masks were drawn before. Defaults
-            to None: a new mask each time, drawn from numpy's global state, which mmengine seeds in each worker.
+        window_size (Sequence[int], optional): A coarser grid on which the mask is drawn before it is repeated onto the
+            token grid. The authors draw video masks on 8 x 7 x 7 for a token grid of 8 x 14 x 14. Defaults to None, the
+            token grid.
+        seed (int, optional): Seed for masks that do not change. The mask then depends only on the seed and
+            ``results['sample_idx']`` or, if that is missing, on the number of masks drawn before. Defaults to None: a
+            new mask each time, drawn from numpy's global state, which mmengine seeds in each worker.
 
     Raises:
-        ValueError: If the ratio is outside (0, 1) or the grids are no positive integers that divide.
+        ValueError: If the ratio is outside (0, 1), if the grids are not positive integers, or if the window does not
+            divide the token grid.
     """
 
     dims: tuple[int, ...] = (2, 3)  # lengths that the token grid may have
@@ -61,7 +63,7 @@ class BaseMaskGenerator(BaseTransform):
 
     @property
     def mask_ratio(self) -> float:
-        """Share of the tokens to hide. Set in the main process, it is the same in the workers of a dataloader."""
+        """Share of the tokens to mask. If the main process sets it, it also changes in the workers of a dataloader."""
         return self._ratio.value
 
     @mask_ratio.setter
@@ -70,19 +72,19 @@ class BaseMaskGenerator(BaseTransform):
         self._ratio.value = ratio
 
     def check_ratio(self, ratio: float) -> None:
-        """Refuse a ratio that cannot be drawn.
+        """Check that masks with a ratio can be drawn.
 
         Args:
-            ratio (float): Share of the tokens to hide.
+            ratio (float): Share of the tokens to mask.
 
         Raises:
-            ValueError: If it is outside (0, 1) or does not go with another setting.
+            ValueError: If it is outside (0, 1) or does not fit another setting.
         """
         if not 0 < ratio < 1:
             raise ValueError(f"{type(self).__name__}: mask_ratio={ratio} is outside (0, 1).")
 
     def num_masked(self, size: int) -> int:
-        """How many of ``size`` places the ratio stands for: rounded, at least one, never all."""
+        """Return the number of masked places out of ``size``: rounded, at least one, never all."""
         return count_masked(self.mask_ratio, size)
 
     @abstractmethod
@@ -90,10 +92,10 @@ class BaseMaskGenerator(BaseTransform):
         """Draw one mask.
 
         Args:
-            rng (np.random.Generator): Source of randomness.
+            rng (np.random.Generator): Source of random numbers.
 
         Returns:
-            np.ndarray: bool, of the shape ``window_size``.
+            np.ndarray: bool with the shape ``window_size``.
         """
 
     def transform(self, results: dict) -> dict:
@@ -108,7 +110,7 @@ class BaseMaskGenerator(BaseTransform):
 
     def _rng(self, results: dict) -> np.random.Generator:
         if self.seed is None or self._stream is None:
-            # numpy's global state itself: to seed a generator of one's own takes longer than to draw the mask
+            # numpy's global state itself, because seeding a new generator takes longer than drawing the mask
             return np.random.Generator(np.random.mtrand.get_bit_generator())
         if "sample_idx" in results:
             return np.random.default_rng([self.seed, int(results["sample_idx"])])
@@ -127,7 +129,7 @@ class BaseMaskGenerator(BaseTransform):
 
 
 def count_masked(ratio: float, size: int) -> int:
-    """How many of ``size`` places a ratio stands for: rounded, at least one, never all."""
+    """Return the number of masked places out of ``size`` at a ratio: rounded, at least one, never all."""
     return min(max(round(ratio * size), 1), size - 1)
 
 

@@ -1,4 +1,4 @@
-"""Masks of blocks: in an image, in all frames of a clip, in some frames of a clip."""
+"""Block-wise masks: in an image, in all frames of a clip, in some frames of a clip."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from .random_blocks import RandomBlocks, RandomCubes
 
 
 class _BlockwiseMaskGenerator(BaseMaskGenerator):
-    """Blocks of random area and aspect ratio until the ratio is reached; see :class:`RandomBlocks`.
+    """Masks of blocks with random area and aspect ratio, up to the mask ratio; see :class:`RandomBlocks`.
 
     Args:
         token_grid (Sequence[int]): See :class:`BaseMaskGenerator`.
         mask_ratio (float): See :class:`BaseMaskGenerator`. Defaults to 0.4.
         window_size (Sequence[int], optional): See :class:`BaseMaskGenerator`. Defaults to None.
-        min_num_patches (int, optional): Least area of a block, in places of the window. Defaults to None, see the
+        min_num_patches (int, optional): Smallest area of a block, in places of the window. Defaults to None, see the
             subclass.
-        max_num_patches (int, optional): Greatest area of a block. Defaults to None, see the subclass.
-        min_aspect (float): Least aspect ratio of a block; the greatest is its inverse. Defaults to 0.3.
+        max_num_patches (int, optional): Largest area of a block. Defaults to None, see the subclass.
+        min_aspect (float): Smallest aspect ratio of a block; the largest is its inverse. Defaults to 0.3.
         seed (int, optional): See :class:`BaseMaskGenerator`. Defaults to None.
         exact (bool): Whether every mask has the same number of masked tokens. The authors' code stops at the first
-            block that does not fit, which False does as well: their masks have a mean ratio of 0.396 instead of 0.4.
-            Encoders of visible tokens and compiled training steps need equal numbers. Defaults to True.
+            block that does not fit, and so does False: their masks have a mean ratio of 0.396 instead of 0.4. Encoders
+            of visible tokens and compiled training steps need equal numbers. Defaults to True.
     """
 
     blocks_type = RandomBlocks
@@ -57,14 +57,14 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
 
     @abstractmethod
     def block_grid(self) -> Grid:
-        """Grid (steps, H'', W'') that is covered with blocks, which the ratio counts."""
+        """Return the grid (steps, H'', W'') that is covered with blocks. The mask ratio refers to its places."""
 
     @abstractmethod
     def default_area(self, total: int) -> tuple[int, int]:
-        """Least and greatest area of a block, where not given, if ``total`` places of the block grid are masked."""
+        """Return the default smallest and largest area of a block, if ``total`` places of the block grid are masked."""
 
     def check_ratio(self, ratio: float) -> None:
-        """Refuse a ratio that cannot be drawn, see :class:`BaseMaskGenerator`."""
+        """Check that masks with a ratio can be drawn, see :class:`BaseMaskGenerator`."""
         super().check_ratio(ratio)
         least, greatest = self._area(count_masked(ratio, prod(self.block_grid())))
         if not 1 <= least <= greatest:
@@ -73,10 +73,10 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
             )
 
     def draw_blocks(self, rng: np.random.Generator) -> np.ndarray:
-        """Cover the block grid.
+        """Draw blocks until they cover the ratio of the block grid.
 
         Args:
-            rng (np.random.Generator): Source of randomness.
+            rng (np.random.Generator): Source of random numbers.
 
         Returns:
             np.ndarray: bool (steps*H''*W'').
@@ -99,23 +99,23 @@ class _BlockwiseMaskGenerator(BaseMaskGenerator):
 
 @TRANSFORMS.register_module()
 class BlockMaskGenerator(_BlockwiseMaskGenerator):
-    """Block-wise masks for images (MaskFeat paper): blocks of random area, aspect ratio and place.
+    """Block-wise masks for images (MaskFeat paper): blocks with random area, aspect ratio and place.
 
     Args:
         token_grid (Sequence[int]): Token grid (H', W').
-        min_num_patches (int, optional): Least area of a block. Defaults to None: a fifth of the tokens to hide.
-        max_num_patches (int, optional): Greatest area of a block. Defaults to None: all the tokens to hide.
+        min_num_patches (int, optional): Smallest area of a block. Defaults to None: a fifth of the masked tokens.
+        max_num_patches (int, optional): Largest area of a block. Defaults to None: all masked tokens.
         **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect``, ``seed`` and ``exact`` of the base class.
     """
 
     dims = (2,)
 
     def block_grid(self) -> Grid:
-        """The window, of one step."""
+        """Return the window as a grid of one step."""
         return (1, *self.window_size)
 
     def default_area(self, total: int) -> tuple[int, int]:
-        """Area of a block from a fifth of the tokens to hide up to all of them."""
+        """Return the area of a block: from a fifth of the masked tokens up to all of them."""
         return total // 5, total
 
     def generate(self, rng: np.random.Generator) -> np.ndarray:
@@ -125,24 +125,24 @@ class BlockMaskGenerator(_BlockwiseMaskGenerator):
 
 @TRANSFORMS.register_module()
 class TubeMaskGenerator(_BlockwiseMaskGenerator):
-    """A block-wise mask in space, the same at all times (MaskFeat paper, tube masking); for clips.
+    """Block-wise masks in space that are the same at all times, for clips (MaskFeat paper, tube masking).
 
     Args:
         token_grid (Sequence[int]): Token grid (T', H', W').
-        min_num_patches (int, optional): Least area of a block. Defaults to None: a fifth of the tokens to hide in a
+        min_num_patches (int, optional): Smallest area of a block. Defaults to None: a fifth of the masked tokens of a
             time step.
-        max_num_patches (int, optional): Greatest area of a block. Defaults to None: all of these.
+        max_num_patches (int, optional): Largest area of a block. Defaults to None: all masked tokens of a time step.
         **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect``, ``seed`` and ``exact`` of the base class.
     """
 
     dims = (3,)
 
     def block_grid(self) -> Grid:
-        """One step of the window."""
+        """Return one step of the window."""
         return (1, *self.window_size[1:])
 
     def default_area(self, total: int) -> tuple[int, int]:
-        """Area of a block from a fifth of the tokens to hide in a time step up to all of these."""
+        """Return the area of a block: from a fifth of the masked tokens of a time step up to all of them."""
         return total // 5, total
 
     def generate(self, rng: np.random.Generator) -> np.ndarray:
@@ -153,12 +153,12 @@ class TubeMaskGenerator(_BlockwiseMaskGenerator):
 
 @TRANSFORMS.register_module()
 class CubeMaskGenerator(_BlockwiseMaskGenerator):
-    """Cubes: blocks in space that last a random time (MaskFeat paper); for clips.
+    """Masks of cubes for clips (MaskFeat paper): blocks in space with a random duration.
 
     Args:
         token_grid (Sequence[int]): Token grid (T', H', W').
-        min_num_patches (int, optional): Least spatial area of a cube. Defaults to None: a fifth of a time step.
-        max_num_patches (int, optional): Greatest spatial area of a cube. Defaults to None: a whole time step.
+        min_num_patches (int, optional): Smallest spatial area of a cube. Defaults to None: a fifth of a time step.
+        max_num_patches (int, optional): Largest spatial area of a cube. Defaults to None: a whole time step.
         **kwargs: ``mask_ratio``, ``window_size``, ``min_aspect``, ``seed`` and ``exact`` of the base class.
     """
 
@@ -166,11 +166,11 @@ class CubeMaskGenerator(_BlockwiseMaskGenerator):
     blocks_type = RandomCubes
 
     def block_grid(self) -> Grid:
-        """The window."""
+        """Return the window."""
         return self.window_size
 
     def default_area(self, total: int) -> tuple[int, int]:
-        """Spatial area of a cube from a fifth of a time step up to a whole one."""
+        """Return the spatial area of a cube: from a fifth of a time step up to a whole one."""
         area = self.window_size[1] * self.window_size[2]
         return area // 5, area
 

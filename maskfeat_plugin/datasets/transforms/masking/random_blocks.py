@@ -1,4 +1,4 @@
-"""Grids covered with random blocks, as whole numbers whose bits are the places."""
+"""Grids covered with random blocks. A grid is an integer, and its bits are the places of the grid."""
 
 from bisect import bisect
 from collections.abc import Iterator
@@ -9,45 +9,46 @@ import numpy as np
 
 from maskfeat_plugin.ops.grids import Grid
 
-# Candidates in a row that may fail to fit before single places fill up the rest.
+# Number of failed candidates in a row after which single places fill up the rest
 _ATTEMPTS = 100
-# Candidates drawn at a time, because numpy draws a hundred numbers almost as fast as one.
+# Number of candidates drawn at a time, because numpy draws a hundred numbers almost as fast as one
 _CANDIDATES = 32
-# Laws kept: BEiT's bound of the area takes as many values as there are places to cover.
+# Number of distributions kept: the bound of the area in BEiT has as many values as there are places to cover
 _MAX_LAWS = 512
 
-# Text to numbers: the fastest way from the bits of an int to an array of a few hundred
+# Converts text to numbers: the fastest way from the bits of an int to an array of a few hundred values
 _DIGITS = bytes.maketrans(b"01", b"\0\1")
 
-# The bits of a block in the grid's first corner, the shifts that move it to every place that it fits, their number
+# The bits of a block in the grid's first corner, the shifts to all places where it fits, and the number of shifts
 Size = tuple[int, list[int], int]
-# Probabilities of sizes, summed up; the sizes; the sum of all, less than 1 where some are too large
+# The cumulative probabilities of sizes, the sizes, and the sum of all probabilities (below 1 if some are too large)
 Law = tuple[list[float], list[Size], float]
 
 
 class RandomBlocks:
-    """Covers a number of a grid's places with blocks of random area, aspect ratio, duration and place.
+    """Random cover of a given number of a grid's places with blocks of random area, aspect ratio, duration and place.
 
-    BEiT's algorithm (Bao et al., 2022): the area is uniform between two bounds, the greatest no larger than what is
-    left to cover; the logarithm of the aspect ratio is uniform; the sides are rounded, and a block that spans a side of
-    the grid is not taken. Neither is one that covers nothing new or more than is left. When no further block fits,
-    single places fill up the rest, as in ``mmpretrain.BEiTMaskGenerator``; with ``exact=False`` nothing does, as in the
-    authors' code. A block lasts from 1 to all of the steps.
+    The algorithm is BEiT's (Bao et al., 2022). The area is uniform between two bounds; the upper bound is at most the
+    number of places left to cover. The logarithm of the aspect ratio is uniform. The sides are rounded, and a block
+    that spans a side of the grid is rejected. A block that covers no new place, or more places than are left, is
+    rejected too. When no further block fits, single places fill up the rest, as in ``mmpretrain.BEiTMaskGenerator``.
+    With ``exact=False`` the rest stays uncovered, as in the authors' code. A block lasts from 1 step to all steps.
 
-    To be fast, the grid is a Python integer, one bit a place: what a block adds is one ``&`` and one ``bit_count``.
-    The probability of every size comes from a table (:func:`size_probabilities`), so that a candidate takes two random
-    numbers: one for the size, one for the place.
+    For speed, the grid is a Python integer with one bit per place: one ``&`` and one ``bit_count`` compute the number
+        of
+    places that a block adds. The probability of every size comes from a table (:func:`size_probabilities`), so a
+    candidate needs two random numbers: one for the size, one for the place.
 
     Args:
         grid (Grid): (steps, H'', W'').
-        total (int): Places to cover.
-        least (int): Least area of a block in space.
-        greatest (int): Greatest area of a block in space.
-        min_aspect (float): Least aspect ratio; the greatest is its inverse.
-        exact (bool): Whether exactly ``total`` places are covered; otherwise at most these. Defaults to True.
+        total (int): Number of places to cover.
+        least (int): Smallest area of a block in space.
+        greatest (int): Largest area of a block in space.
+        min_aspect (float): Smallest aspect ratio; the largest is its inverse.
+        exact (bool): Whether exactly ``total`` places are covered instead of at most ``total``. Defaults to True.
     """
 
-    # candidates in a row that the authors' code refuses before it ends an inexact mask
+    # number of rejected candidates in a row after which the authors' code ends an inexact mask
     last_attempts = 10
 
     def __init__(
@@ -69,11 +70,10 @@ class RandomBlocks:
         """Draw the covered places.
 
         Args:
-            rng (np.random.Generator): Source of randomness.
+            rng (np.random.Generator): Source of random numbers.
 
         Returns:
-            np.ndarray: bool (steps*H''*W''), ``total`` of the places covered, or at most as many with
-                ``exact=False``.
+            np.ndarray: bool (steps*H''*W''). ``total`` places are covered, or at most ``total`` with ``exact=False``.
         """
         numbers = iter(rng.random(2 * _CANDIDATES).tolist())
         candidates = chain(zip(numbers, numbers, strict=True), _more_pairs(rng))
@@ -94,7 +94,7 @@ class RandomBlocks:
                     failures = 0
                     continue
             failures += 1
-            # a first block fits at some time, if there are any
+            # a first block fits after some candidates, if any size is possible
             if failures >= self._attempts and (self.exact or remaining < self.total or not sizes):
                 break
         mask = self._unpack(free ^ self._everything)
@@ -103,17 +103,17 @@ class RandomBlocks:
         return mask
 
     def greatest_area(self, remaining: int) -> int:
-        """Bound of a block's area when ``remaining`` places are left to cover: BEiT draws no larger one."""
+        """Return the largest area of a block if ``remaining`` places are left to cover. BEiT draws no larger one."""
         return min(remaining, self.greatest)
 
     def law(self, remaining: int) -> Law:
-        """Distribution of the size of a candidate when ``remaining`` places are left to cover."""
+        """Compute the distribution of a candidate's size if ``remaining`` places are left to cover."""
         steps, height, width = self.grid
         bounds = (self.least, self.greatest_area(remaining))
         in_space = size_probabilities((height, width), *bounds, self.min_aspect)
-        probabilities = np.tile(in_space / steps, (steps, 1, 1))  # any duration is as likely
+        probabilities = np.tile(in_space / steps, (steps, 1, 1))  # all durations have the same probability
         sides = np.argwhere(probabilities > 0) + 1
-        # what is larger than all that is to be covered will never do, and need not be tried to fail
+        # sizes above the total number of places to cover can never fit, so they are left out
         sides = sides[sides.prod(1) <= self.total]
         cumulative = probabilities[tuple(sides.T - 1)].cumsum().tolist() or [0.0]
         sizes = [self._size(t, h, w) for t, h, w in sides.tolist()]
@@ -131,28 +131,28 @@ class RandomBlocks:
             block = sum(step << t * rows * columns for t in range(steps))
             corners = np.arange(len(self._places)).reshape(self.grid)
             room = tuple(slice(g - n + 1) for g, n in zip(self.grid, key, strict=True))
-            # all lists hold the same int objects: there are many more shifts than places
+            # all lists share the same int objects, because there are many more shifts than places
             shifts = [self._places[corner] for corner in corners[room].ravel().tolist()]
             self._sizes[key] = block, shifts, len(shifts)
         return self._sizes[key]
 
     def _unpack(self, bits: int) -> np.ndarray:
-        """Bits as bool (places,), the highest first."""
-        digits = bytearray(bin(bits | (self._everything + 1)), "ascii")  # 0b1 and then all digits, leading zeros too
+        """Convert bits to bool (places,), the highest bit first."""
+        digits = bytearray(bin(bits | (self._everything + 1)), "ascii")  # 0b1, then all digits with leading zeros
         return np.frombuffer(digits.translate(_DIGITS), bool, len(self._places), 3)
 
 
 class RandomCubes(RandomBlocks):
-    """:class:`RandomBlocks` whose area in space is not bounded by what is left: a cube may be large and short."""
+    """:class:`RandomBlocks` whose area in space does not depend on the places left: a cube may be large and short."""
 
     last_attempts = 100
 
     def greatest_area(self, remaining: int) -> int:
-        """Bound of a cube's area in space."""
+        """Return the largest area of a cube in space."""
         return self.greatest
 
     def law(self, remaining: int) -> Law:
-        """Distribution of a cube's size, the same at all times."""
+        """Return the distribution of a cube's size. It does not depend on ``remaining``."""
         found = next(iter(self._laws.values()), None)
         if found is None:
             return super().law(remaining)
@@ -161,31 +161,32 @@ class RandomCubes(RandomBlocks):
 
 
 def _more_pairs(rng: np.random.Generator) -> Iterator[tuple[float, float]]:
-    """Pairs of uniform random numbers, without end."""
+    """Yield pairs of uniform random numbers without end."""
     while True:
         numbers = iter(rng.random(2 * _CANDIDATES).tolist())
         yield from zip(numbers, numbers, strict=True)
 
 
 def size_probabilities(grid: tuple[int, int], least: float, greatest: float, min_aspect: float) -> np.ndarray:
-    """How often a block has which sides, of a random area A, uniform, and a log aspect ratio s, uniform.
+    """Compute the probability of each size of a block with uniform area A and uniform log aspect ratio s.
 
     The sides are sqrt(A exp(s)) and sqrt(A exp(-s)), rounded, at least 1. The probability of a pair of sides is the
-    area of the part of the (A, s) plane that is rounded to it, found by differences of the area below, :func:`_area`.
+    area of the part of the (A, s) plane that rounds to that pair. It is computed by differences of the function
+    :func:`_area`.
 
     Args:
-        grid (tuple[int, int]): (H, W); sides of H or W and more are left out, so that the sum may be less than 1.
-        least (float): Least area A.
-        greatest (float): Greatest area A; the bounds may be the other way round.
-        min_aspect (float): exp(s) lies between this and its inverse.
+        grid (tuple[int, int]): (H, W). Sides of H or W and more are left out, so the sum can be below 1.
+        least (float): Smallest area A.
+        greatest (float): Largest area A. It may be below ``least``.
+        min_aspect (float): exp(s) is between this value and its inverse.
 
     Returns:
-        np.ndarray: float64 (H - 1, W - 1), [h - 1, w - 1] for blocks of h x w.
+        np.ndarray: float64 (H - 1, W - 1). Element [h - 1, w - 1] is for blocks of h x w.
     """
     low, high = sorted((least, greatest))
-    high = max(high, low * (1 + 1e-6))  # one area, or one aspect ratio, as a narrow range
+    high = max(high, low * (1 + 1e-6))  # a single area, or a single aspect ratio, becomes a narrow range
     bound = max(-log(min_aspect), 1e-6)
-    # the sides at which the rounding changes; what is below 1.5 counts as 1
+    # the sides at which the rounding changes; a side below 1.5 counts as 1
     heights, widths = (np.array([1e-6, *np.arange(1.5, side)]) for side in grid)
     below = [_area(heights[:, None], widths[None], limit, bound) for limit in (low, high)]
     inside = np.diff(np.diff(below[1] - below[0], axis=0), axis=1) / (2 * bound * (high - low))
@@ -193,9 +194,9 @@ def size_probabilities(grid: tuple[int, int], least: float, greatest: float, min
 
 
 def _area(height: np.ndarray, width: np.ndarray, limit: float, bound: float) -> np.ndarray:
-    """Integral over s from -bound to bound of the least of height^2 exp(-s), width^2 exp(s) and the limit."""
-    meet = np.log(width**-1 * height)  # where the two curves cross
-    flat = limit < height * width  # the limit cuts them off before
+    """Integrate the minimum of height^2 exp(-s), width^2 exp(s) and the limit over s from -bound to bound."""
+    meet = np.log(width**-1 * height)  # the s at which the two curves cross
+    flat = limit < height * width  # whether the limit is below the crossing
     rises = np.where(flat, np.log(limit / width**2), meet).clip(-bound, bound)
     falls = np.where(flat, np.log(height**2 / limit), meet).clip(-bound, bound)
     edge = np.exp(-bound)

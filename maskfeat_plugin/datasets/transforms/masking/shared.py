@@ -1,4 +1,4 @@
-"""A number that worker processes see change."""
+"""Number whose changes worker processes see."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 
 
 class SharedNumber:
-    """A float in shared memory: what the main process writes, the workers of a dataloader read.
+    """Float in shared memory: the main process writes it, the workers of a dataloader read it.
 
-    Holds for workers that are forked and for those that are spawned. A deep copy, or one that was pickled by anything
-    else than the start of a process, is a number of its own, shared with its own workers.
+    This works for forked and for spawned workers. A deep copy is an independent number, shared with its own workers.
+    So is a copy that was pickled for another purpose than to start a process.
 
     Args:
-        value (float): The number.
+        value (float): The initial value.
     """
 
     def __init__(self, value: float) -> None:
@@ -24,7 +24,7 @@ class SharedNumber:
 
     @property
     def value(self) -> float:
-        """The number as it is now."""
+        """The current value."""
         return self._view.item()
 
     @value.setter

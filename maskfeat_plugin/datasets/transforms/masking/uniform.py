@@ -1,4 +1,4 @@
-"""Masks of places that are drawn one by one."""
+"""Masks whose places are drawn independently."""
 
 from math import prod
 from typing import Any
@@ -12,11 +12,11 @@ from .base import BaseMaskGenerator
 
 @TRANSFORMS.register_module()
 class RandomMaskGenerator(BaseMaskGenerator):
-    """Each token on its own; for images and clips.
+    """Masks of single random tokens, for images and clips.
 
-    MAE's random masking (He et al., 2022): every sample has a permutation of its own, of which the first places are
-    masked, so that all samples, and all batches, hide equally many, and an encoder of the visible tokens has equally
-    many of each sample.
+    This is MAE's random masking (He et al., 2022). Each sample has its own permutation, and the first places of the
+    permutation are masked. So all samples of all batches have the same number of masked tokens, and an encoder of the
+    visible tokens gets the same number from each sample.
     """
 
     def generate(self, rng: np.random.Generator) -> np.ndarray:
@@ -28,7 +28,7 @@ class RandomMaskGenerator(BaseMaskGenerator):
 
 @TRANSFORMS.register_module()
 class FrameMaskGenerator(BaseMaskGenerator):
-    """Whole time steps, an exact number of them (MaskFeat paper, frame masking); for clips."""
+    """Masks of an exact number of whole time steps, for clips (MaskFeat paper, frame masking)."""
 
     dims = (3,)
 
