@@ -1,4 +1,4 @@
-"""From the official downloads on disk to the files that the configs read; nothing is downloaded."""
+"""Preparation of data sets: converts official downloads on disk to the files that the configs read."""
 
 from maskfeat_plugin.preparation.ava import prepare_ava
 from maskfeat_plugin.preparation.coco import prepare_coco

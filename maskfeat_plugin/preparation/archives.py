@@ -1,6 +1,7 @@
 """Official archives: tar, tar.gz and zip files, some of them in parts, some of them with tar files inside.
 
-Every archive is read to its end, where the checksums of gzip, bzip2 and xz are; a damaged one leaves nothing behind.
+Every archive is read to its end, because the checksums of gzip, bzip2 and xz are there. A damaged archive leaves no
+files behind.
 """
 
 import bz2
@@ -29,32 +30,32 @@ from .parallel import progress_bar
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # of collections.abc from Python 3.12 on
 
-# An archive is the sequence of its parts, of one part as a rule.
+# An archive is the sequence of its parts. Most archives have one part.
 Archive = Sequence[Path]
-# A file of an archive: its path in the folder, its length, how to open it, how far into the archive that is.
+# A file in an archive: its path in the folder, its length, a function that opens it, its position in the archive
 Member = tuple[str, int, Callable[[], IO[bytes]], int]
 
 _CHUNK = 1 << 20  # bytes
-# The first bytes of a compressed tar file, and what reads it.
+# The first bytes of a compressed tar file, and the function that reads it
 _DECOMPRESSORS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
-# A class of ImageNet: its images go into a folder of this name.
+# The tar file of an ImageNet class: its images go into a folder of the same name
 _CLASS_TAR = re.compile(r"n\d{8}")
 
 
 def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> None:
-    """Unpack archives into a folder, which is there only when it is complete.
+    """Unpack archives into a folder. The folder gets its name only when it is complete.
 
-    The folders inside an archive are left out; a tar file inside becomes a folder. After an interruption the files that
-    are there and have the archive's content are not written again. After an error nothing is left.
+    Folders inside an archive are ignored; a tar file inside becomes a folder. After an interruption, files that exist
+    with the same content as in the archive are not written again. After an error, nothing is left.
 
     Args:
         archives (Sequence[Archive]): The archives.
-        folder (Path): Where to; left alone if it is there.
+        folder (Path): The target folder. If it exists, it is not changed.
         progress (bool): Whether to show a bar. Defaults to True.
 
     Raises:
-        ConfigError: If an archive is damaged or holds two files of one name, the folder was unpacked from another one,
-            or the disk is full.
+        ConfigError: If an archive is damaged or has two files of the same name, if the folder was unpacked from another
+            archive, or if the disk is full.
     """
     if folder.exists():
         _check_origin(archives, folder)
@@ -81,21 +82,21 @@ def _unpack_all(archives: Sequence[Archive], folder: Path, title: str, progress:
             with _opened(archive) as members:
                 for member, length, read, position in members:
                     if member in written:
-                        raise ConfigError(f"{archive[0]} holds two files {member}; unpack it by hand.")
+                        raise ConfigError(f"{archive[0]} holds two files {member}. Unpack it by hand.")
                     written.add(member)
                     _write_member(folder / member, length, read, archive)
                     bar.update(max(0, before + position - bar.n))
 
 
 def read_member(archive: Archive, name: str) -> bytes | None:
-    """Read a file in an archive, wherever it is inside.
+    """Read a file in an archive, in any folder inside it.
 
     Args:
         archive (Archive): The archive.
         name (str): Name of the file, without folders.
 
     Returns:
-        bytes | None: Its content; None if the archive has no such file.
+        bytes | None: The content; None if the archive has no such file.
 
     Raises:
         ConfigError: If the archive is damaged.
@@ -103,17 +104,17 @@ def read_member(archive: Archive, name: str) -> bytes | None:
     content = None
     with _opened(archive) as members:
         for member, _, read, _ in members:
-            with read() as file:  # of a zip file this compares the two headers of every member
+            with read() as file:  # for a zip file, opening a member compares its two headers
                 if content is None and PurePosixPath(member).name == name:
                     content = file.read()
     return content
 
 
 def join_parts(parts: Sequence[Path]) -> Archive:
-    """An archive from its parts, whose names end with consecutive numbers.
+    """Build an archive from its parts, whose names end with consecutive numbers.
 
     Raises:
-        ConfigError: If one is missing.
+        ConfigError: If a part is missing.
     """
     parts = sorted(parts, key=lambda part: part.name)
     numbers = [int(digits) for part in parts for digits in re.findall(r"\d+$", part.name)]
@@ -121,13 +122,13 @@ def join_parts(parts: Sequence[Path]) -> Archive:
         lacking = next((i for i, number in enumerate(sorted(set(numbers))) if i != number), None)
         raise ConfigError(
             f"{parts[0].parent}: the parts of {parts[0].name[:-3]} are numbered {numbers}"
-            + ("." if lacking is None else f"; number {lacking} is missing.")
+            + ("." if lacking is None else f". Add the part with number {lacking}.")
         )
     return parts
 
 
 class _JoinedFile(io.RawIOBase):
-    """The parts of a file, one after the other."""
+    """File that consists of several parts, one after the other."""
 
     def __init__(self, parts: Archive) -> None:
         self._files = []
@@ -168,7 +169,7 @@ class _JoinedFile(io.RawIOBase):
 
 @contextmanager
 def _opened(archive: Archive) -> Iterator[Iterator[Member]]:
-    """The files of an archive; whatever is wrong with it while they are read is one error."""
+    """Open an archive and give its files. Any error while they are read becomes a :class:`ConfigError`."""
     name, stem = archive[0].name, archive[0].stem
     try:
         with io.BufferedReader(_JoinedFile(archive), _CHUNK) as raw:
@@ -178,10 +179,10 @@ def _opened(archive: Archive) -> Iterator[Iterator[Member]]:
                 yield _tar_members(raw, f"{stem}/" if _CLASS_TAR.fullmatch(stem) else "")
     except ConfigError:
         raise
-    except Exception as error:  # the parsers fail in any way
+    except Exception as error:  # the parsers can raise any error
         if isinstance(error, OSError) and error.errno:
             raise ConfigError(f"{archive[0]} cannot be read: {error.strerror}.") from error
-        raise ConfigError(f"{archive[0]} is damaged or no archive ({describe(error)}); download it again.") from error
+        raise ConfigError(f"{archive[0]} is damaged or no archive ({describe(error)}). Download it again.") from error
 
 
 def _zip_members(raw: IO[bytes]) -> Iterator[Member]:
@@ -190,13 +191,13 @@ def _zip_members(raw: IO[bytes]) -> Iterator[Member]:
         for info in file.infolist():
             base = PurePosixPath(info.filename).name
             if info.is_dir() or base.startswith("."):
-                _drain(file.open(info))  # damage to a name can make it look so
+                _drain(file.open(info))  # a damaged name can make a file look like a folder or a file with a dot
             else:
                 yield base, info.file_size, partial(file.open, info), info.header_offset + info.compress_size
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is damaged or missing: tarfile takes it for the end of the archive."""
+    """Header that raises an error if it is damaged or missing. tarfile would treat it as the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
@@ -237,7 +238,7 @@ def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]
 
 
 def _drain(file: IO[bytes] | io.BufferedIOBase) -> bool:
-    """Read a file to its end, where checksums are compared; returns whether there was anything but zeros."""
+    """Read a file to its end, where checksums are compared. Return whether it had any bytes other than zero."""
     found = False
     while chunk := file.read(_CHUNK):
         found = found or chunk.count(0) < len(chunk)
@@ -252,15 +253,15 @@ def _write_member(path: Path, length: int, read: Callable[[], IO[bytes]], archiv
         with read() as source, open(path, "wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
     except OSError as error:
-        if error.errno in (None, errno.EIO):  # of the archive, not of the folder
+        if error.errno in (None, errno.EIO):  # an error of the archive, not of the folder
             raise
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
     if path.stat().st_size != length:
-        raise ConfigError(f"{archive[0]} is damaged: {path.name} is cut off; download it again.")
+        raise ConfigError(f"{archive[0]} is damaged: {path.name} is cut off. Download it again.")
 
 
 def _has_content(path: Path, read: Callable[[], IO[bytes]]) -> bool:
-    """Check whether a file that an interrupted run has left is the archive's, which may have been replaced since."""
+    """Check whether a file of an interrupted run equals the archive's. The archive may have been replaced since."""
     with read() as source, open(path, "rb") as file:
         same = True
         while chunk := source.read(_CHUNK):
@@ -273,7 +274,7 @@ def _origin_path(folder: Path) -> Path:
 
 
 def _origin(archives: Sequence[Archive]) -> bytes:
-    """Compute a digest of the lengths, beginnings and ends of archives, which tells them from others quickly."""
+    """Compute a digest of the lengths, beginnings and ends of archives. It is a quick way to distinguish archives."""
     lines = []
     for part in (part for archive in archives for part in archive):
         size = part.stat().st_size
@@ -286,7 +287,7 @@ def _origin(archives: Sequence[Archive]) -> bytes:
 
 
 def _check_origin(archives: Sequence[Archive], folder: Path) -> None:
-    """Compare archives with those that a folder was unpacked from, as far as that is known."""
+    """Check that a folder was unpacked from the given archives, if its origin is known."""
     path = _origin_path(folder)
     if path.is_file() and path.read_bytes() != _origin(archives):
         raise ConfigError(

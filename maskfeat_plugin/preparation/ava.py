@@ -1,4 +1,4 @@
-"""AVA v2.2: raw frames of the annotated quarter of an hour, and annotations of the videos that have them."""
+"""AVA v2.2: raw frames of the annotated 15 minutes, and annotations of the videos that have frames."""
 
 import io
 import json
@@ -31,17 +31,17 @@ _SETTINGS = "rawframes.json"
 def prepare_ava(settings: DataSettings, short_side: int | None = None) -> Report:
     """Prepare AVA v2.2 for ``maskfeat.AVADataset``: ``rawframes/VIDEO/img_00001.jpg`` and ``annotations``.
 
-    Frames are those of seconds 900 to 1800, 30 a second. Videos that have their frames are passed over.
+    The frames are from seconds 900 to 1800, 30 per second. Videos that have their frames already are skipped.
 
     Args:
-        settings (DataSettings): What is asked for.
-        short_side (int, optional): Greatest short side of the frames in pixels. Defaults to None, that of the videos.
+        settings (DataSettings): The settings of the user.
+        short_side (int, optional): Maximum of the frames' shorter side in pixels. Defaults to None, the video's size.
 
     Returns:
-        Report: What there is.
+        Report: The found and the missing samples.
 
     Raises:
-        ConfigError: If something that is needed is not there or has another form.
+        ConfigError: If a necessary file is missing or has another form.
     """
     work = Workspace(settings, "ava", short_side=short_side)
     tree = work.scan(skip=_FRAMES)
@@ -77,7 +77,7 @@ def _parse(content: bytes, path: Path) -> list[Row]:
 
 
 def _check_rows(rows: list[Row], path: Path) -> None:
-    """Check annotations as the data set will, before the hours that the frames take."""
+    """Check annotations as the data set will do, before frames are extracted, which takes hours."""
     try:
         check_annotations(rows, path, CLASSES)
     except ValueError as error:
@@ -88,7 +88,7 @@ def _check_rows(rows: list[Row], path: Path) -> None:
 
 
 def _bring_labels(work: Workspace, tree: Tree) -> None:
-    """The files of ``annotations`` that do not depend on the videos."""
+    """Bring the files in ``annotations`` that do not depend on the videos."""
     folder = work.root / "annotations"
     for name in EXCLUDED.values():
         content, source = _read(work, tree, name)
@@ -105,20 +105,20 @@ def _bring_labels(work: Workspace, tree: Tree) -> None:
         raise ConfigError(f"{source}: {LABEL_MAP} names no actions.")
     work.write(folder / LABEL_MAP, content.removeprefix(b"\xef\xbb\xbf"), [source])
     for split, name in PROPOSALS.items():
-        path = tree.find_file(name)  # never opened here: a pickle runs code
+        path = tree.find_file(name)  # never opened here, because a pickle file can run code
         if path is not None:
             work.place(path, folder / name)
         elif not (folder / name).exists():
             work.report.warn(
-                f"{name} is missing; without it set {split}_dataloader.dataset.proposal_file=ground_truth."
+                f"{name} is missing. Without it, set {split}_dataloader.dataset.proposal_file=ground_truth."
             )
 
 
 def _read_settings(work: Workspace, short_side: int | None) -> dict[str, int]:
-    """What former runs say of the frames: video -> how often its last frame was repeated.
+    """Read the record of earlier runs: video -> how often its last frame was repeated.
 
     Raises:
-        ConfigError: If they were made of another size: two sizes in one data set would be a mistake that nothing shows.
+        ConfigError: If the earlier frames have another size. A data set with two sizes would be an unnoticed error.
     """
     path = work.root / _SETTINGS
     if not path.is_file():
@@ -139,7 +139,7 @@ def _write_settings(work: Workspace, short_side: int | None, repeated: dict[str,
 
 
 def _plan(work: Workspace, tree: Tree, rows: dict[str, list[Row]], short_side: int | None) -> dict[str, FrameJob]:
-    """What to extract for each annotated video; the file is "" if there is none."""
+    """Plan the extraction for each annotated video. The file is "" if there is none."""
     last: dict[str, int] = defaultdict(int)
     for row in (row for split in rows.values() for row in split):
         video, second = row.columns[:2]
@@ -154,7 +154,7 @@ def _plan(work: Workspace, tree: Tree, rows: dict[str, list[Row]], short_side: i
 def _extract(
     work: Workspace, jobs: dict[str, FrameJob], repeated: dict[str, int], short_side: int | None
 ) -> dict[str, str]:
-    """Extract what is not there yet and note what was repeated; returns video -> why it has no frames."""
+    """Extract missing frames and record repeated ones. Return video -> the reason why it has no frames."""
     _write_settings(work, short_side, repeated)
     with work.report.timed("find"):
         done = [job for job in jobs.values() if has_frames(job)]
@@ -185,7 +185,7 @@ def _extract(
                 unreadable[names[job]] = frames.reason
             elif frames.repeated != repeated.get(names[job], 0):
                 repeated[names[job]] = frames.repeated
-                _write_settings(work, short_side, repeated)  # at once: the run may be interrupted
+                _write_settings(work, short_side, repeated)  # immediately, because the run may be interrupted
     return unreadable
 
 

@@ -1,4 +1,4 @@
-"""COCO 2017: folders of images, and annotations of those that can be read."""
+"""COCO 2017: folders of images, and annotations of the readable ones."""
 
 import codecs
 import json
@@ -20,13 +20,13 @@ def prepare_coco(settings: DataSettings) -> Report:
     """Prepare COCO 2017 for ``mmdet.CocoDataset``: ``train2017``, ``val2017`` and ``annotations/instances_*2017.json``.
 
     Args:
-        settings (DataSettings): What is asked for.
+        settings (DataSettings): The settings of the user.
 
     Returns:
-        Report: What there is.
+        Report: The found and the missing samples.
 
     Raises:
-        ConfigError: If something that is needed is not there or has another form.
+        ConfigError: If a necessary file is missing or has another form.
     """
     work = Workspace(settings, "coco")
     tree = work.scan()
@@ -47,7 +47,7 @@ def prepare_coco(settings: DataSettings) -> Report:
 
 
 def _bring(work: Workspace, tree: Tree, split: str) -> Path | None:
-    """The folder of the images of a split."""
+    """Bring the folder of the images of a split into the root, and return it."""
     name = f"{split}2017"
     folders = [folder for folder in tree.folders.get(name, ()) if list_names(folder, IMAGE_ENDINGS)]
     archive = tree.find_file(f"{name}.zip")
@@ -55,11 +55,11 @@ def _bring(work: Workspace, tree: Tree, split: str) -> Path | None:
 
 
 def _list_readable(work: Workspace, tree: Tree, split: str, folder: Path) -> None:
-    """Read the annotated images and put the annotations of those that can be read in their place."""
+    """Read the annotated images, and write the annotations of the readable ones to the place that the configs read."""
     name = f"instances_{split}2017.json"
     target = work.root / "annotations" / name
     found = work.read(tree, [name], ANNOTATION_ARCHIVES)
-    if found is None and target.is_file():  # moved by an earlier run
+    if found is None and target.is_file():  # an earlier run has moved the file there
         found = work.read(Tree([target]), [name])
     if found is None:
         raise ConfigError(f"{work.places()}: neither {name} nor {ANNOTATION_ARCHIVES[0]} is there; see docs/data.md.")
@@ -69,7 +69,7 @@ def _list_readable(work: Workspace, tree: Tree, split: str, folder: Path) -> Non
         images = {str(image["file_name"]): image["id"] for image in instances["images"]}
         kept_keys = [annotation["image_id"] for annotation in instances["annotations"]]
         if not all(isinstance(number, int) for number in (*images.values(), *kept_keys)):
-            raise ValueError("the number of an image is no integer")
+            raise ValueError("the id of an image is no integer")
     there = set(list_names(folder, IMAGE_ENDINGS))
     paths = {str(folder / image): image for image in images if image in there}
     unreadable = {paths[path]: why for path, why in work.check(list(paths), check_image, f"coco {split}").items()}
@@ -78,7 +78,7 @@ def _list_readable(work: Workspace, tree: Tree, split: str, folder: Path) -> Non
     report.unreadable = dict(sorted(unreadable.items()))
     report.listed = len(images) - len(report.missing) - len(unreadable)
     lost = {images[image] for image in (*report.missing, *unreadable)}
-    marked = content.startswith(codecs.BOM_UTF8)  # mmdet does not read it
+    marked = content.startswith(codecs.BOM_UTF8)  # mmdet cannot read a byte order mark
     content = content.removeprefix(codecs.BOM_UTF8)
     if not lost and not marked and source.name == name and (target.is_symlink() or not target.exists()):
         work.place(source, target)

@@ -1,4 +1,4 @@
-"""What the command lines of the data sets share."""
+"""Common part of the command lines that prepare data sets."""
 
 import argparse
 from collections.abc import Callable
@@ -15,11 +15,11 @@ __all__ = ["build_data_parser", "run_preparation"]
 
 
 def run_preparation(prepare: Callable[[DataSettings], Report], args: argparse.Namespace) -> int:
-    """Prepare a data set, print what was found and say what is wrong in one line.
+    """Prepare a data set. Print the results, and errors in one line.
 
     Args:
-        prepare (Callable[[DataSettings], Report]): The work.
-        args (argparse.Namespace): What a parser of :func:`build_data_parser` has read.
+        prepare (Callable[[DataSettings], Report]): The function that prepares the data set.
+        args (argparse.Namespace): The result of a parser of :func:`build_data_parser`.
 
     Returns:
         int: The exit status: 0, 1 for an error or a problem with ``--strict``, 130 if interrupted.

@@ -1,4 +1,4 @@
-"""What a data set has and what it lacks, for people and for programs."""
+"""Report of the found and the missing samples of a data set, for people and for programs."""
 
 import json
 import platform
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-_NAMED = 5  # names of each kind in the summary; the file has all
+_NAMED = 5  # number of names of each kind in the summary; the report file has all names
 _PACKAGES = ("maskfeat_plugin", "decord", "av", "numpy", "opencv-python", "pillow")
 
 
 @dataclass
 class Split:
-    """One of training and validation.
+    """Samples of one split: training or validation.
 
     Args:
-        expected (int, optional): How many samples there should be. Defaults to None, unknown.
-        listed (int): How many the configs will see. Defaults to 0.
-        missing (list[str]): Names of those that are not there.
+        expected (int, optional): The number of samples that there should be. Defaults to None, unknown.
+        listed (int): The number of samples that the configs will use. Defaults to 0.
+        missing (list[str]): Names of the missing samples.
         unreadable (dict[str, str]): Name -> reason.
-        left_out (dict[str, str]): Name -> reason, of readable ones that no list can hold.
+        left_out (dict[str, str]): Name -> reason, for readable samples that no list can contain.
     """
 
     expected: int | None = None
@@ -31,7 +31,7 @@ class Split:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> str:
-        """The numbers in words."""
+        """Return the numbers in words."""
         text = f"{self.listed}" if self.expected is None else f"{self.listed} of {self.expected}"
         lacking = [
             f"{len(names)} {kind}"
@@ -45,19 +45,19 @@ class Split:
         return ", ".join([f"{text} listed", *lacking])
 
     def is_complete(self) -> bool:
-        """Whether everything that is expected is listed."""
+        """Return whether all expected samples are listed."""
         lacks = self.missing or self.unreadable or self.left_out
         return not lacks and self.expected in (None, self.listed)
 
 
 class Report:
-    """Filled while a data set is prepared.
+    """Report that is filled while a data set is prepared.
 
     Args:
         dataset (str): Name of the data set.
-        root (str): Where it goes.
-        settings (dict): What was asked for; strings and numbers.
-        dry_run (bool): Whether nothing was done. Defaults to False.
+        root (str): The folder of the prepared data.
+        settings (dict): The settings of the user: strings and numbers.
+        dry_run (bool): Whether nothing is done. Defaults to False.
     """
 
     def __init__(self, dataset: str, root: str, settings: dict, dry_run: bool = False) -> None:
@@ -72,21 +72,21 @@ class Report:
 
     @property
     def file_name(self) -> str:
-        """Name of the report in the root."""
+        """Name of the report file in the root."""
         return f"{self.dataset}_report.json"
 
     def split(self, name: str) -> Split:
-        """A split, new if it was not named before."""
+        """Return a split. Create it if it does not exist."""
         return self.splits.setdefault(name, Split())
 
     def warn(self, text: str) -> None:
-        """Add a warning, once."""
+        """Add a warning, unless it was added before."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time of a block to the seconds of a kind of work."""
+        """Add the duration of the block to the seconds of a kind of work."""
         start = time.monotonic()
         try:
             yield
@@ -94,12 +94,12 @@ class Report:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
 
     def problems(self) -> list[str]:
-        """Splits that are not complete, and warnings."""
+        """Return the incomplete splits and the warnings."""
         incomplete = [f"{name}: {split.counts()}" for name, split in self.splits.items() if not split.is_complete()]
         return incomplete + self.warnings
 
     def to_json(self) -> str:
-        """The whole report."""
+        """Return the whole report as JSON."""
         content = dict(
             dataset=self.dataset,
             root=self.root,
@@ -114,7 +114,7 @@ class Report:
         return _writable(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
 
     def summary(self) -> str:
-        """The report in a few lines."""
+        """Return the report in a few lines."""
         lines = [f"{self.dataset} in {self.root}{' (dry run, nothing was written)' if self.dry_run else ''}"]
         lines += [f"  {name:<6} {split.counts()}" for name, split in self.splits.items()]
         lines += [f"warning: {text}" for text in self.warnings]
@@ -132,7 +132,7 @@ class Report:
 
 
 def _writable(text: str) -> str:
-    """Text with escapes, in JSON's form, for the bytes of file names that are not UTF-8."""
+    """Escape, as in JSON, the bytes of file names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -141,6 +141,6 @@ def _versions() -> dict[str, str]:
     for package in _PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # opencv has several packages
+        except PackageNotFoundError:  # several packages provide OpenCV
             continue
     return found

@@ -1,4 +1,4 @@
-"""Descriptions of files for a manifest, without reading long ones: sizes, times, a perceptual hash, how much moves."""
+"""Descriptions of files for a manifest: size, time, perceptual hash and motion, without reading long files whole."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO
 from maskfeat_plugin.datasets.transforms.loading import LoadWholeImage
 from maskfeat_plugin.errors import describe
 
-_SIDE = 32  # of the small grey pictures that are compared
-# Seconds: between the frames of a pair, and of a video from which on pairs are taken at three places instead of one
+_SIDE = 32  # side of the small grey pictures that are compared
+# Seconds between the frames of a pair; length of a video from which pairs are taken at three places instead of one
 _STEP, _LONG = 2.0, 60.0
-# Seconds between key frames that are expected where a file has no index of them
+# Expected seconds between key frames in a file without an index of them
 _KEY_FRAMES = 10
-# Cosines that stand for less than about a quarter of a grey level are noise, and none of the hash
+# Cosines of less than about a quarter of a grey level are noise and do not count for the hash
 _NOISE = 4.0
 
 
@@ -33,23 +33,23 @@ def describe_file(path: str) -> dict:
         path (str): The file, with an ending of :mod:`.folders`.
 
     Returns:
-        dict: Columns of a manifest but for the name, the bytes and the time. ``problem`` is the reason that training
-        could not read it, and there is no hash then.
+        dict: The columns of a manifest except the name, the bytes and the time. If training could not read the file,
+        ``problem`` is the reason, and there is no hash.
     """
     kind = VIDEO if splitext(path)[1].lower() in VIDEO_ENDINGS else IMAGE
     row = dict(kind=kind)
     try:
         (_describe_video if kind == VIDEO else _describe_image)(path, row)
-    except Exception as error:  # decoders fail in any way
+    except Exception as error:  # decoders can raise any error
         row["problem"] = describe_problem(error, path)
     return row
 
 
 def describe_problem(error: Exception, path: str) -> str:
-    """Return the reason of a decoder in one line, without the path.
+    """Return a decoder's reason for an error in one line, without the path.
 
     Args:
-        error (Exception): What it has raised.
+        error (Exception): The exception of the decoder.
         path (str): The file.
     """
     reason = error.strerror if isinstance(error, av.FFmpegError) else describe(error).replace(path, "it")
@@ -57,7 +57,7 @@ def describe_problem(error: Exception, path: str) -> str:
 
 
 def perceptual_hash(grey: np.ndarray) -> int:
-    """Compute a hash of which pictures that look alike differ in few of 64 bits: the signs of their lowest cosines.
+    """Compute a 64-bit hash from the signs of a picture's lowest cosines. Similar pictures differ in few bits.
 
     Args:
         grey (np.ndarray): The picture, (32, 32).
@@ -112,16 +112,16 @@ def _describe_video(path: str, row: dict) -> None:
 
 @contextmanager
 def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    """Open a video file, to be decoded on one thread.
+    """Open a video file for decoding on one thread.
 
     Args:
         path (str): The file.
 
     Yields:
-        tuple[av.container.InputContainer, av.video.stream.VideoStream]: The file and the video in it.
+        tuple[av.container.InputContainer, av.video.stream.VideoStream]: The file and its video stream.
 
     Raises:
-        ValueError: If it holds sound, a picture, or nothing that can be decoded.
+        ValueError: If the file has only sound, a picture, or nothing that can be decoded.
     """
     with av.open(path) as container:
         stream = container.streams.best("video") if container.streams.video else None
@@ -134,14 +134,14 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.vide
 
 
 def check_whole(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
-    """Compare the end of the last frame, as the index at the beginning of an mp4 says, with the end of the file.
+    """Compare the end of the last frame, according to the index of an mp4 file, with the end of the file.
 
     Args:
         container (av.container.InputContainer): The file.
-        stream (av.video.stream.VideoStream): The video in it.
+        stream (av.video.stream.VideoStream): Its video stream.
 
     Raises:
-        ValueError: If the file ends before.
+        ValueError: If the file ends too early.
     """
     last = stream.index_entries[-1] if len(stream.index_entries) else None
     if container.format.name.startswith("mov,") and last is not None and last.pos + last.size > container.size:
@@ -149,19 +149,19 @@ def check_whole(container: av.container.InputContainer, stream: av.video.stream.
 
 
 def read_length(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> tuple[float, int]:
-    """Return the seconds and the number of frames: as the stream says, or from the times at the end of the file.
+    """Return the seconds and the number of frames, from the stream's header or from the times at the end of the file.
 
     Args:
-        container (av.container.InputContainer): The file; where it stands afterwards is not defined.
-        stream (av.video.stream.VideoStream): The video in it.
+        container (av.container.InputContainer): The file. Its position afterwards is undefined.
+        stream (av.video.stream.VideoStream): Its video stream.
 
     Returns:
-        tuple[float, int]: Both, above 0 where the file has a frame.
+        tuple[float, int]: Both are above 0 if the file has a frame.
     """
     base, count = stream.time_base, stream.frames
     rate = stream.average_rate or stream.guessed_rate
     seconds = (stream.duration or 0) * base
-    if not seconds:  # the container's duration may be that of sound, or of a file that was whole
+    if not seconds:  # the container's duration can be the length of the sound, or the length before a file was cut
         begin = stream.start_time or 0
         ends: list[int] = []
         if container.duration and container.duration > 2 * _STEP * av.time_base:
@@ -178,7 +178,7 @@ def read_length(container: av.container.InputContainer, stream: av.video.stream.
 
 
 def _ends(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> list[int]:
-    """Return the time at which each frame from here on ends; frames are not decoded."""
+    """Return the time at which each frame from the current position on ends. Frames are not decoded."""
     packets = (packet for packet in container.demux(stream) if packet.size)
     return [(packet.dts or 0 if packet.pts is None else packet.pts) + (packet.duration or 0) for packet in packets]
 
@@ -186,16 +186,16 @@ def _ends(container: av.container.InputContainer, stream: av.video.stream.VideoS
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, times: Sequence[int]
 ) -> list[av.VideoFrame]:
-    """Decode the first frame at or after each time, each a frame of its own.
+    """Decode, for each time, a separate frame: the first one at or after that time.
 
     Raises:
-        ValueError: If there is none. At the end of a video there may be fewer than times.
+        ValueError: If there is none. At the end of a video there may be fewer frames than times.
     """
-    # MPEG-TS has no index: a seek ends anywhere, and decoding begins at the next key frame
+    # MPEG-TS has no index: a seek can end anywhere, and decoding begins at the next key frame
     back = round(_KEY_FRAMES / stream.time_base) if container.format.name == "mpegts" else 0
     container.seek(times[0] - back, stream=stream)
     frames = _decode_from_here(container, stream, times)
-    if not frames:  # there is no key frame from here on
+    if not frames:  # there is no key frame after this position
         with av.open(container.name) as whole:
             stream = whole.streams.best("video")
             frames = _decode_from_here(whole, stream, times)
@@ -211,7 +211,7 @@ def _decode_from_here(
     context, found, left, last = stream.codec_context, [], list(times), None
     try:
         for packet in container.demux(stream):
-            # frames that no others need are left out on the way
+            # frames before the requested time that no other frames need are not decoded
             is_before = packet.pts is not None and packet.pts < left[0]
             context.skip_frame = "NONREF" if is_before else "DEFAULT"
             for last in context.decode(packet if packet.size else None):
@@ -228,6 +228,6 @@ def _decode_from_here(
 
 
 def _grey(frame: av.VideoFrame) -> np.ndarray:
-    """Make a frame a small grey picture, float32 (32, 32), upright."""
+    """Convert a frame to a small grey picture, float32 (32, 32), upright."""
     small = frame.reformat(_SIDE, _SIDE, "gray", interpolation=Interpolation.AREA).to_ndarray()
     return np.rot90(small, frame.rotation // 90).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Finding, placing and writing files; nothing is left half-written."""
+"""Functions that find, place and write files. None of them leaves a half-written file."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from maskfeat_plugin.datasets.folders import FILE, FOLDER, kind_of, printable
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import naming, unfinished_path, writing
 
-# Files that a user had at the place of a list keep their content under this ending.
+# If a user's file is in the place of a list, its content is kept under this ending.
 ORIGINAL = ".orig"
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -19,20 +19,20 @@ ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 class Tree:
     """Files and folders below some folders, by their names.
 
-    Links are followed; a folder that can be reached by several ways is found once, and so is a file unless its names
-    differ. Names that begin with a dot are passed over.
+    Links are followed. A folder with several paths is found once. So is a file, unless its names differ. Names that
+    begin with a dot are ignored.
 
     Args:
-        folders (Iterable[Path]): Where to look, the first ones first; they are found themselves, and may be files.
-        skip (str, optional): Regular expression of the names of folders that are found, but not looked into.
-            Defaults to None.
+        folders (Iterable[Path]): The folders to search, in this order. They are part of the result, and may be files.
+        skip (str, optional): Regular expression for the names of folders that are found, but not searched. Defaults to
+            None.
     """
 
     def __init__(self, folders: Iterable[Path], skip: str | None = None) -> None:
         self.files: dict[str, list[Path]] = defaultdict(list)
         self.folders: dict[str, list[Path]] = defaultdict(list)
         self._skip = re.compile(skip) if skip else None
-        self.broken: list[str] = []  # links and folders that cannot be looked into, and why
+        self.broken: list[str] = []  # links and folders that cannot be read, and the reasons
         self._seen: set[str] = set()
         for folder in folders:
             path = Path(os.path.abspath(folder))
@@ -42,7 +42,7 @@ class Tree:
                 self._add_file(path.name, str(path))
 
     def find_file(self, *names: str) -> Path | None:
-        """The first file with the first of these names that there is, or its original; None if there is none."""
+        """Return the first file with the first existing name, or the original of that file; None without any."""
         for name in names:
             for path in self.files.get(name, ()):
                 original = path.with_name(path.name + ORIGINAL)
@@ -50,7 +50,7 @@ class Tree:
         return None
 
     def ending(self, endings: tuple[str, ...]) -> list[Path]:
-        """Files whose names end so, in the order of their paths."""
+        """Return the files whose names have one of the endings, sorted by path."""
         found = (paths for name, paths in self.files.items() if name.lower().endswith(endings))
         return sorted(path for paths in found for path in paths)
 
@@ -85,39 +85,40 @@ class Tree:
 
 
 def list_names(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """Names of the files in a folder that end so, sorted."""
+    """Return the names of the files in a folder that have one of the endings, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.name.lower().endswith(endings))
 
 
 def decode_text(content: bytes, path: Path) -> str:
-    """The text of a table or list, with or without a byte order mark.
+    """Decode the text of a table or list, with or without a byte order mark.
 
     Raises:
-        ConfigError: If it is not UTF-8.
+        ConfigError: If the text is not UTF-8.
     """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 ({error}); convert it.") from error
+        raise ConfigError(f"{path} is not UTF-8 ({error}). Convert it.") from error
 
 
 def place(source: Path, target: Path, move: bool) -> None:
-    """Bring a file or a folder to a place: by a link, or by moving it. What is there already stays.
+    """Bring a file or a folder to a place, by a link or by moving it. If it is there already, nothing changes.
 
     Args:
-        source (Path): What there is. Of a link, what it leads to is linked to and not moved.
-        target (Path): Where it has to be.
+        source (Path): The file or folder. If it is a link, its target is linked to and not moved.
+        target (Path): The place.
         move (bool): Whether to move it.
 
     Raises:
-        ConfigError: If something else is there, or the copy to another file system fails, as on a full disk.
+        ConfigError: If another file is in that place, or if the copy to another file system fails, for example on a
+            full disk.
     """
     move = move and not source.is_symlink()
     if os.path.realpath(source) == os.path.realpath(target) and not (move and target.is_symlink()):
         return
     if target.exists() and not target.is_symlink():
-        raise ConfigError(f"{target} is there already and is not {source}; move it away, or give its folder as SOURCE.")
+        raise ConfigError(f"{target} is there already and is not {source}. Move it away, or give its folder as SOURCE.")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = unfinished_path(target)
     _remove(unfinished)
@@ -128,7 +129,7 @@ def place(source: Path, target: Path, move: bool) -> None:
     target.unlink(missing_ok=True)  # an older link
     try:
         os.rename(source, target)
-    except OSError:  # another file system: the source stays until all of it is there
+    except OSError:  # another file system: keep the source until the copy is complete
         copy = shutil.copytree if source.is_dir() else shutil.copy2
         try:
             with naming(target):
@@ -141,15 +142,15 @@ def place(source: Path, target: Path, move: bool) -> None:
 
 
 def write_file(path: Path, content: bytes, sources: Sequence[Path] = ()) -> None:
-    """Write a file in one step; if it is the source of its own content, that is kept with the ending ``.orig``.
+    """Write a file in one step. If its content was made from the file itself, keep the old one with ending ``.orig``.
 
     Args:
         path (Path): The file.
-        content (bytes): What it will hold.
+        content (bytes): Its new content.
         sources (Sequence[Path]): Files that the content was made from. Defaults to ().
 
     Raises:
-        WriteError: If it cannot be written, as on a full disk.
+        WriteError: If the file cannot be written, for example on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and not path.is_symlink():

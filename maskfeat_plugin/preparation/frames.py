@@ -1,4 +1,4 @@
-"""From a video to JPEG files at a fixed rate, as raw frames are counted in AVA."""
+"""Extraction of a video's frames to JPEG files at a fixed rate, numbered as AVA's raw frames."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from .readable import check_image
 
 NAME = "img_{:05d}.jpg"
 _QUALITY = 95
-# Matroska rounds times to milliseconds. Small and odd, so that no common rate begins a frame just there.
+# Matroska rounds times to milliseconds. The value is small and odd, so that at no common rate a frame begins there.
 _TOLERANCE = 0.002  # seconds
 
 
@@ -27,13 +27,13 @@ class FrameJob:
 
     Args:
         video (str): The file.
-        folder (str): Where the frames go: ``img_00001.jpg`` is that of second ``start``.
+        folder (str): The folder of the frames. ``img_00001.jpg`` is the frame at second ``start``.
         last_key (int): Last second with an annotation; the video has to reach it.
         start (int): First second. Defaults to 900.
-        end (int): Second before which the last frame is. Defaults to 1800.
-        short_side (int, optional): Greatest short side of the frames in pixels. Defaults to None, that of the video.
-        fps (int): Frames a second. Defaults to 30.
-        margin (int): Seconds after ``last_key`` that clips reach into. Defaults to 3.
+        end (int): The second before which the frames end. Defaults to 1800.
+        short_side (int, optional): Maximum of the frames' shorter side in pixels. Defaults to None, the video's size.
+        fps (int): Frames per second. Defaults to 30.
+        margin (int): Seconds after ``last_key`` that clips can reach. Defaults to 3.
     """
 
     video: str
@@ -47,17 +47,17 @@ class FrameJob:
 
     @property
     def needed(self) -> int:
-        """How many frames clips read."""
+        """Return the number of frames that clips read."""
         return min(self.end - self.start, self.last_key - self.start + self.margin) * self.fps
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What became of a job.
+    """Result of a job.
 
     Args:
-        reason (str, optional): Why there are no frames. Defaults to None.
-        repeated (int): How often the last frame stands for one after the end of the video. Defaults to 0.
+        reason (str, optional): The reason why there are no frames. Defaults to None.
+        repeated (int): How often the last frame is repeated after the end of the video. Defaults to 0.
     """
 
     reason: str | None = None
@@ -65,7 +65,7 @@ class Frames:
 
 
 def has_frames(job: FrameJob) -> bool:
-    """Whether the folder has all that is needed."""
+    """Check whether the folder has all necessary frames."""
     folder = Path(job.folder)
     if not folder.is_dir() or not (folder / NAME.format(job.needed)).is_file():
         return False
@@ -73,10 +73,10 @@ def has_frames(job: FrameJob) -> bool:
 
 
 def check_frames(job: FrameJob, level: str) -> str | None:
-    """Read the frames that are needed: "fast", the first and the last one; "full", all of them, every pixel.
+    """Check the necessary frames. "fast": the first and the last one; "full": every pixel of all frames.
 
     Returns:
-        str | None: Which one cannot be read and why, or None.
+        str | None: The name of a frame that cannot be read and the reason, or None.
     """
     for number in range(1, job.needed + 1) if level == "full" else (1, job.needed):
         name = NAME.format(number)
@@ -87,19 +87,19 @@ def check_frames(job: FrameJob, level: str) -> str | None:
 
 
 def extract_frames(job: FrameJob) -> Frames:
-    """Extract frames. The folder is there only when it is complete; one that lacks frames is replaced.
+    """Extract frames. The folder gets its name only when it is complete. An existing incomplete folder is replaced.
 
-    Frame ``n``, counted from 0, is the one that the video shows at ``start + n / fps`` seconds. The first frame of the
-    video is that of second 0.
+    Frame ``n``, counted from 0, is the frame that the video shows at ``start + n / fps`` seconds. The first frame of
+    the video is shown at second 0.
 
     Args:
-        job (FrameJob): What to do.
+        job (FrameJob): The job.
 
     Returns:
-        Frames: What became of it.
+        Frames: The result.
 
     Raises:
-        WriteError: If the frames cannot be written, as on a full disk; none is left then.
+        WriteError: If the frames cannot be written, for example on a full disk. No frames are left then.
     """
     folder = Path(job.folder)
     unfinished = unfinished_path(folder)
@@ -125,13 +125,14 @@ def extract_frames(job: FrameJob) -> Frames:
 
 
 def frames_shown(times: np.ndarray, job: FrameJob) -> np.ndarray:
-    """Which frame of the video each extracted one is, as long as the video lasts.
+    """Compute the video's frame number for each extracted frame, up to the end of the video.
 
-    The tolerance keeps a video of the same rate frame by frame where its times are rounded.
+    The tolerance has the effect that a video of the same rate is extracted frame by frame, although its times are
+    rounded.
 
     Args:
-        times (np.ndarray): float64 (N, 2), second at which each frame of the video begins and ends.
-        job (FrameJob): What to do.
+        times (np.ndarray): float64 (N, 2), seconds at which each frame of the video begins and ends.
+        job (FrameJob): The job.
 
     Returns:
         np.ndarray: int (M,), never decreasing.
@@ -142,7 +143,7 @@ def frames_shown(times: np.ndarray, job: FrameJob) -> np.ndarray:
 
 
 def _write_frames(reader: VideoReader, shown: np.ndarray, folder: Path, short_side: int | None) -> None:
-    """Write a file for each number, in order; a frame that is shown several times is decoded once."""
+    """Write a file for each number, in order. A frame that occurs several times is decoded once."""
     numbers, counts = np.unique(shown, return_counts=True)
     written = 0
     for image, count in zip(reader.stream(numbers.tolist()), counts, strict=True):

@@ -1,4 +1,4 @@
-"""ImageNet-1k: class folders of training images, and lists with the labels of what can be read."""
+"""ImageNet-1k: class folders of training images, and lists with the labels of the readable images."""
 
 import io
 import re
@@ -22,17 +22,17 @@ _WNID = re.compile(r"n\d{8}")
 def prepare_imagenet(settings: DataSettings) -> Report:
     """Prepare ImageNet-1k for ``mmpretrain.ImageNet(split="train")`` and ``split="val"``.
 
-    Classes are counted in the order of the WordNet ids, as mmpretrain does: those of the development kit, or else those
-    of the training folders.
+    Classes are numbered in the order of their WordNet ids, as in mmpretrain. The ids come from the development kit, or
+    else from the training folders.
 
     Args:
-        settings (DataSettings): What is asked for.
+        settings (DataSettings): The settings of the user.
 
     Returns:
-        Report: What there is.
+        Report: The found and the missing samples.
 
     Raises:
-        ConfigError: If something that is needed is not there or has another form.
+        ConfigError: If a necessary file is missing or has another form.
     """
     work = Workspace(settings, "imagenet")
     tree = work.scan(skip=_WNID.pattern)
@@ -65,18 +65,18 @@ def prepare_imagenet(settings: DataSettings) -> Report:
 
 
 def _bring(work: Workspace, tree: Tree, split: str) -> Path | None:
-    """The folder of a split: class folders, or for validation the images themselves."""
+    """Bring the folder of a split into the root: class folders, or for validation the images themselves. Return it."""
     named = [*tree.folders.get(split, ()), *tree.folders.get(f"ILSVRC2012_img_{split}", ())]
     folders = [folder for folder in named if _has_images(folder)]
     archive = tree.find_file(f"ILSVRC2012_img_{split}.tar")
     archives = [[archive]] if archive else []
-    if not archives and split == "train":  # the archive of archives may be unpacked to 1000 of them
+    if not archives and split == "train":  # the archive may be unpacked to the 1000 archives inside it
         archives = [[path] for path in tree.ending((".tar",)) if _WNID.fullmatch(path.stem)]
     return work.bring(work.root / split, folders, archives)
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether there are images in it, or in its first class folder. Bounding boxes have folders of the same names."""
+    """Check for images in a folder or in its first class folder. Folders of bounding boxes have the same names."""
     classes = _classes(folder)
     return bool(list_names(folder / classes[0] if classes else folder, IMAGE_ENDINGS))
 
@@ -86,35 +86,37 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _class_labels(folder: Path, wnids: list[str]) -> dict[str, int]:
-    """Labels of the images in class folders."""
+    """Return the labels of the images in class folders."""
     number = {wnid: index for index, wnid in enumerate(wnids)}
     unknown = [name for name in _classes(folder) if name not in number]
     if unknown:
-        raise ConfigError(f"{folder / unknown[0]}: the class is none of the {len(wnids)} of the training images.")
+        raise ConfigError(f"{folder / unknown[0]}: this class is not one of the {len(wnids)} of the training images.")
     return {
         f"{wnid}/{name}": number[wnid] for wnid in _classes(folder) for name in list_names(folder / wnid, IMAGE_ENDINGS)
     }
 
 
 def _read_kit(work: Workspace, tree: Tree) -> dict[int, str]:
-    """WordNet ids by the numbers that the development kit gives the classes; empty if it is not there."""
+    """Read the WordNet id of each class number of the development kit. Return an empty dict without a kit."""
     found = work.read(tree, ["meta.mat"], DEVKIT)
     if found is None:
         return {}
-    import scipy.io  # takes a second, and is needed here alone
+    import scipy.io  # the import takes a second, and only this function needs it
 
     try:
         table = scipy.io.loadmat(io.BytesIO(found[0]), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return dict(zip((int(i) for i in leaves["ILSVRC2012_ID"]), map(str, leaves["WNID"]), strict=True))
-    except Exception as error:  # MATLAB's format fails in any way
-        raise ConfigError(f"{found[1]}: meta.mat is not that of the ILSVRC2012 development kit ({error}).") from error
+    except Exception as error:  # a damaged MATLAB file can raise any error
+        raise ConfigError(
+            f"{found[1]}: meta.mat is not the file of the ILSVRC2012 development kit ({error})."
+        ) from error
 
 
 def _val_labels(
     work: Workspace, tree: Tree, folder: Path, kit: dict[int, str], wnids: list[str]
 ) -> tuple[dict[str, int], list[Path]]:
-    """Labels of validation images that lie in one folder, and the files they come from."""
+    """Read the labels of validation images in a single folder, and the files that the labels come from."""
     found = work.read(tree, ["val.txt"])
     if found:
         labels = _read_val_list(*found)
@@ -122,8 +124,8 @@ def _val_labels(
         found = work.read(tree, ["ILSVRC2012_validation_ground_truth.txt"], DEVKIT)
         if not found or not kit:
             raise ConfigError(
-                f"{folder} has no class folders, and the labels of its images are not there: add "
-                f"{DEVKIT[0]} or a val.txt with lines such as 'ILSVRC2012_val_00000001.JPEG 65' to SOURCE."
+                f"{folder} has no class folders, and the labels of its images are missing. Add {DEVKIT[0]} or a "
+                "val.txt with lines such as 'ILSVRC2012_val_00000001.JPEG 65' to SOURCE."
             )
         number = {wnid: index for index, wnid in enumerate(wnids)}
         try:
@@ -139,7 +141,7 @@ def _val_labels(
 
 
 def _read_val_list(content: bytes, path: Path) -> dict[str, int]:
-    """Name and class of each line of mmpretrain's or Caffe's val.txt."""
+    """Read the name and the class in each line of mmpretrain's or Caffe's val.txt."""
     labels = {}
     for number, line in enumerate(decode_text(content, path).splitlines(), start=1):
         name, _, label = line.strip().rpartition(" ")
@@ -150,7 +152,7 @@ def _read_val_list(content: bytes, path: Path) -> dict[str, int]:
 
 
 def _list_readable(work: Workspace, split: str, folder: Path, labels: dict[str, int], sources: Iterable[Path]) -> None:
-    """Read the images and write the list of those that can be read."""
+    """Read the images and write the list of the readable ones."""
     paths = {str(folder / name): name for name in labels}
     unreadable = {paths[path]: why for path, why in work.check(list(paths), check_image, f"imagenet {split}").items()}
     work.report.split(split).unreadable = dict(sorted(unreadable.items()))

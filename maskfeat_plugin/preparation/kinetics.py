@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700: videos under folders of their classes, and lists of those that can be read."""
+"""Kinetics-400, -600 and -700: videos in folders of their classes, and lists of the readable ones."""
 
 import csv
 import io
@@ -20,35 +20,35 @@ SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val"
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _UNPACKED = "unpacked"
 _NO_NAME = re.compile(r"[\x00-\x1f/]")
-_LENGTH = 200  # characters of a name of a file
+_LENGTH = 200  # maximum number of characters of a file name
 
 
 class Clip(NamedTuple):
-    """A row of the annotations."""
+    """Row of the annotations."""
 
     label: str
     name: str  # of the file, without its ending
 
     @property
     def folder(self) -> str:
-        """The class in a path: mmaction2's lists end a path at the first space."""
+        """Class as part of a path, without spaces: mmaction2's lists end a path at the first space."""
         return re.sub(r"[\s/]+", "_", self.label)
 
 
 def prepare_kinetics(settings: DataSettings, version: int) -> Report:
-    """Prepare Kinetics for ``mmaction.VideoDataset``: ``videos_{train,val}/CLASS/CLIP`` and a list of each.
+    """Prepare Kinetics for ``mmaction.VideoDataset``: ``videos_{train,val}/CLASS/CLIP`` and a list of each split.
 
-    Classes are counted in the order of their names.
+    Classes are numbered in the order of their names.
 
     Args:
-        settings (DataSettings): What is asked for.
+        settings (DataSettings): The settings of the user.
         version (int): 400, 600 or 700.
 
     Returns:
-        Report: What there is.
+        Report: The found and the missing samples.
 
     Raises:
-        ConfigError: If something that is needed is not there or has another form.
+        ConfigError: If a necessary file is missing or has another form.
     """
     name = f"kinetics{version}"
     work = Workspace(settings, name)
@@ -63,7 +63,7 @@ def prepare_kinetics(settings: DataSettings, version: int) -> Report:
     work.report.used["annotations"] = ", ".join(str(path) for path in tree.ending((".csv",)))
     classes = sorted({clip.label for split in clips.values() for clip in split})
     if len(classes) > version:
-        raise ConfigError(f"--version {version}: the .csv files have {len(classes)} classes; they are not {name}'s.")
+        raise ConfigError(f"--version {version}: the .csv files have {len(classes)} classes, so they are not {name}'s.")
     if len(classes) < version:
         work.report.warn(f"there are {len(classes)} classes, not {version}: their numbers are not {name}'s.")
     videos = _find_videos(tree)
@@ -74,7 +74,7 @@ def prepare_kinetics(settings: DataSettings, version: int) -> Report:
 
 
 def _archives(tree: Tree, folder: Path) -> dict[Path, Path]:
-    """Where each archive goes: CVDF gives those of training and validation the same names, in folders of their own."""
+    """Choose a folder for each archive. CVDF's archives of both splits have the same names, in different folders."""
     archives: dict[Path, Path] = {}
     for path in tree.ending(ARCHIVE_ENDINGS):
         name = path.name
@@ -83,24 +83,24 @@ def _archives(tree: Tree, folder: Path) -> dict[Path, Path]:
         target = folder / f"{path.parent.name}_{name}"
         if target in archives:
             raise ConfigError(
-                f"{path} and {archives[target]} have the same name in folders of the same name; rename one."
+                f"{path} and {archives[target]} have the same name in folders of the same name. Rename one."
             )
         archives[target] = path
     return archives
 
 
 def _read_clips(tree: Tree, work: Workspace) -> dict[str, list[Clip]]:
-    """The clips of each split that the .csv files name."""
+    """Read the clips of each split from the .csv files."""
     clips: dict[str, set[Clip]] = defaultdict(set)
     for path in tree.ending((".csv",)):
         with reading(path, "is no table of text"):
             rows = csv.DictReader(io.StringIO(decode_text(path.read_bytes(), path), newline=""))
             columns = rows.fieldnames or ()
-        if not {"label", "youtube_id"} <= set(columns):  # the test split has no labels; others are no annotations
+        if not {"label", "youtube_id"} <= set(columns):  # no annotations; the file of the test split has no labels
             continue
         lacking = [column for column in _COLUMNS if column not in columns]
         if lacking:
-            raise ConfigError(f"{path}: the column {lacking[0]} is missing; there are {', '.join(columns)}.")
+            raise ConfigError(f"{path}: the column {lacking[0]} is missing. The columns are {', '.join(columns)}.")
         with reading(path, "is no table of text"):
             for row in rows:
                 split, clip = _read_row(row, f"{path}, line {rows.line_num}")
@@ -114,7 +114,7 @@ def _read_clips(tree: Tree, work: Workspace) -> dict[str, list[Clip]]:
 
 
 def _read_row(row: dict[str, str], place: str) -> tuple[str | None, Clip]:
-    """Split and clip of a row; files are named as CVDF does."""
+    """Return the split and the clip of a row. Files are named as by CVDF."""
     if any(row[column] is None for column in _COLUMNS):
         raise ConfigError(f"{place}: the row has fewer columns than the first line.")
     if row["split"] not in SPLITS:
@@ -130,7 +130,7 @@ def _read_row(row: dict[str, str], place: str) -> tuple[str | None, Clip]:
 
 
 def _find_videos(tree: Tree) -> dict[str, list[str]]:
-    """Files by the names of their clips. CVDF has replacements of corrupted files: they come first."""
+    """Find the files of each clip by their names. CVDF has replacements for corrupted files, which come first."""
     videos = defaultdict(list)
     for path in tree.ending(VIDEO_ENDINGS):
         videos[path.stem].append(str(path))
@@ -138,7 +138,7 @@ def _find_videos(tree: Tree) -> dict[str, list[str]]:
 
 
 def _check(work: Workspace, clips: dict[str, list[Clip]], videos: dict[str, list[str]]) -> dict[str, str]:
-    """Read every file of a clip that is named; file -> reason, of those that cannot be read."""
+    """Read every file of a clip in the annotations. Return file -> reason for the unreadable ones."""
     names = {clip.name for split in clips.values() for clip in split}
     extra = len(videos.keys() - names)
     if extra:

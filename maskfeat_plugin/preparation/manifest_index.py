@@ -1,4 +1,4 @@
-"""The manifest of a folder: every image and video described once, however often the work is stopped or done again."""
+"""Indexing of a folder: describes every image and video once in a manifest, also after interruptions and changes."""
 
 import os
 import shutil
@@ -31,21 +31,21 @@ from .workspace import CRASHED
 if TYPE_CHECKING:
     import pyarrow
 
-# Rows and seconds after which those that are done are kept
+# Number of rows, and seconds, after which finished rows are saved
 _PART_ROWS, _PART_SECONDS = 4096, 30.0
-# Files that a summary names
+# Number of files that a summary names
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """The manifest of a folder, and how it came about.
+    """Result of indexing a folder.
 
     Args:
         manifest (Manifest): All rows.
         read (int): Number of files that were read.
         kept (int): Number of files that were known and have not changed.
-        skipped (str): What was left out of the folder, "" for nothing.
+        skipped (str): Description of the skipped files in the folder, "" if there are none.
     """
 
     manifest: Manifest
@@ -54,7 +54,7 @@ class IndexReport:
     skipped: str
 
     def summary(self) -> str:
-        """Return lines on the files, and the first of those that cannot be read."""
+        """Return lines with the counts, and the first of the unreadable files."""
         table = self.manifest.table
         videos, hours = table["kind"].to_pylist().count(VIDEO), sum(filter(None, table["duration"].to_pylist())) / 3600
         lines = [
@@ -80,28 +80,29 @@ def index_folder(
 ) -> IndexReport:
     """Write the manifest of the images and videos below a folder.
 
-    Files that an earlier manifest at ``out`` has with the same size and time are not read again; those that are gone
-    leave it. Until it is whole, rows are kept in a hidden folder beside it: after an interruption of any kind, the same
-    call goes on from there.
+    Files that an earlier manifest at ``out`` has with the same size and time are not read again. Files that no longer
+    exist are removed from the manifest. Until the manifest is complete, rows are saved in a hidden folder beside it.
+    After any interruption, the same call continues from there.
 
     Args:
         folder (str | Path): The folder. Links to folders in it are not followed.
         out (str | Path): The manifest; its name ends in ``.parquet``.
-        workers (int): Processes that read files. Defaults to 1.
-        timeout (float): Seconds that a file may take. One that takes longer has that as its problem. Defaults to 60.
+        workers (int): Number of processes that read files. Defaults to 1.
+        timeout (float): Seconds that a file may take. A longer time becomes the file's problem. Defaults to 60.
         retry (bool): Whether to read files again that had a problem. Defaults to False.
         progress (bool): Whether to show progress. Defaults to True.
 
     Returns:
-        IndexReport: The manifest, and how it came about.
+        IndexReport: The result.
 
     Raises:
-        ConfigError: If the folder has no files, ``out`` is no manifest or one of another folder, or cannot be written.
+        ConfigError: If the folder has no files, if ``out`` is no manifest or the manifest of another folder, or if it
+            cannot be written.
     """
     out, folder = Path(out), os.path.abspath(folder)
     if not is_manifest(out):
         raise ConfigError(f"--out {out}: the name of a manifest ends in {ENDING}. Give such a name.")
-    import_arrow("pyarrow")  # before the work
+    import_arrow("pyarrow")  # report a missing pyarrow before the work
     if not os.path.isdir(folder):
         raise ConfigError(f"FOLDER {folder} is not there. Give the folder with the images and videos.")
     known = _read_known(out, folder)
@@ -127,7 +128,7 @@ def _parts_of(out: Path) -> Path:
 
 
 def _read_known(out: Path, folder: str) -> "pyarrow.Table":
-    """Read the rows of an earlier manifest and, later ones last, of parts that were kept."""
+    """Read the rows of an earlier manifest, followed by the rows of saved parts, the latest ones last."""
     parts = sorted(_parts_of(out).glob(f"*{ENDING}"), key=lambda path: path.stat().st_mtime_ns)
     tables = [as_table([])]
     for path in [out] * out.exists() + [part for part in parts if not part.name.startswith(".")]:
@@ -142,7 +143,7 @@ def _read_known(out: Path, folder: str) -> "pyarrow.Table":
 def _compare(
     found: FoundFiles, folder: str, known: "pyarrow.Table", retry: bool
 ) -> tuple[dict[str, tuple[int, int]], "pyarrow.Table"]:
-    """Compare files with what is known of them: return path -> bytes and time of new and changed ones, and the rest."""
+    """Compare files with known rows. Return path -> bytes and time of changed and new files, and the other rows."""
     signatures = zip(known["bytes"].to_pylist(), known["modified"].to_pylist(), strict=True)
     is_bad = known["problem"].is_valid().to_pylist()
     rows = {
@@ -154,7 +155,7 @@ def _compare(
     for path in map(str, found.files):
         try:
             info = os.stat(path)
-        except OSError:  # it has gone meanwhile
+        except OSError:  # the file was removed meanwhile
             continue
         signature = (info.st_size, info.st_mtime_ns)
         number, before = rows.get(path, (0, None))
@@ -168,7 +169,7 @@ def _compare(
 def _describe_all(
     files: dict[str, tuple[int, int]], folder: str, workers: int, timeout: float, progress: bool
 ) -> Iterator[list[dict]]:
-    """Describe files in parallel; yield the rows now and then, at the latest at the end."""
+    """Describe files in parallel. Yield the finished rows from time to time and at the end."""
     rows, since = [], time.monotonic()
     late = dict(problem=f"it takes longer than {timeout:g} s")
     results = run_parallel(

@@ -1,4 +1,4 @@
-"""Near-duplicates and static videos of a manifest: what looks like another file, and what does not move."""
+"""Search for near-duplicates and for videos without motion in a manifest."""
 
 import csv
 from collections.abc import Iterator
@@ -12,28 +12,29 @@ from maskfeat_plugin.datasets.manifest import ENDING, VIDEO, Manifest, is_manife
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import writing
 
-# Copies of a video have about its motion and its seconds
+# Largest differences in motion and in seconds between copies of a video
 _SAME_MOTION, _SAME_SECONDS = 0.003, 1.0
-# Hashes are looked up by parts of so many bits. Of two that differ in at most 4 r + 3 bits, a part differs in r at most
+# Hashes are looked up by parts of this number of bits. If two hashes differ in at most 4 r + 3 bits, at least one part
+# differs in at most r bits.
 _PART, _PARTS = 16, 4
 MOST_BITS = 11
-_PAIRS = 1 << 22  # compared at a time
+_PAIRS = 1 << 22  # number of pairs compared at a time
 _COUNTS = np.unpackbits(np.arange(1 << _PART, dtype=np.uint16).view(np.uint8)).reshape(-1, _PART).sum(1, dtype=np.uint8)
-# Files that a summary names
+# Number of files that a summary names
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class Redundancy:
-    """Files of a manifest that a training can do without.
+    """Files of a manifest that a training does not need.
 
     Args:
         manifest (Manifest): All rows.
-        kept (np.ndarray): int64 (N,), for each row the row of the file that it is a near-duplicate of; its own number
-            for those that are none.
-        is_static (np.ndarray): bool (N,), whether a row is of a video in which nothing moves.
-        bits (np.ndarray): int64 (N,), in how many bits the hash differs from that of ``kept``.
-        readable (int): Number of files that can be read.
+        kept (np.ndarray): int64 (N,). If a row is a near-duplicate, the number of the row of the kept file, otherwise
+            its own number.
+        is_static (np.ndarray): bool (N,), whether a row is a video without motion.
+        bits (np.ndarray): int64 (N,), number of bits in which the hash differs from the hash of row ``kept``.
+        readable (int): Number of readable files.
     """
 
     manifest: Manifest
@@ -73,7 +74,7 @@ class Redundancy:
             path (str | Path): The file, CSV.
 
         Raises:
-            ConfigError: If it cannot be written.
+            ConfigError: If the file cannot be written.
         """
         with writing(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ("path", "reason", "kept", "bits", "motion"))
@@ -90,20 +91,21 @@ class Redundancy:
 
 
 def find_redundancy(manifest: Manifest, bits: int = 4, motion: float = 0.002) -> Redundancy:
-    """Find the near-duplicates and the static videos among the files that can be read.
+    """Find the near-duplicates and the static videos among the readable files.
 
-    Files are near-duplicates of each other if they are of one kind, their hashes differ in few bits and, of videos,
-    their seconds differ by at most 1 and their motion by at most 0.003; and so are files that are both
-    near-duplicates of a third. Of each group the largest picture is kept, then the longest, then the first path.
+    Two files are near-duplicates if they are of the same kind and their hashes differ in few bits. For videos, their
+    durations must also differ by at most 1 second and their motion by at most 0.003. Two files that are both
+    near-duplicates of a third one are near-duplicates too. The kept file of a group is the one with the largest
+    picture; among equal ones the longest, then the one whose path is first.
 
     Args:
-        manifest (Manifest): All columns.
-        bits (int): In how many bits the hashes of near-duplicates may differ, in [0, 11]. The time grows much
-            where this passes 3, and again where it passes 7. Defaults to 4.
+        manifest (Manifest): A manifest with all columns.
+        bits (int): Number of bits in which the hashes of near-duplicates may differ, in [0, 11]. Above 3 the search
+            takes much more time, and above 7 again. Defaults to 4.
         motion (float): Videos with less motion are static. Defaults to 0.002.
 
     Returns:
-        Redundancy: What was found.
+        Redundancy: The result.
 
     Raises:
         ConfigError: If ``bits`` is out of range.
@@ -134,7 +136,7 @@ def deduplicate(
     bits: int = 4,
     motion: float = 0.002,
 ) -> Redundancy:
-    """Find the near-duplicates and static videos of a manifest; write a report, and a manifest without them.
+    """Find the near-duplicates and static videos of a manifest. Write a report, and a manifest without them.
 
     Args:
         path (str | Path): The manifest.
@@ -144,13 +146,13 @@ def deduplicate(
         motion (float): See :func:`find_redundancy`. Defaults to 0.002.
 
     Returns:
-        Redundancy: What was found.
+        Redundancy: The result.
 
     Raises:
-        ConfigError: If the manifest cannot be read, or ``out`` has no name of another manifest.
+        ConfigError: If the manifest cannot be read, or if ``out`` is not the name of another manifest.
     """
     if out is not None and (not is_manifest(out) or Path(out).resolve() == Path(path).resolve()):
-        raise ConfigError(f"--out {out}: the new manifest is beside the old one. Give another name, with {ENDING}.")
+        raise ConfigError(f"--out {out}: it must not be the old manifest. Give another name, with {ENDING}.")
     found = find_redundancy(read_manifest(path), bits, motion)
     if report is not None:
         found.write_report(report)
@@ -160,16 +162,17 @@ def deduplicate(
 
 
 def group_near(hashes: np.ndarray, motions: np.ndarray, seconds: np.ndarray, bits: int) -> np.ndarray:
-    """Group files whose hash, motion and seconds are near each other, or near those of a third one of the group.
+    """Group files whose hash, motion and seconds are near each other, or near the values of a third file in the group.
 
-    No file is compared with all others: two hashes that differ in few bits have a part of 16 bits that is equal, or
-    nearly. Files are sorted by one part and their motion, and compared with those that have a part like theirs.
+    Not every file is compared with all others. Two hashes that differ in few bits have a part of 16 bits that is equal
+    or nearly equal. Files are sorted by one part and by their motion, and compared with the files that have a similar
+    part.
 
     Args:
         hashes (np.ndarray): uint64 (N,).
         motions (np.ndarray): float64 (N,), in [0, 1].
         seconds (np.ndarray): float64 (N,).
-        bits (int): In how many bits near hashes may differ, in [0, 11].
+        bits (int): Number of bits in which near hashes may differ, in [0, 11].
 
     Returns:
         np.ndarray: int64 (N,), number of the group of each file, from 0.
@@ -177,7 +180,7 @@ def group_near(hashes: np.ndarray, motions: np.ndarray, seconds: np.ndarray, bit
     if not len(hashes):
         return np.zeros(0, np.int64)
     order = np.lexsort((seconds, motions, hashes))
-    is_new = np.ones(len(order), bool)  # of several that are the same in everything, one stands for all
+    is_new = np.ones(len(order), bool)  # only the first of several files with equal values is compared
     is_new[1:] = np.any([np.diff(values[order]) != 0 for values in (hashes, motions, seconds)], axis=0)
     node_of = np.empty(len(order), np.int64)
     node_of[order] = np.cumsum(is_new) - 1
@@ -200,12 +203,12 @@ def count_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _candidates(hashes: np.ndarray, motions: np.ndarray, flips: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of pairs of which a part differs in at most ``flips`` bits, and the motion by little."""
+    """Yield the numbers of pairs that differ in at most ``flips`` bits of one part, and little in their motion."""
     masks = [sum(1 << bit for bit in chosen) for n in range(flips + 1) for chosen in combinations(range(_PART), n)]
     margin = (_SAME_MOTION + 1e-6) / 2
     for part in range(_PARTS):
         keys = (hashes >> np.uint64(_PART * part) & np.uint64((1 << _PART) - 1)).astype(np.int64)
-        places = keys + motions / 2  # the whole part of the key, and below it the motion
+        places = keys + motions / 2  # the key before the decimal point, the motion after it
         order = np.argsort(places, kind="stable")
         keys, places = keys[order], places[order]
         offsets = places - keys
@@ -213,7 +216,7 @@ def _candidates(hashes: np.ndarray, motions: np.ndarray, flips: int) -> Iterator
             others = keys ^ mask
             begin = np.searchsorted(places, others + (offsets - margin), "left")
             end = np.searchsorted(places, others + (offsets + margin), "right")
-            if mask:  # each pair once
+            if mask:  # count each pair once
                 end = np.where(keys < others, end, begin)
             else:
                 begin = np.maximum(begin, np.arange(1, len(keys) + 1))
@@ -222,7 +225,7 @@ def _candidates(hashes: np.ndarray, motions: np.ndarray, flips: int) -> Iterator
 
 
 def _expand(begin: np.ndarray, end: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs (i, j), j in [begin[i], end[i]), some million at a time."""
+    """Yield the pairs (i, j) with j in [begin[i], end[i]), some million at a time."""
     sums = np.concatenate([[0], np.cumsum(end - begin)])
     start = 0
     while start < len(begin):
@@ -235,8 +238,8 @@ def _expand(begin: np.ndarray, end: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 
 def _merge(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Join the groups of pairs."""
-    from scipy.sparse import coo_array  # takes a second, and is needed here alone
+    """Merge the groups of each pair."""
+    from scipy.sparse import coo_array  # the import takes a second, and only this function needs it
     from scipy.sparse.csgraph import connected_components
 
     size = (len(groups),) * 2

@@ -1,4 +1,4 @@
-"""Work on many files in several processes, with a progress bar, whatever the files do to the decoders."""
+"""Parallel work on many files in several processes, with a progress bar. It continues when a file crashes a decoder."""
 
 import multiprocessing
 import signal
@@ -34,27 +34,27 @@ def run_parallel(
 ) -> Iterator[tuple[Item, Result]]:
     """Apply a function to every item, in other processes.
 
-    An item whose process dies, as decoders do now and then on damaged files, gets the result
-    ``crashed``; the others go on.
+    Some damaged files make a decoder crash its process. The item of such a process gets the result ``crashed``, and the
+    work on the other items continues.
 
     Args:
-        function (Callable[[Item], Result]): The function, one that can be pickled.
-        items (Sequence[Item]): What it is applied to.
+        function (Callable[[Item], Result]): The function. It has to be picklable.
+        items (Sequence[Item]): The items.
         crashed (Result): Result of an item that ends its process.
-        workers (int): Processes.
+        workers (int): Number of processes.
         title (str): Beginning of the progress bar.
-        unit (str): What is counted. Defaults to "file".
-        chunk (int): Items sent to a process at a time. Defaults to 16.
+        unit (str): Name of an item in the bar. Defaults to "file".
+        chunk (int): Number of items sent to a process at a time. Defaults to 16.
         progress (bool): Whether to show the bar, on standard error. Defaults to True.
-        timeout (float, optional): Seconds that an item may take; its process is killed then. Defaults to None, any
+        timeout (float, optional): Seconds that an item may take before its process is killed. Defaults to None, any
             time.
         late (Result, optional): Result of an item that takes longer. Defaults to None: ``crashed``.
 
     Yields:
-        tuple[Item, Result]: In any order.
+        tuple[Item, Result]: The items and their results, in any order.
     """
     todo = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    todo.reverse()  # they are taken from the end
+    todo.reverse()  # chunks are taken from the end
     team: list[_Worker] = []
     result: Any
     with progress_bar(len(items), title, unit, progress) as bar:
@@ -67,7 +67,7 @@ def run_parallel(
                     item = worker.items[0]
                     try:
                         result = worker.receive()
-                    except (EOFError, OSError):  # it died at this item
+                    except (EOFError, OSError):  # the worker died at this item
                         result = crashed if late is None or not worker.is_late else late
                         todo += [left] if (left := list(worker.items)[1:]) else []
                         team.remove(worker)
@@ -82,24 +82,24 @@ def run_parallel(
                     else:
                         team.remove(worker)
                         worker.end()
-        finally:  # above all an interruption, which need not wait for minutes of decoding
+        finally:  # especially after an interruption, which should not wait for minutes of decoding
             for worker in team:
                 worker.end(kill=True)
 
 
 def progress_bar(total: int, title: str, unit: str, progress: bool) -> tqdm:
-    """A bar on standard error with the time left.
+    """Return a progress bar on standard error with the remaining time.
 
     Args:
-        total (int): How much there is to do.
+        total (int): The total amount of work.
         title (str): Beginning of the bar.
-        unit (str): What is counted; "B" for bytes.
-        progress (bool): Whether to show it.
+        unit (str): The unit of the amount; "B" for bytes.
+        progress (bool): Whether to show the bar.
 
     Returns:
-        tqdm: To be updated, as a context.
+        tqdm: The bar, to use as a context manager and to update.
     """
-    interval = 0.1 if sys.stderr.isatty() else 5.0  # a log file wants few lines
+    interval = 0.1 if sys.stderr.isatty() else 5.0  # few lines for a log file
     return tqdm(
         total=total,
         desc=title,
@@ -111,39 +111,39 @@ def progress_bar(total: int, title: str, unit: str, progress: bool) -> tqdm:
 
 
 class _Worker:
-    """A process that takes items and sends the result of each, so that it is known which one it is at.
+    """Process that receives items and sends the result of each one, so that its current item is known.
 
     Args:
-        function (Callable): Applied to each item.
+        function (Callable): The function to apply to each item.
     """
 
     def __init__(self, function: Callable) -> None:
-        # A forked worker starts at once; a spawned one would import torch and all of OpenMMLab first.
+        # A forked worker starts at once. A spawned worker would have to import torch and all of OpenMMLab first.
         can_fork = "fork" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("fork") if can_fork else multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.items: deque = deque()  # given, without a result yet
-        self.since = time.monotonic()  # when it began with the first of them, at the latest
+        self.items: deque = deque()  # sent items that have no result yet
+        self.since = time.monotonic()  # latest time at which it started with the first of them
         self.is_late = False
         self._process: BaseProcess = context.Process(
             target=_serve, args=(function, theirs, self.connection), daemon=True
         )
         self._process.start()
-        theirs.close()  # so that the end of the process is the end of what it sends
+        theirs.close()  # so that the connection ends with the process
 
     def give(self, items: Sequence) -> None:
         """Send items to an idle process."""
         self.items.extend(items)
         self.since = time.monotonic()
-        with suppress(BrokenPipeError):  # it has died, which is seen when it is asked for the result
+        with suppress(BrokenPipeError):  # the process has died; `receive` will find out
             self.connection.send(items)
 
     def receive(self) -> Any:
         """Return the result of the first item, or the exception that it raised.
 
         Raises:
-            EOFError: If the process has died. ``items`` stay as they are.
-            OSError: Likewise.
+            EOFError: If the process has died. ``items`` does not change.
+            OSError: If the process has died. ``items`` does not change.
         """
         result = self.connection.recv()
         self.items.popleft()
@@ -151,7 +151,7 @@ class _Worker:
         return result
 
     def stop_late(self) -> None:
-        """Kill the process, unless it has just sent a result: nothing else ends a decoder that hangs."""
+        """Kill the process, unless it has just sent a result. A hanging decoder cannot be ended otherwise."""
         if not self.connection.poll():
             self.is_late = True
             self._process.kill()
@@ -161,13 +161,13 @@ class _Worker:
         if kill:
             self._process.kill()
         with suppress(BrokenPipeError):
-            self.connection.send(None)  # closing alone ends none: processes forked later have this connection too
+            self.connection.send(None)  # closing is not enough: processes forked later also hold this connection
         self.connection.close()
         self._process.join()
 
 
 def _ready(team: Sequence[_Worker], timeout: float | None) -> list[_Worker]:
-    """Wait for results; return the workers that have one, or have died. Kill those that are late."""
+    """Wait for results. Return the workers that have one or have died. Kill workers that exceed the timeout."""
     left = None
     if timeout is not None:
         left = max(min(worker.since for worker in team) + timeout - time.monotonic(), 0)
@@ -180,10 +180,10 @@ def _ready(team: Sequence[_Worker], timeout: float | None) -> list[_Worker]:
 
 
 def _serve(function: Callable, connection: Connection, parents: Connection) -> None:
-    """Work in another process, until the parent sends None or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
+    """Process items in a worker process, until the parent sends None or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the work
     cv2.setNumThreads(0)
-    parents.close()  # a forked process has it too, and would never see the parent's end
+    parents.close()  # a forked process holds it too, and would never notice the parent's end
     while True:
         try:
             items = connection.recv()

@@ -1,4 +1,4 @@
-"""Smaller copies of the videos of an archive: fewer pixels, no sound, long ones in pieces, frame times as they were."""
+"""Smaller copies of the videos of an archive: fewer pixels, no sound, long ones in pieces, the same frame times."""
 
 import json
 import math
@@ -27,15 +27,15 @@ from .describing import check_whole, describe_problem, open_video, read_length
 from .parallel import run_parallel
 from .workspace import CRASHED
 
-# Codec -> encoder, its preset, and the quality that is taken by default (constant rate factor, smaller is better). The
-# libx265 of PyAV's wheels frees memory that is not its own when a process encodes a second file.
+# Codec -> encoder, its preset, and its default quality (constant rate factor, smaller is better). libx265 is not
+# offered: in PyAV's wheels it frees memory that it does not own when a process encodes a second file.
 CODECS = {"h264": ("libx264", "veryfast", 23), "av1": ("libsvtav1", "8", 35)}
 _ENDING = ".mp4"
-# Beside the copies: how they were made, which are done, and which were left out
+# Files beside the copies: their settings, the list of finished videos, the list of left-out videos
 _SETTINGS, _DONE, LEFT_OUT = ".shrink_settings.json", ".shrink_done.txt", "left_out.txt"
-# Clips begin anywhere, and are decoded from the key frame before
+# Clips can begin anywhere, and decoding starts at the key frame before them
 _KEY_FRAME_SECONDS = 2
-# Files that a summary names; clips that are timed
+# Number of files that a summary names; number of clips that are timed
 _NAMED, _CLIPS = 5, 5
 
 
@@ -44,14 +44,14 @@ class ShrinkSettings:
     """Settings of smaller copies of videos.
 
     Args:
-        short_side (int): Pixels of the shorter side, at most; smaller videos keep their size. Defaults to 256.
-        max_seconds (float): Longer videos are cut into pieces of equal length, none longer. Defaults to 60.
-        codec (str): One of :data:`CODECS`. Defaults to "h264".
-        quality (int, optional): Constant rate factor of the encoder, 0 to 51, smaller is better. Defaults to None: that
-            of :data:`CODECS`.
+        short_side (int): Maximum of the shorter side in pixels; smaller videos keep their size. Defaults to 256.
+        max_seconds (float): Longer videos are cut into pieces of equal length, none of them longer. Defaults to 60.
+        codec (str): A key of :data:`CODECS`. Defaults to "h264".
+        quality (int, optional): Constant rate factor of the encoder, 0 to 51, smaller is better. Defaults to None, the
+            value in :data:`CODECS`.
 
     Raises:
-        ConfigError: If one is out of range.
+        ConfigError: If a setting is out of range.
     """
 
     short_side: int = 256
@@ -61,25 +61,25 @@ class ShrinkSettings:
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
-            raise ConfigError(f"--codec {self.codec}: it is none of {', '.join(CODECS)}. Give one of them.")
+            raise ConfigError(f"--codec {self.codec}: this codec is unknown. Give one of {', '.join(CODECS)}.")
         if self.short_side < 16 or not self.max_seconds >= 1:
-            raise ConfigError("--short-side is at least 16 pixels, and --max-seconds at least 1. Give more.")
+            raise ConfigError("--short-side is at least 16 pixels, and --max-seconds at least 1. Give larger values.")
         if self.quality is not None and not 0 <= self.quality <= 51:
             raise ConfigError(f"--quality {self.quality}: it is a constant rate factor. Give 0 to 51.")
 
 
 @dataclass(frozen=True)
 class ShrinkReport:
-    """Outcome of shrinking an archive.
+    """Result of shrinking an archive.
 
     Args:
         out (Path): The folder of the copies.
-        pieces (dict[str, int]): Path of each video, below the folder, -> number of copies.
-        problems (dict[str, str]): Path of each that was left out -> reason.
-        read (int): Number of videos that were read now; the others were done before.
+        pieces (dict[str, int]): Path of each video, relative to its folder, -> number of copies.
+        problems (dict[str, str]): Path of each left-out video -> reason.
+        read (int): Number of videos that were read now; the others were finished before.
         before (int): Bytes of the videos that were not left out.
         after (int): Bytes of their copies.
-        milliseconds (tuple[float, float] | None): Time of a core to decode a clip of the first, before and after.
+        milliseconds (tuple[float, float] | None): Processor time to decode a clip of the first video, before and after.
     """
 
     out: Path
@@ -91,7 +91,7 @@ class ShrinkReport:
     milliseconds: tuple[float, float] | None
 
     def summary(self) -> str:
-        """Return lines on the files, and the first of those that were left out."""
+        """Return lines with the counts, and the first of the left-out files."""
         count, share = sum(self.pieces.values()), 100 * self.after / max(self.before, 1)
         lines = [
             f"{len(self.pieces)} videos in {count} files, {self.read} read now; "
@@ -118,31 +118,32 @@ def shrink_archive(
     retry: bool = False,
     progress: bool = True,
 ) -> ShrinkReport:
-    """Write a smaller copy of each video below a folder, in the same sub-folders; sound is left out.
+    """Write a smaller copy of each video below a folder, in the same sub-folders and without sound.
 
-    ``a/b.mp4`` becomes ``a/b.mp4``, other endings keep their name and get ``.mp4`` behind it, and what is longer than
-    ``max_seconds`` becomes ``a/b.part000.mp4`` and so on. A file has its name when it is whole. After an interruption
-    of any kind the same call goes on; videos that are done and have not changed are not read again.
+    ``a/b.mp4`` becomes ``a/b.mp4``. Names with other endings get ``.mp4`` appended. A video longer than ``max_seconds``
+    becomes ``a/b.part000.mp4`` and so on. A copy gets its name only when it is complete. After any interruption, the
+    same call continues: finished videos that have not changed are not read again.
 
     Args:
-        source (str | Path): The folder, or a manifest of it, whose readable videos are taken.
+        source (str | Path): The folder, or a manifest of it, whose readable videos are used.
         out (str | Path): The folder of the copies.
-        settings (ShrinkSettings, optional): How they are made. Defaults to None: its defaults.
-        workers (int): Processes. Defaults to 1.
+        settings (ShrinkSettings, optional): The settings of the copies. Defaults to None, the default settings.
+        workers (int): Number of processes. Defaults to 1.
         retry (bool): Whether to read videos again that were left out before. Defaults to False.
         progress (bool): Whether to show progress. Defaults to True.
 
     Returns:
-        ShrinkReport: What became of them.
+        ShrinkReport: The result.
 
     Raises:
-        ConfigError: If there are no videos, ``out`` is inside of the folder or has copies of other settings, two
+        ConfigError: If there are no videos, if ``out`` is inside the folder or has copies with other settings, if two
+            videos would get the same name, or if a copy cannot be written.
             videos would get the same name, or a copy cannot be written.
     """
     settings, out = settings or ShrinkSettings(), Path(out)
     folder, names = _list_videos(source)
     if Path(folder).resolve() in (out.resolve(), *out.resolve().parents):
-        raise ConfigError(f"OUT {out} is inside of {folder}. Name a folder outside.")
+        raise ConfigError(f"OUT {out} is inside of {folder}. Name a folder outside of it.")
     _check_names(names)
     _check_settings(out / _SETTINGS, settings)
     known = _read_done(out / _DONE)
@@ -171,8 +172,8 @@ def shrink_video(source: str, target: Path, settings: ShrinkSettings) -> int:
 
     Args:
         source (str): The file.
-        target (Path): The copy; of a long video, see :func:`piece_path`.
-        settings (ShrinkSettings): How they are made.
+        target (Path): The copy; for a long video, see :func:`piece_path`.
+        settings (ShrinkSettings): The settings of the copies.
 
     Returns:
         int: Number of copies.
@@ -205,7 +206,7 @@ def piece_path(target: Path, number: int) -> Path:
     """Return the path of a piece of a long video.
 
     Args:
-        target (Path): The path of the copy, if it were one.
+        target (Path): The path that a single copy would have.
         number (int): Number of the piece, from 0.
     """
     return target.with_name(f"{target.name.removesuffix(_ENDING)}.part{number:03d}{_ENDING}")
@@ -214,7 +215,7 @@ def piece_path(target: Path, number: int) -> Path:
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, rate: Fraction
 ) -> Iterator[av.VideoFrame]:
-    """Decode all frames, each with a time after that of the one before."""
+    """Decode all frames. Each frame gets a later time than the frame before."""
     last, step = None, max(round(1 / (rate * stream.time_base)), 1)
     try:
         for frame in container.decode(stream):
@@ -223,17 +224,17 @@ def _decode(
             if last is None or frame.pts > last:
                 last = frame.pts
                 yield frame
-    except av.FFmpegError as error:  # not to be taken for one of writing
+    except av.FFmpegError as error:  # converted, because writing raises the same type
         raise ValueError(error.strerror) from error
 
 
 def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, settings: ShrinkSettings) -> None:
-    """Write frames to a file, which begins with the first of them."""
+    """Write frames to a file that begins with the first of them."""
     encoder, preset, quality = CODECS[settings.codec]
     options = dict(crf=str(quality if settings.quality is None else settings.quality), preset=preset)
     if settings.codec == "av1":
         options["svtav1-params"] = "lp=1"
-        os.environ.setdefault("SVT_LOG", "1")  # errors alone; the library has no other switch for its log
+        os.environ.setdefault("SVT_LOG", "1")  # log errors only; the library has no other setting for its log
     reformatter, stream, begin = VideoReformatter(), None, 0
     with (
         writing(path) as unfinished,
@@ -251,19 +252,19 @@ def _encode(frames: Iterable[av.VideoFrame], path: Path, rate: Fraction, setting
                 context.time_base, context.thread_count = frame.time_base, 1
                 context.gop_size = max(round(_KEY_FRAME_SECONDS * rate), 1)
                 context.colorspace, context.color_range = frame.colorspace, frame.color_range
-            # a box over the pixels that become one: antialiased, whatever the factor
+            # average over all pixels that become one pixel: antialiased at any scale
             small = reformatter.reformat(frame, width, height, "yuv420p", interpolation=Interpolation.AREA, threads=1)
             if frame.rotation:
                 small = _turn(small, frame.rotation // 90)
             small.pts, small.time_base = frame.pts - begin, frame.time_base
-            small.pict_type = 0  # key frames are the encoder's to choose
+            small.pict_type = 0  # the encoder chooses the key frames
             container.mux(stream.encode(small))
         if stream is not None:
             container.mux(stream.encode(None))
 
 
 def _turn(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
-    """Turn a frame, yuv420p of even size, by quarters of a circle against the clock."""
+    """Rotate a frame, yuv420p of even size, counterclockwise by quarters of a circle."""
     planes, height, width = frame.to_ndarray(), frame.height, frame.width
     chroma = planes[height:].reshape(2, height // 2, width // 2)
     turned = [np.rot90(plane, quarters).ravel() for plane in (planes[:height], *chroma)]
@@ -273,20 +274,20 @@ def _turn(frame: av.VideoFrame, quarters: int) -> av.VideoFrame:
 
 
 def _size(frame: av.VideoFrame, short_side: int) -> tuple[int, int]:
-    """Return the width and height of a copy: even, as the chroma of most decoders needs it."""
+    """Return the width and height of a copy. They are even, because the chroma planes of most decoders need it."""
     scale = min(short_side / min(frame.width, frame.height), 1)
     return tuple(max(2 * round(side * scale / 2), 2) for side in (frame.width, frame.height))
 
 
 def _shrink_or_describe(name: str, folder: str, out: str, settings: ShrinkSettings) -> int | str:
-    """Shrink a video; return the number of copies, or the reason that there are none."""
+    """Shrink a video. Return the number of copies, or the reason why there are none."""
     path = os.path.join(folder, name)
     try:
-        _remove_copies(Path(out), name)  # of an earlier state of the file
+        _remove_copies(Path(out), name)  # copies of an earlier state of the file
         return shrink_video(path, _target(Path(out), name), settings)
     except WriteError:
         raise
-    except Exception as error:  # decoders fail in any way
+    except Exception as error:  # decoders can raise any error
         return describe_problem(error, path)
 
 
@@ -295,7 +296,7 @@ def _target(out: Path, name: str) -> Path:
 
 
 def _copies(out: Path, name: str) -> Iterator[Path]:
-    """Yield the copies of a video that are there."""
+    """Yield the existing copies of a video."""
     target = _target(out, name)
     if target.is_file():
         yield target
@@ -311,7 +312,7 @@ def _remove_copies(out: Path, name: str) -> None:
 
 
 def _list_videos(source: str | Path) -> tuple[str, list[str]]:
-    """Return the folder of the videos, and the path of each below it."""
+    """Return the folder of the videos, and the path of each video relative to the folder."""
     if is_manifest(source):
         manifest = read_manifest(source)
         folder, paths = manifest.folder, manifest.readable(VIDEO).paths()
@@ -326,7 +327,7 @@ def _list_videos(source: str | Path) -> tuple[str, list[str]]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Check that no two videos get copies of one name."""
+    """Check that no two videos get copies of the same name."""
     targets: dict[str, str] = {}
     for name in names:
         target = str(_target(Path(), name))
@@ -342,7 +343,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_settings(file: Path, settings: ShrinkSettings) -> None:
-    """Compare the settings with those of copies that are there, or keep them."""
+    """Compare the settings with the settings of the existing copies, or save them if there are no copies."""
     if file.is_file():
         with reading(file, "is damaged", f"Remove {file.parent}."):
             before = json.loads(file.read_text())
@@ -357,7 +358,7 @@ def _check_settings(file: Path, settings: ShrinkSettings) -> None:
 
 
 def _read_done(file: Path) -> dict[str, tuple[list[int], int | str]]:
-    """Read what became of each video: name -> its size and time, and the number of copies or the reason for none."""
+    """Read the finished videos: name -> size and time, and the number of copies or the reason why there are none."""
     if not file.is_file():
         return {}
     with reading(file, "is damaged", f"Remove {file.parent}."):
@@ -366,14 +367,14 @@ def _read_done(file: Path) -> dict[str, tuple[list[int], int | str]]:
 
 
 def _signature(path: str) -> list[int]:
-    with suppress(OSError):  # it has gone: it is read, and left out
+    with suppress(OSError):  # a file that no longer exists is left out when it is read
         info = os.stat(path)
         return [info.st_size, info.st_mtime_ns]
     return [0, 0]
 
 
 def _report(folder: str, out: Path, done: dict[str, int | str], read: int) -> ShrinkReport:
-    """Write the list of what was left out, and add up bytes."""
+    """Write the list of the left-out videos, and add up the bytes."""
     problems = {name: outcome for name, outcome in done.items() if isinstance(outcome, str)}
     if problems or (out / LEFT_OUT).exists():
         with writing(out / LEFT_OUT) as unfinished:
@@ -389,7 +390,7 @@ def _report(folder: str, out: Path, done: dict[str, int | str], read: int) -> Sh
 
 
 def _time_clip(path: str) -> float:
-    """Return the milliseconds of a core in which the recipes decode a clip, every fourth of 64 frames: a median."""
+    """Measure the median processor time, in ms, to decode a clip as the recipes do: every fourth of 64 frames."""
     times = []
     for position in np.linspace(0, 1, _CLIPS):
         begin = time.thread_time()

@@ -1,4 +1,4 @@
-"""Something-Something v2: the folder of its videos, and lists of those that can be read."""
+"""Something-Something v2: the folder of its videos, and lists of the readable ones."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from .workspace import DataSettings, Workspace
 
 VIDEOS = {"train": 168_913, "val": 24_777}
 CLASSES = 174
-# the names of today's downloads and those of 20BN's
+# Names of the annotation files: in today's downloads, and in the older downloads of 20BN
 ANNOTATIONS = {
     "labels": ("labels.json", "something-something-v2-labels.json"),
     "train": ("train.json", "something-something-v2-train.json"),
@@ -32,13 +32,13 @@ def prepare_sthv2(settings: DataSettings) -> Report:
     Classes have the numbers of the official labels.
 
     Args:
-        settings (DataSettings): What is asked for.
+        settings (DataSettings): The settings of the user.
 
     Returns:
-        Report: What there is.
+        Report: The found and the missing samples.
 
     Raises:
-        ConfigError: If something that is needed is not there or has another form.
+        ConfigError: If a necessary file is missing or has another form.
     """
     work = Workspace(settings, "sthv2")
     tree = work.scan()
@@ -64,7 +64,7 @@ def prepare_sthv2(settings: DataSettings) -> Report:
 
 
 def _read_annotations(work: Workspace, tree: Tree) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Template -> class, and split -> video -> class."""
+    """Read the annotations. Return template -> class, and split -> video -> class."""
     content, places = {}, {}
     for kind, names in ANNOTATIONS.items():
         found = work.read(tree, names, LABEL_ARCHIVES)
@@ -79,7 +79,7 @@ def _read_annotations(work: Workspace, tree: Tree) -> tuple[dict[str, int], dict
 
 
 def _read_samples(items: object, number: dict[str, int], place: Path) -> dict[str, int]:
-    """Video -> class. The templates of samples have brackets, those of the labels have none."""
+    """Return video -> class. The templates of samples contain brackets, the templates of the labels do not."""
     samples = {}
     if not isinstance(items, list):
         raise ConfigError(f"{place}: a list of videos is expected.")
@@ -98,7 +98,7 @@ def _read_samples(items: object, number: dict[str, int], place: Path) -> dict[st
 
 
 def _bring_videos(work: Workspace, tree: Tree, ids: set[str]) -> Path:
-    """The folder that has most of the videos, or what the parts of the archive hold."""
+    """Bring the folder with most of the videos into the root, or unpack the parts of the archive. Return the folder."""
     videos = tree.ending(VIDEO_ENDINGS)
     folders = Counter(path.parent for path in videos if path.stem in ids).most_common()
     parts = [path for name, paths in tree.files.items() if _PART.fullmatch(name) for path in paths[:1]]
@@ -108,6 +108,6 @@ def _bring_videos(work: Workspace, tree: Tree, ids: set[str]) -> Path:
         raise ConfigError(
             f"{work.places()}: there are no videos named in train.json and no parts "
             f"20bn-something-something-v2-00, -01, ...; "
-            + (f"unzip {zipped} and its like first." if zipped else "see docs/data.md.")
+            + (f"unzip {zipped} and the other parts first." if zipped else "see docs/data.md.")
         )
     return folder

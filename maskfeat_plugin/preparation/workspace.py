@@ -1,4 +1,4 @@
-"""The steps that every data set is made of, each of which can be only announced, in a dry run."""
+"""Steps in the preparation of every data set. In a dry run, a step only prints its work."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,22 +15,22 @@ from .completeness import Report
 from .files import Tree, place, write_file
 from .parallel import Item, Result, run_parallel
 
-# Broken links and folders that a report names
+# Number of broken links and folders that a report names
 _NAMED = 20
 CRASHED = "it ends the process that decodes it"
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is asked for, of any data set.
+    """Settings of the preparation of any data set.
 
     Args:
-        sources (tuple[Path, ...]): Folders, or files, with the official downloads.
-        root (Path): Where the prepared data go.
-        check (str): How files are read: "none", "fast" or "full", see :mod:`.readable`. Defaults to "fast".
+        sources (tuple[Path, ...]): Folders or files of the official downloads.
+        root (Path): The folder for the prepared data.
+        check (str): How thoroughly files are read: "none", "fast" or "full", see :mod:`.readable`. Defaults to "fast".
         move (bool): Whether to move files instead of linking to them. Defaults to False.
-        workers (int): Processes that read files. Defaults to 1.
-        dry_run (bool): Whether to only say what would be done. Defaults to False.
+        workers (int): Number of processes that read files. Defaults to 1.
+        dry_run (bool): Whether to only print the work. Defaults to False.
         progress (bool): Whether to show progress. Defaults to True.
     """
 
@@ -44,15 +44,15 @@ class DataSettings:
 
 
 class Workspace:
-    """Finds, brings, checks and lists files, and keeps the report.
+    """Steps that find, bring, check and list files, and fill the report.
 
     Args:
-        settings (DataSettings): What is asked for.
+        settings (DataSettings): The settings of the user.
         dataset (str): Name of the data set.
-        **options (str | int | None): Settings of this data set alone, for the report.
+        **options (str | int | None): Settings of this data set only, for the report.
 
     Raises:
-        ConfigError: If a source is not there.
+        ConfigError: If a source does not exist.
     """
 
     def __init__(self, settings: DataSettings, dataset: str, **options: str | int | None) -> None:
@@ -63,15 +63,15 @@ class Workspace:
         self.root = settings.root
         asked = dict(sources=[str(s) for s in settings.sources], check=settings.check, move=settings.move, **options)
         self.report = Report(dataset, str(settings.root), asked, settings.dry_run)
-        # folders that a dry run would unpack, so that nothing is known of their files
+        # folders that a dry run would unpack, so their files are unknown
         self.pending: list[Path] = []
         self._checked = self.root / f".{dataset}_checked.txt"
 
     def scan(self, *also: str, skip: str | None = None) -> Tree:
-        """Everything in the sources.
+        """Find all files and folders in the sources.
 
         Args:
-            *also (str): Folders in the root to look into as well, if they are there.
+            *also (str): Folders in the root to search too, if they exist.
             skip (str, optional): See :class:`Tree`. Defaults to None.
         """
         with self.report.timed("find"):
@@ -83,7 +83,7 @@ class Workspace:
         return tree
 
     def places(self) -> str:
-        """The sources, for a message."""
+        """Return the sources, for a message."""
         return ", ".join(map(str, self.settings.sources))
 
     def bring(
@@ -92,15 +92,16 @@ class Workspace:
         folders: Sequence[Path] = (),
         archives: Sequence[Archive] = (),
     ) -> Path | None:
-        """Bring a folder into the root: the first one there is, or what archives hold.
+        """Bring a folder into the root: the first existing folder, or the unpacked archives.
 
         Args:
-            target (Path): Where the folder has to be; taken as it is if there is nothing else.
+            target (Path): The place of the folder. If there is no folder and no archive, an existing one is used as it
+                is.
             folders (Sequence[Path]): Folders to link to or move. Defaults to ().
             archives (Sequence[Archive]): Archives to unpack. Defaults to ().
 
         Returns:
-            Path | None: Where the files are now, None if there is nothing.
+            Path | None: The current folder of the files; None if there is none.
         """
         if len(folders) > 1:
             self.report.warn(f"{target.name}: {folders[0]} is used, {', '.join(map(str, folders[1:]))} is not.")
@@ -111,7 +112,7 @@ class Workspace:
         if not archives:
             return target if target.exists() else None
         if target.exists():
-            unpack(archives, target)  # nothing but a look at the archive's beginning and end
+            unpack(archives, target)  # only compares the archive's beginning and end with the unpacked one's
             return target
         shown = str(archives[0][0]) + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")
         self.report.used[target.name] = shown
@@ -124,19 +125,14 @@ class Workspace:
         return target
 
     def place(self, source: Path, target: Path) -> None:
-        """Link to, or move, a file or a folder, see :func:`place`."""
+        """Link to or move a file or a folder, see :func:`place`."""
         if not self.settings.dry_run:
             place(source, target, self.settings.move)
         elif os.path.realpath(source) != os.path.realpath(target):
             self.say(f"move {source} to {target}" if self.settings.move else f"link {target} to {source}")
 
     def place_all(self, sources: Mapping[Path, Path], what: str) -> None:
-        """Place many files.
-
-        Args:
-            sources (Mapping[Path, Path]): Where each has to be -> what there is.
-            what (str): What they are, for a dry run.
-        """
+        """Place many files. ``sources`` maps targets to sources. A dry run prints the description ``what`` instead."""
         if self.settings.dry_run:
             self.say(f"{'move' if self.settings.move else 'link'} {len(sources)} {what}")
             return
@@ -145,15 +141,15 @@ class Workspace:
                 place(source, target, self.settings.move)
 
     def read(self, tree: Tree, names: Sequence[str], archives: Sequence[str] = ()) -> tuple[bytes, Path] | None:
-        """Read a small file, as it is or from an archive.
+        """Read a small file, directly or from an archive.
 
         Args:
-            tree (Tree): Where to look.
-            names (Sequence[str]): Names that it may have, as a rule an older and a newer one.
-            archives (Sequence[str]): Names of archives that may hold it. Defaults to ().
+            tree (Tree): The files to search.
+            names (Sequence[str]): Possible names of the file, usually an older and a newer one.
+            archives (Sequence[str]): Names of archives that may contain it. Defaults to ().
 
         Returns:
-            tuple[bytes, Path] | None: Its content and the file that this comes from, None if it is not there.
+            tuple[bytes, Path] | None: The content, and the file or archive that it comes from; None if there is none.
         """
         path = tree.find_file(*names)
         if path is not None:
@@ -170,15 +166,16 @@ class Workspace:
         return None
 
     def check(self, files: Sequence[str], function: Callable[..., str | None], title: str) -> dict[str, str]:
-        """Read files in parallel. Those that a former run could read, and that have not changed, are not read again.
+        """Read files in parallel. Files that an earlier run could read and that have not changed are not read again.
 
         Args:
             files (Sequence[str]): The files.
-            function (Callable[..., str | None]): Says of a path, at a ``level``, why it cannot be read.
+            function (Callable[..., str | None]): Function that returns why a path cannot be read at a ``level``, or
+                None.
             title (str): Beginning of the progress bar.
 
         Returns:
-            dict[str, str]: Path -> reason, of those that cannot be read.
+            dict[str, str]: Path -> reason, for the unreadable files.
         """
         level = self.settings.check
         if level == "none":
@@ -207,7 +204,7 @@ class Workspace:
     def parallel(
         self, function: Callable[[Item], Result], items: Sequence[Item], title: str, **options: Any
     ) -> Iterator[tuple[Item, Result]]:
-        """:func:`run_parallel` with the settings."""
+        """Call :func:`run_parallel` with the settings."""
         return run_parallel(
             function, items, workers=self.settings.workers, title=title, progress=self.settings.progress, **options
         )
@@ -220,7 +217,7 @@ class Workspace:
             write_file(path, content.encode() if isinstance(content, str) else content, sources)
 
     def write_list(self, path: Path, split: str, labels: Mapping[str, int], sources: Sequence[Path] = ()) -> None:
-        """Write a list with a line "name label" for each sample, in the order of the names, but those it cannot hold.
+        """Write a list with a line "name label" for each sample, sorted by name, except names that it cannot hold.
 
         Args:
             path (Path): The list.
@@ -236,17 +233,17 @@ class Workspace:
         self.write(path, "".join(lines), sources)
 
     def say(self, text: str) -> None:
-        """Say what would be done."""
+        """Print a step of a dry run."""
         print(f"would {text}")
 
     def finish(self) -> Report:
         """Write the report.
 
         Raises:
-            ConfigError: If no split has a single sample.
+            ConfigError: If no split has any sample.
         """
         if self.pending:
-            self.say(f"read what was unpacked ({self.settings.check}), write the lists and {self.report.file_name}")
+            self.say(f"read the unpacked files ({self.settings.check}), write the lists and {self.report.file_name}")
             return self.report
         self.write(self.root / self.report.file_name, self.report.to_json())
         if not any(split.listed for split in self.report.splits.values()):
@@ -258,7 +255,7 @@ class Workspace:
 
 
 def _why_not_listed(name: str) -> str | None:
-    """Why a line of a list cannot begin with a name, or None."""
+    """Return the reason why a line of a list cannot begin with a name, or None."""
     if name != name.strip() or len(name.splitlines()) > 1:
         return "a list cannot hold a name with a line break or a blank at its ends"
     try:
@@ -269,7 +266,7 @@ def _why_not_listed(name: str) -> str | None:
 
 
 def _signature(path: str) -> str:
-    """What changes with the content of a file."""
+    """Return a text that changes with the content of a file."""
     try:
         info = os.stat(path)
     except OSError:

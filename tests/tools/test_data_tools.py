@@ -251,7 +251,7 @@ def test_imagenet_input_errors(imagenet, tmp_path, run):
     archive.unlink()
     (imagenet / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     status, text, _ = run("imagenet")
-    assert status == 1 and "labels of its images are not there: add ILSVRC2012_devkit_t12.tar.gz" in text
+    assert status == 1 and "labels of its images are missing. Add ILSVRC2012_devkit_t12.tar.gz" in text
     (imagenet / "val.txt").write_bytes(
         b"\xef\xbb\xbfILSVRC2012_val_00000001.JPEG 65\r\nILSVRC2012_val_00000002.JPEG x\r\n"
     )
