@@ -1,4 +1,4 @@
-"""Lists as editors, spreadsheets and other systems leave them: read, or refused with the number of the line."""
+"""Lists in the forms that editors, spreadsheets and other systems write: read, or refused with the line number."""
 
 import codecs
 
@@ -27,7 +27,7 @@ NAMES = ["plain.mp4", "with some spaces.mp4", "Größe 東京 🎬.mp4", "folder
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Videos with the names."""
+    """Return a folder with one video for each name."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "folder").mkdir()
     for name in NAMES:

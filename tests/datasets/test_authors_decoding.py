@@ -1,4 +1,4 @@
-"""Sizes, crops and frames of the full-size configs against Pillow and the numbers of the authors' code."""
+"""Sizes, crops and frames of the full-size configs, compared with Pillow and with numbers of the authors' code."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_crops_for_pretraining_on_images_are_pillows(photograph):
 @pytest.mark.parametrize("scale", [0.8, 1.6])
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=["china", "flower"])
 def test_frames_are_resized_as_by_pillow(photograph, scale, tmp_path):
-    """Grey, because videos hold colours at half the size. Equal to Pillow on floats up to rounding."""
+    """The frames are grey, because videos store colours at half the size. They equal Pillow's floats up to rounding."""
     grey = np.asarray(Image.fromarray(photograph).convert("L").convert("RGB"))
     path = write_video(tmp_path / "video.mp4", grey, scale)
     (small,) = VideoReader(path, path).read([2], short_side=256)
@@ -81,7 +81,7 @@ def test_frames_are_resized_as_by_pillow(photograph, scale, tmp_path):
     error = small[..., 1] - expected
     assert abs(error.mean()) < 0.05
     assert error.std() < 0.35  # rounding alone gives 0.29
-    # Most cells of a photograph are nearly flat, so that HOG sees the rounding.
+    # Most cells of a photograph are nearly flat, so HOG is sensitive to rounding
     expected = np.repeat(expected[..., None], 3, 2)
     assert distance(small, expected) < 1.1 * distance(np.rint(expected), expected)
 
@@ -116,6 +116,6 @@ def test_clips_last_as_long_at_any_frame_rate(config, fps, span):
     for _ in range(20):
         (frames,) = sample(sampling, 400, fps)
         assert frames[-1] - frames[0] == span - 1 and 0 <= frames[0] and frames[-1] < 400
-    # of a video that is shorter than a clip, the end is repeated
+    # for a video shorter than a clip, the last frame is repeated
     (frames,) = sample(sampling, span // 2, fps)
     assert (np.diff(frames) >= 0).all() and frames[-1] < span // 2

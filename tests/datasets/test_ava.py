@@ -1,4 +1,4 @@
-"""AVA-like data of one's own: the page's config on MovingDigits, and timestamps that do not fit."""
+"""AVA-like data of a user: the config of the page, trained on MovingDigits, and timestamps that do not fit."""
 
 import multiprocessing
 import re
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page_config(data, tmp_path_factory):
-    """The page's config, saved beside its base, with the data's root and actions put in."""
+    """Return the config of the page, saved beside its base, with the root and the actions of the data set."""
     actions = (data / "annotations" / "ava_action_list.pbtxt").read_text().count("name:")
     text = OWN.replace('"./', f'"{ROOT}/configs/action_detection/')
     assert text.count('"data/moving_digits/"') == 1 and text.count("num_classes = 13") == 1
@@ -76,7 +76,7 @@ def test_metric_of_the_page_is_1_for_the_truth(page_config):
 
 
 def test_processes_of_the_metric_end_with_their_work(page_config, monkeypatch):
-    """Upstream's are there while the measures are computed, and sometimes for ever after."""
+    """The processes of mmaction2's metric run while the measures are computed, and sometimes forever after that."""
     cfg = Config.fromfile(page_config)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -115,7 +115,7 @@ def test_boxes_of_the_page_are_drawn(page_config, tmp_path, monkeypatch):
 
 
 def sampled(**changes):
-    """Frames of an 8-frame clip at second 1 of a video file of 2 s, 8 frames a second."""
+    """Return the frames of an 8-frame clip at second 1 of a video file of 2 s with 8 frames per second."""
     sample = dict(filename="a.mp4", fps=8, timestamp=1, timestamp_start=0, start_index=0, total_frames=16, avg_fps=8.0)
     sampler = TRANSFORMS.build(dict(type="maskfeat.SampleAVAFrames", clip_len=8, frame_interval=1, test_mode=True))
     return sampler({**sample, **changes})
@@ -159,7 +159,7 @@ def test_the_clock_may_be_a_little_off():
 
 
 def write_seconds(path, rate, seconds=5):
-    """A video whose frames show the time, as grey: 40 a second."""
+    """Write a video whose frames show the time as a grey value: 40 per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"threads": "1", "qp": "1"})
         stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"

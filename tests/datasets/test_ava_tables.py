@@ -1,4 +1,4 @@
-"""AVA's tables as spreadsheets and editors leave them: read alike by data set, metric and preparation, or refused."""
+"""AVA's tables in the forms of spreadsheets and editors: data set, metric and preparation read or refuse them alike."""
 
 import codecs
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_forms_of_excluded_timestamps(tmp_path, content):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_metric_reads_the_same(tmp_path, form):
-    """Every annotated box is found, so that only names that do not fit could lower the score."""
+    """The detections contain every annotated box, so only names that do not match could lower the score."""
     (tmp_path / "ann.csv").write_bytes(FORMS[form])
     (tmp_path / "out.csv").write_bytes(codecs.BOM_UTF8 + b"a b.mp4,2\r\n")
     (tmp_path / "map.pbtxt").write_bytes(codecs.BOM_UTF8 + LABEL_MAP)

@@ -1,4 +1,4 @@
-"""Real files that cannot be read, among others that can: left out, listed, replaced, and too many of them an error."""
+"""Real unreadable files among readable ones: left out, listed and replaced, and too many of them are an error."""
 
 import copy
 import gc
@@ -36,7 +36,7 @@ GOOD = 5
 
 
 def write(path, count=12, size=(48, 64), codec="libx264", pix_fmt="yuv420p", seed=0, **options):
-    """A video of noise that moves."""
+    """Write a video of noise that moves."""
     noise = np.random.default_rng(seed).integers(0, 256, (count + size[0], size[1], 3), dtype=np.uint8)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25, options={"threads": "1"} if codec == "libx264" else {})
@@ -54,7 +54,7 @@ def cut(path, share, **options):
 
 
 def damaged(path):
-    """A whole file of broken pictures."""
+    """Write a complete file whose pictures are damaged."""
     content = bytearray(write(path, movflags="faststart").read_bytes())
     start = content.find(b"mdat") + 4
     content[start:] = bytes(len(content) - start)
@@ -102,7 +102,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """A folder of good videos."""
+    """Return a folder of good videos."""
     folder = tmp_path_factory.mktemp("good")
     for i in range(GOOD):
         write(folder / f"{i}.mp4", seed=i)
@@ -111,7 +111,7 @@ def good(tmp_path_factory):
 
 @pytest.fixture
 def videos(good, tmp_path):
-    """A folder of good videos, and how to build a data set of it; bad ones are made in it or are just missing."""
+    """Return a folder of good videos and a function that builds a data set of it. Tests add bad or missing files."""
     shutil.copytree(good, tmp_path, dirs_exist_ok=True)
 
     def build(names, pipeline=OURS, dataset_type="maskfeat.VideoDataset", **settings):
@@ -179,7 +179,7 @@ def test_the_reason_is_that_of_the_file(videos):
 
 
 def turned(path):
-    """Shown upright by its display matrix."""
+    """Set the display matrix of a video, which shows it upright."""
     content = bytearray(write(path).read_bytes())
     one, end = 1 << 16, 1 << 30
     place = content.find(struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, end), content.find(b"tkhd"))
@@ -262,7 +262,7 @@ def test_image_datasets(tmp_path, kind):
 
 
 def test_whole_images_are_loaded_as_mmcv_does(tmp_path):
-    """Whatever follows the end of a JPEG, and with the thumbnail of a camera in its header."""
+    """The data that follow the end of a JPEG make no difference, nor does a camera's thumbnail in its header."""
     whole = jpeg()
     thumbnail = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(whole) + 2) + whole + whole[2:]
     for content in (whole, whole + b"\n" * 300, thumbnail):
@@ -282,14 +282,14 @@ def test_the_same_numbers_whoever_met_the_file_first(videos):
     names = [*NAMES[:2], "missing.mp4", *NAMES[2:]]
     order = [0, 2, 4, 2, 1]
     runs = []
-    for _ in range(2):  # the second has its list, which another run may have left
+    for _ in range(2):  # the second run has the list of the first, as a resumed training has
         data = videos(names)
-        for _ in range(2):  # the second knows the file
+        for _ in range(2):  # in the second pass the file is known
             seed()
             runs.append([data[i]["inputs"] for i in order])
     for run in runs[1:]:
         assert all(torch.equal(x, y) for x, y in zip(run, runs[0], strict=True))
-    # as if the bad file's place had been another's from the start
+    # the same numbers as if the bad file's sample had always been the other one
     data = videos(names)
     stand_in = int(data[2]["data_samples"].gt_label)
     names[2] = names[stand_in]
@@ -308,7 +308,7 @@ def load(data, workers, epochs=1, **settings):
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_limit_over_all_workers(videos, context):
     bad = [f"missing-{i}.mp4" for i in range(4)]
-    names = [name for i in range(4) for name in (*NAMES, *NAMES[:4], bad[i])]  # one of each ten
+    names = [name for i in range(4) for name in (*NAMES, *NAMES[:4], bad[i])]  # one bad file among every ten
     settings = dict(multiprocessing_context=context, persistent_workers=True)
     assert len(load(videos(names, limit=0.1), workers=2, epochs=2, **settings)) == 80
     assert sorted(os.path.basename(path) for path in listed(videos)) == bad
@@ -347,7 +347,7 @@ def test_processes_share_the_list(tmp_path):
         process.join()
         assert process.exitcode == 0
     lines = file.read_text().splitlines()
-    # of a file that was found in another state, the last line counts
+    # if a file was found in another state later, the last line of the list counts
     assert {int(line.split("\t")[0][6:-4]) for line in lines} == set(range(120))
     assert len(set(lines)) == len(lines) and len(parse_list(file.read_text())) == 120
 
@@ -360,7 +360,7 @@ def test_tiny_data_set_stops_at_the_first(videos):
 
 
 def test_all_that_fail_are_not_the_files_fault(videos):
-    """A pipeline that takes nothing stops at once and lists nobody."""
+    """A pipeline that accepts no file raises an error at once, and no file is listed."""
     broken = [*OURS[:3], dict(type="RandomCrop", size=500), *OURS[3:]]
     data = videos(NAMES * 4, broken, limit=1.0)
     with pytest.raises(TooManyBadFiles, match="10 files one after the other cannot be read, so the pipeline may be"):
@@ -374,17 +374,17 @@ def test_all_that_fail_are_not_the_files_fault(videos):
 @pytest.mark.parametrize("pipeline", [OURS, DECORDS], ids=["ours", "decord"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_decoder_that_hangs(videos, workers, pipeline):
-    """Opening a pipe that nobody writes to never ends."""
+    """Opening a named pipe that no process writes to never ends."""
     os.mkfifo(videos.folder / "pipe.mp4")
-    data = videos([*NAMES[:3], "pipe.mp4"], pipeline, timeout=5.0)  # a busy machine reads the others in that
+    data = videos([*NAMES[:3], "pipe.mp4"], pipeline, timeout=5.0)  # enough for the other files on a busy machine
     assert len(load(data, workers, epochs=2)) == 8
     assert listed(videos) == {str(videos.folder / "pipe.mp4"): "TimeoutError: it was not read in 5 s"}
-    # lets go of the threads that still wait
+    # free the threads that still wait
     os.close(os.open(videos.folder / "pipe.mp4", os.O_RDWR))
 
 
 def test_a_file_that_hangs_is_found_once(videos):
-    """By another process, by one that runs beside it, and by a resumed training."""
+    """It is found once by another process, by a process that runs at the same time, and by a resumed training."""
     os.mkfifo(videos.folder / "pipe.mp4")
     names = [*NAMES, "pipe.mp4"]
     beside = videos(names, timeout=600)
@@ -417,7 +417,7 @@ def test_a_listed_file_is_left_out_until_the_list_is_deleted(videos):
     assert label(data[1]) == 1
     list_as_bad(videos, "1.mp4", "2.mp4")
     assert label(data[1]) != 1 and label(data[2]) != 2
-    list_as_bad(videos, "2.mp4")  # a line is taken out
+    list_as_bad(videos, "2.mp4")  # a line is removed from the list
     assert label(data[1]) == 1 and label(data[2]) != 2
 
 
@@ -426,7 +426,7 @@ def test_a_file_that_was_mended_is_read_again(videos):
     data = videos(names)
     assert label(data[GOOD]) != GOOD
     cut(videos.folder / "late.mp4", 0.6, movflags="faststart")
-    assert label(data[GOOD]) != GOOD  # found bad in another state, which is listed
+    assert label(data[GOOD]) != GOOD  # found bad in a new state, which is listed
     write(videos.folder / "late.mp4")
     assert label(data[GOOD]) == GOOD and label(videos(names)[GOOD]) == GOOD
     states = [line.split("\t")[2] for line in videos.list.read_text().splitlines()]
@@ -434,7 +434,7 @@ def test_a_file_that_was_mended_is_read_again(videos):
 
 
 def test_lists_of_earlier_versions(videos):
-    """They tell no state, so their files count and are tried."""
+    """Such lists have no states, so their files count as bad and are tried again."""
     videos.list.parent.mkdir()
     videos.list.write_text(f"{videos.folder / '1.mp4'}\tgone\n")
     assert label(videos(NAMES)[1]) == 1
@@ -453,7 +453,7 @@ def test_the_limit_counts_what_was_listed_before_and_is_still_bad(videos):
 
 
 def test_a_file_that_is_damaged_in_places_is_read_in_others(videos):
-    """So that the same seed gives the same numbers whoever met the damage first, and with the list of another run."""
+    """The same seed gives the same numbers, no matter which worker finds the damage, also with another run's list."""
     content = bytearray(write(videos.folder / "half.mp4", count=60, g="10", movflags="faststart").read_bytes())
     content[2 * len(content) // 3 :] = bytes(len(content) - 2 * len(content) // 3)
     (videos.folder / "half.mp4").write_bytes(content)
@@ -561,7 +561,7 @@ def test_huge_files_are_not_held_in_memory(tmp_path):
     ("name", "options"), [("a.mp4", {}), ("a.mkv", {}), ("fragments.mp4", dict(movflags="frag_keyframe+empty_moov"))]
 )
 def test_huge_files_read_twice_give_the_same_frames(tmp_path, monkeypatch, name, options):
-    """Of mp4 with its index, mkv with its times, and mp4 in fragments, which has to be read."""
+    """The files are mp4 with its index, mkv with its times, and mp4 in fragments, which has to be read."""
     path = str(write(tmp_path / name, count=600, codec="libx264", **options))  # two key frames and more
     wanted = [599, 0, 301, 299, 300, 302, 10]
     frames = VideoReader(path, name).read(wanted)

@@ -1,4 +1,4 @@
-"""Cached: deterministic transforms run once a sample, and nobody can spoil what is kept."""
+"""Cached: deterministic transforms run once per sample, and no caller can change the kept results."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ CALLS = []
 
 @TRANSFORMS.register_module(force=True)
 class CountedRead(BaseTransform):
-    """Stands for reading a file: counts, and gives None for the sample that is broken."""
+    """Transform that imitates reading a file: it counts calls, and returns None for the damaged sample."""
 
     def transform(self, results):
         CALLS.append(results["number"])
@@ -23,7 +23,7 @@ class CountedRead(BaseTransform):
 
 @TRANSFORMS.register_module(force=True)
 class InPlace(BaseTransform):
-    """A transform that changes its input, as mmaction2's Flip does."""
+    """Transform that changes its input, as mmaction2's Flip does."""
 
     def transform(self, results):
         results["img"] += 100

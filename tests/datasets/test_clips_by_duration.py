@@ -1,4 +1,4 @@
-"""Clips in proportion to the durations of real files, through the registry, samplers and dataloaders."""
+"""Clips in proportion to the durations of real files, built through the registry, samplers and dataloaders."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ PIPELINE = [
 
 @DATASETS.register_module()
 class ClipsOfList(ClipsByDuration):
-    """Durations from a list of names and seconds, in the place of a manifest's."""
+    """Data set with durations from a list of names and seconds instead of a manifest."""
 
     def load_data_list(self):
         with open(self.ann_file) as file:
@@ -42,7 +42,7 @@ class ClipsOfList(ClipsByDuration):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Videos of grey pictures that tell their numbers."""
+    """Return a folder of grey videos whose grey values are their numbers."""
     folder = tmp_path_factory.mktemp("videos")
     for seconds in SECONDS:
         with av.open(str(folder / f"{seconds}.mp4"), "w") as container:
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def build(folder, tmp_path):
-    """Builds a data set of files and their durations."""
+    """Return a function that builds a data set of files with given durations."""
 
     def build(durations=tuple((f"{seconds}.mp4", seconds) for seconds in SECONDS), **settings):
         (tmp_path / "list.txt").write_text("".join(f"{name} {seconds}\n" for name, seconds in durations))
@@ -76,7 +76,7 @@ def skipping(tmp_path, **settings):
 
 
 def epoch(data, number):
-    """Files that an epoch draws, as the samples' own random states make them."""
+    """Return the files that an epoch draws with the random states of its samples."""
     files = Counter()
     for i in range(len(data)):
         seed_random(0, number, i)
@@ -85,7 +85,7 @@ def epoch(data, number):
 
 
 def test_number_of_clips(build):
-    """20 s of video."""
+    """The videos have 20 s in total."""
     assert len(build(clips_per_minute=600)) == 100
     assert len(build(clips_per_minute=600, clips_per_file=4)) == 50
     assert len(build(clips_per_epoch=30)) == 15
@@ -93,28 +93,28 @@ def test_number_of_clips(build):
 
 
 def test_files_are_opened_in_proportion_to_their_durations(build):
-    data = build(clips_per_epoch=100)  # 50 openings of 20 s: 2.5 a second
+    data = build(clips_per_epoch=100)  # 50 openings for 20 s: 2.5 per second
     totals = Counter()
     for number in range(200):
         files = epoch(data, number)
         for file, seconds in enumerate(SECONDS):
             assert abs(files[file] - 2.5 * seconds) < 2
         totals += files
-    # 1 s: the first of 2.5 begins in the part of another file, so 2 or 3, 2.5 on average
+    # 1 s of 2.5 openings per second; the part of the first one begins in another file, so 2 or 3, on average 2.5
     for file, seconds in enumerate(SECONDS):
         assert totals[file] / 200 == pytest.approx(2.5 * seconds, abs=0.15)
 
 
 def test_short_files_are_opened_with_their_probability(build):
-    """An epoch of one opening: each file by its share."""
+    """An epoch has one opening, and each file gets it with the probability of its share."""
     data = build(clips_per_epoch=2)
     totals = sum((epoch(data, number) for number in range(4000)), Counter())
     for file, seconds in enumerate(SECONDS):
-        assert totals[file] / 4000 == pytest.approx(seconds / 20, abs=0.03)  # four deviations of the mean
+        assert totals[file] / 4000 == pytest.approx(seconds / 20, abs=0.03)  # four standard deviations
 
 
 def test_clips_cover_the_whole_file(build):
-    """One of the first half and one of the second, decoded from where they say."""
+    """One clip is from the first half and one from the second, and the frames are the ones at the given indices."""
     data = build([("13.mp4", 13)], clips_per_epoch=2)
     starts = []
     for number in range(150):
@@ -127,8 +127,8 @@ def test_clips_cover_the_whole_file(build):
             np.testing.assert_allclose(clip["inputs"].float().mean((0, 1, 3, 4)), sample.frame_inds, atol=4)
             starts.append(int(sample.frame_inds[0]))
         assert starts[-2] < 64 <= starts[-1] + 1
-    counts, _ = np.histogram(starts, bins=9, range=(0, 126))  # the last start is 127 of 130 frames
-    assert counts.min() > 14 and counts.max() < 60  # 33 each
+    counts, _ = np.histogram(starts, bins=9, range=(0, 126))  # the last start is at frame 127 of 130
+    assert counts.min() > 14 and counts.max() < 60  # 33 expected in each
 
 
 def batches(data, sampler, workers, seed=0):
@@ -178,7 +178,7 @@ def test_a_bad_file_is_listed_by_its_name(build, tmp_path):
     durations = [("gone.mp4", 10), *((f"{seconds}.mp4", seconds) for seconds in SECONDS)]
     data = build(durations, **skipping(tmp_path, clips_per_epoch=60, limit=0.2))
     runs = []
-    for _ in range(2):  # the second knows the file
+    for _ in range(2):  # in the second pass the file is known
         run = []
         for i in range(len(data)):
             seed_random(0, 0, i)
@@ -196,7 +196,7 @@ def test_files_without_a_duration_are_left_out(build):
     assert epoch(unserialized, 0) == {0: 20}
 
 
-@pytest.mark.parametrize(("clips", "samples"), [(4, 2), (40, 20)])  # fewer and more than files
+@pytest.mark.parametrize(("clips", "samples"), [(4, 2), (40, 20)])  # fewer and more samples than files
 def test_a_manifest_has_durations(folder, tmp_path, clips, samples):
     rows = [
         dict(name_columns(f"{seconds}.mp4"), kind=VIDEO, duration=float(seconds), bytes=1, modified=1)
@@ -245,7 +245,7 @@ def test_wrong_settings(build, settings, message):
     ],
 )
 def test_other_tools_read_each_file_once(folder, several):
-    """As k-NN, features and pictures of the training data do."""
+    """k-NN, features and pictures of the training data read the data set in this way."""
     train = ConfigDict(type="maskfeat.SkipBadFiles", data_prefix=dict(video=str(folder)), limit=0.1, **several)
     settings = each_once(train, ConfigDict(pipeline=PIPELINE, test_mode=True))
     with DefaultScope.overwrite_default_scope("mmaction"):

@@ -1,4 +1,4 @@
-"""Crops of wide and tall pictures: every row and every column is seen."""
+"""Crops of wide and tall pictures: every row and every column is in some crop."""
 
 import random
 
@@ -25,7 +25,7 @@ FOLDERS = "configs/_base_/datasets"
 
 
 def crop_of(config):
-    """The crop of a folder recipe, and the scope of its config."""
+    """Return the crop of a folder recipe, and the scope of its config."""
     cfg = Config.fromfile(f"{FOLDERS}/{config}.py")
     pipeline = cfg.train_dataloader.dataset.pipeline
     (crop,) = [transform for transform in pipeline if "Crop" in transform["type"]]
@@ -34,7 +34,7 @@ def crop_of(config):
 
 
 def boxes(config, shape, draws):
-    """Crops (left, top, right, bottom) that a recipe draws."""
+    """Return crops (left, top, right, bottom) that a recipe draws."""
     crop, _, scope = crop_of(config)
     random.seed(0)
     np.random.seed(0)
@@ -51,7 +51,7 @@ def boxes(config, shape, draws):
 @pytest.mark.parametrize("config", ["folder_images", "folder_videos"])
 def test_every_row_and_column_is_seen(config, shape):
     rows, columns = np.zeros(shape[0], int), np.zeros(shape[1], int)
-    # the widest needs the most draws: a square of 17 x 17 pixels in 900
+    # the widest picture needs the most draws: a square of 17 x 17 pixels in 900
     for left, top, right, bottom in boxes(config, shape, 3000):
         assert 0 <= left < right <= shape[1] and 0 <= top < bottom <= shape[0]
         rows[top:bottom] += 1
@@ -61,7 +61,7 @@ def test_every_row_and_column_is_seen(config, shape):
 
 @pytest.mark.parametrize("config", ["folder_images", "folder_videos"])
 def test_crops_that_fit_are_those_of_upstream(config):
-    """In pictures of usual shapes the same random numbers give the same crops; those in place of others only move."""
+    """In pictures of usual shapes, the same random numbers give the same crops. Only the fallback crops move."""
     crop, settings, scope = crop_of(config)
     image, equal = np.empty((240, 320, 3), np.uint8), 0
     if scope == "mmaction":

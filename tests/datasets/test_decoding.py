@@ -1,4 +1,4 @@
-"""Clips decoded from real files: bit for bit the frames of a decoder that decodes all, and mmaction2's crops."""
+"""Clips decoded from real files: bit for bit the frames of a decoder that decodes all frames, and mmaction2's crops."""
 
 import random
 import struct
@@ -20,7 +20,7 @@ from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.registry import DATASETS, MODELS, TRANSFORMS
 
 FRAMES = 48
-# x264 on one thread; without mbtree the bytes of small clips vary from run to run
+# x264 on one thread; without mbtree=0 the bytes of small clips vary from run to run
 SMALL = {"x264-params": "mbtree=0", "threads": "1"}
 GOPS = {
     "default": {},
@@ -37,7 +37,7 @@ GOPS = {
 
 
 def draw(count, height, width):
-    """Frames (H, W, 3) of smooth colours that move, with a square and some noise."""
+    """Return frames (H, W, 3) of smooth moving colours, with a square and some noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     for i in range(count):
@@ -67,13 +67,13 @@ def write(path, count=FRAMES, size=(96, 128), codec="libx264", pix_fmt="yuv420p"
 
 
 def decode_all(path):
-    """Every frame, as PyAV's plain loop gives them."""
+    """Decode all frames with PyAV's plain loop."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def decode_by_decord(path):
-    """Every frame, as decord gives them; the rest of the test is left out where there is none for the machine."""
+    """Decode all frames with decord. The rest of the test is skipped if there is no decord for this machine."""
     decord = pytest.importorskip("decord")
     video = decord.VideoReader(str(path), num_threads=1)
     return video.get_batch(range(len(video))).asnumpy()
@@ -81,7 +81,7 @@ def decode_by_decord(path):
 
 @pytest.fixture(scope="module", params=GOPS)
 def video(request, tmp_path_factory):
-    """A file and all of its frames."""
+    """Return a file and all of its frames."""
     path = write(tmp_path_factory.mktemp("video") / f"{request.param}.mp4", options=GOPS[request.param])
     return str(path), decode_all(path)
 
@@ -99,14 +99,14 @@ def test_any_frames_in_any_order(video, indices):
 @settings(max_examples=10)
 @given(start=st.integers(0, FRAMES), interval=st.integers(1, 6))
 def test_clips(video, start, interval):
-    """As SampleFrames asks for them, the ends of the video and loops over it included."""
+    """The indices are the ones of SampleFrames, including the ends of the video and loops over it."""
     path, frames = video
     indices = (start + interval * np.arange(16)) % FRAMES
     np.testing.assert_array_equal(VideoReader(path, path).read(indices.astype(np.int32)), frames[indices])
 
 
 def test_the_fast_path_is_the_one_that_is_tested(video, monkeypatch):
-    """No file needs a decoder that decodes all, but for the one whose key frames are not whole pictures."""
+    """No file needs the decoder that decodes all frames, except the file whose key frames are not whole pictures."""
     path, frames = video
     reader = VideoReader(path, path)
     monkeypatch.setattr(reader, "_decode_all", lambda *args: pytest.fail("decoded all"))
@@ -132,15 +132,15 @@ def test_equal_to_decord(video):
     assert len(reader) == len(theirs) == FRAMES
     assert reader.get_avg_fps() == pytest.approx(decord.VideoReader(path).get_avg_fps())
     times = decord.VideoReader(path).get_frame_timestamp(range(FRAMES))
-    np.testing.assert_allclose(reader.get_frame_times(), times, atol=1e-6)  # theirs are of 32 bits
-    if "interlaced" in path:  # today's swscale takes the colours of each field by itself
+    np.testing.assert_allclose(reader.get_frame_times(), times, atol=1e-6)  # decord's times have 32 bits
+    if "interlaced" in path:  # today's swscale converts the colours of each field separately
         assert np.abs(frames.astype(int) - theirs).mean() < 4  # measured: 3.0
     else:
         np.testing.assert_array_equal(reader.read(range(FRAMES)), theirs)
 
 
 def test_frames_one_after_the_other(video):
-    """A reader whose frames were not all taken begins anew."""
+    """If a reader's frames were not all taken, the next call still starts correctly."""
     path, frames = video
     reader = VideoReader(path, path)
     for _, image in zip(range(3), reader.stream(range(10, 40)), strict=False):
@@ -150,7 +150,7 @@ def test_frames_one_after_the_other(video):
 
 
 def test_skipped_frames_are_not_decoded(tmp_path):
-    """Of ten frames between two that are wanted the decoder is spared those that nothing refers to."""
+    """Between two requested frames are ten others. Frames that no other frame needs are not decoded."""
     path = str(write(tmp_path / "a.mp4"))
     reader = VideoReader(path, path)
     decoded = []
@@ -188,7 +188,7 @@ def test_sizes_and_formats(tmp_path, size, pix_fmt):
     ours = np.stack(VideoReader(path, path).read(range(12)))
     assert ours.shape == (12, *size, 3)
     np.testing.assert_array_equal(ours, decode_all(path))
-    if size != (48, 72):  # decord fails at it
+    if size != (48, 72):  # decord fails for this size
         np.testing.assert_array_equal(ours, decode_by_decord(path))
 
 
@@ -196,7 +196,7 @@ def test_sizes_and_formats(tmp_path, size, pix_fmt):
     ("codec", "size", "pix_fmt"), [("mpeg4", (97, 131), "yuv420p"), ("libx264", (96, 128), "yuv420p10le")]
 )
 def test_where_decord_differs(tmp_path, codec, size, pix_fmt):
-    """Halved colours of an odd height, and pixels of 10 bits, go another way in today's swscale."""
+    """Today's swscale converts an odd number of colour rows, and pixels of 10 bits, differently from decord's."""
     path = str(write(tmp_path / "a.mp4", 12, size, codec=codec, pix_fmt=pix_fmt))
     ours = np.stack(VideoReader(path, path).read(range(12)))
     np.testing.assert_array_equal(ours, decode_all(path))
@@ -205,7 +205,7 @@ def test_where_decord_differs(tmp_path, codec, size, pix_fmt):
 
 
 def test_ten_bits_are_right_to_rounding(tmp_path):
-    """Against the formula of ITU-R BT.601, limited range, of a lossless file."""
+    """Compare a lossless file with the formula of ITU-R BT.601, limited range."""
     path = tmp_path / "a.mp4"
     height, width = 48, 64
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_other_codecs(tmp_path, codec, name):
 
 
 def repeat(source, path, times):
-    """A file several times in a row, copied."""
+    """Copy a file several times in a row."""
     with av.open(str(path), "w") as long:
         stream, offset = None, 0
         for _ in range(times):
@@ -263,7 +263,7 @@ def repeat(source, path, times):
 
 @pytest.fixture(scope="module", params=["a.mp4", "a.mov", "a.mkv", "a.ts"])
 def long_video(request, tmp_path_factory):
-    """A file that repeats a short one, and the frames of the short one."""
+    """Return a file that repeats a short one, and the frames of the short one."""
     folder = tmp_path_factory.mktemp("long")
     short = write(folder / "short.mp4", options=GOPS["open-gops"])
     return repeat(short, folder / request.param, 60), decode_all(short)
@@ -275,7 +275,7 @@ def take_for_long(patch):
 
 
 def open_as_long(path):
-    """A reader that takes the file for one above 64 MiB."""
+    """Open a file with a reader that treats it as a file above 64 MiB."""
     with pytest.MonkeyPatch.context() as patch:
         take_for_long(patch)
         return VideoReader(path, path)
@@ -309,7 +309,8 @@ def test_little_of_a_long_file_is_read(long_video):
     read = bytes_read() - before
     with av.open(path) as file:
         tells_rate = file.streams.video[0].average_rate == 30
-    assert tells_rate or path.endswith(".mkv") and av.__version__ < "18"  # which writes a duration of 33 ms instead
+    # PyAV before 18 writes a duration of 33 ms for mkv instead
+    assert tells_rate or path.endswith(".mkv") and av.__version__ < "18"
     # libavformat looks at up to 250 kB at the end of a ts file for its duration
     bound = 0.15 * Path(path).stat().st_size + 600_000
     assert bound < 0.7 * Path(path).stat().st_size
@@ -319,7 +320,7 @@ def test_little_of_a_long_file_is_read(long_video):
 
 
 def test_an_index_that_does_not_fit_is_not_used(tmp_path):
-    """Of a file whose index leads elsewhere all packets are read, and what they hold is the error."""
+    """All packets of a file with a wrong index are read, and the error comes from their content."""
     path = write(tmp_path / "a.mp4", 12)
     content = bytearray(path.read_bytes())
     place = content.find(b"stco") + 12
@@ -331,7 +332,7 @@ def test_an_index_that_does_not_fit_is_not_used(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "long.mkv", "long.ts"])
 def test_a_variable_rate_is_sampled_by_time(tmp_path, name, monkeypatch):
-    """Two seconds of 20 frames and two of 4: each second gives as many frames of a clip."""
+    """The video has two seconds of 20 frames and two of 4. Each second gives the same number of frames of a clip."""
     if name.startswith("long"):
         take_for_long(monkeypatch)
     times = np.concatenate([np.arange(0, 2000, 50), np.arange(2000, 4000, 250)])
@@ -341,7 +342,7 @@ def test_a_variable_rate_is_sampled_by_time(tmp_path, name, monkeypatch):
     seconds = np.arange(0.1, 3.9, 0.25)
     numbers = np.minimum(np.floor(seconds * opened["avg_fps"]), opened["total_frames"] - 1).astype(int)
     done = TRANSFORMS.build(dict(type="maskfeat.DecodeClip"))(dict(opened, frame_inds=numbers))
-    # the times of the middles of these numbers
+    # the times in the middle of these frame numbers
     assert opened["total_frames"] / opened["avg_fps"] == pytest.approx(4, abs=0.3)
     shown = np.searchsorted(times, (numbers + 0.5) / opened["avg_fps"] * 1000 + 1e-6, side="right") - 1
     assert (shown[-1] - shown[8]) < 0.3 * (shown[7] - shown[0])
@@ -376,7 +377,7 @@ def test_rotation(tmp_path, degrees):
 
 
 def test_an_edit_list_hides_frames(tmp_path):
-    """Frames before time 0 are decoded, for the others need them, and not shown."""
+    """Frames before time 0 are decoded, because other frames need them, but not returned."""
     source, path = write(tmp_path / "whole.mp4"), tmp_path / "cut.mp4"
     with av.open(str(source)) as whole, av.open(str(path), "w") as cut:
         stream = whole.streams.video[0]
@@ -394,7 +395,7 @@ def test_an_edit_list_hides_frames(tmp_path):
 
 
 def test_wrong_times_are_noticed(tmp_path):
-    """A file whose times follow the order of decoding is counted in the order of its pictures, as decord does."""
+    """If the times follow the order of decoding, frames are counted in the order of the pictures, as in decord."""
     source, path = write(tmp_path / "right.mp4"), tmp_path / "wrong.mp4"
     with av.open(str(source)) as right, av.open(str(path), "w") as wrong:
         stream = right.streams.video[0]
@@ -410,7 +411,7 @@ def test_wrong_times_are_noticed(tmp_path):
 
 
 def test_memory_is_not_shared(tmp_path):
-    """Flip of mmaction2 works in place: a frame that comes twice must not be flipped twice."""
+    """mmaction2's Flip works in place: a frame that occurs twice must not be flipped twice."""
     path = str(write(tmp_path / "a.mp4", 6))
     first, second = VideoReader(path, path).read([2, 2])
     first[:] = 0
@@ -418,7 +419,7 @@ def test_memory_is_not_shared(tmp_path):
 
 
 class Shelf(BaseStorageBackend):
-    """A place that files are fetched from."""
+    """Storage backend that files are fetched from."""
 
     def __init__(self, root):
         self.root = Path(root)
@@ -512,7 +513,7 @@ def test_no_such_frame(tmp_path, index):
 
 
 def crops(**changes):
-    """Our crop and mmaction2's transforms for the same."""
+    """Return our crop, and mmaction2's transforms for the same crop."""
     given = dict(area_range=(0.3, 1.0), aspect_ratio_range=(0.7, 1.5), scale=(64, 48), interpolation="bilinear")
     given.update(changes)
     ours = TRANSFORMS.build(dict(type="maskfeat.RandomResizedCropFlip", flip_ratio=0.5, **given))
@@ -553,7 +554,7 @@ def test_equal_to_the_transforms_of_mmaction2(seed, height, width, scale, interp
         random.seed(seed)
         done.append((transform(sample(frames)), np.random.rand(), random.random()))
     (ours, *our_state), (theirs, *their_state) = done
-    assert our_state == their_state  # as many numbers were drawn
+    assert our_state == their_state  # both drew equally many random numbers
     assert ours.keys() == theirs.keys()
     assert isinstance(ours["imgs"], np.ndarray) and ours["imgs"].flags.c_contiguous
     for key in ours:
@@ -604,7 +605,7 @@ THEIRS = [
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """The root of a data set of two videos."""
+    """Return the root of a data set of two videos."""
     root = tmp_path_factory.mktemp("videos")
     write(root / "0.mp4")
     write(root / "1.mp4", 30, (120, 100))
@@ -614,7 +615,7 @@ def videos(tmp_path_factory):
 
 def dataset(root, pipeline, **settings_):
     place = dict(data_root=str(root), ann_file="videos.txt", data_prefix=dict(video=""))
-    # upstream compares the names of the transforms, and knows them without their scope
+    # mmaction2 compares the names of the transforms, and knows them without a scope only
     pipeline = [dict(t, type=t["type"].removeprefix("mmaction.")) for t in pipeline]
     with DefaultScope.overwrite_default_scope("mmaction"):
         return DATASETS.build(dict(pipeline=pipeline, **place, **settings_))
@@ -627,7 +628,7 @@ def batch_of(data):
 
 
 def test_whole_pipeline_in_mmaction2s_dataset(videos):
-    """The same batch from either pipeline: pixels, masks, and after normalisation."""
+    """Both pipelines give the same batch: pixels, masks, and values after normalisation."""
     ours, theirs = (pseudo_collate(batch_of(dataset(videos, p, type="mmaction.VideoDataset"))) for p in (OURS, THEIRS))
     for x, y in zip(ours["inputs"], theirs["inputs"], strict=True):
         assert x.dtype == torch.uint8 and x.shape == (1, 3, 8, 64, 64)
@@ -643,7 +644,7 @@ def test_whole_pipeline_in_mmaction2s_dataset(videos):
 
 @pytest.mark.parametrize("sample_once", [False, True])
 def test_repeated_augmentation(videos, sample_once, monkeypatch):
-    """The same clips as upstream's data set of decord's transforms, each video read once."""
+    """The clips equal the clips of mmaction2's data set with decord's transforms, and each video is read once."""
     reads = []
     read = VideoReader.read
 
@@ -672,7 +673,7 @@ def test_repeated_augmentation_of_decords_transforms(videos):
 
 
 def test_repeated_clips_span_the_time_that_is_asked_for(videos):
-    """Of the first 48 frames at 30 a second, every third at 10 a second."""
+    """With 10 frames per second in a video of 30, a clip has every third of the first 48 frames."""
     sampler = dict(type="mmaction.SampleFrames", clip_len=8, frame_interval=1, target_fps=10)
     steps = [OURS[0], sampler, OURS[2], dict(type="mmaction.FormatShape", input_format="NCTHW")]
     pack = dict(type="mmaction.PackActionInputs", meta_keys=("frame_inds",))
@@ -687,7 +688,7 @@ def test_repeated_augmentation_needs_a_decoder_in_third_place(videos):
 
 
 def test_in_worker_processes(videos):
-    """Views of (T, H, W, C) memory reach the main process as they are."""
+    """Views of (T, H, W, C) memory reach the main process unchanged."""
     from torch.utils.data import DataLoader
 
     data = dataset(videos, OURS, type="mmaction.VideoDataset")
@@ -701,7 +702,7 @@ def test_names():
 
 
 def test_opencv_is_bit_exact_on_views():
-    """What the crop relies on: a resize of a part of a frame, into a part of a clip."""
+    """Check the assumption of the crop: OpenCV resizes a part of a frame into a part of a clip bit for bit."""
     rng = np.random.default_rng(0)
     padded = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)
     clip = np.empty((2, 32, 32, 3), np.uint8)

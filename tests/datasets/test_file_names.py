@@ -1,4 +1,4 @@
-"""Names of files that are not UTF-8, or hold tabs and line breaks: read by every tool, escaped in logs and lists."""
+"""File names that are not UTF-8 or contain tabs and line breaks: all tools read them, logs and lists escape them."""
 
 import io
 import os
@@ -60,7 +60,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def tool(name, *arguments):
-    """Run a tool in a process of its own: OpenCV ended it with a segmentation fault."""
+    """Run a tool in a separate process: OpenCV once ended it with a segmentation fault."""
     command = [python(), "-W", "ignore", str(ROOT / "tools" / name), *map(os.fsencode, arguments)]
     environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", PYTHONUTF8="1")
     done = subprocess.run(command, capture_output=True, env=environment)

@@ -1,4 +1,4 @@
-"""Folders of images and videos: all endings that the tools read, and a reason for each file left out."""
+"""Folders of images and videos: all endings that the tools read, and a reason for each skipped file."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def write_image(path):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """A photo of every ending, and what may lie beside photos."""
+    """Return a folder with a photo of every ending, and with other files that occur beside photos."""
     folder = tmp_path / "photos"
     (folder / "deep" / "er").mkdir(parents=True)
     for i, ending in enumerate(IMAGE_ENDINGS):
@@ -144,7 +144,7 @@ print([path.name for path in found.files], found.describe_skipped(), Tree([sys.a
 def test_folders_that_may_not_be_read_are_named():
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+    with tempfile.TemporaryDirectory() as name:  # other users cannot read pytest's own folders
         folder = Path(name)
         folder.chmod(0o755)
         write_image(folder / "0.png")

@@ -23,7 +23,7 @@ def write(path, rate):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Videos of 5 and 60 frames a second, and one that cannot be read."""
+    """Return a folder with videos of 5 and 60 frames per second, and a video that cannot be read."""
     root = tmp_path_factory.mktemp("rates")
     write(root / "slow.mp4", 5)
     write(root / "fast.mp4", 60)
@@ -35,7 +35,7 @@ def logged(capfd, folder, test_mode=False, **changes):
     sampler = dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1, **changes)
     pipeline = [dict(type="maskfeat.OpenVideo"), sampler, dict(type="maskfeat.DecodeClip")]
     place = dict(data_prefix=dict(video=str(folder)), pipeline=pipeline, test_mode=test_mode)
-    MMLogger.get_instance(f"rates {uuid4()}", log_level="INFO")  # each with the streams of its test
+    MMLogger.get_instance(f"rates {uuid4()}", log_level="INFO")  # with the streams of this test
     with DefaultScope.overwrite_default_scope("mmaction"):
         DATASETS.build(dict(type="maskfeat.VideoDataset", **place))
     return [line for line in "".join(capfd.readouterr()).splitlines() if "videos were opened" in line]

@@ -1,4 +1,4 @@
-"""Label maps follow the crops and flips of their image or clip, whatever transforms do them."""
+"""Label maps follow the crops and flips of their image or clip, with transforms of any kind."""
 
 import av
 import cv2
@@ -15,13 +15,13 @@ from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 
 def gradient(height=48, width=64):
-    """An image whose red is its column and green its row, so that pixels tell where they are from."""
+    """Return an image whose red is the column and green the row, so that pixels show their original place."""
     rows, cols = np.mgrid[:height, :width]
     return np.stack((np.zeros_like(rows), rows * 4, cols * 4), -1).astype(np.uint8)  # BGR
 
 
 def where(img, height=48, width=64):
-    """Relative x and y of each pixel of a transformed gradient()."""
+    """Compute relative x and y of each pixel of a transformed gradient()."""
     return (img[..., 2] / 4 + 0.5) / width, (img[..., 1] / 4 + 0.5) / height
 
 
@@ -53,7 +53,7 @@ def test_tracked_crops_tell_where_pixels_are_from(crop, direction, prob, seed):
     assert np.abs(at_x - expected_x)[inner].max() < 1 / 64
     assert np.abs(at_y - expected_y[:, None])[inner].max() < 1 / 48
     assert (width < 0) == (prob == 1 and direction == "horizontal") or prob == 0.5
-    # the random numbers go on as they would without it
+    # the random numbers continue as without TrackCrop
     after = np.random.rand()
     set_random_seed(seed)
     for transform in track.transforms.transforms:
@@ -74,7 +74,7 @@ def root(tmp_path):
 
 
 def distributions(label_map, num_classes):
-    """(..., E) scores and classes at each token, as shares of the classes (T', H', W', K)."""
+    """Convert (..., E) scores and classes at each token to shares of the classes (T', H', W', K)."""
     scores, classes = label_map
     shares = np.zeros((*scores.shape[1:], num_classes))
     for entry in range(len(scores)):
@@ -113,7 +113,7 @@ def test_scores_and_classes_of_the_best(root, suffix):
 
 
 def test_clips_follow_mmaction_in_space_and_time(root):
-    """Labels that are the column and the time, and frames whose colour is their column."""
+    """The labels are the column and the time, and the colours of the frames are their columns."""
     columns = np.broadcast_to(np.arange(8), (4, 8, 8)) + 8 * np.arange(4)[:, None, None]
     np.save(root / "labels" / "a" / "0.npy", columns.astype(np.uint8))
     transform = load(root, token_grid=(2, 4, 4), points=1)
@@ -142,7 +142,7 @@ def test_clips_follow_mmaction_in_space_and_time(root):
         img = results["imgs"][0]
         centres = ((np.arange(4) + 0.5) / 4 * img.shape[1]).astype(int)
         expected = where(img, 64, 64)[0][img.shape[0] // 2, centres] * 8
-        assert np.abs(label[0, 0, 0] - np.floor(expected)).max() <= 1  # the frames have whole pixels
+        assert np.abs(label[0, 0, 0] - np.floor(expected)).max() <= 1  # frames have whole pixels
         times = (label[:, :, 0, 0] - label[0, 0, 0, 0]) // 8
         np.testing.assert_array_equal(times, [[0, 2], [0, 2]])
     assert seen == {True, False}
@@ -185,7 +185,7 @@ def write_clip(path, frames):
         file.mux(stream.encode())
 
 
-# After cropping half of the width, what is left of a label map that is one class a column of four tokens.
+# Cropping keeps half of the width. The label map has one class per column of four tokens.
 LABELS = dict(token_grid=(4, 4), points=2)
 IMAGE_PIPELINE = [
     dict(type="LoadImageFromFile"),
@@ -217,7 +217,7 @@ CLIP_PIPELINE = [
 
 @pytest.mark.parametrize("kind", ["image", "clip"])
 def test_from_files_to_the_target(root, kind):
-    """Both frameworks' own transforms, packing and the data preprocessor: every token has the class of its place."""
+    """With both frameworks' own transforms, packing and data preprocessor, every token has the class of its place."""
     (root / "data" / "a").mkdir(parents=True)
     np.save(root / "labels" / "a" / "0.npy", np.arange(8, dtype=np.uint8)[None].repeat(4, 0))
     frames = np.random.default_rng(0).integers(0, 256, (12, 48, 96, 3), dtype=np.uint8)

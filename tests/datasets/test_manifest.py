@@ -1,4 +1,4 @@
-"""Manifests: whole, with names of any bytes, and refused when damaged."""
+"""Manifests: complete, with file names of any bytes, and refused if damaged."""
 
 import os
 

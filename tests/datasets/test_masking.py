@@ -1,4 +1,4 @@
-"""Mask generators: counts, shapes, randomness and the distributions that the methods define."""
+"""Mask generators: counts, shapes, randomness, and the distributions that the methods define."""
 
 import math
 
@@ -99,15 +99,15 @@ def test_stands_in_a_pipeline_of_another_scope():
 
 
 def adjacent_pairs(masks):
-    """Share of neighbours of a masked token, to the right, that are masked too."""
+    """Compute the share of right neighbours of masked tokens that are masked too."""
     return (masks[..., 1:] & masks[..., :-1]).sum() / masks[..., :-1].sum()
 
 
 def test_blocks_are_distributed_as_beits():
-    """The same method in mmpretrain, drawn many times: count, where tokens are masked, how they cluster.
+    """Our masks have the statistics of mmpretrain's generator of the same method: count, places, clusters.
 
-    Its blocks never reach the last row and column (``randint`` excludes the upper bound), so that its masks on 14 x 14
-    are ours on 13 x 13.
+    Blocks of mmpretrain never reach the last row and column, because ``randint`` excludes the upper bound. Its masks on
+    14 x 14 therefore correspond to our masks on 13 x 13.
     """
     peer = BEiTMaskGenerator(input_size=14, num_masking_patches=78, min_num_patches=15)
     np.random.seed(0)
@@ -123,7 +123,7 @@ def test_blocks_are_distributed_as_beits():
     assert adjacent_pairs(ours) > 0.7 > adjacent_pairs(draw("RandomMaskGenerator", 200, token_grid=(13, 13), seed=0))
 
 
-# Measured with the authors' code (mean, standard deviation, number of connected components); its masks have at most
+# Measured with the authors' code (mean, standard deviation, number of connected components). Its masks have at most
 # 78 of 196 and 157 of 392 places.
 AUTHORS = dict(
     BlockMaskGenerator=((14, 14), 0.3956, 0.0049, 1.42, 78 / 196),
@@ -141,7 +141,7 @@ def test_inexact_masks_have_the_statistics_of_the_authors(name):
     assert ratios.min() > 0.3 and ratios.max() == greatest
     labelled = [ndimage.label(mask) for mask in masks]
     assert abs(np.mean([count for _, count in labelled]) - components) < 0.03
-    if name == "CubeMaskGenerator":  # whereas most exact masks contain a single token
+    if name == "CubeMaskGenerator":  # most exact masks contain a single token, from filling up the rest
         assert all(np.bincount(labels.ravel())[1:].min() > 1 for labels, _ in labelled)
 
 
@@ -151,7 +151,7 @@ def test_inexact_masks_of_a_grid_without_blocks_have_the_exact_count():
 
 
 class OneCandidate:
-    """A source of randomness for one candidate: the next ones are blocks that do not fit, and no place fills up."""
+    """Source of random numbers for one candidate. The next candidates do not fit, and no single place fills up."""
 
     def __init__(self, rng):
         self.numbers = rng.random(2)
@@ -166,7 +166,7 @@ class OneCandidate:
 
 
 def extent(mask):
-    """The block that a mask consists of, as slices; None if there is none."""
+    """Return the only block of a mask as slices; None if there is none."""
     if not mask.any():
         return None
     places = np.argwhere(mask)
@@ -176,7 +176,7 @@ def extent(mask):
 
 
 def test_first_cube_has_the_area_and_the_duration_of_the_method():
-    """A ratio close to 1 leaves room for any first cube: its statistics are those of the definition."""
+    """With a ratio close to 1, any first cube fits, so the statistics of first cubes equal the definition."""
     generator = build("CubeMaskGenerator", token_grid=(8, 14, 14), mask_ratio=0.99)
     candidates = []
     rng = np.random.default_rng(0)
@@ -195,14 +195,14 @@ def test_first_cube_has_the_area_and_the_duration_of_the_method():
     # the aspect ratio is symmetric and within 0.3 and its inverse, up to rounding
     assert abs(np.log(h / w).mean()) < 0.05
     assert (h / w).min() >= 0.25 and (h / w).max() <= 4
-    # each place that a cube fits is as likely
+    # all places where a cube fits have the same probability
     assert abs(front[t == 5].mean() - 1.5) < 0.2
     assert abs(top[h == 10].mean() - 2.0) < 0.2
 
 
 @pytest.mark.parametrize("least, greatest, min_aspect", [(15, 78, 0.3), (9, 2, 0.3), (20, 20, 0.5), (4, 30, 1.0)])
 def test_the_table_of_sizes_is_the_law_of_the_method(least, greatest, min_aspect):
-    """Against a million draws of area and aspect ratio, rounded: within four standard errors, at any bounds."""
+    """Compare the table with a million draws of area and aspect ratio, rounded: equal within four standard errors."""
     draws = 1_000_000
     rng = np.random.default_rng(0)
     area = rng.uniform(*sorted((least, greatest)), draws)
@@ -217,7 +217,7 @@ def test_the_table_of_sizes_is_the_law_of_the_method(least, greatest, min_aspect
 
 
 def test_blocks_of_one_shape():
-    """min_aspect=1 leaves squares; overlapping ones make other shapes, the first is a square."""
+    """With min_aspect=1 all blocks are squares. Overlaps can have other shapes, but the first block is a square."""
     generator = build("BlockMaskGenerator", token_grid=(14, 14), mask_ratio=0.9, min_num_patches=16, min_aspect=1.0)
     rng = np.random.default_rng(0)
     blocks = [extent(generator.generate(OneCandidate(rng))) for _ in range(100)]

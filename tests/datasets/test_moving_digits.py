@@ -1,4 +1,4 @@
-"""MovingDigits: same bytes for the same seed, no leak, labels that the frameworks' own classes read."""
+"""MovingDigits: the same bytes for the same seed, disjoint splits, and labels that the frameworks' own classes read."""
 
 import json
 import os
@@ -121,7 +121,7 @@ class TestBuild:
         build_moving_digits(tmp_path / "data", tiny, workers=1)
         shown = capsys.readouterr().err
         assert "MovingDigits: 100%" in shown
-        assert "14/14 [00:" in shown  # clips done, time taken < time left
+        assert "14/14 [00:" in shown  # finished clips, and elapsed < remaining time
 
     def test_names_the_extra_when_a_package_is_missing(self, tmp_path, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "av", None)
@@ -197,13 +197,13 @@ class TestMotions:
                 draw_trajectory(name, 2, 16, (0.4, 0.9), np.random.default_rng(seed)) for name in PAIR_MOTIONS
             )
             np.testing.assert_array_equal(bounce.centre[:, :8], onward.centre[:, :8])
-            # Afterwards the places taken are the same, by the other digit.
+            # After the meeting, the same places are taken by the other digit.
             np.testing.assert_allclose(bounce.centre[:, 8:], onward.centre[::-1, 8:], atol=1e-12)
             np.testing.assert_array_equal(bounce.scale, onward.scale)
             assert len(np.unique(bounce.scale)) == 1
 
     def test_a_frame_does_not_tell_before_from_after_the_meeting(self):
-        # The line is drawn in all directions: in each class a given digit is on the left half the time.
+        # The line has all directions: in each class, a given digit is on the left half of the time.
         for motion in PAIR_MOTIONS:
             left = [
                 draw_trajectory(motion, 2, 16, (0.4, 0.9), np.random.default_rng(seed)).centre[0, :, 0]
@@ -229,7 +229,7 @@ class TestMotions:
     @pytest.mark.parametrize(("motion", "sign"), [("clockwise", 1), ("counter_clockwise", -1)])
     def test_turning_goes_the_way_it_is_called(self, motion, sign):
         glyph = np.zeros((1, 28, 28), np.float32)
-        glyph[:, 4:14, 12:16] = 1  # a hand that points up from the middle
+        glyph[:, 4:14, 12:16] = 1  # a shape that points up from the middle
         clip = render_clip(glyph, motion, MovingDigitsConfig(background="plain", scale=(0.5, 0.5)), rng())
         trajectory = draw_trajectory(motion, 1, 16, (0.5, 0.5), rng())
         centre = (clip.boxes[:, 0, :2] + clip.boxes[:, 0, 2:]) / 2 - trajectory.centre[0] * 64
@@ -278,13 +278,13 @@ class TestRendering:
 
     @pytest.mark.parametrize("motion", MOTIONS)
     def test_boxes_are_tight_around_the_digits(self, digits, motion):
-        # On a plain background whatever differs from it is ink.
+        # On a plain background, all other pixels are ink.
         config = MovingDigitsConfig(background="plain", size=96)
         count = 2 if motion in PAIR_MOTIONS else 1
         clip = render_clip(digits[0][7 : 7 + count], motion, config, rng(3))
         background = draw_background_after(motion, count, config, rng(3))
         for frame, boxes in zip(clip.frames, clip.boxes, strict=True):
-            ink = np.abs(frame.astype(int) - background).max(axis=-1) > 0.25 * 255  # sure ink
+            ink = np.abs(frame.astype(int) - background).max(axis=-1) > 0.25 * 255  # clearly ink
             faint = np.abs(frame.astype(int) - background).max(axis=-1) > 1
             rows, columns = np.nonzero(ink)
             x1, y1 = boxes[:, :2].min(axis=0)
@@ -319,7 +319,7 @@ class TestRendering:
 
 
 def draw_background_after(motion, count, config, generator):
-    """The background that render_clip draws: after the trajectory, from the same stream."""
+    """Draw the background as render_clip does: after the trajectory, from the same stream."""
     draw_trajectory(motion, count, config.num_frames, config.scale, generator)
     return np.round(draw_background(config.background, config.size, generator) * 255)
 
@@ -403,7 +403,7 @@ class TestMotionLabels:
         names = [clip["motion"] for clip in read_metadata(root)["clips"]["train"]]
         labels = [int(label) for _, label in lines(root / "annotations" / "motion_train.txt")]
         assert [config.motions[label] for label in labels] == names
-        # No lone digit, so no image classes; the other labels are there all the same.
+        # There is no single digit, so there are no image classes, but all other labels.
         assert (root / "annotations" / "image_train.txt").read_text() == ""
         assert json.loads((root / "annotations" / "detection_train.json").read_text())["annotations"]
 
@@ -527,7 +527,7 @@ class TestDetectionLabels:
 
         coco = COCO(str(root / "annotations" / "detection_train.json"))
         assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(DIGITS)
-        # mmdet has no LoadImageFromFile of its own: mmcv's is found under its scope
+        # mmdet has no LoadImageFromFile of its own; mmcv's is found under mmdet's scope
         with DefaultScope.overwrite_default_scope("mmdet"):
             dataset = CocoDataset(
                 ann_file=str(root / "annotations" / "detection_train.json"),
@@ -633,7 +633,7 @@ class TestVideo:
             check_video(root / "videos" / "test" / "000000.mp4", 20, 64)
 
     def test_bytes_depend_on_the_frames_only(self, tmp_path, digits):
-        # Other clips in between: with the encoder's defaults what it had in memory showed.
+        # Other clips in between: with the encoder's default options, its memory of them changed the bytes.
         clips = [render_clip(digits[0][[k]], "left", SMALL, rng(k)).frames for k in range(20)]
         seen = [set() for _ in clips]
         for _ in range(15):
@@ -675,7 +675,7 @@ class TestTool:
 
 @pytest.mark.slow
 def test_a_killed_build_leaves_nothing_to_the_next(tmp_path):
-    """Its folder is removed, that of a build that goes on is not."""
+    """The folder of a killed build is removed, the folder of a running build is not."""
     code = (
         "import sys; from maskfeat_plugin.datasets.moving_digits import MovingDigitsConfig, build_moving_digits\n"
         "build_moving_digits(sys.argv[1], MovingDigitsConfig(num_train=5000), workers=1, progress=False)"

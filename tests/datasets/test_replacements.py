@@ -1,4 +1,4 @@
-"""Data sets, transforms and metrics that take the place of upstream's: the same arguments in the same order."""
+"""Data sets, transforms and metrics that replace upstream ones have the same arguments in the same order."""
 
 import inspect
 
@@ -15,14 +15,14 @@ import maskfeat_plugin.registry as ours
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 BOX = "0.1,0.2,0.5,0.6"
-# Subclasses of upstream's with arguments of their own
+# Subclasses of upstream classes that have arguments of their own
 OTHERS = {"CentralCrop", "ClipsByDuration", "ImageDataset", "OpenVideoByTorchCodec"}
-# (class, argument) whose default is another: None is an immutable spelling of upstream's, or what upstream calls None
+# (class, argument) with another default: None instead of a mutable default of upstream, or upstream's own name for None
 DEFAULTS = {("AVADataset", "proposal_file"), ("RepeatAugDataset", "data_prefix")}
 
 
 def replaced():
-    """Our classes and the registered ones of others that they are subclasses of."""
+    """Return our classes with the registered upstream classes that they are subclasses of."""
     for kind in ("DATASETS", "TRANSFORMS", "METRICS"):
         getattr(ours, kind).import_from_location()
         known = [getattr(package, kind).module_dict.values() for package in (mmaction, mmpretrain)]
@@ -30,7 +30,7 @@ def replaced():
         for name, cls in getattr(ours, kind).module_dict.items():
             parents = cls.__mro__[1:] if isinstance(cls, type) else ()
             parent = next((p for p in parents if p in known and not p.__module__.startswith("maskfeat")), None)
-            # a data set of the same name is the one replaced, where there are several parents
+            # if there are several parents, the one with the same name is replaced
             parent = next((p for p in parents if p in known and p.__name__ == name), parent)
             if parent is not None and name not in OTHERS and cls.__module__.startswith("maskfeat_plugin"):
                 yield cls, parent
@@ -62,7 +62,7 @@ def test_arguments_are_upstreams_in_upstreams_order(cls, parent):
             assert any(parameter.kind is theirs.kind for parameter in found)
             continue
         mine = found[place]
-        if mine.kind is mine.VAR_POSITIONAL:  # the rest goes on to the parent
+        if mine.kind is mine.VAR_POSITIONAL:  # the remaining arguments are passed to the parent
             assert any(parameter.kind is parameter.VAR_KEYWORD for parameter in found)
             return
         assert (mine.name, mine.kind) == (theirs.name, theirs.kind)
@@ -78,7 +78,7 @@ def build(kind, *arguments, **options):
 
 @pytest.fixture
 def ava(tmp_path):
-    """Annotations of the actions 3, 12 and 80, excluded timestamps and a label map."""
+    """Write annotations of the actions 3, 12 and 80, excluded timestamps and a label map."""
     (tmp_path / "ann.csv").write_text(
         f"a,902,{BOX},12,0\na,902,{BOX},80,0\na,903,{BOX},12,0\nb,902,{BOX},3,1\nb,903,{BOX},80,1\n"
     )
@@ -88,7 +88,7 @@ def ava(tmp_path):
 
 
 def infos(data):
-    """Samples without what is ours alone, the proposals."""
+    """Return the samples without the proposals, which only our class adds."""
     found = [data.get_data_info(i) for i in range(len(data))]
     return [
         {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in info.items()}
@@ -97,7 +97,7 @@ def infos(data):
 
 
 def test_ava_of_custom_classes(ava):
-    """Actions are counted anew from 1, and those that are not asked for passed over."""
+    """The requested actions are numbered again from 1, and other actions are ignored."""
     options = dict(num_classes=3, custom_classes=[12, 80], label_file=str(ava / "map.pbtxt"))
     data, theirs = (build(f"{scope}.AVADataset", str(ava / "ann.csv"), [], **options) for scope in SCOPES)
     assert infos(data) == infos(theirs)
@@ -120,7 +120,7 @@ def test_ava_by_position(ava):
 
 
 def test_ava_below_a_data_root(ava):
-    """A relative list is looked for below it, as everywhere in mmengine; and nothing is read before it is asked for."""
+    """A relative list is searched below the data root, as everywhere in mmengine, and read only when it is needed."""
     data, theirs = (build(f"{scope}.AVADataset", "ann.csv", [], data_root=str(ava)) for scope in SCOPES)
     assert infos(data) == infos(theirs) and len(data) == 4
     lazy = build("maskfeat.AVADataset", "no.csv", [], data_root=str(ava), lazy_init=True)

@@ -1,4 +1,4 @@
-"""Decoding by torchcodec: the frames of our reader, and one error where it is not installed."""
+"""Decoding with torchcodec: the same frames as our reader, and one error if it is not installed."""
 
 import importlib.util
 

@@ -19,7 +19,7 @@ NAMES = ["B.MP4", "a video.mkv", "deep/er/c.mov"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Videos of 4 grey frames, each of its own grey, beside files that are none."""
+    """Return a folder of videos with 4 frames, each video in its own grey, beside files that are no videos."""
     root = tmp_path_factory.mktemp("videos")
     for i, name in enumerate(NAMES):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

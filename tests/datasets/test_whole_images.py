@@ -1,4 +1,4 @@
-"""Images with further bytes after their end, such as the video of a motion photo: whole, and cut ones still refused."""
+"""Images with more bytes after their end, such as the video of a motion photo, are whole. Cut images are refused."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def encode(ending=".jpg", options=()):
 
 
 def with_thumbnail():
-    """A photo with a thumbnail, as cameras write it: a JPEG inside the first segment."""
+    """Return a photo with a thumbnail as cameras write it: a JPEG inside the first segment."""
     thumbnail = cv2.imencode(".jpg", PIXELS[::4, ::4])[1].tobytes()
     segment = b"Exif\0\0" + thumbnail
     whole = encode()
@@ -74,7 +74,7 @@ def test_photos_that_are_cut_are_still_refused(tmp_path, photo, share):
 
 
 def check_any_cut(tmp_path, photo, length, tail):
-    """Cut anywhere it is refused; with anything behind its end it is not."""
+    """Check that a photo that is cut anywhere is refused, and that a whole photo with any tail is not."""
     whole = PHOTOS[photo]
     refuses(tmp_path, whole[: min(length, len(whole) - 2)])
     (tmp_path / "whole.jpg").write_bytes(whole + tail)

@@ -1,4 +1,4 @@
-"""Where decord is not installed, PyAV reads every video: the same frames, and one line in the log."""
+"""Without decord, PyAV reads every video: the same frames, and one line in the log."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def read_videos(video, folder, *paths):
 
 @pytest.fixture(scope="module")
 def no_decord(tmp_path_factory):
-    """Make a folder that, on the path of a Python, hides decord from it and its child processes."""
+    """Make a folder that hides decord from a Python that has it in its path, and from the child processes."""
     folder = tmp_path_factory.mktemp("no_decord")
     (folder / "sitecustomize.py").write_text('import sys\n\nsys.modules["decord"] = None\n')
     return folder
@@ -68,7 +68,7 @@ def test_every_config_reads_its_clips(without):
     for part in ("_k400", "_sthv2", "-ava.py", "-motion.py"):
         assert any(part in name for name in without["clips"])
     for name, (frames, *size, _) in without["clips"].items():
-        height, width, channels = size  # of the file, or a short side at which the config decodes
+        height, width, channels = size  # the size of the file, or the short side at which the config decodes
         assert frames >= 8 and height >= 96 and channels == 3, name
         assert width == pytest.approx(height * 128 / 96, abs=1), name
     assert without["workers"]["fork"] == without["workers"]["spawn"]

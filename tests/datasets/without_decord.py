@@ -1,4 +1,4 @@
-"""Readers of videos in one process: run where decord cannot be imported, and imported where it can.
+"""Readers of videos in one process. Tests run this file without decord, and import it with decord.
 
 ``python without_decord.py VIDEO FOLDER`` writes the results into ``results.json`` in the folder.
 """
@@ -23,7 +23,7 @@ MOTION = CONFIGS / "demo" / "mvit-tiny_moving-digits-motion.py"
 
 
 def read_clips(video):
-    """Return digests of the clip of each pipeline that reads videos, of all configs, by config and place."""
+    """Return digests of the clips of all configs' pipelines that read videos, by config and place."""
     found = {}
     for path in named_configs().values():
         cfg = Config.fromfile(path)

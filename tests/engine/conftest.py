@@ -1,4 +1,4 @@
-"""The full-size configs and their recipes, from the authors' released configurations; trainings to be interrupted."""
+"""The full-size configs with their recipes, from the authors' released configs, and trainings for interruptions."""
 
 import json
 import re
@@ -15,7 +15,7 @@ CONFIGS = ROOT / "configs"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe: learning rates for a batch of ``per`` images or videos."""
+    """Recipe of one config: learning rates for a batch of ``per`` images or videos."""
 
     path: str
     num_layers: int
@@ -53,7 +53,7 @@ def recipe(request):
 
 @pytest.fixture(scope="session")
 def trainings(digits):
-    """Starts trainings in processes of their own, see :mod:`trainings`."""
+    """Return a starter of trainings in separate processes, see :mod:`trainings`."""
     server = Trainings(digits, PYTHONPATH=str(Path(__file__).parent))
     yield server
     server.close()

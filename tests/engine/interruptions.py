@@ -1,4 +1,4 @@
-"""What happens to a training in the tests: hooks that kill it, fill its disk, or spoil its batches."""
+"""Hooks that disturb a training in the tests: they kill it, fill its disk, or spoil its batches."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from maskfeat_plugin.registry import HOOKS
 
 @HOOKS.register_module(force=True)
 class KillInTest(Hook):
-    """``kill -9`` at the end of a step, or while that step's checkpoint is written: where, and what of it is there."""
+    """Hook that does ``kill -9`` at the end of a step, or after a part of that step's checkpoint is written."""
 
     priority = "HIGHEST"
 
@@ -31,7 +31,7 @@ class KillInTest(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         if checkpoint["meta"]["iter"] != self.iteration or self.at == "step":
             return
-        # the next file that is written is the checkpoint, of which the part is some thousand bytes
+        # the next file to be written is the checkpoint; the part has some thousand bytes
         share = dict(begun=0, half=0.5, written=None)[self.at]
         hook = next(hook for hook in runner.hooks if hasattr(hook, "save_interim"))
         folder = Path(hook.out_dir)
@@ -39,7 +39,7 @@ class KillInTest(Hook):
         def watch(event, args):
             if event == "open" and str(args[0]).startswith(str(folder)) and str(args[0]).endswith(".unfinished"):
                 if share is None:
-                    if "r" in str(args[1]):  # opened anew, to be brought to the disk
+                    if "r" in str(args[1]):  # opened again, to write its data to the disk
                         os.kill(os.getpid(), signal.SIGKILL)
                 elif "w" in str(args[1]):
                     content = os.urandom(1000) * 100
@@ -52,7 +52,7 @@ class KillInTest(Hook):
 
 @HOOKS.register_module(force=True)
 class SignalInTest(Hook):
-    """A signal in a step, to one process of several, or to all of their group and to the workers of dataloaders."""
+    """Signal in a step, to one of several processes, or to their whole group and the dataloaders' workers."""
 
     priority = "HIGHEST"
 
@@ -71,7 +71,7 @@ class SignalInTest(Hook):
             self.send()
 
     def send(self):
-        if self.group:  # by another process, as a cluster does: workers end when they are told to by their own
+        if self.group:  # sent by another process, as a cluster does: workers obey only their parent process
             command = ["kill", "-TERM", "--", f"-{os.getpgrp()}"]
             subprocess.run(command, start_new_session=True, check=True)
             time.sleep(1)
@@ -81,7 +81,7 @@ class SignalInTest(Hook):
 
 @HOOKS.register_module(force=True)
 class SpoilInTest(Hook):
-    """A batch with no number in its first sample, at some iterations, on one process."""
+    """Batches with NaN in their first sample, at some iterations, on one process."""
 
     priority = "HIGHEST"
 

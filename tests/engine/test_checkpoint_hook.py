@@ -20,7 +20,7 @@ IMAGES, DIGITS = "demo/maskfeat_vit-tiny_moving-digits.py", "demo/vit-tiny_movin
 
 @HOOKS.register_module(force=True)
 class FullDiskInTest(Hook):
-    """No space is left where a checkpoint is to be written: /dev/full, of the system, stands there."""
+    """Hook that leaves no space for a checkpoint: its file is replaced by the system's /dev/full."""
 
     def __init__(self, name):
         self.name = name
@@ -40,12 +40,12 @@ class Malicious:
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A reader of the demo's configs that trains 6 steps of 4 samples, and saves every second."""
+    """Return a reader of the demo's configs that train 6 steps of 4 samples, and save every second step."""
     monkeypatch.chdir(digits)
 
     def read(path=IMAGES, work_dir="work", resume=None, **options):
         config = load_config(str(CONFIGS / path), str(tmp_path / work_dir), resume=resume)
-        config.experiment_name = f"checkpoints_{time.monotonic_ns()}"  # else two runners of one second share it
+        config.experiment_name = f"checkpoints_{time.monotonic_ns()}"  # else two runners in the same second share it
         config.train_dataloader.batch_size = 4
         config.train_cfg.max_iters = 6
         config.param_scheduler = None
@@ -72,14 +72,14 @@ def test_full_disk_keeps_what_is_there(cfg):
     )
     assert files(config) == {"iter_2.pth", "last_checkpoint"}
     assert Path(config.work_dir, "last_checkpoint").read_text().endswith("iter_2.pth")
-    # and goes on when there is room
+    # the training continues when there is room
     runner = build_trainer(cfg(resume="auto", **{"default_hooks.checkpoint.max_keep_ckpts": 1}))
     train(runner)
     assert files(config) == {"iter_6.pth", "last_checkpoint"}
 
 
 def test_full_disk_keeps_the_best(cfg):
-    """mmengine would have removed it before it writes the next."""
+    """mmengine would have removed the best checkpoint before writing the next one."""
     options = {
         "train_cfg.val_interval": 2,
         "default_hooks.checkpoint.save_best": "accuracy/top1",
@@ -92,7 +92,7 @@ def test_full_disk_keeps_the_best(cfg):
     assert best == ["best_accuracy_top1_iter_2.pth"]
     check_whole(Path(config.work_dir, best[0]))
     assert files(config) == {*best, "iter_2.pth", "iter_4.pth", "iter_6.pth", "last_checkpoint"}
-    # the same training with a better one at each evaluation
+    # the same training, with a better checkpoint at each evaluation
     hook = dict(type="maskfeat.FullDiskInTest", name="best_accuracy_top1_iter_4.pth")
     config = cfg(DIGITS, "second", custom_hooks=[hook, dict(type="maskfeat.EverBetterInTest")], **options)
     with pytest.raises(ConfigError, match="best_accuracy_top1_iter_4.pth cannot be written"):
@@ -106,7 +106,7 @@ def test_full_disk_keeps_the_best(cfg):
 @pytest.mark.parametrize("metrics", ["accuracy/top1", ["accuracy/top1", "accuracy/top5"]])
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_resumed_copy_leaves_the_first_training_alone(cfg, tmp_path, copied, metrics):
-    """A better checkpoint takes the place of the best one of its own folder, and of no other."""
+    """A better checkpoint replaces the best one of its own folder, and of no other folder."""
     options = {
         "train_cfg.val_interval": 2,
         "default_hooks.checkpoint.save_best": metrics,
@@ -132,7 +132,7 @@ def test_a_resumed_copy_leaves_the_first_training_alone(cfg, tmp_path, copied, m
 
 @HOOKS.register_module(force=True)
 class EverBetterInTest(Hook):
-    """Accuracies that fall."""
+    """Hook that makes the accuracies fall from evaluation to evaluation."""
 
     priority = "VERY_HIGH"
 
@@ -174,7 +174,7 @@ def without_weights(path, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    """A checkpoint of two steps."""
+    """Return the checkpoint of a training of two steps."""
     folder = tmp_path_factory.mktemp("trained")
     before = os.getcwd()
     os.chdir(digits)
@@ -201,7 +201,7 @@ def test_refused_before_the_model_is_touched(cfg, trained, tmp_path, harm, how):
     runner = weights = None
     with pytest.raises(ConfigError, match=message) as error:
         runner = build_trainer(config)
-        # as they are begun with: the initialization is not to be seen as a change
+        # the weights at the start, so that the initialization does not count as a change
         runner.model.init_weights()
         weights = {name: value.clone() for name, value in runner.model.state_dict().items()}
         runner._init_model_weights = lambda: None
@@ -213,7 +213,7 @@ def test_refused_before_the_model_is_touched(cfg, trained, tmp_path, harm, how):
 
 
 def test_refused_by_url(cfg, trained, tmp_path, monkeypatch):
-    """mmengine would unpickle whatever it downloads."""
+    """mmengine would unpickle a downloaded file without restrictions."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     path = tmp_path / "evil.pth"
     path.write_bytes(trained.read_bytes())
@@ -231,7 +231,7 @@ def test_pre_trained_weights_are_not_tested_as_a_classifier(cfg, trained):
 
 
 def test_load_from_takes_a_model_with_another_head(cfg, trained):
-    """What is of this architecture is loaded, as ever."""
+    """The weights of this architecture are loaded, as before."""
     runner = build_trainer(cfg(load_from=str(trained), **{"neck.out_channels": 108}))
     weights = torch.load(trained, weights_only=True)["state_dict"]
     runner.train_loop  # noqa: B018

@@ -1,4 +1,4 @@
-"""Trainings whose log, curves and pictures cannot be written: they go on, and say so once."""
+"""Trainings whose log, curves and pictures cannot be written continue, and warn once."""
 
 import json
 import os
@@ -23,7 +23,7 @@ STEPS = 6
 
 @HOOKS.register_module(force=True)
 class FullDiskFromHereInTest(Hook):
-    """No space is left for curves, pictures, animations and the text log from one iteration to another."""
+    """Hook that leaves no space for curves, pictures, animations and the text log between two iterations."""
 
     priority = "HIGHEST"
 
@@ -44,10 +44,10 @@ class FullDiskFromHereInTest(Hook):
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A config that trains a few steps, with a line of the log and a picture at each."""
+    """Return a config that trains a few steps, each with a line in the log and a picture."""
     monkeypatch.chdir(digits)
     config = load_config(str(CONFIG), str(tmp_path / "work"))
-    config.experiment_name = f"full_disk_{time.monotonic_ns()}"  # else two runners of one second share it
+    config.experiment_name = f"full_disk_{time.monotonic_ns()}"  # otherwise two runners in the same second share it
     config.train_dataloader.batch_size = 2
     config.train_cfg.max_iters = STEPS
     config.param_scheduler = None
@@ -114,7 +114,7 @@ def test_full_disk_at_the_start(cfg):
 
 @HOOKS.register_module(force=True)
 class FullFileInTest(Hook):
-    """Writes to a full disk when it is built or in the first step of training."""
+    """Hook that writes to a full disk when it is built or in the first step of training."""
 
     def __init__(self, at):
         self.at = at

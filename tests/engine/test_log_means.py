@@ -1,4 +1,4 @@
-"""Values that the log shows beside each other are means over the same steps: text, JSON, TensorBoard and report."""
+"""Values beside each other in the log are means over the same steps: in text, JSON, TensorBoard and report."""
 
 import json
 import re
@@ -21,7 +21,7 @@ CLIPS = "demo/mvit-tiny_moving-digits-motion.py"
 
 
 class KeepsOutputs(Hook):
-    """All that the model gave for each batch, before anything logs it."""
+    """Hook that keeps all values that the model returned for each batch, before they are logged."""
 
     priority = "HIGHEST"
 
@@ -34,7 +34,7 @@ class KeepsOutputs(Hook):
 
 @pytest.fixture
 def trained(digits, tmp_path, monkeypatch):
-    """Train 12 steps of 4 samples and log every third; the lines of the JSON, and the model's values of each step."""
+    """Train 12 steps of 4 samples and log every third. Return the JSON's lines, and the model's values per step."""
     monkeypatch.chdir(digits)
 
     def train(path, **options):
@@ -71,7 +71,7 @@ def test_all_values_of_batches_are_means_over_the_window(trained, path, window):
 
 
 def test_accuracy_of_the_batches_of_a_recognizer(trained):
-    """It is a value of the batch too."""
+    """The accuracy is a value of the batch too."""
     lines, outputs, _ = trained(CLIPS)
     assert "top1_acc" in outputs[0] and lines[-1]["top1_acc"] == mean(outputs, "top1_acc", 12, 10)
 
@@ -103,7 +103,7 @@ def test_a_window_of_the_loss_is_one_of_the_baseline(trained, name):
 
 
 def test_a_pattern_of_ones_own_that_averages_nothing(trained):
-    """Neither is a mean then."""
+    """Then neither the loss nor the other values are means."""
     lines, outputs, _ = trained(IMAGES, **{"log_processor.mean_pattern": "time"})
     for line in lines:
         for name in ("loss", "baseline"):

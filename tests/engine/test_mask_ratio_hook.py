@@ -1,4 +1,4 @@
-"""The mask ratio follows its schedule in what the model is given: with workers of any kind, wrappers, and resumed."""
+"""The masks that the model gets follow the schedule: with workers of any kind, with wrappers, and after resuming."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ CLIPS = "masks/maskfeat-tubes_mvit-tiny_moving-digits.py"
 
 
 class Counts(Hook):
-    """Keeps how many tokens each sample of each batch hides."""
+    """Hook that keeps the number of masked tokens of each sample of each batch."""
 
     priority = "LOW"
 
@@ -48,12 +48,12 @@ class Counts(Hook):
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A reader of configs that train on 32 samples of a tiny MovingDigits: 4 steps an epoch, or 8 steps."""
+    """Return a reader of configs that train on 32 samples of a tiny MovingDigits: 4 steps per epoch, or 8 steps."""
     monkeypatch.chdir(digits)
 
     def read(path=IMAGES, **options):
         config = load_config(str(CONFIGS / path), str(tmp_path / "work"))
-        config.experiment_name = f"maskfeat_{time.monotonic_ns()}"  # by default two runners of one second share it
+        config.experiment_name = f"maskfeat_{time.monotonic_ns()}"  # by default two runners in the same second share it
         config.train_dataloader.update(batch_size=8)
         config.train_dataloader.dataset.indices = 32
         if config.train_cfg.type == "maskfeat.IterBasedTrainLoop":
@@ -66,7 +66,7 @@ def cfg(digits, tmp_path, monkeypatch):
 
 
 def by_epoch(config, epochs=4, **schedule):
-    """Turn an iteration-based config into one of epochs."""
+    """Change an iteration-based config to epochs."""
     config.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs)
     config.train_dataloader.sampler = dict(type="DefaultSampler", shuffle=True)
     config.custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=schedule)]
@@ -76,7 +76,7 @@ def by_epoch(config, epochs=4, **schedule):
 
 
 def train(config):
-    """Train; how many tokens each batch hid, and the runner."""
+    """Train. Return the numbers of masked tokens of each batch, and the runner."""
     runner = build_trainer(config)
     counts = Counts()
     runner.register_hook(counts)
@@ -98,7 +98,7 @@ def test_config_of_iterations(cfg):
 
 
 def test_config_of_tubes(cfg):
-    """Two persistent workers: the ratio changes with the epoch in which it has to."""
+    """With two persistent workers, the ratio changes exactly at the right epoch."""
     config = cfg(CLIPS, **{"train_cfg.max_epochs": 4, "train_dataloader.batch_size": 16})
     config.custom_hooks[0].schedule.milestones = (1, 3)
     config.param_scheduler = None
@@ -108,7 +108,7 @@ def test_config_of_tubes(cfg):
 
 
 def wrapped(dataset):
-    """Twice a data set that is repeated."""
+    """Wrap a data set in two repetitions."""
     repeated = dict(type="RepeatDataset", dataset=dataset, times=1)
     return dict(type="ConcatDataset", datasets=[repeated, copy.deepcopy(repeated)], ignore_keys=["classes"])
 
@@ -126,14 +126,14 @@ def test_wrappers_of_data_sets(cfg):
     config = by_epoch(cfg(), epochs=2, type="linear", ratio=0.8)
     loader = config.train_dataloader
     loader.update(num_workers=2, persistent_workers=True)
-    loader.dataset = wrapped(loader.dataset)  # `update` would merge the wrapper into what it wraps
+    loader.dataset = wrapped(loader.dataset)  # `update` would merge the wrapper into the wrapped config
     counts, runner = train(config)
     assert len(list(find_mask_generators(runner.train_dataloader.dataset))) == 2
     assert counts.one_a_batch == [5] * 8 + [20] * 8
 
 
 def test_repeated_augmentation(cfg):
-    """A data set that gives several clips of each video, each with a mask of its own."""
+    """The data set gives several clips of each video, and each clip has its own mask."""
     config = by_epoch(cfg("demo/maskfeat_mvit-tiny_moving-digits.py"), epochs=3, type="linear", ratio=0.8)
     loader = config.train_dataloader
     pipeline = loader.dataset.pipeline
@@ -198,7 +198,7 @@ def test_a_constant_ratio_is_logged(cfg):
 
 
 def test_encoder_of_visible_tokens(cfg):
-    """It needs one count in a batch, which the schedule of epochs gives it with workers too."""
+    """The encoder needs the same count in the whole batch. A schedule by epochs guarantees it, also with workers."""
     config = by_epoch(cfg("efficient/maskfeat-visible_vit-tiny_moving-digits.py"), epochs=3, type="linear", ratio=0.8)
     config.train_dataloader.update(num_workers=2, persistent_workers=True)
     config.param_scheduler = None
@@ -207,7 +207,7 @@ def test_encoder_of_visible_tokens(cfg):
 
 
 class Masks(Dataset):
-    """Masks alone, as a dataloader's workers draw them."""
+    """Data set that only draws masks, in the workers of a dataloader."""
 
     def __init__(self, **settings):
         self.generator = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=(4, 4, 4), **settings))
@@ -222,7 +222,7 @@ class Masks(Dataset):
 @pytest.mark.slow
 @pytest.mark.parametrize("method, workers", [("fork", 2), ("spawn", 1), ("forkserver", 1)])
 def test_workers_of_any_start_method(method, workers):
-    """One worker where each has to import everything."""
+    """Workers that are not forked have to import everything, so there is only one of them."""
     dataset = Masks(mask_ratio=0.25)
     dataset = pickle.loads(pickle.dumps(dataset)) if method == "spawn" else copy.deepcopy(dataset)
     loader = DataLoader(dataset, 4, num_workers=workers, persistent_workers=True, multiprocessing_context=method)
@@ -271,7 +271,7 @@ def test_several_processes(digits, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     expected = [count for count in linear(0.2, 0.8, 3) for _ in range(4)]
-    # files: what two processes print is mixed
+    # results go through files, because the output of two processes mixes
     assert [(tmp_path / "work" / f"rank{rank}").read_text() for rank in (0, 1)] == [str(expected)] * 2
 
 

@@ -1,4 +1,4 @@
-"""Default hooks that are set to None: training and testing go on without them, and so does the report."""
+"""Default hooks that are set to None: training, testing and the report work without them."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SINGLE = [[name] for name in MMENGINES + OTHERS if name != "logger"]
 
 @pytest.mark.parametrize("names", [*FEW, *(pytest.param(names, marks=pytest.mark.slow) for names in SINGLE)])
 def test_hooks_of_none(digits, tmp_path, monkeypatch, names):
-    """``names=None`` is for ``default_hooks=None`` as a whole."""
+    """``names=None`` sets ``default_hooks=None`` as a whole."""
     monkeypatch.chdir(digits)
     options = {
         "train_cfg.max_iters": 3,

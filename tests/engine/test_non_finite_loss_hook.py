@@ -1,4 +1,4 @@
-"""A planted batch without numbers: stop, skip or rewind, what is written of it, and what is not mistaken for it."""
+"""A batch with NaN: stop, skip or rewind, the report about it, and cases that the hook must not react to."""
 
 import json
 import time
@@ -30,7 +30,7 @@ class ScaledInTest(AmpOptimWrapper):
 
 @HOOKS.register_module(force=True)
 class SpoilGradientsInTest(Hook):
-    """Gradients that are NaN, though the loss is a number, at one iteration."""
+    """Hook that sets gradients to NaN at one iteration, while the loss is finite."""
 
     def __init__(self, iteration):
         self.iteration = iteration
@@ -43,7 +43,7 @@ class SpoilGradientsInTest(Hook):
 
 @HOOKS.register_module(force=True)
 class ScaleLossInTest(Hook):
-    """Losses times a factor, at some iterations."""
+    """Hook that multiplies losses with a factor at some iterations."""
 
     def __init__(self, iterations, factor):
         self.iterations = iterations
@@ -62,12 +62,12 @@ def spoiled(*iterations, **settings):
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A reader of the demo's config that trains 6 steps of 4 samples, and saves each."""
+    """Return a reader of the demo's configs that train 6 steps of 4 samples, and save each step."""
     monkeypatch.chdir(digits)
 
     def read(action, *hooks, interval=1, **options):
         config = load_config(str(CONFIG), str(tmp_path / "work"))
-        config.experiment_name = f"non_finite_{time.monotonic_ns()}"  # else two runners of one second share it
+        config.experiment_name = f"non_finite_{time.monotonic_ns()}"  # else two runners in the same second share it
         config.train_dataloader.batch_size = 4
         config.train_cfg.max_iters = 6
         config.param_scheduler = [dict(type="LinearLR", start_factor=0.5, by_epoch=False, end=6)]
@@ -143,7 +143,7 @@ def test_rewind_takes_the_weights_of_the_last_checkpoint(cfg):
     assert same(rewound, saved_before)
     moments = zip(rewound["optimizer"]["state"].values(), saved_before["optimizer"]["state"].values(), strict=True)
     assert all(torch.equal(ours["exp_avg"], theirs["exp_avg"]) for ours, theirs in moments)
-    # the schedule goes on
+    # the schedule continues
     rates = [saved(config, i)["optimizer"]["param_groups"][0]["lr"] for i in (2, 4, 6)]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(2e-3, rel=1e-2)
     assert not same(saved(config, 6), rewound)
@@ -169,7 +169,7 @@ def test_gradients_alone(cfg):
 
 
 def test_accumulated_step_is_left_out_whole(cfg):
-    """A batch spoils what is accumulated with it; it is reported once."""
+    """A bad batch spoils all batches that are accumulated with it; it is reported once."""
     config = cfg("skip", spoiled(3), **{"optim_wrapper.accumulative_counts": 2})
     train(build_trainer(config))
     assert list(reports(config)) == ["iter_3_rank_0"]
@@ -185,7 +185,7 @@ def test_overflow_of_mixed_precision_is_not_mistaken_for_it(cfg, clip):
         config.optim_wrapper.pop("clip_grad")
     runner = build_trainer(config)
     train(runner)
-    assert runner.optim_wrapper.loss_scaler.get_scale() == 2.0**121  # every step was one
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 2.0**121  # each of the 6 steps was an overflow
     assert not reports(config)
 
 
@@ -198,7 +198,7 @@ def test_loss_is_found_under_mixed_precision(cfg):
 
 @pytest.mark.slow
 def test_processes_do_the_same(trainings, cfg, tmp_path):
-    """The batch of one of two; both leave the step out, and one writes it down."""
+    """One of two processes has the bad batch. Both skip the step, and one of them writes the report."""
     config = cfg("skip", spoiled(3, rank=1))
     config.dump(tmp_path / "config.py")
     job = dict(config=str(tmp_path / "config.py"), work_dir=config.work_dir, options={}, output=str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Groups of parameters: which learning rate, which weight decay."""
+"""Groups of parameters: their learning rates and their weight decay."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ VIT = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 
 
 class Model(nn.Module):
-    """A backbone with a head, as any framework's model."""
+    """Model with a backbone and a head, as in any framework."""
 
     def __init__(self, backbone):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The full-size configs are the released recipes: optimizer groups and learning rate at every iteration."""
+"""The full-size configs equal the released recipes: optimizer groups, and the learning rate at every iteration."""
 
 import math
 import re
@@ -12,7 +12,7 @@ import maskfeat_plugin  # noqa: F401
 
 
 def expected_layer(name, num_layers):
-    """Tokens, positions and embedding 0, block i i + 1, all that follows num_layers + 1."""
+    """Return the layer: 0 for tokens, positions and embedding, i + 1 for block i, num_layers + 1 for the rest."""
     if re.match(r"backbone\.(cls_token|pos_embed|mask_token|patch_embed\.)", name):
         return 0
     block = re.match(r"backbone\.(?:layers|blocks)\.(\d+)\.", name)
@@ -42,7 +42,7 @@ def test_parameter_groups(recipe):
 
 
 def recipe_lr(recipe, epoch):
-    """Compute the authors' learning rate: linear warm-up, then half a cosine, in epochs and fractions of them."""
+    """Compute the authors' learning rate: linear warm-up, then half a cosine, by epochs and fractions of them."""
     peak, start, end = (value * recipe.scale() for value in (recipe.lr, recipe.lr_start, recipe.lr_end))
     if epoch < recipe.warmup_epochs:
         return start + (peak - start) * epoch / recipe.warmup_epochs
@@ -52,7 +52,7 @@ def recipe_lr(recipe, epoch):
 
 def test_learning_rate_at_every_iteration(recipe):
     cfg = recipe.config()
-    iters = 7  # an epoch
+    iters = 7  # per epoch
     peak = recipe.lr * recipe.scale()
     groups = [dict(params=[torch.zeros(1)], lr=peak * scale) for scale in (1.0, 0.25)]
     optimizer = torch.optim.SGD(groups)
@@ -68,9 +68,9 @@ def test_learning_rate_at_every_iteration(recipe):
     tolerance = 1.01 * peak / (recipe.warmup_epochs * iters)
     seen = torch.tensor(seen, dtype=torch.float64)
     torch.testing.assert_close(seen[:, 0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=tolerance)
-    torch.testing.assert_close(seen[:, 1], seen[:, 0] * 0.25, rtol=1e-9, atol=0)  # every layer in proportion
+    torch.testing.assert_close(seen[:, 1], seen[:, 0] * 0.25, rtol=1e-9, atol=0)  # every layer has its share
     assert seen[:, 0].argmax() in (recipe.warmup_epochs * iters - 1, recipe.warmup_epochs * iters)
-    # both ends are far below the tolerance
+    # both final rates are far below the tolerance
     assert seen[0, 0].item() == pytest.approx(recipe.lr_start * recipe.scale(), rel=1e-6)
     last = recipe_lr(recipe, recipe.epochs - 1 / iters)
     assert recipe.lr_end * recipe.scale() * (1 - 1e-9) <= seen[-1, 0] <= last * (1 + 1e-6)
@@ -85,7 +85,7 @@ def test_rest_of_the_recipe(recipe):
     clip_grad = cfg.optim_wrapper.get("clip_grad")
     assert (clip_grad.max_norm if clip_grad else None) == recipe.clip_grad
     assert cfg.model.backbone.drop_path_rate == recipe.drop_path_rate
-    # the name tells the epochs and processes x batch, which is what the learning rate is for
+    # the name contains the epochs and processes x batch, for which the learning rate is set
     assert f"-{recipe.epochs}e_" in recipe.path
     assert cfg.auto_scale_lr.base_batch_size == recipe.scale() * recipe.per
     assert f"xb{cfg.train_dataloader.batch_size}-" in recipe.path

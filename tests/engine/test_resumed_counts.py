@@ -1,4 +1,4 @@
-"""Resuming with another number of iterations an epoch, as more processes have: counted anew, accumulation included."""
+"""Resuming with another number of iterations per epoch, for example with more processes, also with accumulation."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def records(work_dir):
-    """Return the training's records of the newest run."""
+    """Return the records of the newest run of a training."""
     lines = max(work_dir.glob("2*/vis_data/scalars.json")).read_text().splitlines()
     return [record for record in map(json.loads, lines) if "seconds_left" in record]
 
@@ -19,7 +19,7 @@ def records(work_dir):
 @pytest.mark.parametrize("accumulated", [1, 3])
 @pytest.mark.parametrize("batch_size, iterations", [(8, 12), (16, 6), (4, 24), (2, 48)])
 def test_other_length_of_an_epoch(digits, tmp_path, monkeypatch, accumulated, batch_size, iterations):
-    """32 images, 3 epochs; the checkpoint is of 2 epochs of 8 iterations."""
+    """There are 32 images and 3 epochs. The checkpoint is from epoch 2, with 8 iterations per epoch."""
     monkeypatch.chdir(digits)
 
     def run(size, epochs, resume=None, work_dir=tmp_path):
@@ -54,7 +54,7 @@ def test_other_length_of_an_epoch(digits, tmp_path, monkeypatch, accumulated, ba
     assert (runner.epoch, runner.iter) == (3, iterations)
     resumed = records(tmp_path)
     assert min(record["seconds_left"] for record in resumed) >= 0
-    # the last epoch has the rates that a training of this length has
+    # the last epoch has the rates of a training of this length
     run(batch_size, 3, work_dir=tmp_path / "whole")
     rates = [record["lr"] for record in records(tmp_path / "whole")]
     assert [record["lr"] for record in resumed] == pytest.approx(rates[-len(resumed) :], rel=1e-6)

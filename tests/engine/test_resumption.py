@@ -1,4 +1,4 @@
-"""A training that is interrupted, in any way and at any moment, and resumed gives the weights of one that is not."""
+"""A training that is interrupted in any way at any moment, and resumed, has the weights of an uninterrupted one."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from maskfeat_plugin.checkpoints import load_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-# Everything that has a state: a moving average, drop path, random crops and masks, schedules, the mask ratio
+# All parts that have a state: a moving average, drop path, random crops and masks, schedules, the mask ratio
 COMMON = """
 _base_ = "CONFIGS/targets/maskfeat-self-teacher_vit-tiny_moving-digits.py"
 model = dict(backbone=dict(drop_path_rate=0.2))
@@ -32,7 +32,7 @@ schedule = dict(type="linear", ratio=0.6)
 custom_hooks = [dict(type="maskfeat.MaskRatioHook", by_epoch=False, schedule=schedule), *EXTRA]
 """
 )
-# 32 images: 5 steps an epoch
+# 32 images: 5 steps per epoch
 BY_EPOCH = (
     COMMON
     + """
@@ -57,7 +57,7 @@ custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear",
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a config, with hooks beside, and gives the settings of its training in ``work_dir``."""
+    """Return a function that writes a config with additional hooks, and returns the settings of its training."""
 
     def job(text, work_dir, hooks=(), **values):
         for name, value in dict(values, CONFIGS=CONFIGS, EXTRA=list(hooks)).items():
@@ -77,13 +77,13 @@ def said(job):
 
 
 def newest(job):
-    """Iterations of the last checkpoint, by the name that mmengine's file gives."""
+    """Return the iterations of the last checkpoint, from the name in mmengine's file."""
     file = Path(job["work_dir"], "last_checkpoint")
     return load_file(Path(file.read_text()))["meta"]["iter"] if file.exists() else 0
 
 
 def assert_same_weights(ours, theirs):
-    """Bitwise, of the optimizer's state too."""
+    """Check that weights and optimizer state are bitwise equal."""
     ours, theirs = (load_file(Path(path)) for path in (ours, theirs))
     assert ours["meta"]["iter"] == theirs["meta"]["iter"]
     assert ours["state_dict"].keys() == theirs["state_dict"].keys()
@@ -131,9 +131,9 @@ def test_killed_training_ends_with_the_same_weights(trainings, write, settings, 
     "settings, hook, saved, last",
     [
         (ITERATED, signalled(5), 5, "iter_12.pth"),
-        # in the middle of an epoch, and to the workers too, which would end
+        # in the middle of an epoch; the signal also goes to the workers, which would end
         (EPOCHS, signalled(8, group=True), 8, "epoch_3.pth"),
-        # the last step of an epoch, which is not over yet
+        # the last step of an epoch that is not finished yet
         (EPOCHS, signalled(5), 5, "epoch_3.pth"),
     ],
     ids=["iterations", "epochs", "last_of_epoch"],
@@ -150,7 +150,7 @@ def test_sigterm_saves_at_the_step_and_asks_to_be_started_again(trainings, write
     assert trainings.run(**job, resume="auto") == 0, said(job)
     assert_same_weights(folder / last, Path(whole["work_dir"], last))
     regular = {f"iter_{i}.pth" for i in (9, 12)} if settings is ITERATED else {"epoch_2.pth", "epoch_3.pth"}
-    assert {path.name for path in folder.glob("*.pth")} == regular  # what was saved out of turn is gone
+    assert {path.name for path in folder.glob("*.pth")} == regular  # the extra checkpoint has been removed
 
 
 VALIDATED = """
@@ -214,7 +214,7 @@ def test_sigterm_to_one_of_two_processes_ends_both_at_one_step(trainings, write)
     ids=["iterations", "epochs"],
 )
 def test_twenty_kills(trainings, write, settings, interval, last):
-    """At seeded moments: within a step, within the write of a checkpoint, and when a clock says."""
+    """Kills are at random moments with a seed: within a step, while a checkpoint is written, and after some time."""
     whole = write(work_dir="whole", **settings)
     begin = time.monotonic()
     assert trainings.run(**whole) == 0, said(whole)
@@ -227,7 +227,7 @@ def test_twenty_kills(trainings, write, settings, interval, last):
         if at == "step":
             iteration = reached[-1] + rng.randint(1, 3 * interval)
         elif at == "clock":
-            iteration = reached[-1] + 10  # if the clock is slow
+            iteration = reached[-1] + 10  # if the timer was late
         else:
             iteration = reached[-1] + interval
         job = write(work_dir="parts", hooks=[kill(iteration, "step" if at == "clock" else at)], **settings)
@@ -236,10 +236,10 @@ def test_twenty_kills(trainings, write, settings, interval, last):
             time.sleep(rng.uniform(0, seconds / 3))
             try:
                 os.killpg(process, signal.SIGKILL)
-            except ProcessLookupError:  # it was slow
+            except ProcessLookupError:  # the timer was late, and the training has ended
                 pass
         assert trainings.wait() == -signal.SIGKILL, said(job)
-    assert len(set(reached)) > 5  # it was killed in many places
+    assert len(set(reached)) > 5  # the kills hit many places
     job = write(work_dir="parts", **settings)
     assert trainings.run(**job, resume="auto") == 0, said(job)
     assert_same_weights(Path(job["work_dir"], last), Path(whole["work_dir"], last))

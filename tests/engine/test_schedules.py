@@ -1,4 +1,4 @@
-"""Schedules that are longer than the training: shortened or named, never a crash."""
+"""Schedules that are longer than the training: shortened, or named in the log, without a crash."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=100, save
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A config of a plain folder of six images: three iterations an epoch."""
+    """Return a config for a plain folder of six images: three iterations per epoch."""
     folder = tmp_path_factory.mktemp("folder")
     (folder / "data").mkdir()
     for i in range(6):
@@ -37,7 +37,7 @@ def images(tmp_path_factory):
 
 
 def rates(config, work_dir, **options):
-    """Train, and return the learning rate of each iteration, as a share of the full one, and the log."""
+    """Train. Return the learning rate of each iteration, as a share of the full one, and the log."""
     cfg = load_config(str(config), str(work_dir), options)
     cfg.experiment_name = work_dir.name
     train(build_trainer(cfg))
@@ -50,7 +50,7 @@ def rates(config, work_dir, **options):
 def test_fewer_epochs_than_the_warm_up(images, tmp_path, epochs):
     lr, log = rates(images, tmp_path, **{"train_cfg.max_epochs": epochs})
     assert len(lr) == 3 * epochs
-    warm_up = 15 if epochs == 6 else round(1.5 * epochs)  # of three iterations, and half of the training
+    warm_up = 15 if epochs == 6 else round(1.5 * epochs)  # 5 epochs of three iterations, or half of the training
     assert lr[0] == pytest.approx(0.01) and lr[warm_up - 1] == pytest.approx(1)
     assert lr[warm_up:] == sorted(lr[warm_up:], reverse=True) and (epochs == 1 or lr[-1] < 0.6)
     assert ("param_scheduler: its last part would begin" in log) == (epochs < 6)
@@ -66,7 +66,7 @@ def test_too_few_iterations_for_any_schedule(images, tmp_path):
     [
         ("EpochBasedTrainLoop", dict(max_epochs=2), 3),
         pytest.param("maskfeat.IterBasedTrainLoop", dict(max_iters=7), 4, marks=pytest.mark.slow),
-        ("maskfeat.IterBasedTrainLoop", dict(max_iters=20), 15),  # the warm-up of five epochs fits in
+        ("maskfeat.IterBasedTrainLoop", dict(max_iters=20), 15),  # the warm-up of five epochs fits
     ],
 )
 def test_other_loops(images, tmp_path, kind, length, warm_up):
@@ -76,7 +76,7 @@ def test_other_loops(images, tmp_path, kind, length, warm_up):
 
 @pytest.mark.parametrize("config", ["maskfeat_vit-tiny_moving-digits", "mvit-tiny_moving-digits-motion"])
 def test_fewer_iterations_than_the_warm_up_of_a_fixed_schedule(digits, tmp_path, monkeypatch, config):
-    """Its decay has a length of its own, ``T_max``, so it is refused."""
+    """The decay has its own length, ``T_max``, so it is refused."""
     monkeypatch.chdir(digits)
     begin = 200 if config.startswith("maskfeat") else 50
     advice = (

@@ -1,4 +1,4 @@
-"""A training ends at a signal in bounded time, in whatever state its workers and its terminal are; and it is alone."""
+"""A training ends soon after a signal, also with stopped workers or a closed terminal, and has its folder alone."""
 
 import os
 import pty
@@ -54,7 +54,7 @@ def workers_of(process):
 
 
 def end(process, number, seconds=40):
-    """Send a signal and wait; the exit status."""
+    """Send a signal, wait for the end, and return the exit status."""
     process.send_signal(number)
     try:
         return process.wait(seconds)
@@ -64,7 +64,7 @@ def end(process, number, seconds=40):
 
 
 def saved(work_dir):
-    """The iteration of the only checkpoint, which has to be whole."""
+    """Return the iteration of the only checkpoint, which has to be whole."""
     (path,) = Path(work_dir).glob("iter_*.pth")
     return torch.load(path, weights_only=True)["meta"]["iter"]
 
@@ -76,10 +76,10 @@ def test_stopped_workers_do_not_hold_up_the_end(digits, tmp_path, number, stoppe
     workers = workers_of(process)[-stopped:]
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
-    time.sleep(2)  # batches that were read are used up
+    time.sleep(2)  # until the batches that are already read have been used
     assert end(process, number) == 75
     steps = lines_of(tmp_path / "work")
-    assert saved(tmp_path / "work") in (steps, steps + 1)  # the last may be of the line that was not written yet
+    assert saved(tmp_path / "work") in (steps, steps + 1)  # one more if its log line was not written yet
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
@@ -108,7 +108,7 @@ def test_nohup_stays_nohup(digits, tmp_path):
 
 
 def test_a_work_directory_is_for_one_training(digits, tmp_path):
-    """The second says so at once; the first goes on; a training that was killed holds nothing."""
+    """The second training fails at once and the first continues. A killed training holds nothing."""
     first = start(digits, tmp_path / "work")
     second = subprocess.run(command(tmp_path / "work"), cwd=digits, env=ENV, capture_output=True, text=True)
     assert second.returncode == 1
@@ -117,7 +117,7 @@ def test_a_work_directory_is_for_one_training(digits, tmp_path):
     before = lines_of(tmp_path / "work")
     wait_for(lambda: lines_of(tmp_path / "work") > before + 3, first)
     for worker in workers_of(first):
-        os.kill(worker, signal.SIGSTOP)  # they live on
+        os.kill(worker, signal.SIGSTOP)  # the workers stay alive
     workers = workers_of(first)
     first.kill()
     first.wait()

@@ -1,4 +1,4 @@
-"""Training by data parallelism and with shards is one training, and what either saves resumes in the other."""
+"""Data parallel and sharded training give the same results, and each can resume the checkpoints of the other."""
 
 import json
 import re
@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 DEMO = CONFIGS / "demo" / "maskfeat_{}-tiny_moving-digits.py"
 SHARDED = CONFIGS / "scaling" / "maskfeat-fsdp_{}-tiny_moving-digits.py"
 CONVERT = Path(__file__).parents[2] / "tools" / "convert_checkpoint.py"
-# The same masks, crops and order of the samples, however many processes; gradients are clipped in every step
+# The same masks, crops and order of the samples with any number of processes; gradients are clipped in every step
 SETTINGS = """
 _base_ = "BASE"
 model = dict(backbone=dict(arch=dict(num_layers=2)))
@@ -41,7 +41,7 @@ BFLOAT16 = {"optim_wrapper.type": "maskfeat.BFloat16OptimWrapper"}
 
 
 def job(way, model, name, processes=2, **options):
-    """Training of 8 samples a step by one of WAYS."""
+    """Return the job of a training with 8 samples per step by one of WAYS."""
     batch = 8 if way == "single" else 8 // processes
     options = {"train_dataloader.batch_size": batch, "load_from": f"{model}.pth", **options}
     config = f"{model}_{'data-parallel' if way in ('single', 'ddp') else 'shards'}.py"
@@ -49,14 +49,14 @@ def job(way, model, name, processes=2, **options):
 
 
 def saved(folder, step):
-    """The checkpoint that a training wrote."""
+    """Return the checkpoint that a training wrote."""
     (path,) = folder.glob(f"iter_{step}.*")
     return path
 
 
 @pytest.fixture(scope="module")
 def trainings(digits, tmp_path_factory):
-    """Folder with what each way trained, and resumed from each of the others; losses by name."""
+    """Train by each way, resume by each other way, and return the folder of the results and the losses by name."""
     folder = tmp_path_factory.mktemp("strategies")
     (folder / "data").symlink_to(digits / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def trainings(digits, tmp_path_factory):
         assert done.returncode == 0, done.stderr[-5000:]
         names = [done_job["work_dir"] for done_job in jobs]
         losses.update(zip(names, torch.load("losses.pth", weights_only=True), strict=True))
-        for left in resume.values():  # by a single process, from what several wrote
+        for left in resume.values():  # a single process resumes checkpoints of several processes
             losses[left["work_dir"]] = train(left)[1]
     return folder, losses
 
@@ -123,7 +123,7 @@ def assert_same_training(found, expected):
 
 @pytest.mark.slow
 def test_every_way_is_one_training(trainings, tmp_path):
-    """One test, because its trainings are made once a process of pytest."""
+    """This is one test, because its trainings are made once per process of pytest."""
     folder, losses = trainings
     for way in WAYS[1:]:
         check_training(folder, losses, way)
@@ -137,14 +137,14 @@ def test_every_way_is_one_training(trainings, tmp_path):
 
 
 def check_training(folder, losses, way):
-    """Losses, weights and optimizer are those of a single process."""
+    """Check that losses, weights and optimizer equal the results of a single process."""
     assert losses[way] == pytest.approx(losses["single"], rel=1e-5) and len(losses[way]) == 2
     assert losses[way][1] < losses[way][0]
     assert_same_training(load_file(saved(folder / way, 2)), load_file(saved(folder / "single", 2)))
 
 
 def check_resumption(folder, losses, way, source):
-    """So are they after a checkpoint of another way was resumed."""
+    """Check the same after resuming a checkpoint of another way."""
     assert losses[f"{way}-from-{source}"] == pytest.approx(losses["single-from-single"], rel=1e-5)
     found = load_file(saved(folder / f"{way}-from-{source}", 3))
     assert found["meta"]["iter"] == 3
@@ -152,14 +152,14 @@ def check_resumption(folder, losses, way, source):
 
 
 def check_groups(folder):
-    """Shards are one-dimensional, which must not exempt them from weight decay."""
+    """Check that shards, although one-dimensional, are not exempt from weight decay."""
     groups = load_file(saved(folder / "sharded", 2))["optimizer"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.05, 0.0]
     assert all(len(group["params"]) > 5 for group in groups)
 
 
 def check_mixed_precision(losses):
-    """An MViT too is trained as by data parallelism, in bfloat16 as well."""
+    """Check that an MViT gets the same training as by data parallelism, also in bfloat16."""
     assert losses["mvit-full"] == pytest.approx(losses["mvit-ddp"], rel=1e-5)
     assert losses["mvit-full-bf16"] == pytest.approx(losses["mvit-ddp-bf16"], rel=5e-3)
     assert losses["mvit-full-bf16"] == pytest.approx(losses["mvit-full"], rel=2e-2)
@@ -167,7 +167,7 @@ def check_mixed_precision(losses):
 
 
 def check_conversion(folder, way, target):
-    """tools/convert_checkpoint.py reads files and folders of shards."""
+    """Check that tools/convert_checkpoint.py reads files and folders of shards."""
     convert = runpy.run_path(str(CONVERT))["main"]
     assert convert([str(saved(folder / way, 2)), str(target), "--to", "mmpretrain"]) == 0
     found = read_checkpoint(target).state
@@ -178,7 +178,7 @@ def check_conversion(folder, way, target):
 
 
 def check_folder_of_shards(folder, tmp_path):
-    """Each process has written its part, no unfinished folder is left, and an incomplete one is refused."""
+    """Check that each process has written its part, no unfinished folder is left, and incomplete ones are refused."""
     shards = saved(folder / "sharded", 2)
     assert not list(shards.parent.glob(".*unfinished"))
     whole = saved(folder / "full", 2).stat().st_size
@@ -220,7 +220,7 @@ def test_what_cannot_work_is_one_error(digits, monkeypatch, tmp_path, config, op
     [(None, "not installed: pip install 'deepspeed<0.19'"), ("0.19.8", "0.19.8 is installed")],
 )
 def test_deepspeed_is_asked_for(digits, monkeypatch, tmp_path, path, release, said):
-    """Where it is not installed, as here, and where a release is that mmengine cannot import."""
+    """The error says so if DeepSpeed is not installed, and if mmengine cannot import the installed release."""
     if release:
         folder = tmp_path / f"deepspeed-{release}.dist-info"
         folder.mkdir()

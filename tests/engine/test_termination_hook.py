@@ -1,4 +1,4 @@
-"""What a training that listens for SIGTERM leaves to the processes that it forks."""
+"""Signals to processes that are forked while a training listens for SIGTERM."""
 
 import multiprocessing
 import signal
@@ -13,7 +13,7 @@ from maskfeat_plugin.registry import HOOKS
 
 @pytest.fixture
 def listening():
-    """A hook that listens, and is stopped afterwards."""
+    """Return a hook that listens. It is stopped after the test."""
     hook = HOOKS.build(dict(type="maskfeat.TerminationHook"))
     saver = HOOKS.build(dict(type="maskfeat.CheckpointHook"))
     runner = SimpleNamespace(hooks=[hook, saver], train_loop=SimpleNamespace(dataloader=DataLoader([0])), val_loop=None)
@@ -26,7 +26,7 @@ def listening():
 
 
 def test_processes_of_a_pool_end(listening):
-    """A pool, as some metrics compute in, sends SIGTERM to its processes and waits for them."""
+    """A pool, which some metrics use, sends SIGTERM to its processes and waits for them."""
     children = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(3)]
     for child in children:
         child.start()
@@ -41,7 +41,7 @@ def test_processes_of_a_pool_end(listening):
 
 
 def test_a_process_ends_that_is_told_to_before_it_has_begun(listening):
-    """Python forgets a signal that reaches a process between its fork and its first line."""
+    """Python loses a signal that reaches a process between its fork and its first line."""
     fork = multiprocessing.get_context("fork")
     for _ in range(100):
         child = fork.Process(target=time.sleep, args=(600,))

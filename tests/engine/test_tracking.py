@@ -1,4 +1,4 @@
-"""W&B and MLflow as docs/logs.md sets them up: curves and pictures of a training and of its resumption, offline."""
+"""W&B and MLflow, set up as in docs/logs.md: curves and pictures of a training and of its resumption, offline."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def documented(backend):
 
 @pytest.fixture
 def run(digits, tmp_path, monkeypatch):
-    """Train a config with a backend in an empty folder, 2 steps or on to ``steps``; the runner."""
+    """Train a config with a backend in an empty folder, 2 steps or up to ``steps``, and return the runner."""
     (tmp_path / "data").symlink_to(digits / "data")
     monkeypatch.chdir(tmp_path)
 
@@ -31,7 +31,7 @@ def run(digits, tmp_path, monkeypatch):
         base = ROOT / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"
         Path("tracked.py").write_text(f"_base_ = {str(base)!r}\n{documented(backend)}")
         cfg = load_config("tracked.py", resume=resume)
-        cfg.experiment_name = f"{backend}_{time.monotonic_ns()}"  # by default two runners of one second share it
+        cfg.experiment_name = f"{backend}_{time.monotonic_ns()}"  # by default two runners in the same second share it
         cfg.train_dataloader.update(batch_size=8)
         cfg.train_cfg.max_iters = steps
         cfg.param_scheduler = None
@@ -54,7 +54,7 @@ def last_record(runner):
 
 
 class Summary(Hook):
-    """Keeps what W&B knows at the end of a training."""
+    """Hook that keeps W&B's summary at the end of a training."""
 
     def after_train(self, runner):
         run = runner.visualizer.get_backend("WandbVisBackend").experiment.run

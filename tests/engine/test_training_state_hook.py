@@ -1,4 +1,4 @@
-"""What training writes down: the text log, the JSON and TensorBoard's files, read back from a real training."""
+"""Records of a real training: the text log, the JSON and TensorBoard's files are read again."""
 
 import json
 import math
@@ -38,12 +38,12 @@ IMAGES = "demo/maskfeat_vit-tiny_moving-digits.py"
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A reader of the demo's configs that trains 6 steps of 4 samples and logs every second one."""
+    """Return a reader of the demo's configs that train 6 steps of 4 samples and log every second step."""
     monkeypatch.chdir(digits)
 
     def read(path, **options):
         config = load_config(str(CONFIGS / path), str(tmp_path / "work"))
-        config.experiment_name = f"state_{time.monotonic_ns()}"  # by default two runners of one second share it
+        config.experiment_name = f"state_{time.monotonic_ns()}"  # by default two runners in the same second share it
         config.train_dataloader.update(batch_size=4)
         config.train_cfg.max_iters = 6
         config.param_scheduler = None
@@ -61,7 +61,7 @@ def read_json(work_dir):
 
 
 def read_tensorboard(work_dir):
-    """Name -> [(step, value)]."""
+    """Return name -> [(step, value)]."""
     (file,) = Path(work_dir).rglob("events.out.tfevents.*")
     events = EventAccumulator(str(file)).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -92,7 +92,7 @@ def test_every_log_has_the_state_of_training(cfg, path):
 
 
 def test_throughput_is_samples_over_time(cfg):
-    """The rate of the window is its samples over its seconds, as the times of the same log say."""
+    """The rate is the samples of the window divided by its seconds, which are in the same log."""
     config = cfg(IMAGES, **{"default_hooks.logger.interval": 6})
     build_trainer(config).train()
     (line,) = read_json(config.work_dir)
@@ -100,7 +100,7 @@ def test_throughput_is_samples_over_time(cfg):
 
 
 class KeepsGradients(Hook):
-    """The norm of the gradients that each step is made with, by another way than the hook's."""
+    """Hook that computes the norm of each step's gradients in another way than the tested hook."""
 
     priority = "LOWEST"
 
@@ -138,7 +138,7 @@ def test_gradients_are_logged_once_where_they_are_clipped(cfg):
 
 
 def test_gradients_of_accumulated_steps(cfg):
-    """One norm a step of the optimizer, not a batch."""
+    """There is one norm per optimizer step, not per batch."""
     config = cfg(IMAGES, **{"optim_wrapper.accumulative_counts": 3})
     config.optim_wrapper.pop("clip_grad")
     measured, logged, _ = norms_of(config)
@@ -158,7 +158,7 @@ def test_measuring_does_not_change_training(cfg):
 
 
 def test_scheduled_ratio_is_logged_once(cfg):
-    """MaskRatioHook's value stands, with one entry a step."""
+    """MaskRatioHook's value is logged, with one entry per step."""
     schedule = dict(type="linear", ratio=0.8)
     config = cfg(IMAGES, custom_hooks=[dict(type="maskfeat.MaskRatioHook", by_epoch=False, schedule=schedule)])
     runner = build_trainer(config)
@@ -201,7 +201,7 @@ def test_only_the_first_process_writes(cfg, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = read_json(config.work_dir)  # one file, and each step in it once
+    lines = read_json(config.work_dir)  # one file that has each step once
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert [step for step, _ in read_tensorboard(config.work_dir)["loss"]] == [2, 4, 6]
     assert lines[-1]["samples_per_second"] == pytest.approx(8 / lines[-1]["time"], rel=1e-2)

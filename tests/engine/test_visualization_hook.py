@@ -1,4 +1,4 @@
-"""Pictures during training: what is drawn, where, and that the training does not notice."""
+"""Pictures during training: their content, their files, and that they do not change the training."""
 
 import random
 import time
@@ -21,12 +21,12 @@ SELF_TEACHER = "targets/maskfeat-self-teacher_vit-tiny_moving-digits.py"
 
 @pytest.fixture
 def cfg(digits, tmp_path, monkeypatch):
-    """A reader of configs that train 4 steps on a tiny MovingDigits, with pictures of two samples after every third."""
+    """Return a reader of configs that train 4 steps on a tiny MovingDigits and draw two samples every third step."""
     monkeypatch.chdir(digits)
 
     def read(path=IMAGE, **hook):
         config = load_config(str(CONFIGS / path), str(tmp_path / f"work_{time.monotonic_ns()}"))
-        config.experiment_name = f"maskfeat_{time.monotonic_ns()}"  # by default two runners of one second share it
+        config.experiment_name = f"maskfeat_{time.monotonic_ns()}"  # by default two runners in the same second share it
         config.train_dataloader.update(batch_size=8)
         config.train_cfg.max_iters = 4
         config.param_scheduler = None
@@ -39,7 +39,7 @@ def cfg(digits, tmp_path, monkeypatch):
 
 
 class Modes(Hook):
-    """Keeps whether each step was taken in training mode."""
+    """Hook that records whether each step was in training mode."""
 
     priority = "VERY_LOW"
 
@@ -75,7 +75,7 @@ def test_the_same_samples_are_drawn_at_the_start_every_n_steps_and_at_the_end(cf
     assert sorted(found) == [f"prediction_{i}_{s}.{e}" for i in (0, 5) for s in (0, 3, 4) for e in endings]
     for index in (0, 5):
         begin, middle, end = (pixels(found[f"prediction_{index}_{step}.png"]) for step in (0, 3, 4))
-        # the masked input, on the left or above, stays; the prediction, beside or below, changes
+        # the masked input, on the left or at the top, does not change; the prediction, beside or below it, does
         part = np.s_[34:, :240] if path == IMAGE else np.s_[60:284]
         rest = np.s_[34:, 256:496] if path == IMAGE else np.s_[310:534]
         for later in (middle, end):
@@ -108,7 +108,7 @@ def test_training_is_the_same_with_and_without_pictures(cfg, path):
 
 
 def test_given_samples_are_drawn(cfg):
-    """Of the test pipeline, whose masks have a seed: whatever the seed of training, they are the same."""
+    """The masks of the test pipeline have a seed, so they are the same with any seed of the training."""
     shown = []
     for seed in (0, 1):
         config = cfg(attention=True)
@@ -118,7 +118,7 @@ def test_given_samples_are_drawn(cfg):
         config.train_cfg.max_iters = 1
         shown.append(pixels(pictures(train(config))["prediction_0_0.png"]))
     np.testing.assert_array_equal(shown[0][:, :250], shown[1][:, :250])
-    assert shown[0].shape[1] == 8 + 5 * 248  # attention too
+    assert shown[0].shape[1] == 8 + 5 * 248  # with the attention too
 
 
 def test_videos_instead_of_gifs(cfg):

@@ -1,9 +1,9 @@
-"""Trainings one after another in the same processes: what test_strategies.py starts by torchrun, and calls itself.
+"""Trainings one after another in the same processes. test_strategies.py starts them by torchrun, or calls them itself.
 
     torchrun ... train_by_strategies.py JOBS.json RESULTS.pth
 
-A job is a dict: ``config``, ``work_dir``, and what is changed in the config, ``options``. The result of each is the
-loss of every step, that of all processes.
+A job is a dict: ``config``, ``work_dir``, and ``options``, the changes of the config. The result of each job is the
+loss of every step, the mean of all processes.
 """
 
 import json
@@ -19,7 +19,7 @@ from maskfeat_plugin.apis import build_trainer, load_config
 
 
 class Recorder(Hook):
-    """Keeps the losses, each the mean of the processes'."""
+    """Hook that keeps the losses; each is the mean over the processes."""
 
     def __init__(self):
         self.losses = []

@@ -1,9 +1,9 @@
-"""Trainings as tools/train.py does them, for tests that interrupt them: ``python trainings.py`` forks one a line.
+"""Trainings as by tools/train.py, for tests that interrupt them. ``python trainings.py`` forks one for each input line.
 
-A line is a dict in JSON: ``config``, ``work_dir``, what is changed in the config (``options``), ``resume`` as for
-``--resume``, ``output``, a file for what it says, and ``processes``, their number. The answer is a line with the first
-process, and one with the exit statuses (-9 if it was killed). The processes, a group of their own, are forked from this
-one, which has imported everything: an interruption in the first seconds would otherwise be one of the imports.
+A line is a dict in JSON: ``config``, ``work_dir``, ``options`` (changes of the config), ``resume`` (as for
+``--resume``), ``output`` (a file for the output) and ``processes`` (their number). The answer is a line with the first
+process, and a line with the exit statuses (-9 for a killed process). The processes form their own group. They are
+forked from this one, which has imported everything: otherwise an early interruption would hit the imports.
 """
 
 import json
@@ -18,11 +18,11 @@ TOOL = Path(__file__).parents[2] / "tools" / "train.py"
 
 
 class Trainings:
-    """Starts trainings, one at a time.
+    """Starter of trainings, one at a time.
 
     Args:
-        folder: Where ``data/moving_digits`` is.
-        env: Variables to set.
+        folder: The folder that contains ``data/moving_digits``.
+        env: Environment variables to set.
     """
 
     def __init__(self, folder, **env):
@@ -33,18 +33,18 @@ class Trainings:
         )
 
     def start(self, **job):
-        """Start a training; its process."""
+        """Start a training and return its process."""
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
 
     def wait(self):
-        """Wait for its end; its exit status, of several processes a list."""
+        """Wait for the end of a training. Return its exit status, or a list of them for several processes."""
         statuses = json.loads(self.server.stdout.readline())
         return statuses[0] if len(statuses) == 1 else statuses
 
     def run(self, **job):
-        """Train to the end; what :meth:`wait` gives."""
+        """Train to the end and return the result of :meth:`wait`."""
         self.start(**job)
         return self.wait()
 
@@ -54,7 +54,7 @@ class Trainings:
 
 
 def train(config, work_dir, options, output, resume=None, processes=1):
-    """Train as the tool does; the exit status."""
+    """Train as the tool does and return the exit status."""
     from maskfeat_plugin.apis import build_trainer, load_config, train
     from maskfeat_plugin.running.command_line import run_tool
 

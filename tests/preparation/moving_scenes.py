@@ -11,7 +11,7 @@ OTHER = cv2.resize(np.random.default_rng(1).integers(0, 255, (9, 24, 3), dtype=n
 
 
 def write_video(path, scene=SCENE, seconds=4.0, rate=25, size=(192, 144), codec="libx264", turn=0, moves=True, **form):
-    """A video in which a scene twice as wide as the picture passes, or stands still."""
+    """Write a video in which a scene, twice as wide as the picture, moves past or stands still."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = round(seconds * rate)
     with av.open(str(path), "w", options=form) as container:
@@ -23,7 +23,7 @@ def write_video(path, scene=SCENE, seconds=4.0, rate=25, size=(192, 144), codec=
             picture = cv2.resize(np.ascontiguousarray(scene[:, shift : shift + 192]), size)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
-    if turn:  # the matrix of an mp4
+    if turn:  # the display matrix of an mp4
         content, one, end = bytearray(path.read_bytes()), 1 << 16, 1 << 30
         place = content.find(struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, end), content.find(b"tkhd"))
         x, y = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[turn]

@@ -1,4 +1,4 @@
-"""Damaged archives: an archive that is damaged anywhere is an error that names it, and leaves nothing behind."""
+"""Damaged archives: damage anywhere in an archive is an error that names it, and no files are left."""
 
 import bz2
 import gzip
@@ -16,7 +16,7 @@ import pytest
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.preparation.archives import _opened, join_parts, read_member, unpack
 
-# Names of lengths whose entries in a zip directory a flipped bit hides: 46 bytes and 18 of the name are 64.
+# A flipped bit can hide an entry of a zip directory if the name has 18 bytes: 46 + 18 = 64.
 _RANDOM = random.Random(0)
 FILES = {
     name: _RANDOM.randbytes(_RANDOM.randrange(40, 900))
@@ -55,12 +55,12 @@ ARCHIVES = {
     "bz2.tar.gz": bz2.compress(tar()),
     "xz.tar.gz": lzma.compress(tar()),
 }
-# plain tar files have checksums of their headers and none of the content
+# plain tar files have checksums of their headers, but none of their content
 CHECKED = [name for name in ARCHIVES if not name.endswith("tar")]
 
 
 def unpacked(name, content, folder):
-    """What an archive unpacks to, path -> content, or None if it is refused; nothing may then be left."""
+    """Unpack an archive and return path -> content, or None if it is refused. Then no files may be left."""
     path = folder / name
     path.write_bytes(content)
     out = folder / "out" / "data"
@@ -100,7 +100,7 @@ HARMS = (flip, flip, flip, cut, overwrite, lose)
 
 
 def fuzz(name, folder, cases, harms=HARMS):
-    """Unpack damaged archives; returns how many were refused. What is not refused has the whole content."""
+    """Unpack damaged archives and return the number of refused ones. All others must have the whole content."""
     rng, refused = random.Random(name), 0
     whole = unpacked(name, ARCHIVES[name], folder)
     for case in range(cases):
@@ -119,7 +119,7 @@ def test_damaged_archives(name, tmp_path):
     (tmp_path / "out").mkdir()
     assert fuzz(name, tmp_path, 60) > 15
     if name.endswith("gz"):
-        assert fuzz(name, tmp_path, 20, [flip]) >= 17  # the rest are bits without a meaning, such as gzip's time
+        assert fuzz(name, tmp_path, 20, [flip]) >= 17  # the others hit bits without a meaning, such as gzip's time
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_many_damaged_archives(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.zip", "stored.zip"])
 def test_bits_of_a_zip_directory(name, tmp_path):
-    """Bits that hide entries: of a length, of a name that becomes a folder's or a hidden file's."""
+    """A flipped bit can hide entries: in a length, or in a name that becomes a folder or a hidden file."""
     (tmp_path / "out").mkdir()
     content = ARCHIVES[name]
     start = content.index(b"PK\1\2")
@@ -155,7 +155,7 @@ def test_bits_of_a_zip_directory(name, tmp_path):
 
 
 def test_a_damaged_header_is_no_end(tmp_path):
-    """tarfile takes it for the end of the archive, and the files after it are gone."""
+    """tarfile treats a damaged header as the end of the archive, so later files would be missing."""
     content = bytearray(ARCHIVES["a.tar"])
     content[content.index(b"ordinary_01234")] ^= 1
     path = tmp_path / "a.tar"
@@ -189,8 +189,8 @@ def test_what_no_archive_may_be(tmp_path):
     unknown = bytearray(ARCHIVES["a.zip"])
     unknown[unknown.rindex(b"PK\1\2") + 10] = 97
     other_name = bytearray(ARCHIVES["a.zip"])
-    other_name[other_name.rindex(b"PK\1\2") + 9] |= 8  # a name of UTF-8 ...
-    other_name[other_name.rindex(b"ordinary_56789")] = 0xFF  # ... that is none
+    other_name[other_name.rindex(b"PK\1\2") + 9] |= 8  # a name that is marked as UTF-8 ...
+    other_name[other_name.rindex(b"ordinary_56789")] = 0xFF  # ... but is not UTF-8
     negative = tarfile.TarInfo("x")
     negative.size = -512
     cases = {
@@ -215,12 +215,12 @@ def test_what_no_archive_may_be(tmp_path):
     missing = tmp_path / "gone.zip"
     with pytest.raises(ConfigError, match=r"gone\.zip cannot be read: No such file"):
         read_member([missing], "x")
-    with pytest.raises(ConfigError, match=r"numbered \[0, 4000000000\]; number 1 is missing"):
+    with pytest.raises(ConfigError, match=r"numbered \[0, 4000000000\]. Add the part with number 1"):
         join_parts([tmp_path / "a-00", tmp_path / "a-4000000000"])
 
 
 def test_a_replaced_archive_is_not_taken_for_the_old_one(tmp_path):
-    """Neither for files that an interrupted run has left, nor for a folder that is complete."""
+    """This holds for files of an interrupted run and for a complete folder."""
     path = tmp_path / "a.zip"
     path.write_bytes(ARCHIVES["a.zip"])
     partial = tmp_path / ".out.unfinished"

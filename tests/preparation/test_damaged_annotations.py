@@ -1,4 +1,4 @@
-"""Annotations and records that are damaged: one error that names the file, whatever the parser raises."""
+"""Damaged annotations and records: one error that names the file, for any exception of the parser."""
 
 import json
 import random
@@ -95,7 +95,7 @@ def test_damaged_annotations(name, damage, request):
 
 
 def fuzz(path, prepare, cases):
-    """Whatever a file holds, it is one error or none."""
+    """Check that a file with any content gives one error or none."""
     prepare()
     content = path.read_bytes()
     rng, refused = random.Random(0), 0
@@ -152,7 +152,7 @@ def test_damaged_label_maps(ending, content, tmp_path):
 
 
 def test_records_of_a_training_that_are_damaged(tmp_path):
-    """Lines that are no records are counted, the others stay."""
+    """Lines that are no records are counted, and the other lines are kept."""
     data = tmp_path / "20260101_000000" / "vis_data"
     data.mkdir(parents=True)
     good = '{"loss": 0.5, "iter": 10, "step": 10}'

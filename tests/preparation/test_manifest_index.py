@@ -1,4 +1,4 @@
-"""``maskfeat index``: every file described once, whenever it is stopped, and what training reads of it."""
+"""``maskfeat index``: every file is described once, also after interruptions, and training reads the manifest."""
 
 import fcntl
 import os
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """Videos and images, good and bad ones, and what is neither."""
+    """Return a folder of good and bad videos and images, and of other files."""
     root = tmp_path_factory.mktemp("archive")
     write_video(root / "a.mp4", movflags="faststart")
     write_video(root / "deep" / "smaller copy.mkv", size=(96, 72))
@@ -89,7 +89,7 @@ def test_containers_that_say_little(tmp_path, ending):
     write_video(tmp_path / "a.mp4", seconds=3, size=(96, 72))
     row, same = describe_file(str(tmp_path / f"a{ending}")), describe_file(str(tmp_path / "a.mp4"))
     assert "problem" not in row and (row["width"], row["height"]) == (96, 72)
-    exact = ending != ".mpg"  # which has a time for one frame in several
+    exact = ending != ".mpg"  # an .mpg file has a time for only one of several frames
     assert row["duration"] == pytest.approx(3, abs=0.05 if exact else 0.5)
     assert row["frames"] == pytest.approx(75, abs=1 if exact else 13)
     assert bits(row, same) <= (6 if exact else 12) and row["motion"] == pytest.approx(same["motion"], rel=0.1)
@@ -147,7 +147,7 @@ def test_only_what_has_changed_is_read_again(archive, tmp_path):
     assert (report.read, report.kept) == (2, 8)
     rows = rows_of(read_manifest(out))
     assert "other.mp4" not in rows and rows["new.mp4"]["hash"] == rows["a.mp4"]["hash"] and rows["still.mp4"]["problem"]
-    assert index(folder, out, retry=True).read == 4  # the bad ones
+    assert index(folder, out, retry=True).read == 4  # the bad files
 
 
 def test_a_killed_index_goes_on(archive, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_killed_index_goes_on(archive, tmp_path, monkeypatch):
 
 
 class held:
-    """A file that hangs whoever opens it, for the 45 s that Linux waits for the holder of a lease to give it up."""
+    """File that blocks any process that opens it, for the 45 s that Linux waits for the holder of a lease."""
 
     def __init__(self, path):
         self.path = path
@@ -184,7 +184,7 @@ class held:
         fcntl.fcntl(self.file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
     def __exit__(self, *error):
-        fcntl.fcntl(self.file, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # processes that were forked meanwhile have it too
+        fcntl.fcntl(self.file, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # processes that were forked meanwhile hold it too
         os.close(self.file)
         signal.signal(signal.SIGIO, self.before)
 

@@ -1,4 +1,4 @@
-"""``maskfeat deduplicate``: groups are those of a comparison of all pairs, and the best file of each stays."""
+"""``maskfeat deduplicate``: the groups equal a comparison of all pairs, and the best file of each group is kept."""
 
 import csv
 
@@ -21,7 +21,7 @@ from maskfeat_plugin.preparation.near_duplicates import count_bits, find_redunda
 
 
 def brute_force(hashes, motions, seconds, bits):
-    """Groups of all pairs that are near each other, by their smallest member."""
+    """Group all pairs that are near each other, by the smallest member."""
     groups = list(range(len(hashes)))
     for i in range(len(hashes)):
         for j in range(i):
@@ -38,7 +38,7 @@ def test_groups_are_those_of_all_pairs(seed, bits):
     rng = np.random.default_rng(seed)
     seeds = rng.integers(0, 2**64, 6, dtype=np.uint64)
     hashes = rng.choice(seeds, 60)
-    for i in range(60):  # near their seed, mostly: just inside and just outside of the limit
+    for i in range(60):  # mostly near their seed: just inside and just outside of the limit
         for bit in rng.choice(64, rng.integers(0, bits + 2), replace=False):
             hashes[i] ^= np.uint64(1) << np.uint64(bit)
     motions = rng.choice([0.0, 0.1, 0.1029, 0.1031, 1.0], 60)
@@ -63,7 +63,7 @@ ROWS = [
     row("a.mp4", 0b0011),
     row("b.mp4", 0b0111, width=200),  # the largest
     row("c.mp4", 0b0001, duration=10.5),
-    row("clip_of_camera.mp4", 0b0011, motion=0.2),  # another time before the same wall
+    row("clip_of_camera.mp4", 0b0011, motion=0.2),  # another time at the same wall
     row("first.jpg", 0b0011, kind=IMAGE),
     row("longer.mp4", 0b0011, duration=60.0),
     row("second.jpg", 0b0011, kind=IMAGE),
@@ -80,7 +80,7 @@ def test_the_best_of_each_group_stays(tmp_path):
     assert kept == {"a.mp4": "b.mp4", "c.mp4": "b.mp4", "second.jpg": "first.jpg"}
     assert [name for name, static in zip(names, found.is_static, strict=True) if static] == ["still.mp4"]
     left = found.reduced().table["path"].to_pylist()
-    assert left == [name for name in names if name not in {*kept, "still.mp4"}]  # bad ones stay what they are
+    assert left == [name for name in names if name not in {*kept, "still.mp4"}]  # bad files do not change
     assert not find_redundancy(Manifest("/data", as_table(ROWS)), motion=0).is_static.any()
     assert len(find_redundancy(Manifest("/data", as_table([]))).kept) == 0
 
@@ -109,7 +109,7 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_many_files_take_seconds():
-    """Of 200,000 files, where a comparison of all pairs would take an hour."""
+    """There are 200,000 files. A comparison of all pairs would take an hour."""
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**64, 200_000, dtype=np.uint64)
     hashes[100_000:101_000] = hashes[:1000] ^ np.uint64(0b10001)

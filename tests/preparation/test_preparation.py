@@ -1,4 +1,4 @@
-"""Parts of the data preparation: work in processes that may die, archives, links, frames at a rate."""
+"""Parts of the data preparation: work in processes that can die, archives, links, frames at a fixed rate."""
 
 import io
 import multiprocessing
@@ -124,7 +124,7 @@ def test_write_replaces_a_link_and_not_what_it_leads_to(tmp_path):
 
 
 def write_numbered(path, count, rate, codec):
-    """A video whose frames show their numbers in black and white squares."""
+    """Write a video whose frames show their numbers in black and white squares."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate)
         stream.width = stream.height = 64
@@ -159,7 +159,7 @@ def test_frames_are_what_the_video_shows(tmp_path, name, rate, codec):
     result = extract_frames(job)
     assert (result.reason, result.repeated) == (None, 0)
     begins = np.array(read_numbers(tmp_path / "frames")) / float(rate)
-    # 2 ms of tolerance, give or take the half that times are rounded by
+    # 2 ms of tolerance, plus or minus half a millisecond of rounding
     slots = 1 + np.arange(60) / 30
     assert (begins <= slots + 0.0026).all() and (begins + 1 / float(rate) > slots + 0.0014).all()
 

@@ -1,4 +1,4 @@
-"""``maskfeat shrink``: small copies with the times and the pictures of the originals, whole or not there."""
+"""``maskfeat shrink``: small copies with the times and pictures of the originals, complete or absent."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def frames_of(path):
 
 
 def check_same_pictures(frames, small):
-    """Frames are those of twice the size: light and dark, and over the whole picture the colours."""
+    """Check that frames equal the frames of twice the size: light and dark, and the mean colours of the picture."""
     count, height, width = small.shape[:3]
     means = frames.reshape(count, height, 2, width, 2, 3).mean((2, 4))
     luma = np.array([0.299, 0.587, 0.114])
@@ -138,7 +138,7 @@ def test_the_same_call_goes_on(archive, tmp_path):
     shrink(source, out, SETTINGS)
     assert shrink(source, out, SETTINGS).read == 0
     before = (out / "cam 1" / "a.mp4").stat().st_mtime_ns
-    shutil.copy(source / "small.mp4", source / "cam 1" / "a.mkv")  # has become short
+    shutil.copy(source / "small.mp4", source / "cam 1" / "a.mkv")  # the video has become short
     report = shrink(source, out, SETTINGS)
     assert report.read == 1 and "cam 1/a.mkv.mp4" in files_of(out) and not list(out.rglob("*.part*"))
     assert (out / "cam 1" / "a.mp4").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""What a user is told when data stop a training: by tools/train.py, with real files and real ends of workers."""
+"""Messages when data stop a training: tools/train.py with real files and workers that really end."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ CONFIG = ROOT / "configs" / "demo" / "maskfeat_mvit-tiny_moving-digits.py"
 NAMES = [f"{i}.mp4" for i in range(4)]
 
 
-# A worker that gets a signal, as from a system that is out of memory, or ends by itself, at a file
+# A worker that gets a signal, as on a system without free memory, or ends by itself, at a file
 ENDS = """
 import ctypes
 import os
@@ -54,7 +54,7 @@ class EndsAt(BaseTransform):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Four videos and their list."""
+    """Write four videos and their list, and return the folder."""
     for i, name in enumerate(NAMES):
         frames = np.random.default_rng(i).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
         with av.open(str(tmp_path / name), "w") as container:
@@ -71,7 +71,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(folder):
-    """Trains the demo's tiny MViT on the listed videos, as tools/train.py does."""
+    """Return a function that trains the demo's tiny MViT on the listed videos, as tools/train.py does."""
     tool = load_tool("train")
     cfg = Config.fromfile(CONFIG)
     dataset = cfg.train_dataloader.dataset
@@ -134,7 +134,7 @@ def test_training_stops_with_the_list(folder, train, capsys):
 
 
 def test_a_worker_that_is_killed_in_training(folder, train):
-    """In a process of its own, which gets the signals of its workers."""
+    """The training is a separate process, which gets the signals of its workers."""
     (folder / "ends.py").write_text(ENDS)
     cfg = Config.fromfile("config.py")
     cfg.custom_imports.imports = ["maskfeat_plugin", "ends"]
@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_in_training(folder, train):
     environment = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
-    # not always the last line: the other worker may tell that nobody took what it sent
+    # not always the last line: the other worker may report that its result was not received
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: a worker of train_dataloader (process")
     assert "3.mp4) was killed from outside. Most likely the memory ran out" in line
@@ -178,8 +178,8 @@ def test_ends_of_workers(folder, number, message):
 
 
 def test_a_worker_whose_decoder_keeps_the_interpreter(folder):
-    """The resumed training knows the file, and goes on without it."""
-    # at its first: of a batch that it has sent and nobody has taken yet, it could not give the memory away
+    """The resumed training knows the file, and continues without it."""
+    # the worker hangs at its first file: it could not pass on the memory of a batch that it has sent before
     loader = loader_that_ends("holds the interpreter", name="0.mp4", timeout=4)
     with pytest.raises(RuntimeError) as caught:
         list(loader)
@@ -200,7 +200,7 @@ def test_a_worker_that_is_only_slow(folder):
 
 
 def test_end_of_a_worker_whose_signal_is_lost(folder):
-    """As where it comes within a destructor, which keeps what the handler raises."""
+    """The signal is lost if it arrives during a destructor, which swallows the exception of the handler."""
     loader = loader_that_ends(signal.SIGKILL)
     batches = iter(loader)
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -214,7 +214,7 @@ def test_end_of_a_worker_whose_signal_is_lost(folder):
 
 
 def loader_that_ends(number, name="2.mp4", timeout=0, batch_size=1):
-    """A dataloader over the folder's videos whose worker ends at one of them, or hangs there, or is slow at each."""
+    """Return a dataloader over the folder's videos whose worker ends or hangs at one of them, or is slow at each."""
     exec(ENDS, {})
     pipeline = [
         dict(type="maskfeat.EndsAt", name=name, number=number),

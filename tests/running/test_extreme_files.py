@@ -1,4 +1,4 @@
-"""JSON that is nested too deep or has endless numbers, and pictures too large to decode: one error names the file."""
+"""JSON that is nested too deep or has very long numbers, and pictures too large to decode: one error names the file."""
 
 import struct
 import zlib
@@ -24,7 +24,7 @@ EXTREME = ["[" * DEEP, '{"a":' * DEEP, f'{{"rows": [1{"0" * 5000}]}}', "null", "
 
 @pytest.fixture(params=EXTREME, ids=lambda content: ascii(content)[:12])
 def extreme(request, tmp_path):
-    """A file of JSON that is none, or that no machine reads."""
+    """Write a file that is no valid JSON, or too extreme to be read."""
     path = tmp_path / "file.json"
     path.write_bytes(request.param if isinstance(request.param, bytes) else request.param.encode())
     return path
@@ -62,11 +62,11 @@ def test_a_list_of_classes_that_is_no_text(tmp_path):
 )
 def test_configs_in_checkpoints_that_are_none(text):
     state = {f"blocks.{i}.attn.rel_pos_h": torch.zeros(8 if i < 2 else 4, 1) for i in range(3)}
-    assert last_scale_of(state, text) == 1  # by the weights
+    assert last_scale_of(state, text) == 1  # the scale follows from the weights
 
 
 def png(width, height):
-    """Bytes of a PNG that claims so many pixels."""
+    """Return bytes of a PNG whose header claims so many pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""Several processes train as one does and measure what one does: real configs, forked processes, gloo."""
+"""Several processes train and measure exactly like one process: real configs, forked processes, gloo."""
 
 import fcntl
 import itertools
@@ -25,7 +25,7 @@ WORLDS = Path(__file__).with_name("worlds.py")
 IMAGE, CLIP = "demo/maskfeat_vit-tiny_moving-digits.py", "demo/maskfeat_mvit-tiny_moving-digits.py"
 SCALING = {"auto_scale_lr.enable": True, "auto_scale_lr.base_batch_size": 16}
 
-# What is trained: its config and settings, the samples of a step, and the numbers of processes
+# Trainings: config and settings, the number of samples per step, and the numbers of processes
 AGREEING = dict(
     image=(dict(config=IMAGE, uneven=True), 8, (1, 2, 4)),
     clip=(dict(config=CLIP, uneven=True), 4, (1, 2)),
@@ -36,7 +36,7 @@ AGREEING = dict(
     # batches of 4, 4 and 2 of 10 samples
     short_batch=(dict(config=IMAGE, uneven=True, samples=10), 4, (1, 2)),
 )
-# What is fine-tuned for how many steps, and how it is measured, so that one of the values is neither 0 nor 100
+# Fine-tunings: config, steps and metrics, chosen so that one of the values is neither 0 nor 100
 EVALUATED = dict(
     digit=(
         "vit-tiny_moving-digits-class.py",
@@ -45,12 +45,12 @@ EVALUATED = dict(
     ),
     motion=("mvit-tiny_moving-digits-motion.py", 10, {}),
 )
-KILLED = [(2, 1), (2, 0), (4, 2)]  # of so many processes, this one
+KILLED = [(2, 1), (2, 0), (4, 2)]  # (number of processes, the one that is killed)
 AVA = "demo/mvit-tiny_moving-digits-ava.py"
 
 
 def jobs(folder):
-    """All that is trained and tested, in :mod:`worlds`' terms."""
+    """Return all trainings and tests, as jobs of :mod:`worlds`."""
     for name, (settings, samples, sizes) in AGREEING.items():
         options = {"train_cfg.max_iters": 2, **settings.get("options", {})}
         for size in sizes:
@@ -58,7 +58,7 @@ def jobs(folder):
     for size in 1, 2:
         options = {"train_cfg.max_iters": 4, "optim_wrapper.accumulative_counts": 2, **SCALING}
         yield f"accumulated{size}", "train", size, dict(config=IMAGE, batch_size=4 // size, options=options)
-    # 9 samples do not divide by 2; the first is taken twice
+    # 9 samples are not divisible by 2, so the first one is used twice
     yield "padded", "train", 2, dict(config=IMAGE, batch_size=2, samples=9)
     options = {"train_dataloader.sampler.round_up": False}
     yield "refused", "refused", 2, dict(config=IMAGE, batch_size=1, samples=9, options=options)
@@ -84,8 +84,8 @@ def jobs(folder):
 
 @pytest.fixture(scope="module")
 def found(digits, tmp_path_factory):
-    """What process ``rank`` of a job returned, as ``found(name, rank)``."""
-    # the workers of pytest-xdist share what one of them has found
+    """Return a function: ``found(name, rank)`` gives the result of process ``rank`` of a job."""
+    # the workers of pytest-xdist share the results of one worker
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     folder = shared / "worlds"
@@ -107,7 +107,7 @@ def run_jobs(folder, digits):
 
 
 def mean_losses(found, name, size):
-    """Loss of each batch, averaged over the processes, as their gradients are."""
+    """Compute the loss of each batch, averaged over the processes, as their gradients are."""
     return torch.tensor([found(name, rank)["losses"] for rank in range(size)]).mean(0)
 
 
@@ -129,14 +129,14 @@ def test_loss_gradients_and_weights_are_those_of_one_process(found, name, size):
     torch.testing.assert_close(mean_losses(found, f"{name}{size}", size), torch.tensor(one["losses"]))
     for rank in range(size):
         assert_same_training(found(f"{name}{size}", rank), one)
-    # not because every process sees the same: its own loss is another
+    # the processes do not see the same data: the loss of each process alone is different
     assert found(f"{name}{size}")["losses"][0] != pytest.approx(one["losses"][0], rel=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_mean_over_processes_of_their_means_is_another(found, size):
-    """The processes do have different numbers of masked tokens, so that it matters how they are weighed."""
+    """The processes have different numbers of masked tokens, so their weights in the mean matter."""
     one, several = found("image1"), [found(f"image{size}", rank) for rank in range(size)]
     tokens = [process["tokens"][0] for process in several]
     assert len(set(tokens)) > 1 and sum(tokens) == one["tokens"][0]
@@ -158,7 +158,7 @@ def test_accumulated_batches_are_one_large_batch(found, size):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["scaled1", "scaled4", "accumulated1", "accumulated2"])
 def test_rate_follows_the_samples_of_a_step(found, name):
-    """8 samples a step where the rate is for 16, by whatever number of processes and batches."""
+    """A step has 8 samples, and the learning rate is set for 16, with any number of processes and batches."""
     assert [step["lr"] for step in found(name)["steps"]] == pytest.approx([0.05, 0.05])
 
 
@@ -200,7 +200,7 @@ def test_masks_are_the_same_where_the_config_says_so(found):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*EVALUATED, "ava"])
 def test_metrics_are_those_of_one_process(found, name):
-    """8 or 23 samples on 3 processes: one more than there are is dealt out, and not counted."""
+    """There are 8 or 23 samples on 3 processes: one sample is given out twice, and counted once."""
     one = found(f"{name}1")
     for rank in range(3):
         assert found(f"{name}3", rank) == pytest.approx(one, nan_ok=True)
@@ -225,7 +225,7 @@ def test_only_the_first_process_writes(found):
 @pytest.mark.slow
 @pytest.mark.parametrize("size, dead", KILLED)
 def test_when_one_is_killed_the_others_stop_and_say_so(found, size, dead):
-    """Nothing but the lost connection tells them: no launcher watches these processes."""
+    """Only the lost connection tells the other processes, because no launcher watches them."""
     for rank in set(range(size)) - {dead}:
         process = found(f"killed{dead}of{size}", rank)
         assert process["status"] == 1
@@ -245,7 +245,7 @@ def test_when_one_is_killed_the_others_stop_and_say_so(found, size, dead):
 )
 def test_share_and_device_of_processes_that_are_not_connected(launcher, names, monkeypatch):
     for name, own, value in zip(names, ("RANK", "LOCAL_RANK", "WORLD_SIZE"), ("5", "99", "8"), strict=True):
-        monkeypatch.setenv(own, "0")  # put back afterwards
+        monkeypatch.setenv(own, "0")  # restored afterwards
         monkeypatch.setenv(name, value)
     assert launched_share(launcher) == (5, 8) and launched_share("none") == (0, 1)
     assert launched_device(launcher, "cpu") == "cpu" and launched_device("none", "cuda") == "cuda"

@@ -1,6 +1,6 @@
-"""Training for long takes no more memory, files, processes or time a step than at its beginning.
+"""A long training takes no more memory, files, processes or time per step than at its beginning.
 
-``MASKFEAT_SOAK_SECONDS`` sets how long the long test trains, 600 by default, shared by its cases.
+``MASKFEAT_SOAK_SECONDS`` sets the duration of the long test, 600 by default, which its cases share.
 """
 
 import ctypes
@@ -19,16 +19,16 @@ from maskfeat_plugin.engine.process_info import child_processes, open_files, res
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 SECONDS = float(os.environ.get("MASKFEAT_SOAK_SECONDS", 600))
-WARM_UP = 0.2  # of the steps: caches fill and the allocator settles
+WARM_UP = 0.2  # share of the steps in which caches fill and the allocator settles
 WORKERS = 2
 MB = 2**20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The process after a step."""
+    """Measurements of the process after a step."""
 
-    step: float  # seconds of the processor, which other work on the machine does not lengthen
+    step: float  # seconds of processor time, which does not depend on other work on the machine
     memory: int  # of the main process, bytes
     workers_memory: int  # of the largest worker
     files: int
@@ -37,7 +37,7 @@ class Sample:
 
 
 class Watch(Hook):
-    """Takes a sample after every step, and stops the training when its time is over, but not before some steps."""
+    """Hook that takes a sample after every step, and stops the training after a time and a minimum of steps."""
 
     priority = "LOWEST"
 
@@ -46,7 +46,7 @@ class Watch(Hook):
 
     def before_train(self, runner):
         self.start, self.before = time.monotonic(), time.process_time()
-        self.others = set(child_processes())  # of other tests
+        self.others = set(child_processes())  # child processes of other tests
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         step = time.process_time() - self.before
@@ -67,17 +67,17 @@ class Watch(Hook):
 
 
 def thirds(samples, name):
-    """Values of the first and of the last third of the steps, after the warm-up."""
+    """Return the values of the first and of the last third of the steps, after the warm-up."""
     values = [getattr(sample, name) for sample in samples[int(len(samples) * WARM_UP) :]]
     return values[: len(values) // 3], values[-(len(values) // 3) :]
 
 
 def check_flat(samples):
-    """Raise an AssertionError for what has grown."""
+    """Raise an AssertionError for each value that has grown."""
     for name in ("memory", "workers_memory"):
         first, last = map(median, thirds(samples, name))
         assert last < 1.05 * first + 16 * MB, f"{name} grew from {first / MB:.0f} to {last / MB:.0f} MB"
-    # tensors on their way from the workers are files too, more or fewer at any one step
+    # tensors that workers are sending are open files too, so the number varies between steps
     first, last = map(median, thirds(samples, "files"))
     assert last <= first + 8, f"files grew from {first} to {last}"
     for name in ("workers", "threads"):
@@ -89,7 +89,7 @@ def check_flat(samples):
 
 @pytest.fixture
 def soak(digits, tmp_path, monkeypatch):
-    """Trains a demo's config with workers for some seconds; the samples. Checkpoints are written all along."""
+    """Train a demo's config with workers for some seconds, with checkpoints, and return the samples."""
     monkeypatch.chdir(digits)
 
     def run(name, seconds, *hooks, **options):
@@ -108,7 +108,7 @@ def soak(digits, tmp_path, monkeypatch):
 
 
 def by_iterations(workers=True):
-    """A training without end, with the same workers all the time."""
+    """Return settings of an endless training with the same workers all the time."""
     return {
         "train_cfg.max_iters": 10**6,
         "train_dataloader.persistent_workers": workers,
@@ -117,7 +117,7 @@ def by_iterations(workers=True):
 
 
 def by_epochs():
-    """Epochs of eight steps, each with new workers, a validation and a checkpoint."""
+    """Return settings with epochs of eight steps, each with new workers, a validation and a checkpoint."""
     return {
         "train_cfg": dict(type="EpochBasedTrainLoop", max_epochs=10**6, val_interval=1, _delete_=True),
         "train_dataloader.sampler": dict(type="DefaultSampler", shuffle=True),
@@ -142,7 +142,7 @@ def test_training_stays_as_it_is(soak, name, options):
 
 
 class Leak(Hook):
-    """What the watch is to find."""
+    """Hook with a leak that the watch has to find."""
 
     def __init__(self, what):
         self.what, self.kept = what, []
@@ -150,7 +150,7 @@ class Leak(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if self.what == "memory":
             if not self.kept:
-                ctypes.CDLL(None).malloc_trim(0)  # what earlier tests have left free would take it up
+                ctypes.CDLL(None).malloc_trim(0)  # otherwise the leak would fill memory that earlier tests have freed
             self.kept.append(bytearray(os.urandom(MB)) * 16)
         elif self.what == "files":
             self.kept.append(open(os.devnull))  # noqa: SIM115 (left open)

@@ -1,7 +1,8 @@
-"""Trains and tests the demo's configs in several processes, as ``python worlds.py JOBS FOLDER``; for test_processes.py.
+"""Trainings and tests of the demo's configs in several processes: ``python worlds.py JOBS FOLDER``.
 
-JOBS is a JSON list of [name, task, number of processes, arguments of the task]. What process r of a job returns is
-written to FOLDER/name.r.pth. The processes are forked from this one, which has imported everything.
+test_processes.py runs this file. JOBS is a JSON list of [name, task, number of processes, arguments of the task]. The
+result of process r of a job is written to FOLDER/name.r.pth. The processes are forked from this one, which has imported
+everything.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @TRANSFORMS.register_module()
 class UnevenMaskInTest(BaseTransform):
-    """Hides more of some samples than of others, by their number."""
+    """Transform that masks different numbers of tokens in different samples, depending on their number."""
 
     def transform(self, results):
         mask = results["mask"].copy()
@@ -42,7 +43,7 @@ class UnevenMaskInTest(BaseTransform):
 
 @HOOKS.register_module()
 class KillInTest(Hook):
-    """One process is killed in the middle of a training, by the system as it were."""
+    """Hook that kills one process in the middle of a training, as the system would do."""
 
     def __init__(self, rank):
         self.rank = rank
@@ -53,7 +54,7 @@ class KillInTest(Hook):
 
 
 def load(config, folder, options=None):
-    """A config whose processes meet in a file: a port that is free now may not be free when they meet."""
+    """Load a config whose processes meet in a file, because a free port may be in use when they meet."""
     cfg = load_config(CONFIGS / config, folder, options, launcher="pytorch")
     meeting = dict(backend="gloo", init_method=f"file://{folder}.meeting")
     cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=meeting)))
@@ -62,9 +63,9 @@ def load(config, folder, options=None):
 
 
 def pretraining(config, folder, batch_size, same_masks=True, uneven=False, samples=None, options=None):
-    """A config of the demo's kind, for plain gradient descent on samples that do not depend on chance.
+    """Return a config like the demo's, for plain gradient descent on samples without randomness.
 
-    For an epoch of so many ``samples``, or for the iterations of the config or the options.
+    It trains one epoch of ``samples`` samples, or the iterations of the config or of the options.
     """
     cfg = load(config, folder, options)
     cfg.param_scheduler = None
@@ -83,7 +84,7 @@ def pretraining(config, folder, batch_size, same_masks=True, uneven=False, sampl
 
 
 def train(folder, **settings):
-    """Loss and masked tokens of each batch, gradients and rate of each step, and the weights after the last."""
+    """Return loss and masked tokens of each batch, gradients and rate of each step, and the final weights."""
     cfg = pretraining(folder=folder, **settings)
     runner = build_trainer(cfg)
     runner.train_loop  # noqa: B018 (built on access, as train() does)
@@ -112,7 +113,7 @@ def train(folder, **settings):
 
 
 def masks(folder, workers, **settings):
-    """Numbers and masks of the first four samples that this process trains on."""
+    """Return numbers and masks of the first four samples that this process trains on."""
     cfg = pretraining(folder=folder, same_masks=False, **settings)
     cfg.train_dataloader.update(num_workers=workers, persistent_workers=False)
     dataloader = build_trainer(cfg).train_dataloader
@@ -121,14 +122,14 @@ def masks(folder, workers, **settings):
 
 
 def test(folder, config, checkpoint=None, options=None):
-    """Metrics of a fine-tuning config."""
+    """Return the metrics of a fine-tuning config."""
     cfg = load(config, folder, options)
     cfg.load_from = checkpoint
     return {name: float(value) for name, value in build_tester(cfg).test().items()}
 
 
 def finetune(folder, config, steps):
-    """A checkpoint at ``folder``/iter_STEPS.pth."""
+    """Write a checkpoint to ``folder``/iter_STEPS.pth."""
     cfg = load(config, folder)
     cfg.train_cfg.update(max_iters=steps, val_interval=steps)
     cfg.param_scheduler = None
@@ -138,7 +139,7 @@ def finetune(folder, config, steps):
 
 
 def watched(folder, config, labelled):
-    """k-NN accuracies after a training with everything that writes; the files that this process wrote."""
+    """Return k-NN accuracies after a training with everything that writes, and the files that this process wrote."""
     written = []
 
     def audit(event, args):
@@ -148,7 +149,7 @@ def watched(folder, config, labelled):
             path = args[1]
         else:
             return
-        # a folder is opened so for a file without a name, which leaves nothing
+        # such an opened folder is a file without a name, which leaves nothing behind
         if isinstance(path, str | Path) and Path(path).resolve().is_relative_to(folder) and not Path(path).is_dir():
             written.append(str(path))
 
@@ -159,7 +160,7 @@ def watched(folder, config, labelled):
     cfg.default_hooks.checkpoint.interval = 1
     data = Config.fromfile(CONFIGS / labelled)
     query, votes = data.val_dataloader, data.test_dataloader
-    query.dataset.indices = votes.dataset.indices = 23  # not the same for every process
+    query.dataset.indices = votes.dataset.indices = 23  # another number for each process
     hook = dict(type="maskfeat.KNNHook", by_epoch=False, k=(1, 3), num_classes=10)
     cfg.custom_hooks = [dict(hook, features_dataloader=votes, query_dataloader=query)]
     runner = build_trainer(cfg)
@@ -169,7 +170,7 @@ def watched(folder, config, labelled):
 
 
 def refused(folder, **settings):
-    """The message with which a training is refused."""
+    """Return the message with which a training is refused."""
     try:
         build_trainer(pretraining(folder=folder, **settings))
     except ValueError as error:
@@ -178,7 +179,7 @@ def refused(folder, **settings):
 
 
 def absent(folder, rank, **settings):
-    """The message with which a training is refused whose first weights one machine does not have."""
+    """Return the message for a training whose initial weights are missing on one machine."""
     cfg = pretraining(folder=folder, **settings)
     here = CONFIGS / "demo" / "weights" / "maskfeat_vit-tiny_moving-digits.pth"
     cfg.load_from = (here if int(os.environ["RANK"]) != rank else Path(f"{folder}/absent.pth")).as_uri()
@@ -190,7 +191,7 @@ def absent(folder, rank, **settings):
 
 
 def killed(folder, rank, **settings):
-    """Exit status of a process whose fellow is killed, what it says, and after how many seconds of training."""
+    """Return exit status and output of a process after another one is killed, and the seconds of training."""
     cfg = pretraining(folder=folder, **settings)
     cfg.train_cfg.max_iters = 100_000
     cfg.custom_hooks = [dict(type="maskfeat.KillInTest", rank=rank)]
@@ -217,7 +218,7 @@ def run(name, task, size, arguments, folder):
     """Fork the processes of a job and wait for them.
 
     Returns:
-        bool: Whether all ended well, or were killed.
+        bool: True if all ended without an error, or were killed.
     """
     os.environ["WORLD_SIZE"] = str(size)
     children = []
