@@ -1,11 +1,11 @@
-"""HTML pages as headless Chromium sees them."""
+"""HTML pages as rendered by headless Chromium."""
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# No requests of its own, no GPU; a container's user may be root, who has no sandbox
+# No requests of Chromium's own and no GPU. In a container the user may be root, for whom there is no sandbox.
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -15,7 +15,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 
-# Every element with a text of its own, as it is styled, against the first background below it that is not see-through
+# Every element that has a text of its own: its style, and the first opaque background below it
 _LOOK = """() => {
   const numbers = color => { const n = color.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n };
   const luminance = ([r, g, b]) => {
@@ -70,21 +70,21 @@ _LOOK = """() => {
 
 @dataclass
 class PageFacts:
-    """What Chromium makes of a page.
+    """Properties of a page in Chromium.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         language: ``lang`` of the page.
-        headings: (level, text) of each, from top to bottom.
-        figures: ``kind`` ("img", "svg", "video"), ``name`` for those who do not see it, ``width`` and ``height`` on the
-            page, and whether it is ``loaded``.
-        texts: of each element with text that ``text``, its ``size`` in pixels of the screen, and its ``contrast``
-            against what is below it.
+        headings: (level, text) of each heading, from top to bottom.
+        figures: ``kind`` ("img", "svg", "video"), ``name`` for readers who cannot see it, ``width`` and ``height`` on
+            the page, and whether it is ``loaded``.
+        texts: For each element with text: the ``text``, its ``size`` in pixels of the screen, and its ``contrast`` with
+            the background.
         background: Colour of the page.
-        height: Of the whole page, in pixels, before what is folded is opened.
-        widths: Of all that can be scrolled to, and of the window.
+        height: Height of the whole page in pixels, before folded parts are opened.
+        widths: Width of the scrollable area, and of the window.
         errors: Messages of errors and warnings on the console, and exceptions.
-        requests: URLs that the page asked for, beside itself and data within it.
+        requests: URLs that the page requested, except the page itself and data in it.
     """
 
     title: str
@@ -99,7 +99,7 @@ class PageFacts:
     requests: list = field(default_factory=list)
 
     def check(self):
-        """Fail, if there is anything wrong with it that no page of ours may have."""
+        """Raise an AssertionError if the page has an error that no page of this project may have."""
         assert self.errors == []
         assert self.requests == []
         assert self.language and self.title
@@ -112,7 +112,7 @@ class PageFacts:
 
 
 class Browser:
-    """Headless Chromium, started when it is first needed, in a thread of its own, as playwright runs an event loop."""
+    """Headless Chromium, started at its first use, in a separate thread, because playwright runs an event loop."""
 
     def __init__(self, executable):
         self._executable = executable
@@ -120,22 +120,23 @@ class Browser:
         self._playwright = self._chromium = None
 
     def open_page(self, path, width=360, dark=False, height=740, screenshot=None):
-        """Open a file and look at it.
+        """Open a file and return its properties.
 
         Args:
             path: The HTML file.
-            width: Of the window, in pixels.
+            width: Width of the window in pixels.
             dark: Whether the reader prefers dark pages.
-            height: Of the window, in pixels.
-            screenshot: File to write a picture of the whole page to.
+            height: Height of the window in pixels.
+            screenshot: File for a picture of the whole page.
 
         Returns:
-            PageFacts: What is seen.
+            PageFacts: The properties.
         """
         return self._thread.submit(self._open, Path(path).resolve().as_uri(), width, height, dark, screenshot).result()
 
     def close(self):
-        # Workers of data loaders that a test has left hold the pipes of the driver, which ends when these are closed
+        # Dataloader workers that a test has left hold the pipes of the driver. The driver ends when the pipes are
+        # closed.
         for left in multiprocessing.active_children():
             left.kill()
             left.join()

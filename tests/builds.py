@@ -1,4 +1,4 @@
-"""Building the package as pip does, and installing it into a folder, without a network."""
+"""Functions that build the package as pip does, and install it into a folder, without a network."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ FOLDERS = ("maskfeat_plugin", "maskfeat_cli", "configs", "tools", "requirements"
 
 
 def copy_sources(folder):
-    """Copy what a build reads, so that it leaves nothing in the checkout.
+    """Copy the files that a build reads, so that the build leaves no files in the checkout.
 
     Returns:
         The folder.
@@ -28,12 +28,12 @@ def build(source, kind, out):
     """Build with the backend that pyproject.toml names, in this environment.
 
     Args:
-        source: Folder with setup.py.
+        source: The folder with setup.py.
         kind: "sdist" or "wheel".
-        out: Folder to write to.
+        out: The folder to write to.
 
     Returns:
-        The file.
+        The built file.
     """
     out.mkdir(exist_ok=True)
     code = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
@@ -45,7 +45,7 @@ def build(source, kind, out):
 
 
 def install(wheel, site):
-    """Install a wheel into a folder, which goes into PYTHONPATH."""
+    """Install a wheel into a folder, for PYTHONPATH."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

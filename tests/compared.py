@@ -1,4 +1,4 @@
-"""timm and transformers, which lie apart from the environment, see requirements/compared.txt."""
+"""Access to timm and transformers, which are installed outside of the environment, see requirements/compared.txt."""
 
 import sys
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ FOLDER = Path(sys.prefix, "compared")
 
 @contextmanager
 def importable():
-    """Let these libraries be imported within the block."""
+    """Make these libraries importable in the block."""
     sys.path.append(str(FOLDER))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 import dataclasses
 import os
@@ -10,13 +10,13 @@ from hypothesis import settings
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-# Without a GPU, Triton's kernels run in its interpreter; it has to be told before it is imported.
+# Without a GPU, Triton's kernels run in its interpreter. The variable has to be set before Triton is imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-import maskfeat_plugin  # noqa: E402, F401 (mmaction2 imports with its repairs alone, whichever test comes first)
+import maskfeat_plugin  # noqa: E402, F401 (mmaction2 needs its repairs, and any test may be the first)
 
-# The same examples on every machine and in every run: a failure in CI is one that can be seen again.
+# The same examples on every machine and in every run, so that a failure in CI can be reproduced.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 
@@ -25,7 +25,7 @@ NO_BROWSER = "Chromium, in which they open pages, is not installed (Debian, Ubun
 
 
 def _without_what_runners_leave():
-    """Forget the default scope and the log file of a runner: which test comes next depends on the number of workers."""
+    """Reset the default scope and the log file of a runner. The next test depends on the number of test workers."""
     before = {left: dict(left._instance_dict) for left in (DefaultScope, MMLogger)}
     yield
     for left, instances in before.items():
@@ -34,13 +34,13 @@ def _without_what_runners_leave():
 
 
 alone_in_a_test = pytest.fixture(autouse=True)(_without_what_runners_leave)
-# also of a runner in a fixture of a module
+# also after a runner in a fixture of a module
 alone_in_a_module = pytest.fixture(autouse=True, scope="module")(_without_what_runners_leave)
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """A folder with a tiny MovingDigits where the demo's configs expect it, ``data/moving_digits``."""
+    """Return a folder with a tiny MovingDigits at ``data/moving_digits``, where the demo's configs expect it."""
     from maskfeat_plugin.datasets.moving_digits import build_moving_digits
     from projects.demo.orchestrate import DATA
 
@@ -55,7 +55,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def installed_wheel(tmp_path_factory):
-    """The folder that the package's wheel is installed into, for PYTHONPATH; no checkout is around it."""
+    """Return the folder into which the wheel is installed, for PYTHONPATH. It is outside of any checkout."""
     from builds import build, copy_sources, install
 
     folder = tmp_path_factory.mktemp("wheel")
@@ -64,7 +64,7 @@ def installed_wheel(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """The path of Chromium. Tests that need it are skipped where it is not installed, unless REQUIRE_BROWSER is set."""
+    """Return the path of Chromium. Skip tests that need it if it is not installed, unless REQUIRE_BROWSER is set."""
     path = shutil.which("chromium")
     if path is None:
         (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(NO_BROWSER)
@@ -72,7 +72,7 @@ def chromium():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say in one line that tests were skipped for want of a browser."""
+    """Print one line if tests were skipped because there is no browser."""
     skipped = [report for report in terminalreporter.stats.get("skipped", ()) if NO_BROWSER in str(report.longrepr)]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests skipped: {NO_BROWSER}")
@@ -80,7 +80,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def open_page(chromium):
-    """``open_page(path, width, dark)`` opens an HTML file in Chromium; see ``Browser.open_page`` in browser.py."""
+    """Return ``open_page(path, width, dark)``, which opens an HTML file in Chromium; see ``Browser`` in browser.py."""
     from browser import Browser
 
     browser = Browser(chromium)

@@ -1,4 +1,4 @@
-"""Trainings that are done once for all tests of what they write."""
+"""Trainings that run only once for all tests of their files."""
 
 import os
 import signal
@@ -23,9 +23,9 @@ OPTIONS = {
 
 @HOOKS.register_module(force=True)
 class StopInTest(Hook):
-    """Ctrl-C or SIGTERM after a number of iterations."""
+    """Hook that imitates Ctrl-C or SIGTERM after a number of iterations."""
 
-    priority = "VERY_LOW"  # when the step is logged
+    priority = "VERY_LOW"  # after the step is logged
 
     def __init__(self, after, by):
         self.after, self.by = after, by
@@ -40,10 +40,11 @@ class StopInTest(Hook):
 
 @pytest.fixture(scope="session")
 def interrupted_training(digits):
-    """Work directory of a pre-training of 20 iterations in three runs.
+    """Return the work directory of a pre-training of 20 iterations in three runs.
 
-    Ctrl-C after 9 of them, with a checkpoint of 5; SIGTERM after 14, with one of 14; then to the end. Each iteration is
-    logged, two samples are drawn after every 10.
+    The first run ends by Ctrl-C after 9 iterations, with a checkpoint of iteration 5. The second ends by SIGTERM after
+    14 iterations, with a checkpoint of iteration 14. The third runs to the end. Each iteration is logged, and two
+    samples are drawn after every 10.
     """
     work_dir = digits / "parts"
     handler = signal.getsignal(signal.SIGTERM)
@@ -70,13 +71,13 @@ def interrupted_training(digits):
                     train(runner)
             finally:
                 signal.signal(signal.SIGTERM, handler)
-            time.sleep(1.1)  # runs are named by the second
+            time.sleep(1.1)  # names of runs have a resolution of one second
     return work_dir
 
 
 @pytest.fixture(scope="session")
 def finetuning(digits):
-    """Work directory of a classifier, trained for 4 iterations, validated after 2 and 4, and tested."""
+    """Return the work directory of a classifier, trained for 4 iterations, validated after 2 and 4, and tested."""
     work_dir = digits / "finetuning"
     config = str(CONFIGS / "vit-tiny_moving-digits-class.py")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A disk that is full, for any user on any machine: the system refuses to let files grow."""
+"""Simulation of a full disk, for any user on any machine: the system refuses to let files grow."""
 
 import resource
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ REASON = "File too large"
 
 @contextmanager
 def full_disk(size=4000):
-    """No file of this process grows beyond a size in bytes; what is there already stays."""
+    """Prevent files of this process from growing beyond a size in bytes. Existing data stay."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

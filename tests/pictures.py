@@ -1,4 +1,4 @@
-"""Comparison of pictures that the tools draw with those in the docs."""
+"""Comparison of pictures that the tools draw with the pictures in the docs."""
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,7 @@ def read(path):
 
 
 def share_of_difference(one, other, letters=False):
-    """Return the share of places where two pictures differ.
+    """Return the share of pixels in which two pictures differ.
 
     Args:
         one: File of a picture.

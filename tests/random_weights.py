@@ -1,4 +1,4 @@
-"""Random tensors and weights, and what counts as equal up to rounding."""
+"""Random tensors and weights, and comparison up to rounding."""
 
 import torch
 
@@ -8,7 +8,7 @@ def random(*size, seed=0, dtype=torch.float32):
 
 
 def assert_near(ours, theirs, bound=2e-5):
-    """Equal up to a bound relative to the largest value of each; gradients that should be zero are rounding errors."""
+    """Check equality up to a bound relative to the largest value. Gradients that should be zero are rounding errors."""
     noise = 1e-3 * max(b.abs().max() for b in theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
@@ -16,7 +16,7 @@ def assert_near(ours, theirs, bound=2e-5):
 
 
 def randomise(model):
-    """Weights that leave nothing out: relative positions and class token start at zero."""
+    """Set random weights in all parameters: relative positions and the class token are zero initially."""
     for i, parameter in enumerate(model.parameters()):
         spread = random(*parameter.shape, seed=i) * 0.2
         parameter.data.copy_(1 + spread if parameter.ndim == 1 else spread)

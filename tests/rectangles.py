@@ -1,4 +1,4 @@
-"""Configs and data of inputs that are twice as wide as high, made of the demo's configs; for tests."""
+"""Configs and data with inputs twice as wide as high, made from the demo's configs, for tests."""
 
 import copy
 from pathlib import Path
@@ -16,7 +16,7 @@ SCENES = 8
 
 
 def draw_scene(number, height=60, width=120):
-    """A picture with an edge: vertical and horizontal ones are told apart, and which half is bright."""
+    """Draw a picture of one of two classes: the left half is bright (even numbers), or the top half (odd numbers)."""
     canvas = np.full((height, width, 3), 60, np.uint8)
     if number % CLASSES:
         canvas[: height // 2] = 200

@@ -1,4 +1,4 @@
-"""The browser of the tests ends, whatever other tests have left."""
+"""The browser of the tests ends, even if other tests have left processes."""
 
 import multiprocessing
 import time

@@ -1,4 +1,4 @@
-"""Each repair of an upstream release: it works, it is needed, and it is off where it is not."""
+"""Each repair of an upstream release works, is needed, and is off if it is not needed."""
 
 import functools
 import io
@@ -33,19 +33,19 @@ def run_python(code, *arguments):
 
 
 def test_each_entry_names_its_issue_and_versions():
-    # make setup installs mmcv's operators as a distribution, which serves the GPU as well
+    # make setup installs mmcv's operators as a distribution, which also works on the GPU
     unneeded = {OPERATORS.name, OPERATORS_OF_CPU.name} | (set() if DECORD.shows() else {DECORD.name})
     unneeded |= set() if NEW_TRANSFORMERS.is_needed() else {NEW_TRANSFORMERS.name}
     assert {e.name for e in compat.ENTRIES} - set(compat.active()) == unneeded
     for entry in compat.ENTRIES:
         assert entry.affected and entry.__doc__
-        if entry not in (MANAGER_LOCK, NEW_TRANSFORMERS):  # not reported
+        if entry not in (MANAGER_LOCK, NEW_TRANSFORMERS):  # no upstream issue was reported
             assert re.fullmatch(r"(open-mmlab|python|dmlc|yaml|opencv)/\w+#\d+", entry.issue)
             assert entry.__doc__.count("#") >= 1
 
 
 def test_operators_are_chosen_by_the_device(monkeypatch):
-    """A compiled mmcv without CUDA keeps its operators on the CPU; elsewhere, here on "meta", torchvision's run."""
+    """A compiled mmcv without CUDA uses its own operators on the CPU, and torchvision's elsewhere, here on "meta"."""
     from mmcv.ops import roi_align
 
     from maskfeat_plugin.ops import mmcv_ops
@@ -79,7 +79,7 @@ def test_mmaction_imports_with_the_plugin_and_only_then():
 
 @pytest.mark.slow
 def test_models_of_images_and_clips_stand_beside_new_transformers():
-    """mmpretrain's and mmaction2's own models of language are left out; nothing else."""
+    """Only mmpretrain's and mmaction2's own language models are left out."""
     code = """
         import sys
         sys.path.append(sys.argv[1])
@@ -159,7 +159,7 @@ def test_without_the_plugin_they_do_not(tmp_path):
 
 
 class Evil:
-    """Runs a command when unpickled by an unsafe loader."""
+    """Object that runs a command when an unsafe loader unpickles it."""
 
     def __init__(self, call):
         self.call = call
@@ -208,7 +208,7 @@ def test_downloads_are_read_safely_with_the_plugin(plugin, tmp_path):
         done = run_python("\n".join(lines))
         server.shutdown()
     assert "2.0" in done.stdout
-    assert victim.exists() != plugin  # without the plugin it runs
+    assert victim.exists() != plugin  # without the plugin the command runs
     assert ("UnpicklingError" in done.stderr) == plugin
 
 
@@ -233,7 +233,7 @@ class NotMade(ManagerMixin):
 
 @pytest.mark.parametrize("get", [lambda: NotMade.get_instance("a"), NotMade.get_current_instance])
 def test_a_failure_frees_the_managers_lock(get):
-    """Also where making one makes others; another thread then gets the log."""
+    """This also holds if making one object makes others. Another thread then gets the log."""
     with pytest.raises(RuntimeError, match="a is not made|at least once"):
         get()
     found = []
@@ -268,7 +268,7 @@ def test_the_managers_lock_stays_held_without_the_repair():
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_process_writes_the_metrics_of_a_test(rank, tmp_path):
-    import torch.testing._internal.distributed.fake_pg  # noqa: F401 (a group of which only this process is there)
+    import torch.testing._internal.distributed.fake_pg  # noqa: F401 (a process group with only this process)
 
     runner = types.SimpleNamespace(
         log_processor=types.SimpleNamespace(get_log_after_epoch=lambda *args, **kwargs: (dict(loss=1.0), "loss: 1")),

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: on a full disk, after a kill, and of two processes at once."""
+"""Files that are complete or absent: on a full disk, after a kill, and with two processes at once."""
 
 import dataclasses
 import errno
@@ -50,21 +50,21 @@ def test_full_disk_is_one_error_and_keeps_what_is_there(name, tmp_path):
     WRITERS[name](path)
     whole = path.stat().st_size
     path.write_text("old")
-    # some libraries overlook that the end of a file is not written; x264 gives now and then some bytes more or less
+    # some libraries ignore that the end of a file is not written; x264 sometimes gives some bytes more or less
     for size in (100, whole // 2, whole - (500 if name == "clip.mp4" else 1)):
         with full_disk(size), pytest.raises(WriteError) as caught:
             WRITERS[name](path)
         assert str(caught.value) == f"{path} cannot be written: {REASON}. Make room there, or name another place."
         assert [file.name for file in tmp_path.iterdir()] == [name] and path.read_text() == "old"
-    WRITERS[name](path)  # and when there is room
+    WRITERS[name](path)  # the file is written when there is room
     assert [file.name for file in tmp_path.iterdir()] == [name] and path.stat().st_size > 100
 
 
 def test_what_a_library_raises_on_a_full_disk_is_seen_through(tmp_path):
     with full_disk(), pytest.raises(WriteError, match=f"weights.pth cannot be written: {REASON}"):
         with writing(tmp_path / "weights.pth") as unfinished:
-            torch.save(torch.ones(10000), unfinished)  # a RuntimeError of its archive
-    with pytest.raises(KeyError), writing(tmp_path / "weights.pth"):  # and of nothing else
+            torch.save(torch.ones(10000), unfinished)  # the archive of torch.save raises its own RuntimeError
+    with pytest.raises(KeyError), writing(tmp_path / "weights.pth"):  # other errors pass unchanged
         raise KeyError
     with pytest.raises(ConfigError, match="bad input"), writing(tmp_path / "weights.pth"):
         raise ConfigError("bad input")
@@ -100,7 +100,7 @@ def test_left_over_of_killed_processes_is_removed(tmp_path):
         killed_while_writing(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {".b.png.unfinished", ".c.lmdb.unfinished"}
     write_frames(tmp_path / "a.png", FRAMES[:1])
-    assert {path.name for path in tmp_path.iterdir()} == {"a.png", ".c.lmdb.unfinished"}  # of its own kind
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", ".c.lmdb.unfinished"}  # only its own kind is removed
     write_features(tmp_path / "c.lmdb", [FEATURES], 200)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "c.lmdb"}
     assert np.array_equal(read_features(tmp_path / "c.lmdb").features, FEATURES.features)
@@ -117,7 +117,7 @@ def test_what_another_process_is_writing_is_kept_and_waited_for(tmp_path):
         thread.start()
         thread.join(0.2)
         assert thread.is_alive() and own.read_bytes() == b"begun"
-        own.rename(tmp_path / "own.png")  # the other process has written it
+        own.rename(tmp_path / "own.png")  # as if the other process had finished writing
         fcntl.flock(of_own, fcntl.LOCK_UN)
         thread.join()
         assert other.read_bytes() == b"begun"

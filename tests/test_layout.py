@@ -1,4 +1,4 @@
-"""The layout of the house: a room imports only from rooms below it, and modules do not import in circles."""
+"""Layout of the package: a room imports only from rooms below it, and modules do not import in circles."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("maskfeat_plugin", "maskfeat_cli", "projects")
-# From the ground up; docs/contributing says the same in words
+# From the ground up. docs/contributing has the same list in words.
 ROOMS = (
     ("errors", "version", "machine", "locks", "files"),
     ("downloads", "curve_files", "tensorboard_records", "plain_yaml"),
@@ -15,7 +15,7 @@ ROOMS = (
     ("ops",),
     ("checkpoints",),
     ("datasets",),
-    ("compat",),  # of which others use only what it has done
+    ("compat",),  # other modules only rely on its effects
     ("models",),
     ("evaluation",),
     ("visualization",),
@@ -30,7 +30,7 @@ HEIGHTS = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
 
 
 def modules():
-    """Names of all modules and their files."""
+    """Return the names of all modules and their files."""
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             if "mmcv_ops" not in path.parts and ".mim" not in path.parts:
@@ -41,7 +41,7 @@ FILES = dict(modules())
 
 
 def imports_of(name):
-    """The modules of this repository that a module imports, anywhere in it."""
+    """Return the modules of this repository that a module imports, anywhere in it."""
     path = FILES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
@@ -64,7 +64,7 @@ def height(name):
     package, room, *_ = [*name.split("."), ""]
     if package == "projects":
         return len(ROOMS)
-    return HEIGHTS[room] if room else -1  # the package itself, which registers all
+    return HEIGHTS[room] if room else -1  # the package itself, which registers all components
 
 
 def test_every_room_has_a_height():
@@ -81,7 +81,7 @@ def test_imports_go_down(package):
 
 
 def test_the_command_imports_nothing_of_the_package_before_it_runs():
-    """Its probes do, each in a process of its own. The package takes from the command what both have to know."""
+    """Its probes do, each in a separate process. The package imports shared definitions from the command."""
     shared = {
         f"maskfeat_cli.{name}" for name in ("arguments", "config_files", "folders", "given_files", "named_configs")
     }

@@ -27,6 +27,6 @@ def test_claims(tmp_path):
     assert claims.take(0) and claims.take(large)
     assert asked_by_another_process(path, 0, 1, large, large + 1) == [False, True, False, True]
     claims.give_back(large)
-    assert asked_by_another_process(path, 0, 1, large) == [False, True, True]  # 1 was held by one that has ended
+    assert asked_by_another_process(path, 0, 1, large) == [False, True, True]  # the process that held 1 has ended
     claims.close()
     assert asked_by_another_process(path, 0) == [True]

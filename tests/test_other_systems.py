@@ -1,4 +1,4 @@
-"""Nothing that is imported needs Linux: a process from which Python's modules and functions for Unix are taken away."""
+"""No import needs Linux: the process of this test lacks Python's modules and functions for Unix."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The libraries come first: each has its own ways on other systems.
+# The libraries are imported first, because each has its own code for other systems.
 LIBRARIES = """
 import av, cv2, matplotlib.pyplot, mmcv, mmdet, mmengine.runner, mmpretrain, sys, torch.distributed, tqdm
 """

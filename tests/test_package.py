@@ -1,4 +1,4 @@
-"""The wheel is a complete installation: its files, its metadata, and every command of it, run from an empty folder."""
+"""The wheel is a complete installation: its files, its metadata, and all its commands, run from an empty folder."""
 
 import email
 import json
@@ -22,7 +22,7 @@ TWO_STEPS = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "default_hooks
 TWO_STEPS += ["train_dataloader.batch_size=4", "param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
 REPOSITORY = "https://example.org/owner/maskfeat_plugin"
 
-# Commands one after the other in one process, which imports torch once; the data are there from the second on
+# Commands one after the other in one process, which imports torch once; from the second on, the data exist
 COMMANDS = """
 import json, os, sys
 import maskfeat_cli, maskfeat_plugin
@@ -38,7 +38,7 @@ for arguments in json.loads(commands):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """A checkout as people have it: Python and an earlier build have left files."""
+    """Return a checkout as people have it, with files of Python and of an earlier build."""
     folder = copy_sources(tmp_path_factory.mktemp("package") / "source")
     for left in ("configs/demo/__pycache__/a.pyc", "tools/__pycache__/a.pyc", "build/lib/maskfeat_plugin/removed.py"):
         (folder / left).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def sources(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheels(sources, tmp_path_factory):
-    """The wheel of the checkout, and the wheel of its source distribution."""
+    """Return the wheel of the checkout, and the wheel of its source distribution."""
     folder = tmp_path_factory.mktemp("wheels")
     sdist = build(sources, "sdist", folder / "sdist")
     with tarfile.open(sdist) as archive:
@@ -59,14 +59,14 @@ def wheels(sources, tmp_path_factory):
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """An empty folder, the working directory."""
+    """Return an empty folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def run(installed_wheel, empty):
-    """Runs Python in the empty folder with the packages of the wheel."""
+    """Return a function that runs Python in the empty folder with the packages of the wheel."""
 
     def run_python(*arguments):
         command = [sys.executable, "-W", "ignore", *map(str, arguments)]
@@ -83,7 +83,7 @@ def mim_folder(installed_wheel):
 
 @pytest.fixture
 def maskfeat(installed_wheel, run):
-    """Runs the installed command."""
+    """Return a function that runs the installed command."""
     return lambda *arguments: run(installed_wheel / "bin" / "maskfeat", *arguments)
 
 
@@ -93,7 +93,7 @@ def files_below(root, *names):
 
 
 def content_of(wheel):
-    """Files of a wheel with their permissions."""
+    """Return the files of a wheel with their permissions."""
     with zipfile.ZipFile(wheel) as archive:
         return {info.filename: info.external_attr >> 16 & 0o777 for info in archive.infolist()}
 
@@ -105,7 +105,7 @@ def metadata_of(wheel):
 
 
 def links_of(description):
-    """Targets of the links and pictures of a page, outside code."""
+    """Return the targets of the links and pictures of a page, except in code."""
     text = re.sub(r"^```.*?^```", "", description, flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"\]\(([^)\s]+)\)", text)
 
@@ -119,7 +119,7 @@ def test_wheels_of_checkout_and_sdist_have_every_file(wheels):
     assert "tools/demo.py" in of_a_checkout and "tools/train.py" not in of_a_checkout
     mim = files_below(ROOT, "configs") | (tools - of_a_checkout) | {"model-index.yml"}
     assert len([name for name in mim if name.endswith(".pth")]) == 2
-    assert len([name for name in mim if name.startswith("configs/demo/examples/")]) == 5  # of the web demo
+    assert len([name for name in mim if name.startswith("configs/demo/examples/")]) == 5  # examples of the web demo
     expected = files_below(ROOT, "maskfeat_plugin", "maskfeat_cli") | {f"maskfeat_plugin/.mim/{name}" for name in mim}
     assert {name for name in first if ".dist-info/" not in name} == expected
     assert any(".dist-info/" in name and name.endswith("/LICENSE") for name in first)
@@ -132,7 +132,7 @@ def test_metadata_have_no_link_that_leads_nowhere(wheels):
     assert metadata["Author"] == "The contributors of maskfeat_plugin"
     description = metadata.get_payload()
     assert all(link.startswith("https://") for link in links_of(description)) and "relative:" not in description
-    # the code of the README is as it was
+    # the code of the README is unchanged
     assert 'dict(type="maskfeat.Pretrained", checkpoint="k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth")' in description
 
 
@@ -207,7 +207,7 @@ def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
 
 @pytest.mark.slow
 def test_mim_trains_and_tests_from_an_empty_folder(digits, run, mim_folder, empty):
-    """By mmpretrain, and by this package, where mim finds the config by the name of its file."""
+    """mim does so with mmpretrain, and with this package, where it finds the config by its file name."""
     (empty / "data").symlink_to(digits / "data")
     config = mim_folder / "configs" / "demo" / f"{CLASSES}.py"
     options = ["--work-dir", "out", "--cfg-options", *TWO_STEPS]
@@ -235,7 +235,7 @@ def test_the_web_demo_serves_the_shipped_models(installed_wheel, empty):
     command = [sys.executable, "-u", "-W", "ignore", str(installed_wheel / "bin" / "maskfeat"), "web"]
     env = dict(os.environ, PYTHONPATH=str(installed_wheel), OMP_NUM_THREADS="1", GRADIO_TEMP_DIR=str(empty / "gradio"))
     command += ["--port", str(port), "--device", "cpu"]
-    # a shell starts its background jobs, as these tests may be one, with SIGINT ignored
+    # a shell starts background jobs, which these tests may be, with SIGINT ignored
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with open(empty / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=empty, preexec_fn=listen)

@@ -1,6 +1,6 @@
-"""The authors' recorded numbers: targets, predictions, losses, gradients and logits are theirs.
+"""Targets, predictions, losses, gradients and logits equal the authors' recorded numbers.
 
-The recordings in ``tests/data`` are of the authors' own code with random weights; without them these tests fail.
+The recordings in ``tests/data`` come from the authors' own code with random weights. Without them these tests fail.
 """
 
 import json
@@ -26,7 +26,7 @@ from maskfeat_plugin.registry import MODELS
 DATA = Path(__file__).parent / "data"
 ARCHITECTURES = json.loads((DATA / "configs.json").read_text())
 IMAGE, VIDEO = ARCHITECTURES["image"], ARCHITECTURES["video"]
-STEP = {"image": (16, 16), "video": (2, 16, 16)}  # input pixels and frames of a token
+STEP = {"image": (16, 16), "video": (2, 16, 16)}  # input pixels and frames per token
 
 
 def recording(name):
@@ -82,7 +82,7 @@ def model_config(kind, checkpoint):
 
 @pytest.fixture(scope="module", params=["image", "video"])
 def pretraining(request, tmp_path_factory):
-    """A recording, the model with its weights, and the model's input."""
+    """Return a recording, the model with its weights, and the model's input."""
     arrays = recording(f"{request.param}_pretrain")
     file = tmp_path_factory.mktemp("reference") / "authors.pyth"
     torch.save({"epoch": 0, "model_state": part(arrays, "sd.")}, file)
@@ -118,7 +118,7 @@ def test_loss_and_gradients(pretraining):
     loss.backward()
     assert loss.item() == pytest.approx(arrays["loss"].item(), rel=1e-4)
 
-    # the gradients carry the names of the weights, so that the converter names them too
+    # the gradients have the names of the weights, so the converter can rename them too
     gradients = part(arrays, "grad.")
     weights = part(arrays, "sd.")
     named = from_state_dict(
@@ -148,7 +148,7 @@ def test_hog(nbins, cell_size, window):
     assert wrong_cells.float().mean() <= 1e-4
 
     upstream = UpstreamHOGGenerator(nbins=nbins, pool=cell_size, gaussian_window=window)
-    per_token = upstream(images)  # (N, 196, 108): it runs for 224 x 224 alone
+    per_token = upstream(images)  # (N, 196, 108); it only works for 224 x 224
     different = ((ours - upstream.out).abs() > 1e-5).any(2)
     assert different.float().mean() <= 1e-4
     mask = torch.ones(len(images), 1, 14, 14, dtype=torch.bool)
@@ -206,14 +206,14 @@ def test_finetuning_starts_as_the_authors(tmp_path):
     state = model.backbone.state_dict()
     for name, reference in tables.items():
         assert (state[f"blocks.{name}"] - reference).abs().max() <= 1e-6, name
-    # the final norm and the classifier are new, the recording has their random values
+    # the final norm and the classifier are new; the recording has their random values
     model.backbone.norm3.load_state_dict(part(arrays, "ft.norm."))
     model.cls_head.fc_cls.load_state_dict(part(arrays, "ft.head.projection."))
     assert relative_error(logits_of(model, arrays["input_u8"]), arrays["logits"]) < 1e-4
 
 
 def test_finetuned_checkpoint_of_the_authors(tmp_path):
-    """Converted to our names it is a checkpoint of the mmaction2 model, for ``load_from``."""
+    """Converted to our names, it is a checkpoint of the mmaction2 model, for ``load_from``."""
     arrays = recording("video_finetune")
     pretrained = part(recording("video_pretrain"), "sd.")
     kept = {k: v for k, v in pretrained.items() if k.startswith(("cls_token", "patch", "blocks."))}
@@ -229,7 +229,7 @@ def test_finetuned_checkpoint_of_the_authors(tmp_path):
     load_checkpoint(model, str(converted), strict=True)
     assert relative_error(logits_of(model, arrays["input_u8"]), arrays["logits"]) < 1e-4
 
-    # without the authors' config in the file the last scale is the model's
+    # without the authors' config in the file, the last scale is the model's
     other = build_recognizer(finetuning_config(None))
     checkpoint = from_state_dict(content["model_state"])
     report = load_into(other, checkpoint)
@@ -238,7 +238,7 @@ def test_finetuned_checkpoint_of_the_authors(tmp_path):
 
 
 def test_interpolated_relative_positions():
-    """Where the length differs, linear interpolation in one dimension, half-pixel centres, written out."""
+    """If the lengths differ, positions are interpolated linearly in one dimension with half-pixel centres, as here."""
     table = recording("video_pretrain")["sd.blocks.0.attn.rel_pos_h"]  # (31, C)
     for length in (15, 31, 43, 61):
         at = np.clip((np.arange(length) + 0.5) * len(table) / length - 0.5, 0, len(table) - 1)
@@ -248,9 +248,9 @@ def test_interpolated_relative_positions():
 
 @pytest.mark.parametrize("scale", [0, 1, 2])
 def test_upstream_mvit_has_the_same_features(scale):
-    """mmaction2's own MViT and ours, the same weights, the class token's and the patches' features.
+    """mmaction2's own MViT and ours have the same features of class token and patches with the same weights.
 
-    One scale at a time: asked for several, theirs goes on with the normalised tokens.
+    One scale at a time: if several are requested, mmaction2's MViT continues with the normalised tokens.
     """
     arrays = recording("video_pretrain")
     checkpoint = from_state_dict(part(arrays, "sd."))

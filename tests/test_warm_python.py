@@ -1,4 +1,4 @@
-"""The Python that has imported all does what the real one does."""
+"""The warm Python, which has imported everything, behaves like the real one."""
 
 import os
 import signal
@@ -47,8 +47,8 @@ def test_signals_and_kills_reach_the_program():
         child = int(process.stdout.readline())
         process.send_signal(number)
         assert process.wait(20) == -number
-        assert process.stdout.read() == ""  # closed: the program is gone
-        assert not Path(f"/proc/{child}/exe").exists()  # a process that waits to be asked for has none
+        assert process.stdout.read() == ""  # the stream is closed, because the program has ended
+        assert not Path(f"/proc/{child}/exe").exists()  # a zombie process has no exe
 
 
 def test_another_package_of_the_same_name_is_imported_by_the_real_python(tmp_path):
@@ -68,4 +68,4 @@ def test_callers_that_are_killed_at_any_moment_leave_the_server_alone():
     with socket.socket(socket.AF_UNIX) as half_a_call:
         half_a_call.connect(str(Path(python()).with_name("socket")))
         half_a_call.sendall((100).to_bytes(8, "little") + b"{")
-    assert call("-c", "import sys; print('torch' in sys.modules)").stdout == "True\n"  # by the server
+    assert call("-c", "import sys; print('torch' in sys.modules)").stdout == "True\n"  # imported by the server

@@ -1,9 +1,9 @@
-"""A Python that has imported torch and the frameworks already, for tests that run many programs.
+"""Python that has already imported torch and the frameworks, for tests that run many programs.
 
-Importing takes several times as long as what most of them do. :func:`python` is a program for command lines that stands
-for this Python: a server, started once in a test process, forks for each call, and the child runs the script, module or
-code with the arguments, streams, folder and environment of the call. Where the environment would make Python or the
-imports different, the call runs the real Python. The plugin is not imported before: a program that forgets it has to
+The imports take several times as long as the rest of most programs. :func:`python` returns a program that command lines
+can use like Python. A server, started once per test process, forks for each call. The child runs the script, module or
+code with the arguments, streams, folder and environment of the call. If the environment would change Python or the
+imports, the call runs the real Python. The plugin is not imported before: a program that forgets to import it has to
 fail. Tests of the order of imports run the real Python.
 """
 
@@ -28,9 +28,9 @@ import types
 import warnings
 from pathlib import Path
 
-# Without mmaction2, which the plugin has to be imported before
+# Without mmaction2, because the plugin has to be imported before it
 IMPORTS = "av cv2 matplotlib.pyplot mmdet.apis mmpretrain.apis scipy.stats torch.distributed.run".split()
-# Variables that are read when Python starts or while it imports
+# Variables that Python reads at its start or during the imports
 READ_EARLY = ("PYTHON", "LD_", "LC_", "LANG", "TRITON_", "MMENGINE_")
 ROOT = Path(__file__).resolve().parents[1]
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -82,13 +82,13 @@ def folder():
     )
     assert server.stdout.readline() == b"ready\n"
     atexit.register(shutil.rmtree, out, ignore_errors=True)
-    # It would end with its input, but a worker of a data loader may hold that open
+    # It would end with its input, but a dataloader's worker may hold that open
     atexit.register(server.kill)
     return out
 
 
 def python():
-    """Return the path of the program to call in place of ``sys.executable``."""
+    """Return the path of the program to call instead of ``sys.executable``."""
     return str(folder() / "python")
 
 
@@ -99,8 +99,8 @@ def serve(address):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
-    assert threading.active_count() == 1, threading.enumerate()  # forks have none but the thread that calls
-    gc.freeze()  # of what is shared with the children, nothing is copied to look for garbage
+    assert threading.active_count() == 1, threading.enumerate()  # a fork has only the thread that calls it
+    gc.freeze()  # else the garbage collector would touch, and so copy, memory that is shared with the children
     wake_up, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -136,13 +136,13 @@ def serve(address):
             elif key.fileobj == wake_up:
                 os.read(wake_up, 4096)
                 end_calls(calls, selector)
-            elif key.data in calls:  # the caller is gone, killed
+            elif key.data in calls:  # the caller was killed
                 os.kill(key.data, signal.SIGKILL)
                 selector.unregister(key.fileobj)
 
 
 def end_calls(calls, selector):
-    """Tell the callers of the children that have ended how they did."""
+    """Report the end of each finished child to its caller."""
     while calls:
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
@@ -155,7 +155,7 @@ def end_calls(calls, selector):
 
 
 def tell(call, number):
-    """Send a number to the caller, who may be killed at any time."""
+    """Send a number to the caller, which may be killed at any time."""
     with contextlib.suppress(OSError):
         call.sendall(number.to_bytes(8, "little", signed=True))
 
@@ -175,7 +175,7 @@ def read(call):
 
 
 def become(streams, arguments, working, environment, mask):
-    """Make this process that of a call; returns the command line."""
+    """Give this process the streams, arguments, folder, environment and mask of a call. Return the command line."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -188,7 +188,7 @@ def become(streams, arguments, working, environment, mask):
 
 
 def run(arguments):
-    """Do what ``python ARGUMENTS`` does."""
+    """Run a command line as ``python ARGUMENTS`` would."""
     import numpy as np
     import torch
 
@@ -196,7 +196,7 @@ def run(arguments):
     np.random.seed()
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    sys.executable = str(Path(sys.argv[1]).with_name("python"))  # what it starts is warm too
+    sys.executable = str(Path(sys.argv[1]).with_name("python"))  # programs that it starts use the warm Python too
     while arguments[0] in ("-u", "-W"):
         option = arguments.pop(0)
         if option == "-u":
@@ -218,7 +218,7 @@ def run(arguments):
 
 
 def end(work):
-    """Do the work and end as Python does, but leave the memory to the system: taking it down copies all of it."""
+    """Do the work and exit as Python does, but without freeing memory, because freeing would copy all of it."""
     status = 0
     try:
         work()
