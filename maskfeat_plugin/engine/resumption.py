@@ -167,7 +167,7 @@ def _newest_of(work_dir: str) -> str | None:
 
 
 def _find(source: str) -> str:
-    """Return the path of a checkpoint on this machine. Return sources of schemes that mmengine reads unchanged."""
+    """Return the path of a checkpoint on this machine. A source of another scheme, for mmengine, is not changed."""
     if urlparse(source).scheme in ("http", "https", "file"):
         return str(local_file(source))
     if "://" not in source:

@@ -228,7 +228,7 @@ def test_a_folder_has_no_durations(folder):
         (dict(clips_per_minute=1, pipeline=PIPELINE[1:]), "the pipeline must begin with"),
         (
             dict(clips_per_minute=1, pipeline=[PIPELINE[0], dict(PIPELINE[1], num_clips=3), *PIPELINE[2:]]),
-            "Set clips_per_file for more",
+            "To get more clips, set clips_per_file",
         ),
     ],
 )

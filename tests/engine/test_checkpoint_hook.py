@@ -67,7 +67,7 @@ def test_full_disk_keeps_what_is_there(cfg):
     with pytest.raises(ConfigError) as error:
         train(build_trainer(config))
     assert re.search(
-        r"iter_4.pth cannot be written: No space left on device .*MB are free.*kept as they are; make room.*--resume",
+        r"iter_4.pth cannot be written: No space left on device .*MB are free.*are kept. Make room.*--resume",
         str(error.value),
     )
     assert files(config) == {"iter_2.pth", "last_checkpoint"}

@@ -137,7 +137,7 @@ class MovingResizedCrop(ImageCrop):
     """``mmpretrain.RandomResizedCrop`` that can crop all parts of wide and tall images.
 
     If no crop with the wanted area and ratio of sides fits, mmpretrain's class always takes a central crop: the largest
-    one with the last drawn ratio. This class takes that crop at a random place along the long side.
+    one with the most extreme ratio that is allowed. This class takes that crop at a random place along the long side.
 
     Arguments and keys are as for ``mmpretrain.RandomResizedCrop``.
     """
