@@ -101,7 +101,7 @@ class TerminationHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
-        """End the training in the middle of an evaluation. Waiting for its end would take too long."""
+        """End the training in the middle of an evaluation, and leave its rest out. To finish it would take too long."""
         self._end_if_told(runner, runner.iter)
 
     def after_train(self, runner: Runner) -> None:
@@ -190,7 +190,7 @@ def _shield(dataloader: DataLoader, signals: Sequence[signal.Signals]) -> None:
 def _init_worker(init: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker_id: int) -> None:
     if init is not None:
         init(worker_id)
-    # Only for a blocked signal can a thread ask for the sender
+    # A thread can ask for the sender of a signal only if the signal is blocked
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=_end_with_parent, args=(signals,), name="maskfeat-signals", daemon=True).start()
 
