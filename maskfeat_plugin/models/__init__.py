@@ -1,4 +1,4 @@
-"""Models of scope ``maskfeat``; importing registers them."""
+"""Models of the registry scope ``maskfeat``. Importing this module registers them."""
 
 from maskfeat_plugin.models.backbones import (
     ImageMViT,

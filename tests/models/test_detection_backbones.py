@@ -207,7 +207,7 @@ def test_layer_decay_in_a_detector():
     "settings, message",
     [
         (dict(type="WindowedViT", window_size=0), "window_size=0"),
-        (dict(type="WindowedViT", global_attn_indexes=(12,)), r"global_attn_indexes has \[12\]"),
+        (dict(type="WindowedViT", global_attn_indexes=(12,)), r"global_attn_indexes contains \[12\]"),
         (dict(type="SimpleFeaturePyramid", in_channels=30), "in_channels=30"),
         (dict(type="SimpleFeaturePyramid", in_channels=32, num_outs=3), "num_outs=3"),
     ],

@@ -79,7 +79,7 @@ def test_heads_name_what_does_not_fit():
     regression = MODELS.build(dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss")))
     classification = MODELS.build(dict(type="maskfeat.ClassificationHead"))
     pred, target = tokens()
-    with pytest.raises(ValueError, match=r"\(6, 5\), the target is \(6, 4\); set out_channels=4 of the neck"):
+    with pytest.raises(ValueError, match=r"\(6, 5\), but the target is \(6, 4\); set out_channels=4 of the neck"):
         regression.loss(pred, target[:, :4])
     with pytest.raises(ValueError, match="use maskfeat.ClassificationHead"):
         regression.loss(pred, classes("hard"))

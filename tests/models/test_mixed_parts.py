@@ -142,7 +142,7 @@ def test_their_hog_is_one_of_several_targets():
         ),
         (
             dict(target_generator=dict(type="mmpretrain.HOGGenerator", pool=16)),
-            r"WholeGridGenerator: mmpretrain.HOGGenerator does not fit .* use maskfeat.HOGGenerator",
+            r"WholeGridGenerator: mmpretrain.HOGGenerator does not fit .* Use maskfeat.HOGGenerator",
         ),
         (
             dict(neck=dict(type="mmpretrain.SimMIMLinearDecoder", in_channels=16, encoder_stride=8)),

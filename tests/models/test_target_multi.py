@@ -92,7 +92,7 @@ def test_predict_gives_each_sample_its_tokens_by_name():
 
 
 def test_bad_config_is_named():
-    with pytest.raises(ValueError, match=r"targets\.token tells 32 classes apart, neck\.necks\.token\.out_channels=64"):
+    with pytest.raises(ValueError, match=r"`neck\.necks\.token\.out_channels` is 64, .* 'token' has 32 classes"):
         build(channels=dict(CHANNELS, token=64))
     model = build(channels=dict(pixel=192, hog=108))
     inputs, mask = batch()

@@ -103,7 +103,7 @@ def test_bad_config_is_named():
         build(RESNET, temperature=0)
     with pytest.raises(ValueError, match=r"classifier \(ResNet\) must have a backbone and a head"):
         build(dict(type="mmpretrain.ResNet", depth=18))
-    with pytest.raises(ValueError, match="has 5 classes, num_classes=1000; set .*num_classes=5"):
+    with pytest.raises(ValueError, match="has 5 classes, but num_classes=1000; set .*num_classes=5"):
         build(RESNET, num_classes=1000)(randn("image"))
     pooled = dict(VIT, backbone=dict(VIT["backbone"], out_type="cls_token"))
     with pytest.raises(ValueError, match="which has no grid to map onto the token grid; .*out_type='featmap'"):
@@ -153,5 +153,5 @@ def test_bad_label_maps_are_named():
         labels(inputs, mask, [DataSample()])
     with pytest.raises(ValueError, match=r"token grid is \(1, 1, 2, 2\).*set token_grid of maskfeat.LoadLabelMap"):
         labels(inputs, mask, samples(torch.zeros(1, 2, 1, 1, 2, 2)))
-    with pytest.raises(ValueError, match="classes of 7 to 7, num_classes=5"):
+    with pytest.raises(ValueError, match="classes of 7 to 7, but num_classes=5"):
         labels(inputs, mask, samples(torch.full((1, 2, 1, 1, 4, 4), 7.0)))

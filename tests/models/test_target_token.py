@@ -164,10 +164,10 @@ def test_bad_weights_are_named(weights, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(vocab_size=8192), r"tokenizer\.vocab_size=32, vocab_size=8192; set .*vocab_size=32"),
+        (dict(vocab_size=8192), r"tokenizer\.vocab_size=32, but vocab_size=8192; set .*vocab_size=32"),
         (dict(stride=0), r"^stride must be a positive integer"),
         (dict(mean=0.0, std=None), "^mean and std belong together"),
-        (dict(mean=[], std=1.0), "need one number a channel, or 1 for all"),
+        (dict(mean=[], std=1.0), "need one number per channel, or one number for all"),
     ],
 )
 def test_bad_config_is_named(kwargs, message):
@@ -187,14 +187,14 @@ def test_bad_grids_and_vocabularies_are_named():
     with pytest.raises(ValueError, match=r"\(16, 16\) .*the token grid is \(4, 4\); set stride"):
         build(stride=32)(inputs)
     unnamed = {k: v for k, v in DALLE.items() if k != "vocab_size"}
-    with pytest.raises(ValueError, match="gives 8192 scores, vocab_size=32"):
+    with pytest.raises(ValueError, match="gives 8192 scores, but vocab_size=32"):
         build(unnamed)(inputs)
     with pytest.raises(ValueError, match=r"call connect\(\)"):
         build(mean=-31.875, std=318.75)(inputs)
 
 
 def test_a_neck_of_another_vocabulary_is_named():
-    with pytest.raises(ValueError, match="tells 32 classes apart, neck.out_channels=108; set neck.out_channels=32"):
+    with pytest.raises(ValueError, match="`neck.out_channels` is 108, .* 32 classes. Set `neck.out_channels=32`"):
         MODELS.build(
             dict(
                 type="maskfeat.MaskFeat",

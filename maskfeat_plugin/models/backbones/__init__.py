@@ -1,4 +1,4 @@
-"""Backbones, masked and plain."""
+"""Backbones with and without a mask."""
 
 from .image_mvit import ImageMViT
 from .maskable_backbone import MaskableBackbone

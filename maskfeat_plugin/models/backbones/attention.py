@@ -18,19 +18,20 @@ from ..utils import TokenPlaces
 class FusedMultiScaleAttention(MultiScaleAttention):
     """mmaction2's ``MultiScaleAttention`` computed by ``scaled_dot_product_attention``.
 
-    Same parameters, same result. The decomposed relative positions are additive in the logits, so they are written as
-    further channels: q gains its products with the relative positions, k a one-hot code of its position. No attention
-    matrix is held in memory. The pooling convolutions run in the channels-last format that the tokens have anyway.
+    Parameters and results are the same. The decomposed relative positions are added to the logits. Here they are
+    written as further channels: q gets its products with the relative positions, k a one-hot code of its position.
+    So no attention matrix is held in memory. The pooling convolutions run in the channels-last format that the tokens
+    already have.
     """
 
     def forward(self, x: Tensor, in_size: Grid, places: TokenPlaces | None = None) -> tuple[Tensor, Grid]:
         """Attend.
 
         Args:
-            x (Tensor): Normalised tokens (B, [1+] T*H*W, C), a class token first if there is one.
-            in_size (Grid): Their grid (T, H, W).
-            places (TokenPlaces, optional): The K tokens whose results are wanted, of the grid after the queries'
-                pooling. Defaults to None: all, the class token too.
+            x (Tensor): Normalised tokens (B, [1+] T*H*W, C), the class token first if there is one.
+            in_size (Grid): The grid (T, H, W) of the tokens.
+            places (TokenPlaces, optional): The K tokens to compute, as places on the grid after the queries are
+                pooled. Defaults to None: all tokens, and the class token.
 
         Returns:
             tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') or (B, K, C'), and the grid after the pooling.
@@ -45,8 +46,8 @@ class FusedMultiScaleAttention(MultiScaleAttention):
     ) -> tuple[Tensor, Grid]:
         """Attend without keeping normalised tokens for the backward pass.
 
-        Args: as in :meth:`forward`, and the norm of the tokens. :func:`may_bypass` allows it for the norm and the
-            projections.
+        Args: as in :meth:`forward`, and the norm of the tokens. Call it only where :func:`may_bypass` allows it for
+            the norm and the projections.
 
         Returns:
             tuple[Tensor, Grid]: As :meth:`forward`.
@@ -60,7 +61,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
     def attend_from(
         self, q: Tensor, k: Tensor, v: Tensor, q_grid: Grid, k_grid: Grid, places: TokenPlaces | None
     ) -> tuple[Tensor, Grid]:
-        """Attend with what :meth:`pool` returns, from all tokens or from those of places.
+        """Attend with the results of :meth:`pool`, for all tokens or only for the given places.
 
         Returns:
             tuple[Tensor, Grid]: As :meth:`forward`.
@@ -75,15 +76,15 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         return self.attend(q, k, v, by_position, positions, extra), q_grid
 
     def pool(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
-        """Queries, keys and values of tokens, each pooled.
+        """Compute and pool the queries, keys and values of tokens.
 
         Args:
             x (Tensor): Normalised tokens (B, [1+] T*H*W, C).
-            grid (Grid): Their grid (T, H, W).
+            grid (Grid): The grid (T, H, W) of the tokens.
 
         Returns:
             tuple[Tensor, Tensor, Tensor, Grid, Grid]: Queries (B, num_heads, [1+] L', C), keys and values (B,
-            num_heads, [1+] L'', C), the grid of the queries and that of the keys.
+            num_heads, [1+] L'', C), the grid of the queries and the grid of the keys.
         """
         q, k, v = apply_layer(self.qkv, x).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
         return self._pool_all(q, k, v, grid, grid, self.pool_k.stride)
@@ -97,13 +98,14 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         return q, k, v, q_grid, k_grid
 
     def positions(self, q: Tensor, q_grid: Grid, k: Tensor, k_grid: Grid) -> tuple[Tensor | None, Tensor | None]:
-        """What :meth:`attend` wants of the relative positions; None and None where the model has none.
+        """Compute the two tensors of relative positions that :meth:`attend` takes.
 
-        Args: Queries and keys of :meth:`pool` with their grids.
+        Args: Queries and keys from :meth:`pool` with their grids.
 
         Returns:
             tuple[Tensor | None, Tensor | None]: Products of the queries with the relative positions (B, num_heads,
-            [1+] L', P), and the keys' positions, one-hot, ([1+] L'', P).
+            [1+] L', P), and the one-hot positions of the keys ([1+] L'', P). None and None if the model has no
+            relative positions.
         """
         if not self.rel_pos_embed:
             return None, None
@@ -118,7 +120,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
 
         Args:
             q (Tensor): Queries without extra tokens (B, num_heads, T*H*W, C).
-            q_grid (Grid): Their grid.
+            q_grid (Grid): Grid of the queries.
             k_grid (Grid): Grid of the keys.
 
         Returns:
@@ -140,16 +142,16 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             by_position (Tensor, optional): Products of the queries with the relative positions, (B, num_heads, extra +
                 L', P). None without relative positions.
             positions (Tensor, optional): Positions of the keys, one-hot, that broadcast to (B, num_heads, [1+] L'', P).
-            extra (int): Class tokens before the queries, which the residual pooling leaves out.
+            extra (int): Number of class tokens before the queries. The residual pooling leaves them out.
 
         Returns:
-            Tensor: (B, extra + L', num_heads*C), projected.
+            Tensor: (B, extra + L', num_heads*C), after the output projection.
         """
         residual_from = extra if self.residual_pooling else None
         return apply_layer(self.proj, attend(q, k, v, by_position, positions, self.scale, residual_from))
 
     def places_of_keys(self, grid: Grid) -> PoolingPlaces | None:
-        """The tokens of a grid (T, H, W) of which the pooling needs keys and values; None for all."""
+        """Find the tokens of a grid (T, H, W) whose keys and values the pooling needs; None means all tokens."""
         conv = self.pool_k
         return pooling_places(tuple(grid), conv.kernel_size, conv.stride, conv.padding, int(self.with_cls_token))
 
@@ -179,7 +181,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         Args:
             x (Tensor): The map.
             conv (nn.Module): The convolution.
-            stride (Grid): Its stride on this map, where :func:`is_bare_depthwise` allows another.
+            stride (Grid): Stride on this map. It may differ from ``conv.stride`` if :func:`is_bare_depthwise` is true.
         """
         if is_bare_depthwise(conv) and not isinstance(conv.padding, str):
             weight = conv.weight.repeat(self.num_heads, 1, 1, 1, 1)

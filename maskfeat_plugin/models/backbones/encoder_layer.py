@@ -1,4 +1,4 @@
-"""The layer of ViT, with oneDNN's products on a CPU, for some of its tokens alone where no others are needed."""
+"""The transformer layer of ViT. On a CPU it uses oneDNN's matrix products; it can compute some of its tokens only."""
 
 from typing import cast
 
@@ -16,19 +16,20 @@ from ..utils import TokenPlaces, become
 
 
 class EncoderAttention(MultiheadAttention):
-    """``MultiheadAttention`` of some tokens, or to some tokens. It has no state of its own."""
+    """``MultiheadAttention`` that computes only some tokens, or attends only to some tokens. It adds no state."""
 
     def forward(self, x: Tensor, places: TokenPlaces | None = None, keys: Tensor | None = None) -> Tensor:
         """Attend.
 
         Args:
-            x (Tensor): Tokens (N, E+L, C), E extra ones first.
-            places (TokenPlaces, optional): The K of the L tokens whose results are wanted. Defaults to None: all,
-                extra ones too.
-            keys (Tensor, optional): bool (N, 1, 1, E+L), True where a token may be attended to. Defaults to None: all.
+            x (Tensor): Tokens (N, E+L, C), the E extra tokens first.
+            places (TokenPlaces, optional): The K of the L tokens to compute. Defaults to None: all tokens, the extra
+                ones too.
+            keys (Tensor, optional): bool (N, 1, 1, E+L), True where a token may be attended to. Defaults to None: all
+                tokens.
 
         Returns:
-            Tensor: (N, K, C), or as ``x``.
+            Tensor: (N, K, C), or the shape of ``x``.
         """
         # (N, L, C) -> (N, num_heads, L, head_dims)
         query, key, value = (m.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for m in self._project(x, places))
@@ -53,10 +54,10 @@ class EncoderAttention(MultiheadAttention):
 
 
 class EncoderLayer(TransformerEncoderLayer):
-    """``TransformerEncoderLayer`` that can give some of its tokens alone.
+    """``TransformerEncoderLayer`` that can compute some of its tokens only.
 
-    All tokens are keys and values; queries, and what follows the attention, are computed for the wanted ones. Results
-    are those of the whole layer at these tokens. It has no state of its own.
+    All tokens are keys and values. The queries, and all steps after the attention, are computed only for the given
+    places. The results are equal to the results of the whole layer at these places. It adds no state.
     """
 
     def forward(self, x: Tensor, places: TokenPlaces | None = None, keys: Tensor | None = None) -> Tensor:
@@ -65,7 +66,7 @@ class EncoderLayer(TransformerEncoderLayer):
         Args: as :meth:`EncoderAttention.forward`.
 
         Returns:
-            Tensor: (N, K, C), or as ``x``.
+            Tensor: (N, K, C), or the shape of ``x``.
         """
         knows_places = isinstance(self.attn, EncoderAttention)
         wanted = (places if knows_places else None, keys)
@@ -84,7 +85,7 @@ class EncoderLayer(TransformerEncoderLayer):
 
 
 def use_encoder_layers(layers: nn.ModuleList) -> None:
-    """Give the layers of a built ViT, and their attention, the classes of this module; parameters and names stay."""
+    """Change the classes of the layers of a built ViT to the classes of this module; parameters and names stay."""
     for layer in layers:
         become(layer, EncoderLayer)
         become(cast(nn.Module, layer.attn), EncoderAttention)

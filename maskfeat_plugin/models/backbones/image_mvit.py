@@ -1,4 +1,4 @@
-"""MViT on images, with a map of each scale."""
+"""MViT on images, with one feature map per scale."""
 
 from typing import Any
 
@@ -15,19 +15,20 @@ from .mvit import MViT
 
 @MODELS.register_module()
 class ImageMViT(MViT):
-    """:class:`MViT` as the backbone of a feature pyramid: images in, one plain map a scale out.
+    """:class:`MViT` as the backbone of a feature pyramid: it takes images and returns one feature map per scale.
 
-    An image is a still clip of one token step: the temporal kernel of the patch embedding is summed, as all of it sees
-    the same picture, and relative positions in time are those of distance zero. So the weights of a video model load
-    as they are. Unlike upstream's ``MViT`` with several ``out_scales``, a scale's norm is on its output alone and not
-    on what the next block goes on with: the pre-trained blocks never saw it.
+    An image is treated as a clip of equal frames with one token step. The temporal kernel of the patch embedding is
+    summed, because every frame is the same image. The relative positions in time are the ones of distance zero. So
+    the weights of a video model load without a change. Upstream's ``MViT`` with several ``out_scales`` passes the
+    normalised tokens on to the next block. Here a norm changes only the output of its scale, because the pre-trained
+    blocks never saw normalised tokens.
 
     Args:
         arch (str | dict): Architecture, see :class:`MViT`. Defaults to "small".
-        spatial_size (int): Usual input size in pixels; others are possible. Defaults to 1024.
-        temporal_size (int): Frames of the clips that the weights are from. Defaults to 16.
-        out_scales (tuple[int, ...]): Scales to give out, 0 of stride 4 to 3 of stride 32. Defaults to all four.
-        **kwargs: Everything else of :class:`MViT`.
+        spatial_size (int): Usual input size in pixels; other sizes are possible. Defaults to 1024.
+        temporal_size (int): Number of frames of the clips that the weights were trained on. Defaults to 16.
+        out_scales (tuple[int, ...]): Scales to return, from 0 (stride 4) to 3 (stride 32). Defaults to all four.
+        **kwargs: All other arguments of :class:`MViT`.
 
     Raises:
         ValueError: If ``arch`` is unknown.
@@ -88,7 +89,7 @@ class ImageMViT(MViT):
         return self._add_tokens(x, grid), grid
 
     def _embed_still_clips(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Embed images by the layer itself: the first step of a clip whose window is within the clip."""
+        """Embed images with the layer itself: take the first token step whose frames all lie within the clip."""
         conv = self.patch_embed.projection
         size, stride, padding = (axes[0] for axes in (conv.kernel_size, conv.stride, conv.padding))
         step = -(-padding // stride)

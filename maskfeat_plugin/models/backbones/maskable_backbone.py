@@ -1,4 +1,4 @@
-"""Masked backbones of others in this package's MaskFeat."""
+"""Wrapper that lets this package's MaskFeat use the masked backbones of other packages."""
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -11,10 +11,10 @@ from .masked_backbone import MaskedBackbone, select_masked, takes_mask
 
 @MODELS.register_module()
 class MaskableBackbone(BaseModule, MaskedBackbone):
-    """Any registered backbone for images with ``forward(x, mask)``, as :class:`MaskFeat` calls its backbone.
+    """Wrapper around any registered image backbone with ``forward(x, mask)``, for :class:`MaskFeat`.
 
-    Such are mmpretrain's ``SimMIMSwinTransformer``, ``BEiTPretrainViT`` and ``MaskFeatViT``. Masks and targets live on
-    the grid of the backbone's last output; the mask is repeated onto the grid on which the backbone takes it::
+    Examples are mmpretrain's ``SimMIMSwinTransformer``, ``BEiTPretrainViT`` and ``MaskFeatViT``. Masks and targets are
+    on the grid of the backbone's last output. The mask is repeated to the finer grid on which the backbone takes it::
 
         backbone=dict(
             type='maskfeat.MaskableBackbone',
@@ -22,17 +22,17 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
             mask_stride=4,
             token_stride=32)
 
-    Its weights are in checkpoints under ``backbone.backbone.``; they load into the plain model by
+    Checkpoints hold the weights under ``backbone.backbone.``. To load them into the plain model, use
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.backbone.')``.
 
     Args:
         backbone (dict): Config of the backbone.
-        mask_stride (int): Side in pixels of what one element of the backbone's mask hides, its patch size.
-        token_stride (int, optional): Pixels between the tokens of its last output. Defaults to None, ``mask_stride``.
+        mask_stride (int): Side in pixels of one element of the backbone's mask (its patch size).
+        token_stride (int, optional): Pixels between the tokens of the last output. Defaults to None: ``mask_stride``.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If ``token_stride`` is no multiple of ``mask_stride``, or the backbone takes no mask.
+        ValueError: If ``token_stride`` is not a multiple of ``mask_stride``, or the backbone takes no mask.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
         self.token_stride = token_stride
 
     def token_grid(self, input_size: tuple[int, ...]) -> tuple[int, int, int]:
-        """Token grid of an input.
+        """Return the token grid of an input.
 
         Args:
             input_size (tuple[int, ...]): (H, W) in pixels.
@@ -75,11 +75,11 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
             mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked. Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: With a mask the tokens (N, H'*W', C) of the last output without class token;
-            without, what the backbone returns.
+            Tensor | tuple[Tensor, ...]: With a mask, the tokens (N, H'*W', C) of the last output without class token.
+            Without a mask, the unchanged output of the backbone.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, or the backbone gives another grid.
+            ValueError: If the mask's grid or the input size does not fit, or the backbone returns another grid.
         """
         if mask is None:
             return self.backbone(x, mask=None)
@@ -89,7 +89,7 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
         return self._tokens(self.backbone(x, expand_mask(mask, (1, *fine))), grid[1:])
 
     def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Encode images, and return the tokens of :meth:`forward` in the masked places.
+        """Encode images, and return the tokens of :meth:`forward` at the masked positions.
 
         Args: as in :meth:`forward`.
 
@@ -102,7 +102,7 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
         return select_masked(self, x, mask)
 
     def _tokens(self, output: Tensor | tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
-        """Tokens (N, H'*W', C) of the last output, a map (N, C, H', W') or tokens (N, [1+] H'*W', C)."""
+        """Return tokens (N, H'*W', C) of the last output: a map (N, C, H', W') or tokens (N, [1+] H'*W', C)."""
         last = output if isinstance(output, Tensor) else output[-1]
         if last.dim() == 4 and tuple(last.shape[2:]) == grid:
             return last.flatten(2).mT

@@ -1,4 +1,4 @@
-"""Interfaces of the backbones that take a mask, and the check that a backbone fits its algorithm."""
+"""Interfaces of the backbones that take a mask, and checks that a backbone fits its algorithm."""
 
 import inspect
 from abc import abstractmethod
@@ -17,7 +17,7 @@ _OWN = "a backbone of your own with token_grid(input_size) and forward(inputs, m
 
 @runtime_checkable
 class TokenGridBackbone(Protocol):
-    """Backbone that tells the grid of its output tokens."""
+    """Backbone that knows the grid of its output tokens."""
 
     @abstractmethod
     def token_grid(self, input_size: tuple[int, ...]) -> Grid:
@@ -27,24 +27,24 @@ class TokenGridBackbone(Protocol):
             input_size (tuple[int, ...]): (H, W) in pixels, or (T, H, W) in frames and pixels.
 
         Returns:
-            Grid: (T', H', W'), T' = 1 for images.
+            Grid: (T', H', W'), with T' = 1 for images.
 
         Raises:
-            ValueError: If the size does not divide into tokens.
+            ValueError: If the size cannot be divided into tokens.
         """
 
 
 @runtime_checkable
 class MaskedBackbone(TokenGridBackbone, Protocol):
-    """Backbone for :class:`MaskFeat`: it sees every token, a learned one in the masked places.
+    """Backbone for :class:`MaskFeat`: it encodes all tokens, with a learned mask token at the masked positions.
 
-    A backbone of a user need not inherit from it. It needs these two methods; or ``token_grid`` and ``forward(x,
-    mask)`` that returns all tokens (N, L, C), of which :func:`select_masked` keeps the masked ones.
+    A user's backbone need not inherit from this class. It needs these two methods. Instead of ``masked_tokens`` it may
+    have a ``forward(x, mask)`` that returns all tokens (N, L, C); :func:`select_masked` then keeps the masked tokens.
     """
 
     @abstractmethod
     def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Encode inputs, and return the output tokens in the masked places.
+        """Encode inputs, and return the output tokens at the masked positions.
 
         Args:
             x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
@@ -60,10 +60,10 @@ class MaskedBackbone(TokenGridBackbone, Protocol):
 
 @runtime_checkable
 class VisibleBackbone(TokenGridBackbone, Protocol):
-    """Backbone for :class:`VisibleMaskFeat`: it never sees the masked tokens.
+    """Backbone for :class:`VisibleMaskFeat`: it encodes only the visible tokens.
 
-    Its ``forward(x, mask)`` returns the visible tokens too. That is all that a backbone of a user needs beside
-    ``token_grid``: it need not inherit from this class.
+    Its ``forward(x, mask)`` also returns the visible tokens. A user's backbone needs only ``token_grid`` and this
+    ``forward``; it need not inherit from this class.
     """
 
     @abstractmethod
@@ -72,34 +72,35 @@ class VisibleBackbone(TokenGridBackbone, Protocol):
 
         Args:
             x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
-            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked; equally many in each
-                sample.
+            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked. Each sample must mask
+                the same number of tokens.
 
         Returns:
-            Tensor: (N, K, C), the K visible tokens row by row, without class token.
+            Tensor: (N, K, C), the K visible tokens row by row, without the class token.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, or the samples mask different numbers.
+            ValueError: If the mask's grid or the input size does not fit, or the samples mask different numbers of
+                tokens.
         """
 
 
 def has_methods_of(backbone: nn.Module, protocol: Any) -> bool:
-    """Check whether a backbone has the methods of a protocol, or hands them on, as mmpretrain's ``LoRAModel`` does.
+    """Check whether a backbone has the methods of a protocol, or forwards them as mmpretrain's ``LoRAModel`` does.
 
-    From Python 3.12 on ``isinstance`` does not ask ``__getattr__``, by which wrappers hand on.
+    Wrappers forward methods by ``__getattr__``, which ``isinstance`` ignores from Python 3.12 on.
 
     Args:
         backbone (nn.Module): The backbone.
         protocol (type): One of the protocols of this file.
 
     Returns:
-        bool: Whether all of its methods are there.
+        bool: True if it has all methods of the protocol.
     """
     return all(callable(getattr(backbone, name, None)) for name in protocol.__abstractmethods__)
 
 
 def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Encode all tokens, and keep those in the masked places.
+    """Encode all tokens, and keep the tokens at the masked positions.
 
     Args:
         backbone (nn.Module): Backbone whose ``forward(x, mask)`` returns all tokens (N, T'*H'*W', C).
@@ -110,7 +111,7 @@ def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         Tensor: (M, C), sample by sample, row by row.
 
     Raises:
-        ValueError: If the backbone returns something else than all tokens.
+        ValueError: If the backbone does not return all tokens.
     """
     tokens = backbone(x, mask)  # (N, L, C)
     expected = (len(mask), mask[0].numel())
@@ -124,7 +125,7 @@ def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def takes_mask(backbone: nn.Module) -> bool:
-    """Check whether a backbone can be called as ``backbone(x, mask)``."""
+    """Check whether a backbone can be called with ``(x, mask)``."""
     try:
         inspect.signature(backbone.forward).bind(None, None)
     except TypeError:
@@ -139,7 +140,7 @@ def check_masked_backbone(backbone: nn.Module) -> None:
         backbone (nn.Module): The backbone.
 
     Raises:
-        ValueError: If it is no :class:`MaskedBackbone`, and no backbone of a user that can stand in for one.
+        ValueError: If it is neither a :class:`MaskedBackbone` nor a user's backbone with the methods that are needed.
     """
     if has_methods_of(backbone, MaskedBackbone):
         return
@@ -148,7 +149,7 @@ def check_masked_backbone(backbone: nn.Module) -> None:
         _refuse(
             backbone,
             "maskfeat.MaskFeat: it encodes the visible tokens alone",
-            f"Use it in maskfeat.VisibleMaskFeat, or {others} in its place.",
+            f"Use it in maskfeat.VisibleMaskFeat, or use {others} instead.",
         )
     _check_methods(backbone, "maskfeat.MaskFeat", others, "Put it into maskfeat.MaskableBackbone, or use")
 
@@ -160,7 +161,7 @@ def check_visible_backbone(backbone: nn.Module) -> None:
         backbone (nn.Module): The backbone.
 
     Raises:
-        ValueError: If it is no :class:`VisibleBackbone`, and no backbone of a user that can stand in for one.
+        ValueError: If it is neither a :class:`VisibleBackbone` nor a user's backbone with the methods that are needed.
     """
     if has_methods_of(backbone, VisibleBackbone):
         return
@@ -169,17 +170,17 @@ def check_visible_backbone(backbone: nn.Module) -> None:
         _refuse(
             backbone,
             "maskfeat.VisibleMaskFeat: it encodes all tokens",
-            f"Use it in maskfeat.MaskFeat, or {others} in its place.",
+            f"Use it in maskfeat.MaskFeat, or use {others} instead.",
         )
     _check_methods(backbone, "maskfeat.VisibleMaskFeat", others, "Use")
 
 
 def _check_methods(backbone: nn.Module, algorithm: str, others: str, instead: str) -> None:
-    """Check the two methods that a backbone of a user needs."""
+    """Check the two methods that a user's backbone needs."""
     if not takes_mask(backbone):
-        _refuse(backbone, f"{algorithm}: its forward takes no mask", f"Use {others} in its place, or {_OWN}.")
+        _refuse(backbone, f"{algorithm}: its forward takes no mask", f"Use {others} instead, or {_OWN}.")
     if not has_methods_of(backbone, TokenGridBackbone):
-        what = f"{instead} {others} in its place." if is_foreign(backbone) else f"Use {others}, or {_OWN}."
+        what = f"{instead} {others} instead." if is_foreign(backbone) else f"Use {others}, or {_OWN}."
         _refuse(backbone, f"{algorithm}: it has no token_grid(input_size)", what)
 
 
@@ -188,7 +189,7 @@ def _refuse(backbone: nn.Module, why: str, what: str) -> None:
 
 
 def _same_family(backbone: nn.Module, kind: str) -> str:
-    """Return the names of this package's backbones, "Masked" or "Visible", that are nearest to a backbone."""
+    """Return the names of this package's backbones of a kind ("Masked" or "Visible") that are nearest to a backbone."""
     if isinstance(backbone, VisionTransformer):
         return f"maskfeat.{kind}ViT"
     if isinstance(backbone, MViT):

@@ -17,11 +17,11 @@ from .mvit import MViT
 class MaskedMViT(MViT, MaskedBackbone):
     """:class:`MViT` whose forward also takes a mask.
 
-    The parameters are those of ``mmaction.MViT`` plus ``mask_token``. Without a mask it is its parent.
+    It has the parameters of ``mmaction.MViT`` and ``mask_token``. Without a mask it works as its parent does.
 
     Args:
         arch (str | dict): Architecture, see :class:`MViT`. Defaults to "maskfeat-small".
-        **kwargs: Everything else of :class:`MViT`.
+        **kwargs: All other arguments of :class:`MViT`.
     """
 
     def __init__(self, arch: str | dict = "maskfeat-small", **kwargs: Any) -> None:
@@ -29,7 +29,7 @@ class MaskedMViT(MViT, MaskedBackbone):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
     def init_weights(self) -> None:
-        """Initialize as :class:`MViT`, and the tokens from a truncated normal of 0.02."""
+        """Initialize as :class:`MViT`; mask and class token from a truncated normal with standard deviation 0.02."""
         super().init_weights()
         if is_pretrained(self.init_cfg):
             return
@@ -47,8 +47,8 @@ class MaskedMViT(MViT, MaskedBackbone):
                 Defaults to None.
 
         Returns:
-            Tensor | tuple: With a mask the normalised tokens (N, T'*H'*W', C) of the last stage without class token;
-            without, what the parent returns.
+            Tensor | tuple: With a mask, the normalised tokens (N, T'*H'*W', C) of the last stage without class token.
+            Without a mask, the output of the parent.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.
@@ -59,7 +59,7 @@ class MaskedMViT(MViT, MaskedBackbone):
         return self._last_norm(x[:, int(self.with_cls_token) :])
 
     def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The tokens of :meth:`forward` in the masked places: the last block computes no others.
+        """Compute the tokens of :meth:`forward` at the masked positions. The last block computes no other tokens.
 
         Args: as in :meth:`forward`.
 
@@ -75,7 +75,7 @@ class MaskedMViT(MViT, MaskedBackbone):
         return self._last_norm(self._encode(x, mask, places)).flatten(0, 1)
 
     def _encode(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
-        """Tokens (N, [1+] L, C) after the last block, or those (N, K, C) of some places."""
+        """Compute the tokens (N, [1+] L, C) after the last block, or only the tokens (N, K, C) of the given places."""
         check_mask(mask, len(x), self.token_grid(x.shape[2:]))
         x, grid = self._embed(x, mask, self.mask_token)
         for block in self.blocks[:-1]:

@@ -16,13 +16,13 @@ from .pretraining_vit import PretrainingViT
 class MaskedViT(PretrainingViT, MaskedBackbone):
     """``mmpretrain.VisionTransformer`` whose forward also takes a mask.
 
-    The parameters are the parent's plus ``mask_token``, so that pre-trained weights load into the plain
-    ``mmpretrain.VisionTransformer`` by ``init_cfg=dict(type='Pretrained', prefix='backbone.')``. Without a mask it is
-    the parent.
+    It has the parent's parameters and ``mask_token``. So pre-trained weights load into the plain
+    ``mmpretrain.VisionTransformer`` with ``init_cfg=dict(type='Pretrained', prefix='backbone.')``. Without a mask it
+    works as its parent does.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer``.
 
     Raises:
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
@@ -33,7 +33,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
     def init_weights(self) -> None:
-        """Initialize as :class:`PretrainingViT`, and the tokens from a truncated normal of 0.02."""
+        """Initialize as :class:`PretrainingViT`; both tokens from a truncated normal with standard deviation 0.02."""
         super().init_weights()
         self._init_tokens(self.mask_token, self.cls_token)
 
@@ -42,16 +42,16 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked, or flat (N, H'*W'), as
-                ``mmpretrain.MaskFeat`` calls its backbone. Defaults to None.
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked. It may be flat (N, H'*W'),
+                because ``mmpretrain.MaskFeat`` calls its backbone with such a mask. Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: With a mask the normalised tokens (N, H'*W', C) without class token; with a
-            flat one (N, 1+H'*W', C), the class token first; without, what the parent returns.
+            Tensor | tuple[Tensor, ...]: With a mask, the normalised tokens (N, H'*W', C) without class token. With a
+            flat mask, (N, 1+H'*W', C) with the class token first. Without a mask, the output of the parent.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, or the mask is flat and there is no class
-                token.
+            ValueError: If the mask's grid or the input size does not fit, or the mask is flat and the model has no
+                class token.
         """
         if mask is None:
             return super().forward(x)
@@ -61,7 +61,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         return self.encode_masked(x, mask)[:, self.num_extra_tokens :]
 
     def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The tokens of :meth:`forward` in the masked places: the last layer computes no others.
+        """Compute the tokens of :meth:`forward` at the masked positions. The last layer computes no other tokens.
 
         Args: as in :meth:`forward`.
 
@@ -77,14 +77,14 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         return self._run_layers(self._embed_masked(x, mask), places).flatten(0, 1)
 
     def encode_masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Encode images, the class token included.
+        """Encode images, and return all tokens with the class token.
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
             mask (Tensor): bool (N, 1, H', W'), True where a token is masked.
 
         Returns:
-            Tensor: The normalised tokens (N, [1+] H'*W', C), the class token first, if there is one.
+            Tensor: The normalised tokens (N, [1+] H'*W', C), the class token first if there is one.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.
@@ -92,7 +92,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         return self._run_layers(self._embed_masked(x, mask))
 
     def _embed_masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W) as tokens (N, [1+] L, C) with their positions, those of a mask by its token."""
+        """Embed images (N, 3, H, W) as tokens (N, [1+] L, C) with positions; masked tokens become the mask token."""
         grid = self.token_grid(x.shape[-2:])
         check_mask(mask, len(x), grid)
         x, resolution = self.patch_embed(x)  # (N, L, C)

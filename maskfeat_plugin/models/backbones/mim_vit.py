@@ -1,4 +1,4 @@
-"""The masked ViT in mmpretrain's own algorithms."""
+"""The masked ViT for mmpretrain's own algorithms."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from .masked_vit import MaskedViT
 
 @MODELS.register_module()
 class MIMViT(MaskedViT):
-    """:class:`MaskedViT` as mmpretrain's masked image modeling algorithms call their backbones.
+    """:class:`MaskedViT` with the call that mmpretrain's masked image modeling algorithms expect.
 
-    ``mmpretrain.SimMIM`` wants a feature map (``out_type='featmap'``), ``mmpretrain.BEiT`` all tokens, the class token
-    first (``out_type='raw'``), ``mmpretrain.MaskFeat`` the same outside a tuple, for a flat mask. Parameters and
-    numbers are those of :class:`MaskedViT`.
+    ``mmpretrain.SimMIM`` expects a feature map (``out_type='featmap'``). ``mmpretrain.BEiT`` expects all tokens, the
+    class token first (``out_type='raw'``). ``mmpretrain.MaskFeat`` passes a flat mask and expects the same tokens, but
+    not in a tuple. Parameters and results are equal to :class:`MaskedViT`.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        out_type (str): What the parent gives without a mask, this one with a mask too. Defaults to "raw".
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+        out_type (str): Type of the output, as in the parent. It also holds for calls with a mask. Defaults to "raw".
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer``.
 
     Raises:
-        ValueError: If ``out_type='raw'`` without a class token, in whose place ``BEiT`` would lose a patch token.
+        ValueError: If ``out_type='raw'`` and there is no class token: ``BEiT`` would then drop a patch token instead.
     """
 
     def __init__(self, arch: str | dict = "base", out_type: str = "raw", **kwargs: Any) -> None:
@@ -36,12 +36,12 @@ class MIMViT(MaskedViT):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): (N, H', W') or (N, 1, H', W'), non-zero where a token is masked, of any dtype; flat
-                (N, H'*W'), see :meth:`MaskedViT.forward`. Defaults to None.
+            mask (Tensor, optional): (N, H', W') or (N, 1, H', W') of any dtype, non-zero where a token is masked; or a
+                flat mask (N, H'*W'), see :meth:`MaskedViT.forward`. Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: The last layer's output, as ``out_type`` says; without a mask of every layer of
-                ``out_indices``.
+            Tensor | tuple[Tensor, ...]: The output of the last layer in the form of ``out_type``. Without a mask, the
+            output of every layer in ``out_indices``.
 
         Raises:
             ValueError: If the mask's grid or the input size does not fit.

@@ -1,4 +1,4 @@
-"""The block of MViT, with less memory in training."""
+"""The transformer block of MViT, which needs less memory in training."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from .attention import FusedMultiScaleAttention
 
 
 class FusedMultiScaleBlock(MultiScaleBlock):
-    """mmaction2's ``MultiScaleBlock`` around :class:`FusedMultiScaleAttention`, which can give some tokens alone.
+    """mmaction2's ``MultiScaleBlock`` around :class:`FusedMultiScaleAttention`. It can compute some tokens only.
 
-    Same parameters, same result. Norms are computed with the layer after them where :func:`may_bypass` allows it. It
-    has no state of its own: a block of a built MViT becomes one by its class.
+    Parameters and results are the same. A norm is fused with the layer after it where :func:`may_bypass` allows it. It
+    adds no state: changing the class of a block of a built MViT is enough.
     """
 
     attention = FusedMultiScaleAttention
@@ -26,10 +26,10 @@ class FusedMultiScaleBlock(MultiScaleBlock):
         """Encode.
 
         Args:
-            x (Tensor): Tokens (B, [1+] T*H*W, C), a class token first if there is one.
-            in_size (Grid): Their grid (T, H, W).
-            places (TokenPlaces, optional): The K tokens that are wanted, of the grid after the block. Defaults to
-                None: all, the class token too.
+            x (Tensor): Tokens (B, [1+] T*H*W, C), the class token first if there is one.
+            in_size (Grid): The grid (T, H, W) of the tokens.
+            places (TokenPlaces, optional): The K tokens to compute, as places on the grid after the block. Defaults to
+                None: all tokens, and the class token.
 
         Returns:
             tuple[Tensor, Grid]: Tokens (B, [1+] T'*H'*W', C') or (B, K, C'), and the grid after the block.
@@ -49,12 +49,12 @@ class FusedMultiScaleBlock(MultiScaleBlock):
 
         Args:
             x (Tensor): Tokens (B, [1+] L, C).
-            grid (Grid): Their grid (T, H, W).
-            tokens: Tokens that the attention is asked for, as its third argument. Defaults to None, all.
+            grid (Grid): The grid (T, H, W) of the tokens.
+            tokens: Third argument of the attention: the tokens to compute. Defaults to None: all tokens.
 
         Returns:
-            tuple[Tensor, Tensor, Grid]: The attention's result; the tokens (B, [1+] L, C') that it is added to, before
-            their pooling; the grid of the result.
+            tuple[Tensor, Tensor, Grid]: The result of the attention; the tokens (B, [1+] L, C') of the residual
+            branch, before they are pooled; the grid of the result.
         """
         proj = self.proj if self.dim_mul_in_attention else None
         layers = [] if proj is None else [(proj, LINEAR)]

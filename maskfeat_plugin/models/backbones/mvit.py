@@ -1,4 +1,4 @@
-"""MViT as mmaction2's, faster, and with what MaskFeat's fine-tuning needs."""
+"""A faster version of mmaction2's MViT, with the options that MaskFeat's fine-tuning needs."""
 
 from typing import Any
 
@@ -28,23 +28,24 @@ OUT_TYPES = ("featmap", "avg_featmap")
 
 @MODELS.register_module()
 class MViT(_MViT):
-    """``mmaction.MViT`` on fused attention, with mean pooling before the final norm.
+    """``mmaction.MViT`` with fused attention, and optional mean pooling before the final norm.
 
-    Usable wherever ``mmaction.MViT`` is; parameter names and results are the same. MaskFeat's architectures double the
-    channels in the MLP, hence ``dim_mul_in_attention=False`` by default (as in the authors' release).
+    It can replace ``mmaction.MViT`` everywhere: parameter names and results are the same. MaskFeat's architectures
+    double the channels in the MLP, so ``dim_mul_in_attention`` is False by default, as in the authors' release.
 
     Args:
-        arch (str | dict): Architecture of ``mmaction.MViT``, or "maskfeat-small" or "maskfeat-large", the
-            pre-training variants whose last stage keeps its resolution. Defaults to "small".
-        out_type (str): What the last output holds in the class token's place: "featmap", the class token as in
-            mmaction2; "avg_featmap", the normalised mean over all patch tokens, as the authors fine-tune. Defaults to
-            "featmap".
-        dim_mul_in_attention (bool): Whether the channels grow in the attention instead of the MLP. Defaults to False.
+        arch (str | dict): Architecture of ``mmaction.MViT``, or "maskfeat-small" or "maskfeat-large". These two are
+            the pre-training variants, whose last stage keeps its resolution. Defaults to "small".
+        out_type (str): Vector that the last output holds: "featmap" gives the class token, as mmaction2 does;
+            "avg_featmap" gives the normalised mean over all patch tokens, as the authors do for fine-tuning. Defaults
+            to "featmap".
+        dim_mul_in_attention (bool): Whether the attention instead of the MLP increases the channels. Defaults to
+            False.
         with_cp (bool): Whether to recompute each block in the backward pass, which saves memory. Defaults to False.
-        **kwargs: Everything else of ``mmaction.MViT``.
+        **kwargs: All other arguments of ``mmaction.MViT``.
 
     Raises:
-        ValueError: If ``arch`` or ``out_type`` is unknown, or the size of the input does not divide.
+        ValueError: If ``arch`` or ``out_type`` is unknown, or the strides do not divide the input size.
     """
 
     arch_zoo = {
@@ -90,14 +91,14 @@ class MViT(_MViT):
     def init_weights(self) -> None:
         """Initialize as ``mmaction.MViT``, except for two biases.
 
-        As in the authors' code, the bias of the patch embedding is torch's default, and that of the last norm 0.
+        As in the authors' code, the bias of the patch embedding has torch's default; the bias of the last norm is 0.
         """
         super().init_weights()
         if not is_pretrained(self.init_cfg):
             set_authors_biases(self.patch_embed.projection, getattr(self, f"norm{max(self.out_scales)}"))
 
     def token_grid(self, input_size: tuple[int, ...]) -> Grid:
-        """Token grid of the last stage for an input.
+        """Return the token grid of the last stage for an input.
 
         Args:
             input_size (tuple[int, ...]): (T, H, W) in frames and pixels.
@@ -117,8 +118,9 @@ class MViT(_MViT):
             x (Tensor): Normalised clips (N, 3, T, H, W).
 
         Returns:
-            tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT``, for each of ``out_scales`` the feature map (N, C,
-            T', H', W') or, with ``output_cls_token``, a list of it and a vector (N, C), see ``out_type``.
+            tuple[list[Tensor] | Tensor, ...]: As ``mmaction.MViT`` returns it: for each of ``out_scales`` the feature
+            map (N, C, T', H', W') or, with ``output_cls_token``, a list of the map and a vector (N, C), see
+            ``out_type``.
         """
         x, grid = self._embed(x)
         outs = []
@@ -129,7 +131,7 @@ class MViT(_MViT):
                 norm = getattr(self, f"norm{scale}")
                 normed = norm(x)
                 outs.append(self._format_output(x, normed, grid, norm))
-                x = normed  # as upstream, the next stage goes on with the normalised tokens
+                x = normed  # as in upstream, the next stage takes the normalised tokens
         return tuple(outs)
 
     def _run_block(self, block: nn.Module, *args: Any) -> tuple[Tensor, Grid]:
@@ -138,7 +140,7 @@ class MViT(_MViT):
         return block(*args)
 
     def _embed(self, x: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> tuple[Tensor, Grid]:
-        """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C), those of a mask (N, T', H', W') by the mask token."""
+        """Embed clips (N, 3, T, H, W) as tokens (N, [1+] L, C); a mask (N, T', H', W') selects mask tokens."""
         x, grid = self.patch_embed(x)  # (N, L, C)
         if mask is not None:
             assert mask_token is not None
@@ -146,7 +148,7 @@ class MViT(_MViT):
         return self._add_tokens(x, grid), grid
 
     def _add_tokens(self, x: Tensor, grid: Grid) -> Tensor:
-        """Put the class token before patch tokens (N, L, C), add absolute positions; each where the model has them."""
+        """Put the class token before patch tokens (N, L, C) and add absolute positions, if the model has them."""
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(

@@ -17,7 +17,7 @@ class PretrainingViT(VisionTransformer):
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer``.
 
     Raises:
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
@@ -31,8 +31,8 @@ class PretrainingViT(VisionTransformer):
     def init_weights(self) -> None:
         """Initialize as the authors' code does, except for the learned tokens.
 
-        Weights get a truncated normal of 0.02, biases of linear layers and layer norms 0.02; the bias of the patch
-        embedding is torch's default, that of the last norm 0.
+        Weights come from a truncated normal with standard deviation 0.02. Biases of linear layers and layer norms are
+        0.02. The bias of the patch embedding has torch's default, and the bias of the last norm is 0.
         """
         super().init_weights()
         if is_pretrained(self.init_cfg):
@@ -45,13 +45,13 @@ class PretrainingViT(VisionTransformer):
         set_authors_biases(self.patch_embed.projection, self.ln1)
 
     def _init_tokens(self, *tokens: Tensor | None) -> None:
-        """Initialize the learned tokens that there are from a truncated normal of 0.02, but not pre-trained ones."""
+        """Initialize learned tokens from a truncated normal with standard deviation 0.02, unless pre-trained."""
         for token in tokens:
             if token is not None and not is_pretrained(self.init_cfg):
                 trunc_normal_(token, std=0.02)
 
     def token_grid(self, input_size: tuple[int, ...]) -> Grid:
-        """Token grid of an input.
+        """Return the token grid of an input.
 
         Args:
             input_size (tuple[int, ...]): (H, W) in pixels.
@@ -66,7 +66,7 @@ class PretrainingViT(VisionTransformer):
         return 1, rows, cols
 
     def _positions(self, resolution: tuple[int, int]) -> Tensor:
-        """Positions (1, [1+] L, C) of a resolution (H', W'), the class token's first."""
+        """Return the positions (1, [1+] L, C) for a resolution (H', W'), the class token's position first."""
         return resize_pos_embed(
             self.pos_embed,
             self.patch_resolution,
@@ -76,7 +76,7 @@ class PretrainingViT(VisionTransformer):
         )
 
     def _run_layers(self, x: Tensor, places: TokenPlaces | None = None) -> Tensor:
-        """Embedded tokens (N, [1+] L, C) through the layers and the final norm: all, or those (N, K, C) of places."""
+        """Run the layers and the final norm on tokens (N, [1+] L, C); return all, or the tokens (N, K, C) of places."""
         x = self.pre_norm(self.drop_after_pos(x))
         for layer in self.layers[:-1]:
             x = layer(x)

@@ -1,4 +1,4 @@
-"""Pooling attention and its block on the visible tokens of a grid."""
+"""Pooling attention and its transformer block on the visible tokens of a grid."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,26 +17,26 @@ from .multiscale_block import FusedMultiScaleBlock
 
 
 class VisibleMultiScaleAttention(FusedMultiScaleAttention):
-    """:class:`FusedMultiScaleAttention`, also among the visible tokens alone. It has no state of its own."""
+    """:class:`FusedMultiScaleAttention` that can also attend among the visible tokens only. It adds no state."""
 
-    def forward(  # type: ignore[override] # visible units in the place of token places
+    def forward(  # type: ignore[override] # visible units instead of token places
         self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None
     ) -> tuple[Tensor, Grid]:
         """Attend.
 
         Args:
-            x (Tensor): Normalised visible tokens (B, [1+] K, C), a class token first if there is one.
-            in_size (Grid): The grid (T, H, W) that they are from.
-            units (VisibleUnits, optional): The visible units. Defaults to None: all tokens are there.
+            x (Tensor): Normalised visible tokens (B, [1+] K, C), the class token first if there is one.
+            in_size (Grid): The whole grid (T, H, W).
+            units (VisibleUnits, optional): The visible units. Defaults to None: ``x`` holds all tokens.
 
         Returns:
-            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
+            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and the new grid.
         """
         if units is None:
             return super().forward(x, in_size)
         return self._attend_visible(apply_layer(self.qkv, x), in_size, units)
 
-    def attend_unnormalised(  # type: ignore[override] # likewise
+    def attend_unnormalised(  # type: ignore[override] # visible units instead of token places
         self, x: Tensor, in_size: Grid, norm: nn.LayerNorm, tokens: VisibleUnits | None
     ) -> tuple[Tensor, Grid]:
         """Attend without keeping normalised tokens for the backward pass.
@@ -75,28 +75,28 @@ class VisibleMultiScaleAttention(FusedMultiScaleAttention):
 
 
 class VisibleMultiScaleBlock(FusedMultiScaleBlock):
-    """:class:`FusedMultiScaleBlock`, also on the visible tokens alone. It has no state of its own."""
+    """:class:`FusedMultiScaleBlock` that can also run on the visible tokens only. It adds no state."""
 
     attention = VisibleMultiScaleAttention
 
-    def forward(  # type: ignore[override] # likewise
+    def forward(  # type: ignore[override] # visible units instead of token places
         self, x: Tensor, in_size: Grid, units: VisibleUnits | None = None
     ) -> tuple[Tensor, Grid]:
         """Encode.
 
         Args:
-            x (Tensor): Visible tokens (B, [1+] K, C), a class token first if the block has one.
-            in_size (Grid): The grid (T, H, W) that they are from.
-            units (VisibleUnits, optional): The visible units. Defaults to None: all tokens are there.
+            x (Tensor): Visible tokens (B, [1+] K, C), the class token first if the block has one.
+            in_size (Grid): The whole grid (T, H, W).
+            units (VisibleUnits, optional): The visible units. Defaults to None: ``x`` holds all tokens.
 
         Returns:
-            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and that grid.
+            tuple[Tensor, Grid]: Visible tokens (B, [1+] K', C') of the new grid, and the new grid.
         """
         if units is None:
             return super().forward(x, in_size)
         attended, skip, out_grid = self.attend(x, in_size, units)
         if self.pool_skip is not None:
-            # as beyond the border, where max pooling sees minus infinity
+            # masked tokens are padding: max pooling pads with minus infinity
             skip, _ = _pool(skip, self.pool_skip, float("-inf"), int(self.with_cls_token), in_size, units)
         return self.transform(skip + self.drop_path(attended)), out_grid
 
@@ -104,14 +104,16 @@ class VisibleMultiScaleBlock(FusedMultiScaleBlock):
 def _visible_query_positions(
     attn: FusedMultiScaleAttention, q: Tensor, q_grid: Grid, k_grid: Grid, units: VisibleUnits
 ) -> Tensor:
-    """Products of the visible queries with the relative positions: on the whole grid rows share their factors.
+    """Compute the products of the visible queries with the relative positions.
+
+    It computes them on the whole grid, where the queries of a row share the same factors.
 
     Args:
-        attn (FusedMultiScaleAttention): Holds the relative positions.
+        attn (FusedMultiScaleAttention): The attention that holds the relative positions.
         q (Tensor): Visible queries without extra tokens (B, num_heads, K, C).
         q_grid (Grid): Grid of the queries.
         k_grid (Grid): Grid of the keys.
-        units (VisibleUnits): What is visible.
+        units (VisibleUnits): The visible units.
 
     Returns:
         Tensor: (B, num_heads, K, kT+kH+kW).
@@ -127,7 +129,7 @@ def _visible_query_positions(
 def _pool(
     x: Tensor, pool: Callable[[Tensor], Tensor], fill: float, extra: int, grid: Grid, units: VisibleUnits
 ) -> tuple[Tensor, Grid]:
-    """Pool visible tokens (B, [extra+] K, C) on their grid, on which masked ones are ``fill``.
+    """Pool visible tokens (B, [extra+] K, C) on their grid, with ``fill`` at the masked positions.
 
     Returns:
         tuple[Tensor, Grid]: (B, [extra+] K', C) and the new grid.

@@ -1,4 +1,4 @@
-"""MViT that encodes the visible mask units only."""
+"""MViT that encodes only the visible mask units."""
 
 from math import lcm
 from typing import Any
@@ -18,25 +18,25 @@ from .visible_attention import VisibleMultiScaleAttention, VisibleMultiScaleBloc
 
 @MODELS.register_module()
 class VisibleMViT(MViT, VisibleBackbone):
-    """:class:`MViT` that drops masked tokens, in whole mask units.
+    """:class:`MViT` that drops masked tokens in whole mask units.
 
-    A mask unit is the smallest cube that every pooling keeps apart from the others, see :attr:`mask_unit`: 2 x 2
-    tokens of the last stage in MViT-S, 32 x 32 pixels, on which the paper's masks are drawn (``window_size=(8, 7, 7)``
-    for a token grid of (8, 14, 14)). Linear layers, norms, MLPs and attention run on the visible tokens alone, with
-    relative positions of their true places. Only the depthwise pooling, which reaches a token or more into the
-    neighbours, runs on the grid, where masked tokens are what the border of the clip is: zeros for the convolutions,
-    minus infinity for max pooling. (Hiera, Ryali et al., 2023, pools each unit by itself instead; then the
-    convolutions' weights in time would not be trained.)
+    A mask unit is the smallest cube of tokens that no pooling merges with its neighbours, see :attr:`mask_unit`. In
+    MViT-S it is 2 x 2 tokens of the last stage, or 32 x 32 pixels. The paper's masks have the same units
+    (``window_size=(8, 7, 7)`` for a token grid of (8, 14, 14)). Linear layers, norms, MLPs and attention run on the
+    visible tokens only, with the relative positions of their true places. Only the depthwise pooling runs on the whole
+    grid, because it reaches at least one token into the neighbours. There masked tokens are padded as the border of
+    the clip is: with zeros for the convolutions, with minus infinity for max pooling. (Hiera, Ryali et al., 2023, pools
+    each unit by itself. The temporal weights of the convolutions would then not be trained.)
 
-    So the encoder differs from the dense one, :class:`MaskedMViT`, in nothing but the masked tokens: they are absent
-    instead of a mask token. Where nothing is masked, or without a mask, it is :class:`MViT`. As in
-    :class:`MaskedMViT`, the patch embedding's kernel, larger than its stride, sees a few pixels beyond a token.
+    So the encoder differs from the dense one, :class:`MaskedMViT`, only in the masked tokens: they are absent, instead
+    of being mask tokens. If nothing is masked, or without a mask, it is equal to :class:`MViT`. The kernel of the patch
+    embedding is larger than its stride and sees a few pixels beyond a token, as in :class:`MaskedMViT`.
 
-    The parameters are those of ``mmaction.MViT``; the decoder has the mask token. For :class:`VisibleMaskFeat`.
+    It has the parameters of ``mmaction.MViT``; the mask token is in the decoder. Use it in :class:`VisibleMaskFeat`.
 
     Args:
         arch (str | dict): Architecture, see :class:`MViT`. Defaults to "maskfeat-small".
-        **kwargs: Everything else of :class:`MViT`.
+        **kwargs: All other arguments of :class:`MViT`.
 
     Attributes:
         mask_unit (tuple[int, int, int]): The mask unit in tokens of the last stage (T', H', W').
@@ -54,7 +54,7 @@ class VisibleMViT(MViT, VisibleBackbone):
         self.mask_unit = tuple(u // s for u, s in zip(unit, stride, strict=True))
 
     def init_weights(self) -> None:
-        """Initialize as :class:`MViT`, and the class token from a truncated normal of 0.02."""
+        """Initialize as :class:`MViT`; the class token from a truncated normal with standard deviation 0.02."""
         super().init_weights()
         if is_pretrained(self.init_cfg):
             return
@@ -67,11 +67,11 @@ class VisibleMViT(MViT, VisibleBackbone):
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked:
-                whole mask units, equally many in each clip. Defaults to None.
+            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked.
+                It masks whole mask units, the same number in each clip. Defaults to None.
 
         Returns:
-            Tensor | tuple: With a mask the result of :meth:`visible_tokens`; without, of the parent.
+            Tensor | tuple: With a mask, the result of :meth:`visible_tokens`. Without a mask, the output of the parent.
 
         Raises:
             ValueError: As :meth:`visible_tokens`.
@@ -83,16 +83,15 @@ class VisibleMViT(MViT, VisibleBackbone):
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor): bool (N, T', H', W') on the grid of the last stage, True where a token is masked: whole mask
-                units, equally many in each clip.
+            mask (Tensor): bool (N, T', H', W') on the grid of the last stage, True where a token is masked. It masks
+                whole mask units, the same number in each clip.
 
         Returns:
-            Tensor: The normalised tokens (N, K, C) of the last stage without class token, the K visible ones row by
-            row.
+            Tensor: The K visible tokens (N, K, C) of the last stage, normalised, row by row, without class token.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, units are masked in part, or the clips mask
-                different numbers.
+            ValueError: If the mask's grid or the input size does not fit, a unit is masked only in part, or the clips
+                mask different numbers of units.
         """
         out_grid = self.token_grid(x.shape[2:])
         check_mask(mask, len(x), out_grid)
@@ -108,7 +107,7 @@ class VisibleMViT(MViT, VisibleBackbone):
 
 
 def units_of(mask: Tensor, unit: Grid) -> Tensor:
-    """Read a mask of tokens as a mask of units.
+    """Convert a mask of tokens into a mask of units.
 
     Args:
         mask (Tensor): (N, T', H', W'), True where a token is masked.
@@ -118,20 +117,20 @@ def units_of(mask: Tensor, unit: Grid) -> Tensor:
         Tensor: bool (N, T'/t, H'/h, W'/w).
 
     Raises:
-        ValueError: If units do not divide the grid, or are masked in part.
+        ValueError: If the units do not divide the grid, or a unit is masked only in part.
     """
     grid = tuple(mask.shape[1:])
     if any(g % u for g, u in zip(grid, unit, strict=True)):
         raise ValueError(
-            f"The mask unit of the backbone, {unit} tokens (T', H', W'), does not divide the token grid {grid}; "
-            "change the crop size of the pipeline, or adaptive_kv_stride, which gives the unit."
+            f"The backbone's mask unit of {unit} tokens (T', H', W') does not divide the token grid {grid}. Change the "
+            "crop size of the pipeline, or adaptive_kv_stride, which sets the unit."
         )
     coarse = mask[:, :: unit[0], :: unit[1], :: unit[2]].bool()
     if not torch.equal(expand_mask(coarse, grid), mask.bool().flatten(1)):
         window = tuple(g // u for g, u in zip(grid, unit, strict=True))
         raise ValueError(
-            f"The mask hides units of {unit} tokens (T', H', W') in part, which the pooling of the backbone cannot "
-            f"keep apart; set the mask generator's window_size={window}."
+            f"The mask covers some units of {unit} tokens (T', H', W') only in part, but the backbone's pooling needs "
+            f"whole units. Set the mask generator's window_size={window}."
         )
     return coarse
 

@@ -1,4 +1,4 @@
-"""ViT that encodes the visible tokens only."""
+"""ViT that encodes only the visible tokens."""
 
 import torch
 from torch import Tensor
@@ -14,20 +14,20 @@ from .pretraining_vit import PretrainingViT
 class VisibleViT(PretrainingViT, VisibleBackbone):
     """``mmpretrain.VisionTransformer`` that drops the masked tokens, as in MAE (He et al., 2022).
 
-    The parameters are those of ``mmpretrain.VisionTransformer``: there is no mask token, the decoder has one. Where
-    nothing is masked, or without a mask, it is the dense encoder. As every token knows its absolute position before
-    any is dropped, only the content of the masked tokens is missing. For :class:`VisibleMaskFeat`.
+    It has the parameters of ``mmpretrain.VisionTransformer``; the mask token is in the decoder. If nothing is masked,
+    or without a mask, it is equal to the dense encoder. Every token gets its absolute position before tokens are
+    dropped, so only the content of the masked tokens is missing. Use it in :class:`VisibleMaskFeat`.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer``.
 
     Raises:
         ValueError: If ``arch`` is unknown or ``img_size`` is not divisible by ``patch_size``.
     """
 
     def init_weights(self) -> None:
-        """Initialize as :class:`PretrainingViT`, and the class token from a truncated normal of 0.02."""
+        """Initialize as :class:`PretrainingViT`; the class token from a truncated normal with deviation 0.02."""
         super().init_weights()
         self._init_tokens(self.cls_token)
 
@@ -36,11 +36,12 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked; equally many in each image.
+            mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked, the same number in each image.
                 Defaults to None.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: With a mask the result of :meth:`visible_tokens`; without, of the parent.
+            Tensor | tuple[Tensor, ...]: With a mask, the result of :meth:`visible_tokens`. Without a mask, the output
+            of the parent.
 
         Raises:
             ValueError: As :meth:`visible_tokens`.
@@ -52,13 +53,14 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor): bool (N, 1, H', W'), True where a token is masked; equally many in each image.
+            mask (Tensor): bool (N, 1, H', W'), True where a token is masked, the same number in each image.
 
         Returns:
-            Tensor: The normalised tokens (N, K, C), the K visible ones row by row, without class token.
+            Tensor: The K visible tokens (N, K, C), normalised, row by row, without class token.
 
         Raises:
-            ValueError: If the mask's grid or the input size does not fit, or the images mask different numbers.
+            ValueError: If the mask's grid or the input size does not fit, or the images mask different numbers of
+                tokens.
         """
         grid = self.token_grid(x.shape[-2:])
         check_mask(mask, len(x), grid)

@@ -1,4 +1,4 @@
-"""ViT as mmpretrain's, faster."""
+"""A faster version of mmpretrain's ViT."""
 
 from typing import Any
 
@@ -12,13 +12,14 @@ from .encoder_layer import use_encoder_layers
 
 @MODELS.register_module()
 class VisionTransformer(_VisionTransformer):
-    """``mmpretrain.VisionTransformer`` on the fast layers of pre-training, for fine-tuning.
+    """``mmpretrain.VisionTransformer`` with the fast layers of pre-training, for fine-tuning.
 
-    Usable wherever ``mmpretrain.VisionTransformer`` is; parameter names, initial values and results are the same.
+    It can replace ``mmpretrain.VisionTransformer`` everywhere: parameter names, initial values and results are the
+    same.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer``.
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer``.
 
     Raises:
         ValueError: If ``arch`` is unknown.

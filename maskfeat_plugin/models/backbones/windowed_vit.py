@@ -19,21 +19,21 @@ from .vision_transformer import VisionTransformer
 class WindowedViT(VisionTransformer):
     """``mmpretrain.VisionTransformer`` for large images: most blocks attend within windows.
 
-    As in ViTDet (Li et al., 2022), without the relative positions that it adds: MaskFeat's ViT has absolute ones only.
-    The parameters are the parent's without class token, so that a pre-trained ViT loads as it is. Where windows do not
-    divide the token grid, the last ones are filled up with tokens that nothing attends to.
+    The design is ViTDet (Li et al., 2022) without its relative positions, because MaskFeat's ViT has only absolute
+    ones. It has the parent's parameters except the class token, so a pre-trained ViT loads without a change. If the
+    windows do not divide the token grid, padding tokens fill the last windows, and no token attends to them.
 
     Args:
         arch (str | dict): Architecture, as in the parent. Defaults to "base".
-        img_size (int | tuple): Usual input size in pixels; others are possible. Defaults to 1024.
+        img_size (int | tuple): Usual input size in pixels; other sizes are possible. Defaults to 1024.
         window_size (int): Side of a window in tokens. Defaults to 14.
         global_attn_indexes (Sequence[int], optional): Blocks that attend to the whole image, counted from 0. Defaults
-            to the last of each quarter of the blocks.
+            to None: the last block of each quarter.
         with_cp (bool): Whether to recompute each block in the backward pass, which saves memory. Defaults to False.
-        **kwargs: Everything else of ``mmpretrain.VisionTransformer`` but ``out_type`` and ``with_cls_token``.
+        **kwargs: All other arguments of ``mmpretrain.VisionTransformer`` except ``out_type`` and ``with_cls_token``.
 
     Raises:
-        ValueError: If ``arch`` is unknown, ``window_size`` is not positive or a global block is not there.
+        ValueError: If ``arch`` is unknown, ``window_size`` is not positive or a global block does not exist.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class WindowedViT(VisionTransformer):
     ) -> None:
         super().__init__(arch=arch, img_size=img_size, out_type="featmap", with_cls_token=False, **kwargs)
         if window_size < 1:
-            raise ValueError(f"window_size={window_size} has to be positive.")
+            raise ValueError(f"window_size={window_size} must be positive.")
         if global_attn_indexes is None:
             global_attn_indexes = sorted({(i + 1) * self.num_layers // 4 - 1 for i in range(4)} - {-1})
         wrong = [i for i in global_attn_indexes if not 0 <= i < self.num_layers]
         if wrong:
-            raise ValueError(f"global_attn_indexes has {wrong}; the blocks are 0 to {self.num_layers - 1}.")
+            raise ValueError(
+                f"global_attn_indexes contains {wrong}, but the blocks are numbered 0 to {self.num_layers - 1}."
+            )
         self.patch_size = tuple(self.patch_embed.projection.stride)
         self.window_size = window_size
         self.global_attn_indexes = tuple(global_attn_indexes)
@@ -107,7 +109,7 @@ class WindowedViT(VisionTransformer):
 
 
 def to_windows(x: Tensor, resolution: tuple[int, int], window_size: int) -> Tensor:
-    """Cut a token grid into square windows, filled up with zeros where they reach beyond it.
+    """Cut a token grid into square windows, padded with zeros beyond the border of the grid.
 
     Args:
         x (Tensor): Tokens (N, H'*W', C).
@@ -115,7 +117,7 @@ def to_windows(x: Tensor, resolution: tuple[int, int], window_size: int) -> Tens
         window_size (int): Side w of a window.
 
     Returns:
-        Tensor: (N*K, w*w, C), K windows an image, row by row.
+        Tensor: (N*K, w*w, C), with K windows per image, row by row.
     """
     windows, _ = window_partition(x.unflatten(1, resolution), window_size)  # (N*K, w, w, C)
     return windows.flatten(1, 2)
@@ -138,7 +140,7 @@ def from_windows(windows: Tensor, resolution: tuple[int, int], window_size: int)
 
 
 def padding_mask(resolution: tuple[int, int], window_size: int, device: torch.device) -> Tensor | None:
-    """Which tokens of the windows are real: bool (K, w*w), None if all are."""
+    """Return a mask of the tokens in windows that are no padding: bool (K, w*w), None if there is no padding."""
     if not any(n % window_size for n in resolution):
         return None
     real = torch.ones(1, resolution[0] * resolution[1], 1, device=device)

@@ -1,4 +1,4 @@
-"""From packed samples to a normalised batch with masks."""
+"""The data preprocessor: it turns packed samples into a normalised batch with masks."""
 
 from collections.abc import Sequence
 
@@ -10,30 +10,32 @@ from maskfeat_plugin.registry import MODELS
 
 from ..utils import stack_masks
 
-# Types that hold values whose squares, or that themselves in mixed precision, become infinite; no picture has them
+# Types that hold values beyond float16; such values, or their squares, become infinite. No picture has such values
 _WIDE = (torch.int32, torch.int64, torch.bfloat16, torch.float32, torch.float64)
 _LARGEST = torch.finfo(torch.float16).max
 
 
 @MODELS.register_module()
 class MaskFeatDataPreprocessor(BaseDataPreprocessor):
-    """Moves a batch of images or clips to the device as uint8 or uint16, normalises it there and stacks the masks.
+    """Data preprocessor that normalises images or clips on the device and stacks the masks.
 
-    Takes what ``mmpretrain.PackInputs`` and ``mmaction.PackActionInputs`` make, as mmengine's ``pseudo_collate``
-    (lists) or ``default_collate`` (stacked) joins it. A sample with M clips becomes M rows of the batch. Values beyond
-    those that float16 holds, +-65504, are cut off there; those of uint16 after they are normalised.
+    The batch is copied to the device as uint8 or uint16. It may come from ``mmpretrain.PackInputs`` or
+    ``mmaction.PackActionInputs``, collated by mmengine's ``pseudo_collate`` (lists) or ``default_collate`` (stacked).
+    A sample with M clips becomes M rows of the batch. Values beyond the range of float16, +-65504, are clipped to this
+    range; uint16 values are clipped after they are normalised.
 
     Args:
-        mean (Sequence[float] | float): Mean of each channel, in RGB order if ``to_rgb``, on the scale of the inputs: 0
-            to 255, or 0 to 65535 of 16 bits. One number is for any number of channels. Defaults to ImageNet's, as in
-            the authors' image recipe; their video recipe has 114.75 for all.
-        std (Sequence[float] | float): Standard deviation of each channel. Defaults to ImageNet's; 57.375 in the video
-            recipe.
-        to_rgb (bool): Whether to reverse three channels, for images that mmcv decodes to BGR; another number of
-            channels stays in its order. Decord and PyAV give RGB. Defaults to False.
+        mean (Sequence[float] | float): Mean of each channel on the scale of the inputs: 0 to 255, or 0 to 65535 for 16
+            bits. The order is RGB if ``to_rgb``. One number holds for any number of channels. Defaults to ImageNet's
+            values, as in the authors' image recipe; their video recipe has 114.75 for all channels.
+        std (Sequence[float] | float): Standard deviation of each channel. Defaults to ImageNet's values; 57.375 in the
+            video recipe.
+        to_rgb (bool): Whether to reverse the three channels of images that mmcv decodes to BGR. Images with another
+            number of channels keep their order. Decord and PyAV return RGB. Defaults to False.
         non_blocking (bool): Whether the copy to the device may overlap with computation. Defaults to True.
-        input_scale (float): Number by which inputs, ``mean`` and ``std`` are divided first. 255 gives the order of the
-            operations of the authors: only the rounding differs, which changes HOG in flat areas. Defaults to 1.0.
+        input_scale (float): Number by which inputs, ``mean`` and ``std`` are divided first. With 255 the operations are
+            in the order of the authors' code. Only the rounding differs, which changes HOG in flat areas. Defaults to
+            1.0.
 
     Raises:
         ValueError: If ``mean`` or ``std`` is empty, their lengths differ and neither is 1, or ``std`` or
@@ -60,14 +62,14 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             if key == "std" and min(values) <= 0:
                 raise ValueError(f"std must be positive, got {values}.")
             self.register_buffer(key, torch.tensor(values).view(-1, 1, 1), persistent=False)
-            # divided in double precision: 123.675 / 255 is then the authors' 0.485
+            # divided in double precision: 123.675 / 255 then is the authors' 0.485
             scaled = torch.tensor([v / input_scale for v in values]).view(-1, 1, 1)
             self.register_buffer(f"scaled_{key}", scaled, persistent=False)
         lengths = {len(self.mean), len(self.std)} - {1}
         if len(lengths) > 1:
             raise ValueError(
                 f"mean has {len(self.mean)} numbers, std has {len(self.std)}; give "
-                "both one number a channel, or 1 for all."
+                "both one number per channel, or one number for all channels."
             )
         self._channels = lengths.pop() if lengths else None
 
@@ -78,22 +80,21 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         Args:
             data (dict): ``inputs``, a tensor or a list of N tensors, integers or float: images (C, H, W), clips (C, T,
                 H, W) or several clips (M, C, T, H, W); and ``data_samples``, a list of N samples or None.
-            training (bool): Unused: training and testing need the same.
+            training (bool): Unused: training and testing need the same batch.
 
         Returns:
-            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples`` as they came; and, if the
-                samples hold masks,
-            ``mask``, bool (N, 1, H', W') or (N*M, T', H', W').
+            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples``, unchanged; and, if the
+                samples hold masks, ``mask``, bool (N, 1, H', W') or (N*M, T', H', W').
 
         Raises:
-            ValueError: If the inputs differ in size, are no images or clips of so many channels, or the masks are not
-                one a row.
+            ValueError: If the inputs differ in size, are neither images nor clips, have a wrong number of channels, or
+                there is not one mask per row.
         """
         data = self.cast_data(data)
         inputs = self._stack(data["inputs"])
         shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
         dtype = inputs.dtype
-        if dtype == torch.uint16:  # few operations take it
+        if dtype == torch.uint16:  # few operations support it
             inputs = inputs.float()
         if self.to_rgb and inputs.shape[1] == 3:
             inputs = inputs.flip(1)
@@ -112,23 +113,23 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         return batch
 
     def _stack(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-        """One tensor (N, C, H, W) or (N*M, C, T, H, W)."""
+        """Stack inputs to one tensor (N, C, H, W) or (N*M, C, T, H, W)."""
         if not isinstance(inputs, Tensor):
             if len({x.shape for x in inputs}) > 1:
                 raise ValueError(
-                    f"The batch holds samples of several sizes, {sorted({tuple(x.shape) for x in inputs})}; "
-                    "crop or resize them to one size in the pipeline (RandomResizedCrop, Resize)."
+                    f"The batch holds samples of several sizes, {sorted({tuple(x.shape) for x in inputs})}. "
+                    "Crop or resize them to one size in the pipeline (RandomResizedCrop, Resize)."
                 )
             inputs = torch.stack(tuple(inputs))
         if inputs.dim() == 6:
             inputs = inputs.flatten(0, 1)  # (N, M, C, T, H, W) -> (N*M, C, T, H, W)
         channels = self._channels or "C"
         fits = inputs.dim() in (4, 5) and inputs.shape[1] in (self._channels or inputs.shape[1],)
-        if not fits or inputs.shape[-1] <= 4 < inputs.shape[1]:  # the last are the channels that come last
-            hint = f"; mean and std are of {channels} channels" if self._channels else ""
+        if not fits or inputs.shape[-1] <= 4 < inputs.shape[1]:  # the last dimension then is the channels
+            hint = f" mean and std have {channels} channels." if self._channels else ""
             raise ValueError(
                 f"Inputs must be images (N, {channels}, H, W) or clips (N, {channels}, T, H, W), got "
-                f"{tuple(inputs.shape)}; clips are packed after FormatShape(input_format='NCTHW'){hint}."
+                f"{tuple(inputs.shape)}.{hint} Pack clips after FormatShape(input_format='NCTHW')."
             )
-        # float() of a float tensor is the caller's own tensor, which must not be normalised in place
+        # float() returns a float tensor itself, which belongs to the caller and must not be changed in place
         return inputs.clone() if inputs.is_floating_point() else inputs

@@ -1,4 +1,4 @@
-"""Heads: from predicted and true features to a loss."""
+"""Heads: they compute a loss from predicted and true features."""
 
 from .classification_head import ClassificationHead
 from .multi_target_head import MultiTargetHead

@@ -11,9 +11,9 @@ from ..losses import MaskedLoss
 
 @MODELS.register_module()
 class ClassificationHead(BaseModule):
-    """Cross-entropy of the logits of masked tokens with their classes or class distributions.
+    """Cross-entropy head between the logits of masked tokens and their classes or class distributions.
 
-    For discrete tokens and pseudo-labels (MaskFeat paper). The logits are the neck's.
+    Use it for discrete tokens and pseudo-labels (MaskFeat paper). The neck computes the logits.
 
     Args:
         loss (dict, optional): Config of the loss, called with ``(pred, target)``. Defaults to
@@ -31,25 +31,25 @@ class ClassificationHead(BaseModule):
         Args:
             pred (Tensor): Logits (M, K).
             target (Tensor): Classes (M,), int64, or distributions over classes (M, K), floating point.
-            mask (Tensor, optional): bool (N, L), True at the tokens to compare, as mmpretrain's models call their
-                heads: ``pred`` and ``target`` are then of all tokens, (N, L, ...). Defaults to None, all are.
+            mask (Tensor, optional): bool (N, L), True at the tokens to compare. mmpretrain's models call their heads
+                with it; ``pred`` and ``target`` then hold all tokens, (N, L, ...). Defaults to None: compare all rows.
 
         Returns:
             Tensor: A scalar, float32.
 
         Raises:
-            ValueError: If the target is neither, or has another number of classes.
+            ValueError: If the target is neither of the two, or has another number of classes.
         """
         if mask is not None:
             pred, target = pred[mask.bool()], target[mask.bool()]
         if target.dim() == 2 and pred.shape != target.shape:
             raise ValueError(
-                f"The neck predicts {tuple(pred.shape)}, the target has {target.shape[-1]} classes; "
+                f"The neck predicts {tuple(pred.shape)}, but the target has {target.shape[-1]} classes; "
                 f"set out_channels={target.shape[-1]} of the neck."
             )
         if target.dim() == 1 and target.is_floating_point() or target.dim() == 2 and not target.is_floating_point():
             raise ValueError(
-                f"Classes must be (M,) int64 or distributions (M, K) floating point, the target generator gives "
+                f"Classes must be (M,) int64, or distributions (M, K) floating point, but the target generator gives "
                 f"{tuple(target.shape)} {target.dtype}."
             )
         return self.loss_module(pred, target)
@@ -66,5 +66,5 @@ class ClassificationHead(BaseModule):
             frequencies.scatter_add_(0, target, torch.ones_like(target, dtype=torch.float32))
         else:
             frequencies = target.float().sum(0)
-        logits = frequencies.clamp_min(1e-12).log()  # up to a constant, which the softmax takes away
+        logits = frequencies.clamp_min(1e-12).log()  # up to a constant, which the softmax removes
         return self.loss(logits.expand(len(target), -1), target)

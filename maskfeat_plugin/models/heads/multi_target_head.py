@@ -10,13 +10,13 @@ from ..utils import HeadWithBaseline, compute_loss, loss_settings
 
 @MODELS.register_module()
 class MultiTargetHead(BaseModule):
-    """Heads by name, each of which compares one target of :class:`MultiTargetGenerator` with its prediction.
+    """Heads by name: each head compares one target of :class:`MultiTargetGenerator` with its prediction.
 
-    The training loss is the sum of theirs; ``loss_weight`` of each one's loss weighs it.
+    The training loss is the sum of their losses. Weigh a loss with its ``loss_weight``.
 
     Args:
-        heads (dict[str, dict]): Configs of the heads by the names of the targets: every head that :class:`MaskFeat`
-            takes, of mmpretrain too.
+        heads (dict[str, dict]): Configs of the heads by the names of the targets: any head that fits :class:`MaskFeat`,
+            also from mmpretrain.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -26,7 +26,7 @@ class MultiTargetHead(BaseModule):
     def __init__(self, heads: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not heads:
-            raise ValueError("heads is empty; name one head for each target.")
+            raise ValueError("heads is empty. Give one head for each target.")
         self.heads = ModuleDict({name: MODELS.build(cfg) for name, cfg in heads.items()})
 
     def loss(self, pred: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -37,7 +37,7 @@ class MultiTargetHead(BaseModule):
             target (dict[str, Tensor]): True features (M, D) or classes (M,) by name.
 
         Returns:
-            dict[str, Tensor]: A scalar each, float32.
+            dict[str, Tensor]: One scalar per target, float32.
 
         Raises:
             ValueError: If the names differ, or a head of another package does not fit.
@@ -57,7 +57,7 @@ class MultiTargetHead(BaseModule):
         """Compute the losses of predicting this batch's means for every token; arguments as in :meth:`loss`.
 
         Returns:
-            dict[str, Tensor]: A scalar of each head that can tell it.
+            dict[str, Tensor]: A scalar for each head that can compute it.
         """
         return {
             name: head.baseline(pred[name], target[name])
@@ -71,4 +71,4 @@ class MultiTargetHead(BaseModule):
             named = ", ".join(
                 f"{k} {sorted(v) if not isinstance(v, Tensor) else 'one tensor'}" for k, v in sides.items()
             )
-            raise ValueError(f"The same names have to be in all three: {named}.")
+            raise ValueError(f"Predictions, targets and heads must have the same names, but there are: {named}.")

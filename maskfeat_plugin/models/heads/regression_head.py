@@ -10,7 +10,7 @@ from ..losses import MaskedLoss
 
 @MODELS.register_module()
 class RegressionHead(BaseModule):
-    """Loss between the predicted and the true features of masked tokens.
+    """Head with a loss between the predicted and the true features of masked tokens.
 
     Args:
         loss (dict): Config of the loss, called with ``(pred, target)``, both (M, D).
@@ -27,8 +27,8 @@ class RegressionHead(BaseModule):
         Args:
             pred (Tensor): Predicted features (M, D).
             target (Tensor): True features (M, D).
-            mask (Tensor, optional): bool (N, L), True at the tokens to compare, as mmpretrain's models call their
-                heads: ``pred`` and ``target`` are then of all tokens, (N, L, ...). Defaults to None, all are.
+            mask (Tensor, optional): bool (N, L), True at the tokens to compare. mmpretrain's models call their heads
+                with it; ``pred`` and ``target`` then hold all tokens, (N, L, ...). Defaults to None: compare all rows.
 
         Returns:
             Tensor: A scalar, float32.
@@ -40,12 +40,12 @@ class RegressionHead(BaseModule):
             pred, target = pred[mask.bool()], target[mask.bool()]
         if target.dim() != 2:
             raise ValueError(
-                f"The target is one class a token, {tuple(target.shape)} {target.dtype}; use "
-                "maskfeat.ClassificationHead."
+                f"The target has one class per token, {tuple(target.shape)} {target.dtype}, but RegressionHead needs "
+                "features (M, D); use maskfeat.ClassificationHead."
             )
         if pred.shape != target.shape:
             raise ValueError(
-                f"The neck predicts {tuple(pred.shape)}, the target is {tuple(target.shape)}; "
+                f"The neck predicts {tuple(pred.shape)}, but the target is {tuple(target.shape)}; "
                 f"set out_channels={target.shape[-1]} of the neck."
             )
         return self.loss_module(pred, target)

@@ -27,7 +27,7 @@ def _cross_entropy(pred: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(pred, target, reduction="none")
 
 
-# Each gives one loss a token, (M,).
+# Each function returns one loss per token, (M,).
 _KINDS = {
     "mse": _mse,
     "l1": _l1,
@@ -39,7 +39,7 @@ _KINDS = {
 
 @MODELS.register_module()
 class MaskedLoss(nn.Module):
-    """A loss of the masked tokens, averaged over them by :func:`mean_over_tokens`.
+    """Loss of the masked tokens, averaged over them by :func:`mean_over_tokens`.
 
     The loss of a token is the mean over its channels (``mse``, ``l1``, ``smooth_l1``), one minus the cosine of the
     angle between prediction and target (``cosine``), or the cross-entropy of logits with a class or a distribution
@@ -63,11 +63,11 @@ class MaskedLoss(nn.Module):
 
     @property
     def settings(self) -> dict[str, str | float]:
-        """Return the arguments with which the same loss is built."""
+        """Return the arguments that build the same loss."""
         return dict(kind=self.kind, loss_weight=self.loss_weight)
 
     def token_losses(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of every token in float32, under autocast too.
+        """Compute the loss of every token in float32, also under autocast.
 
         Args:
             pred (Tensor): Predicted features or logits (M, D).
@@ -81,7 +81,7 @@ class MaskedLoss(nn.Module):
         return self.loss_weight * _KINDS[self.kind](pred.float(), target)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss in float32, under autocast too.
+        """Compute the mean loss in float32, also under autocast.
 
         Args:
             pred (Tensor): Predicted features or logits (M, D).
@@ -94,18 +94,19 @@ class MaskedLoss(nn.Module):
 
 
 def mean_over_tokens(losses: Tensor) -> Tensor:
-    """Average over the masked tokens of a batch, on several processes over those of all.
+    """Average the losses over the masked tokens of a batch, or of the batches of all processes.
 
-    Every token weighs the same, whichever sample it is of, as the authors take it. Of several processes each divides
-    the sum of its losses by the mean number of tokens of a process; data parallel training averages their gradients,
-    which then are those of the mean over all tokens, though processes may have more or fewer of them. Gradient
-    accumulation averages batches: of equally many tokens, as the mask generators hide, that is the mean over all.
+    Every token of every sample has the same weight, as in the authors' code. With several processes, each one divides
+    the sum of its losses by the mean number of tokens per process. Data-parallel training then averages the
+    gradients of the processes. The result is the gradient of the mean over all tokens, even if the processes have
+    different numbers of tokens. Gradient accumulation averages batches. If all batches have the same number of masked
+    tokens, as mask generators with an exact number give, this is the mean over all tokens too.
 
     Args:
-        losses (Tensor): One loss a token, (M,).
+        losses (Tensor): One loss per token, (M,).
 
     Returns:
-        Tensor: A scalar; zero, with a gradient of zero, where no token is masked.
+        Tensor: A scalar. It is zero, with a gradient of zero, if no token is masked.
     """
     if get_world_size() == 1:
         return losses.sum() / max(len(losses), 1)

@@ -1,4 +1,4 @@
-"""Necks: from tokens to predicted features."""
+"""Necks: they predict features from tokens."""
 
 from .last_feature_map import LastFeatureMap
 from .mae_decoder import MAEDecoder

@@ -1,4 +1,4 @@
-"""From a backbone of several outputs to a head that takes one."""
+"""A neck that passes the last of several backbone outputs to a head."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from maskfeat_plugin.registry import MODELS
 
 @MODELS.register_module()
 class LastFeatureMap(BaseModule):
-    """The last feature map of :class:`MViT`, for mmaction2's heads of 3D convolutional networks, such as ``I3DHead``.
+    """Neck that returns the last feature map of :class:`MViT`, for heads of 3D convolutional networks of mmaction2.
 
-    A neck of mmaction2's recognizers, without parameters.
+    An example of such a head is ``I3DHead``. Use it as the neck of mmaction2's recognizers. It has no parameters.
     """
 
     def forward(self, inputs: Sequence, data_samples: Sequence | None = None) -> tuple[Tensor, dict]:
-        """Choose the map.
+        """Return the last map.
 
         Args:
-            inputs (Sequence): For each scale a feature map (N, C, T', H', W'), or a list of it and a vector.
+            inputs (Sequence): For each scale a feature map (N, C, T', H', W'), or a list of the map and a vector.
             data_samples (Sequence, optional): Unused. Defaults to None.
 
         Returns:
-            tuple[Tensor, dict]: The last map (N, C, T', H', W'), and no further losses.
+            tuple[Tensor, dict]: The last map (N, C, T', H', W'), and an empty dict: there are no further losses.
         """
         last = inputs[-1]
         return (last if isinstance(last, Tensor) else last[0]), {}

@@ -15,20 +15,21 @@ from ..utils import VisibleUnits
 
 @MODELS.register_module()
 class MAEDecoder(BaseModule):
-    """A few transformer blocks over all tokens, the masked ones as mask tokens (MAE, He et al., 2022).
+    """Decoder of a few transformer blocks over all tokens, with mask tokens at the masked positions.
 
-    As ``mmpretrain.MAEPretrainDecoder``, whose blocks it has, but for any token grid of images and clips, without a
-    class token, and with the prediction left to the neck, so that any target's neck goes with it. Positions are fixed
-    sines and cosines.
+    It follows MAE (He et al., 2022) and has the blocks of ``mmpretrain.MAEPretrainDecoder``. Unlike that decoder, it
+    works on any token grid of images and clips, has no class token, and leaves the prediction to the neck, so it works
+    with any target. Positions are fixed sines and cosines.
 
     Args:
         in_channels (int): Channels C of the encoder's tokens.
         embed_dims (int): Channels D of the decoder. Defaults to 384.
-        num_layers (int): Blocks. Defaults to 4.
+        num_layers (int): Number of blocks. Defaults to 4.
         num_heads (int): Attention heads of each block. Defaults to 6.
-        mlp_ratio (int): Masked channels of the MLPs in multiples of ``embed_dims``. Defaults to 4.
-        norm_cfg (dict): Norms. Defaults to a layer norm, eps 1e-6.
-        init_cfg (dict, optional): Defaults to None: Xavier's uniform weights for linear layers, zero biases.
+        mlp_ratio (int): Hidden channels of the MLPs as a multiple of ``embed_dims``. Defaults to 4.
+        norm_cfg (dict): Config of the norms. Defaults to a layer norm with eps 1e-6.
+        init_cfg (dict, optional): Initialization config. Defaults to None: Xavier's uniform weights and zero biases for
+            linear layers.
 
     Raises:
         ValueError: If ``num_layers`` is not positive, or ``embed_dims`` is not divisible by ``num_heads`` or too small
@@ -49,7 +50,7 @@ class MAEDecoder(BaseModule):
             init_cfg = dict(type="Xavier", layer="Linear", distribution="uniform", bias=0.0)
         super().__init__(init_cfg=init_cfg)
         if num_layers < 1:
-            raise ValueError(f"num_layers={num_layers} has to be positive.")
+            raise ValueError(f"num_layers={num_layers} must be positive.")
         if embed_dims < 6 or embed_dims % num_heads:
             raise ValueError(f"embed_dims={embed_dims} must be at least 6 and divisible by num_heads={num_heads}.")
         self.embed_dims = embed_dims
@@ -63,7 +64,7 @@ class MAEDecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
 
     def init_weights(self) -> None:
-        """Initialize as ``init_cfg`` says, and the mask token from a normal distribution of 0.02."""
+        """Initialize as ``init_cfg`` says; the mask token from a normal distribution with deviation 0.02."""
         super().init_weights()
         nn.init.normal_(self.mask_token, std=0.02)
 
@@ -72,19 +73,19 @@ class MAEDecoder(BaseModule):
 
         Args:
             tokens (Tensor): Visible tokens of the encoder (N, K, C), row by row.
-            mask (Tensor): bool (N, T', H', W'), True where a token is masked; K are not.
+            mask (Tensor): bool (N, T', H', W'), True where a token is masked. K tokens are not masked.
 
         Returns:
             Tensor: The masked tokens (M, D), sample by sample, row by row.
 
         Raises:
-            ValueError: If the encoder's tokens are not those that the mask leaves visible.
+            ValueError: If the number of the encoder's tokens is not the number of visible tokens of the mask.
         """
         grid = tuple(mask.shape[1:])
         visible = VisibleUnits(mask).tokens(grid)
         if tokens.shape[1] != visible.index.shape[1]:
             raise ValueError(
-                f"The backbone gives {tokens.shape[1]} tokens of each sample, the mask leaves "
+                f"The backbone gives {tokens.shape[1]} tokens per sample, but the mask leaves "
                 f"{visible.index.shape[1]} visible; use maskfeat.VisibleViT or maskfeat.VisibleMViT."
             )
         x = visible.scatter(self.embed(tokens))  # (N, L, D)
@@ -98,11 +99,11 @@ class MAEDecoder(BaseModule):
 
 @lru_cache(maxsize=16)
 def sincos_positions(grid: Grid, dims: int, device: torch.device) -> Tensor:
-    """Fixed positions: sines and cosines of time, row and column, an equal share of the channels each.
+    """Compute fixed positions: sines and cosines of time, row and column, with an equal share of channels for each.
 
     Args:
-        grid (Grid): Token grid (T', H', W'); an axis of length one takes no share.
-        dims (int): Channels; those that the shares leave over are zero.
+        grid (Grid): Token grid (T', H', W'). An axis of length one gets no channels.
+        dims (int): Number of channels. Channels that cannot be shared equally are zero.
         device (torch.device): Device of the result.
 
     Returns:

@@ -8,7 +8,7 @@ from maskfeat_plugin.registry import MODELS
 
 @MODELS.register_module()
 class RegressionNeck(BaseModule):
-    """One linear layer from a token to its predicted features (MaskFeat paper).
+    """Neck of one linear layer from a token to its predicted features (MaskFeat paper).
 
     Args:
         in_channels (int): Channels C of the backbone's tokens.
@@ -35,10 +35,10 @@ class RegressionNeck(BaseModule):
         """Predict features.
 
         Args:
-            tokens (Tensor | tuple[Tensor, ...]): (..., C), usually the M masked tokens (M, C); or a tuple whose last
-                element they are, as mmpretrain's models call their necks.
+            tokens (Tensor | tuple[Tensor, ...]): (..., C), usually the M masked tokens (M, C). mmpretrain's models
+                pass a tuple, whose last element is used.
 
         Returns:
-            Tensor | tuple[Tensor]: (..., D); of a tuple a tuple.
+            Tensor | tuple[Tensor]: (..., D), in a tuple if ``tokens`` is a tuple.
         """
         return (self.fc(tokens[-1]),) if isinstance(tokens, tuple) else self.fc(tokens)

@@ -1,4 +1,4 @@
-"""A feature pyramid from the one map of a plain ViT."""
+"""A feature pyramid from the single feature map of a plain ViT."""
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -11,17 +11,17 @@ NORM = dict(type="mmpretrain.LN2d")
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Maps at 4, 2, 1 and 1/2 times the resolution of one map, as in ViTDet (Li et al., 2022).
+    """Feature pyramid at 4, 2, 1 and 1/2 times the resolution of one map, as in ViTDet (Li et al., 2022).
 
-    With a patch size of 16 these are the strides 4, 8, 16 and 32 of mmdet's detectors; further levels are the last one,
-    sub-sampled.
+    With a patch size of 16, these are the strides 4, 8, 16 and 32 of mmdet's detectors. Further levels sub-sample the
+    last one.
 
     Args:
         in_channels (int): Channels of the map.
         out_channels (int): Channels of each level. Defaults to 256.
-        num_outs (int): Levels. Defaults to 5.
+        num_outs (int): Number of levels. Defaults to 5.
         norm_cfg (dict): Norm of each convolution. Defaults to a layer norm over the channels.
-        init_cfg (dict, optional): As in mmengine. Defaults to None.
+        init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
         ValueError: If ``num_outs`` is less than 4 or ``in_channels`` is not divisible by 4.
@@ -37,9 +37,9 @@ class SimpleFeaturePyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_outs < 4:
-            raise ValueError(f"num_outs={num_outs} has to be 4 or more: strides 4, 8, 16, 32 and further.")
+            raise ValueError(f"num_outs={num_outs} must be at least 4, for the strides 4, 8, 16 and 32.")
         if in_channels % 4:
-            raise ValueError(f"in_channels={in_channels} has to be divisible by 4.")
+            raise ValueError(f"in_channels={in_channels} must be divisible by 4.")
         half, quarter = in_channels // 2, in_channels // 4
         act = dict(type="GELU")
         self.scales = nn.ModuleList(
@@ -63,10 +63,10 @@ class SimpleFeaturePyramid(BaseModule):
         self.num_outs = num_outs
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Make the levels.
+        """Compute the levels.
 
         Args:
-            inputs (tuple[Tensor, ...]): The backbone's outputs; the last, (N, C, H', W'), is used.
+            inputs (tuple[Tensor, ...]): The outputs of the backbone. Only the last, (N, C, H', W'), is used.
 
         Returns:
             tuple[Tensor, ...]: ``num_outs`` maps (N, out_channels, ..., ...), the largest first.

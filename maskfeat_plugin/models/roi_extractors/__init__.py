@@ -1,4 +1,4 @@
-"""Features of boxes."""
+"""RoI extractors: features of boxes."""
 
 from .centred import CentredRoIExtractor3D
 

@@ -1,4 +1,4 @@
-"""MaskFeat: predict the features of what is masked."""
+"""MaskFeat: predict the features of masked tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,33 +24,34 @@ from ..utils import (
     unnamed,
 )
 
-# Features (M, D) or classes (M,) by the names of the targets
+# Features (M, D) or classes (M,), by the names of the targets
 Features = dict[str, Tensor]
 
 
 @MODELS.register_module()
 class MaskFeat(BaseSelfSupervisor):
-    """Masked feature prediction for images and clips alike (MaskFeat paper).
+    """Masked feature prediction for images and clips (MaskFeat paper).
 
-    Masked tokens are replaced by a learned one, the backbone sees all of them, and the neck predicts the target
-    features of the masked ones. An image is a clip with a token grid of one time step.
+    Masked tokens are replaced by a learned mask token and the backbone encodes all tokens. The neck predicts the
+    target features of the masked tokens. An image is handled as a clip with a token grid of one time step.
 
     Args:
-        backbone (dict): Config of a :class:`MaskedBackbone`, or of a backbone of your own with ``token_grid`` and
+        backbone (dict): Config of a :class:`MaskedBackbone`, or of your own backbone with ``token_grid`` and a
             ``forward(inputs, mask)`` that returns all tokens (N, L, C).
-        target_generator (dict): Config of what is to be predicted. One of mmpretrain, which takes images alone, is put
-            into a :class:`WholeGridGenerator`.
-        neck (dict): Config of the layer(s) from tokens to predicted features, which may come in a tuple, as
-            ``mmpretrain.LinearNeck`` gives them.
+        target_generator (dict): Config of the target generator. A generator of mmpretrain takes images only and is
+            wrapped in a :class:`WholeGridGenerator`.
+        neck (dict): Config of the layer or layers that predict features from tokens. The neck may return the features
+            in a tuple, as ``mmpretrain.LinearNeck`` does.
         head (dict): Config of the module whose ``loss(pred, target)`` compares (M, D) with (M, D) or classes (M,).
-        data_preprocessor (dict, optional): Defaults to :class:`MaskFeatDataPreprocessor` with its defaults.
+        data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None: a
+            :class:`MaskFeatDataPreprocessor` with its defaults.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If the backbone does not fit, or the neck has another number of classes than the target.
+        ValueError: If the backbone does not fit, or neck and target have different numbers of classes.
     """
 
-    target_generator: BaseModule  # another package's too
+    target_generator: BaseModule  # it may come from another package
 
     def __init__(
         self,
@@ -84,17 +85,17 @@ class MaskFeat(BaseSelfSupervisor):
         mask: Tensor | None = None,
         mode: str = "tensor",
     ) -> dict[str, Tensor] | list[DataSample] | tuple[Tensor, ...]:
-        """Dispatch to :meth:`loss`, :meth:`predict` or :meth:`extract_feat`.
+        """Call :meth:`loss`, :meth:`predict` or :meth:`extract_feat`, depending on the mode.
 
         Args:
             inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
             data_samples (Sequence[BaseDataElement], optional): Samples of the batch. Defaults to None.
-            mask (Tensor, optional): bool (N, T', H', W'); needed by "loss" and "predict". Defaults to None, the masks
-                of the samples, where a data preprocessor of others leaves them.
+            mask (Tensor, optional): bool (N, T', H', W'); needed by "loss" and "predict". Defaults to None: use the
+                masks in the samples, where data preprocessors of other packages leave them.
             mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
 
         Returns:
-            What the method of that mode returns.
+            The result of the method of that mode.
 
         Raises:
             ValueError: If the mode is unknown, the mask is missing or empty, the inputs are a list, or a component of
@@ -103,8 +104,8 @@ class MaskFeat(BaseSelfSupervisor):
         if not isinstance(inputs, Tensor):
             raise ValueError(
                 f"The data_preprocessor ({type(self.data_preprocessor).__name__}) gives a {type(inputs).__name__} of "
-                "inputs, MaskFeat needs one tensor. Set the dataloader's collate_fn=dict(type='default_collate'), or "
-                "use maskfeat.MaskFeatDataPreprocessor."
+                "inputs, but MaskFeat needs one tensor. Set the dataloader's collate_fn=dict(type='default_collate'), "
+                "or use maskfeat.MaskFeatDataPreprocessor."
             )
         if inputs.dim() == 6:
             inputs = inputs.flatten(0, 1)  # (N, M, C, T, H, W) -> (N*M, C, T, H, W)
@@ -117,7 +118,7 @@ class MaskFeat(BaseSelfSupervisor):
         raise ValueError(f"mode={mode!r} is unknown; choose one of 'loss', 'predict', 'tensor'.")
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Features of unmasked inputs, as the plain backbone gives them."""
+        """Compute the features of unmasked inputs with the plain backbone."""
         return self.backbone(inputs)
 
     def loss(
@@ -131,9 +132,9 @@ class MaskFeat(BaseSelfSupervisor):
         Args: as in :meth:`forward`.
 
         Returns:
-            dict[str, Tensor]: ``loss``, and beside it ``baseline``: the loss of predicting this batch's mean target for
-            every token, which a model has to fall below to have learned anything of the input. Of several targets
-            ``loss_<name>`` and ``baseline_<name>`` each.
+            dict[str, Tensor]: ``loss``, and for comparison ``baseline``: the loss of predicting the mean target of this
+            batch for every token. A model has learned something from the input only if its loss is below the baseline.
+            With several targets the keys are ``loss_<name>`` and ``baseline_<name>``.
         """
         pred, target = self._masked_features(inputs, _masks(mask, data_samples, inputs), data_samples)
         pred, target = unnamed(pred), unnamed(target)
@@ -150,15 +151,16 @@ class MaskFeat(BaseSelfSupervisor):
         data_samples: Sequence[BaseDataElement] | None = None,
         mask: Tensor | None = None,
     ) -> list[DataSample]:
-        """Predicted and true features of the masked tokens, sample by sample, and true ones of the others.
+        """Compute predicted and true features of the masked tokens, and true features of the visible tokens.
 
         Args: as in :meth:`forward`.
 
         Returns:
-            list[DataSample]: N samples with ``mask`` (T', H', W'), ``pred_features`` and ``target_features``, both
-            (M_i, D) with the sample's masked tokens in row-major order (classes are (M_i,), several targets a dict of
-            them), ``visible_features``, what the target would be of the other tokens, the metainfo of the given samples
-            and ``loss_settings`` of the head, from which :class:`MaskedLossMetric` computes the loss.
+            list[DataSample]: N samples with these fields. ``mask`` (T', H', W'). ``pred_features`` and
+            ``target_features``, both (M_i, D), hold the sample's masked tokens in row-major order; classes are (M_i,),
+            several targets a dict of tensors. ``visible_features`` holds the target of the other tokens. The metainfo
+            of the given samples is kept, with ``loss_settings`` of the head, from which :class:`MaskedLossMetric`
+            computes the loss.
         """
         mask = _masks(mask, data_samples, inputs)
         pred, target = self._masked_features(inputs, mask, data_samples)
@@ -176,7 +178,7 @@ class MaskFeat(BaseSelfSupervisor):
     def _masked_features(
         self, inputs: Tensor, mask: Tensor, data_samples: Sequence[BaseDataElement] | None
     ) -> tuple[Features, Features]:
-        """Predict the features (M, D) of the masked tokens, and compute the true ones."""
+        """Compute the predicted and the true features (M, D) of the masked tokens."""
         target = by_name(self.target_generator(inputs, mask, data_samples))  # (M, D) each
         tokens = self._masked_tokens(inputs, mask)  # (M, C)
         pred = by_name(predict_features(self.neck, tokens))  # (M, D) each
@@ -187,8 +189,9 @@ class MaskFeat(BaseSelfSupervisor):
         check_masked_backbone(self.backbone)
 
     def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """The backbone's tokens (M, C) in the masked places."""
-        # by name: from Python 3.12 on a protocol does not see what a wrapper hands on, such as mmpretrain's LoRAModel
+        """Compute the backbone's tokens (M, C) at the masked positions."""
+        # by name: from Python 3.12 on, isinstance with a protocol misses methods that a wrapper such as mmpretrain's
+        # LoRAModel forwards
         masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
         if masked_tokens is not None:
             return masked_tokens(inputs, mask)
@@ -196,7 +199,7 @@ class MaskFeat(BaseSelfSupervisor):
 
 
 def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:
-    """Return the masks of a batch, which a data preprocessor of others leaves in the samples."""
+    """Return the masks of a batch; data preprocessors of other packages leave them in the samples."""
     if mask is not None:
         return mask
     if data_samples and all("mask" in sample for sample in data_samples):
@@ -208,12 +211,12 @@ def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, 
 
 
 def _logged(what: str, values: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the names under which losses are logged, for one target or several."""
+    """Return losses under the names of the log, for one target or several."""
     return {f"{what}_{name}" if name else what: value for name, value in by_name(values).items()}
 
 
 def _keep_nan(pred: Any, target: Any, inputs: Tensor) -> Any:
-    """Make predictions of classes NaN if the inputs are not finite: a class cannot say so, and the loss has to."""
+    """Make the predictions of classes NaN if the inputs are not finite; a class cannot be NaN, but the loss must be."""
     classes = {name for name, value in target.items() if not value.is_floating_point()}
     return {
         name: value + inputs.sum().mul(0).to(value.dtype) if name in classes else value for name, value in pred.items()
@@ -221,19 +224,19 @@ def _keep_nan(pred: Any, target: Any, inputs: Tensor) -> Any:
 
 
 def _split(features: Features, counts: list[int]) -> list[Tensor | dict[str, Tensor]]:
-    """Split features sample by sample, those of a single target without its name."""
+    """Split features by sample; leave out the name of a single target."""
     parts = {name: value.split(counts) for name, value in features.items()}
     return [unnamed({name: part[i] for name, part in parts.items()}) for i in range(len(counts))]
 
 
 def _check_classes(target_generator: nn.Module, neck: nn.Module) -> None:
-    """Raise one clear error for a neck that has other classes than the target."""
+    """Raise one clear error if the neck has another number of classes than the target."""
     channels = by_name(getattr(neck, "out_channels", None))
     for name, number in by_name(getattr(target_generator, "num_classes", None)).items():
         found = channels.get(name)
         if number and found and number != found:
             key = f"neck.necks.{name}.out_channels" if name else "neck.out_channels"
             raise ValueError(
-                f"The target_generator{name and f'.targets.{name}'} tells {number} classes apart, {key}={found}; set "
-                f"{key}={number}."
+                f"`{key}` is {found}, but the target{name and f' {name!r}'} has {number} classes. "
+                f"Set `{key}={number}`."
             )

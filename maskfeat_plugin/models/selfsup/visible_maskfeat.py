@@ -1,4 +1,4 @@
-"""MaskFeat with an encoder of the visible tokens."""
+"""MaskFeat with an encoder of the visible tokens only."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from .maskfeat import MaskFeat
 
 @MODELS.register_module()
 class VisibleMaskFeat(MaskFeat):
-    """MaskFeat whose backbone never sees the masked tokens, as in MAE (He et al., 2022).
+    """MaskFeat whose backbone encodes only the visible tokens, as in MAE (He et al., 2022).
 
-    The backbone encodes the visible tokens, a light decoder puts mask tokens in the places of the masked ones, and the
-    neck predicts their features. This is not the paper's MaskFeat, :class:`MaskFeat`, whose backbone sees mask tokens:
-    it trains faster, see docs/efficient.md. Targets, necks and heads are the same.
+    A light decoder puts mask tokens at the masked positions, and the neck predicts the features of the masked tokens.
+    This is not the MaskFeat of the paper, whose backbone encodes mask tokens; for that one use :class:`MaskFeat`. This
+    variant trains faster, see docs/efficient.md. Targets, necks and heads are the same.
 
     Args:
         decoder (dict): Config of :class:`MAEDecoder`.
-        **kwargs: Everything of :class:`MaskFeat`. The backbone is a :class:`VisibleBackbone`, or one of your own with
-            ``token_grid`` and ``forward(inputs, mask)`` that returns visible tokens (N, K, C); the neck's
-            ``in_channels`` are the decoder's ``embed_dims``.
+        **kwargs: All arguments of :class:`MaskFeat`. The backbone is a :class:`VisibleBackbone`, or your own backbone
+            with ``token_grid`` and a ``forward(inputs, mask)`` that returns visible tokens (N, K, C). The neck's
+            ``in_channels`` is the decoder's ``embed_dims``.
 
     Raises:
         ValueError: As :class:`MaskFeat`.
@@ -37,5 +37,5 @@ class VisibleMaskFeat(MaskFeat):
         check_visible_backbone(self.backbone)
 
     def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Decoded tokens (M, D) in the masked places."""
+        """Compute the decoded tokens (M, D) at the masked positions."""
         return self.decoder(self.backbone(inputs, mask), mask)

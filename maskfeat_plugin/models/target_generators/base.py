@@ -1,4 +1,4 @@
-"""The interface of all target generators, and of those that work without a mask."""
+"""The interface of all target generators, and the base class of generators that also work without a mask."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -10,22 +10,23 @@ from torch import Tensor, nn
 
 
 class TargetGenerator(BaseModule, metaclass=ABCMeta):
-    """Computes, without gradient, what the masked tokens have to predict.
+    """Base class of modules that compute, without gradients, the target of the masked tokens.
 
-    A subclass implements :meth:`generate`. It never learns the size of the grid from its configuration: the mask has
-    it. A target is a row of features a token, or one class a token.
+    A subclass implements :meth:`generate`. It reads the size of the grid from the mask, not from its configuration. A
+    target is one row of features per token, or one class per token.
 
     Args:
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
-    # Of a target of classes or distributions over them, which the neck has to have; of several targets by name
+    # Number of classes if the target is classes or class distributions; the neck must have as many outputs. With
+    # several targets, the numbers by name
     num_classes: int | dict[str, int | None] | None = None
 
     def connect(self, model: nn.Module) -> None:
-        """Learn what the target needs to know of the whole model, such as how it normalises its inputs.
+        """Read the properties of the whole model that the target needs, such as the normalisation of its inputs.
 
-        :class:`MaskFeat` calls it once, when all its parts are built. Most targets need nothing.
+        :class:`MaskFeat` calls it once, when all parts of the model are built. Most targets need nothing.
 
         Args:
             model (nn.Module): The model, with ``backbone`` and ``data_preprocessor``.
@@ -42,17 +43,17 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
 
         Args:
             inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W), floating point.
-            mask (Tensor, optional): bool (N, T', H', W'), T' = 1 for images. Defaults to None, every token of
+            mask (Tensor, optional): bool (N, T', H', W'), with T' = 1 for images. Defaults to None: all tokens of
                 :meth:`whole_grid`.
-            data_samples (Sequence[BaseDataElement], optional): Samples of the batch, for targets that come with the
+            data_samples (Sequence[BaseDataElement], optional): Samples of the batch, for targets that are part of the
                 data. Defaults to None.
 
         Returns:
             Tensor: Features (M, D), floating point, or classes (M,), int64, of the M masked tokens, row-major over (N,
-                T', H', W'); without a mask (N, L, D) or (N, L).
+                T', H', W'). Without a mask, (N, L, D) or (N, L).
 
         Raises:
-            ValueError: If the mask's grid does not fit the inputs, or is missing where the target has no grid.
+            ValueError: If the mask's grid does not fit the inputs, or there is no mask and the target has no grid.
         """
         if mask is not None:
             return self.generate(inputs, mask.bool())
@@ -70,11 +71,11 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
             Tensor: bool (N, T', H', W'), all True.
 
         Raises:
-            ValueError: Always: this target knows no grid but that of the mask.
+            ValueError: Always, because this target has no grid without a mask.
         """
         raise ValueError(
-            f"{type(self).__name__} has no token grid of its own, and was called without a mask. Use it in "
-            "maskfeat.MaskFeat, or maskfeat.HOGGenerator with patch_size in its place."
+            f"{type(self).__name__} has no token grid of its own, but was called without a mask. Use it in "
+            "maskfeat.MaskFeat, or use maskfeat.HOGGenerator with patch_size instead."
         )
 
     @abstractmethod
@@ -83,11 +84,11 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
 
 
 class BaseTargetGenerator(TargetGenerator):
-    """Target generator that works without a mask too, on a grid of its own, as ``mmpretrain.MaskFeat`` calls it.
+    """Base class of target generators that also work without a mask, because ``mmpretrain.MaskFeat`` passes none.
 
     Args:
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
@@ -97,7 +98,7 @@ class BaseTargetGenerator(TargetGenerator):
         self.temporal_stride = temporal_stride
 
     def whole_grid(self, inputs: Tensor) -> Tensor:
-        """Return a mask of every token, on the grid of ``patch_size`` and ``temporal_stride``.
+        """Return a mask of every token, on the grid given by ``patch_size`` and ``temporal_stride``.
 
         Args:
             inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).

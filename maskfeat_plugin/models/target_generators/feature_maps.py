@@ -1,4 +1,4 @@
-"""Features of a network on the token grid, whatever form its output has."""
+"""Features of a network on the token grid, from any form of output."""
 
 from collections.abc import Callable
 from math import isqrt
@@ -11,26 +11,26 @@ from ..utils import frames_of_tokens, token_size
 
 
 def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
-    """Find the feature map in what a backbone returns.
+    """Find the feature map in the output of a backbone.
 
     Args:
-        output (Any): A tensor or a sequence of one output a layer, each a tensor or a sequence of a map and tokens.
-            Maps are (N, C, h, w) or (N, C, t, h, w); tokens (N, L, C) are taken for a square grid, with a class token
-            (and others) before it or not.
+        output (Any): A tensor, or a sequence with one output per layer, each a tensor or a sequence of a map and
+            tokens. Maps are (N, C, h, w) or (N, C, t, h, w). Tokens (N, L, C) are assumed to form a square grid; they
+            may have a class token or other extra tokens before them.
         key (str): Name of the argument that configures the network, for messages.
-        layer (int): Which of a sequence. Defaults to -1, the last.
+        layer (int): Index of the output in a sequence. Defaults to -1, the last.
 
     Returns:
         Tensor: (N, C, h, w) or (N, C, t, h, w).
 
     Raises:
-        ValueError: If there is no such layer or no grid.
+        ValueError: If the layer does not exist or the output has no grid.
     """
     if isinstance(output, tuple | list):
         if not -len(output) <= layer < len(output):
             raise ValueError(
                 f"{key} gives the outputs of {len(output)} layers, layer={layer} is none of them; set "
-                f"it to {-len(output)} to {len(output) - 1}, or let the network give more (out_indices, out_scales)."
+                f"it to {-len(output)} to {len(output) - 1}, or let the network return more (out_indices, out_scales)."
             )
         output = output[layer]
     tensors = [output] if isinstance(output, Tensor) else [x for x in output if isinstance(x, Tensor)]
@@ -42,13 +42,13 @@ def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
             side = isqrt(tensor.shape[1])
             return tensor[:, -side * side :].mT.unflatten(2, (side, side))  # (N, L, C) -> (N, C, h, w)
     raise ValueError(
-        f"{key} gives {[tuple(x.shape) for x in tensors]}, which has no grid to map onto the token grid; let it give a "
-        "feature map: out_type='featmap' for a ViT, a backbone without pooling for others."
+        f"{key} gives {[tuple(x.shape) for x in tensors]}, which has no grid to map onto the token grid; make it "
+        "return a feature map: for a ViT set out_type='featmap', for others use a backbone without pooling."
     )
 
 
 def fit_to_grid(features: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Resize a feature map to a token grid: means where the grid divides it, else linear interpolation.
+    """Resize a feature map to a token grid: by averages if the grid divides its size, else by linear interpolation.
 
     Args:
         features (Tensor): (N, C, h, w) or (N, C, t, h, w).
@@ -68,17 +68,17 @@ def fit_to_grid(features: Tensor, grid: tuple[int, ...]) -> Tensor:
 
 
 def check_input_type(network: nn.Module, input_type: str, key: str) -> None:
-    """Raise one clear error for a network that takes images where clips come, or the reverse.
+    """Raise one clear error if a network takes images but gets clips, or the reverse.
 
-    Its first convolution tells.
+    The type of its first convolution decides.
 
     Args:
         network (nn.Module): The network.
         input_type (str): "image" or "clip".
-        key (str): Name of the argument that configures it, for messages.
+        key (str): Name of the argument that configures the network, for messages.
 
     Raises:
-        ValueError: If ``input_type`` is neither or is not the network's.
+        ValueError: If ``input_type`` is unknown or does not fit the network.
     """
     kinds = {"image": nn.Conv2d, "clip": nn.Conv3d}
     if input_type not in kinds:
@@ -87,7 +87,7 @@ def check_input_type(network: nn.Module, input_type: str, key: str) -> None:
     if first is not None and not isinstance(first, kinds[input_type]):
         other = next(name for name, kind in kinds.items() if isinstance(first, kind))
         raise ValueError(
-            f"{key} ({type(network).__name__}) takes {other}s, input_type={input_type!r}; set input_type={other!r}."
+            f"{key} ({type(network).__name__}) takes {other}s, but input_type={input_type!r}; set input_type={other!r}."
         )
 
 
@@ -99,16 +99,16 @@ def masked_features(
     input_type: str = "image",
     layer: int = -1,
 ) -> Tensor:
-    """Features of the masked tokens by a network that sees the whole, unmasked input.
+    """Compute the features of the masked tokens with a network that sees the whole, unmasked input.
 
     Args:
-        backbone (Callable): From images or clips to what :func:`feature_map` takes.
-        inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W), normalised as the network wants.
+        backbone (Callable): Function from images or clips to an output that :func:`feature_map` accepts.
+        inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W), normalised for the network.
         mask (Tensor): bool (N, T', H', W').
         key (str): Name of the argument that configures the network, for messages.
-        input_type (str): "image": the network sees every token's first frame, one by one; "clip": whole clips. Defaults
-            to "image". What has no masked token it does not see.
-        layer (int): Which output of the network. Defaults to -1, the last.
+        input_type (str): With "image" the network gets the first frame of every token, one by one; with "clip" it gets
+            whole clips. Defaults to "image". Frames or clips without a masked token are left out.
+        layer (int): Index of the network's output to use. Defaults to -1, the last.
 
     Returns:
         Tensor: float32 (M, D).
@@ -122,11 +122,11 @@ def masked_features(
         mask = mask.flatten(0, 1)  # (N*T', H', W')
     elif inputs.dim() != 5:
         raise ValueError(
-            f"{key} wants clips (input_type='clip'), the inputs are images {tuple(inputs.shape)}; set "
+            f"{key} wants clips (input_type='clip'), but the inputs are images {tuple(inputs.shape)}; set "
             "input_type='image'."
         )
     asked = mask.flatten(1).any(1)
-    if not asked.any():  # nothing to see; the number of channels is that of an input
+    if not asked.any():  # no token is masked: run one input, to get the number of channels
         asked[0] = True
     features = feature_map(backbone(inputs[asked]), key, layer)
     square = inputs.shape[-2] == inputs.shape[-1]
@@ -135,6 +135,6 @@ def masked_features(
     if features.dim() != mask.dim() + 1:
         raise ValueError(
             f"{key} gives features {tuple(features.shape)}, which cannot be mapped onto the token grid "
-            f"{tuple(mask.shape[1:])}; let it give a feature map (N, C, h, w) of images, (N, C, t, h, w) of clips."
+            f"{tuple(mask.shape[1:])}. Make it return a feature map: (N, C, h, w) of images, (N, C, t, h, w) of clips."
         )
     return fit_to_grid(features, tuple(mask.shape[1:])).movedim(1, -1)[mask[asked]].float()

@@ -1,4 +1,4 @@
-"""Networks that help to compute a target and are no part of what is trained."""
+"""Networks that help to compute a target and are not trained themselves."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +15,14 @@ from maskfeat_plugin.registry import MODELS
 
 
 class DetachedModule(nn.Module):
-    """Holds a network outside the tree of modules, so that nothing that trains the model reaches it.
+    """Module that holds a network outside the tree of modules, so that training does not change the network.
 
-    ``parameters()`` has none of it, so no optimizer and no gradient synchronisation sees it; ``train()`` and
-    ``init_weights()`` of the model do not come to it, so it stays in evaluation mode; ``to()`` moves it.
+    ``parameters()`` does not return its parameters, so optimizers and gradient synchronisation skip the network.
+    ``train()`` and ``init_weights()`` of the model do not reach it, so it stays in evaluation mode. ``to()`` moves it.
 
     Args:
         network (nn.Module): The network.
-        in_checkpoint (bool): Whether checkpoints hold it, under this module's name.
+        in_checkpoint (bool): Whether checkpoints include the network, under this module's name.
 
     Attributes:
         network (nn.Module): The network.
@@ -35,14 +35,14 @@ class DetachedModule(nn.Module):
         super().__init__()
         self.in_checkpoint = in_checkpoint
         self.loaded = False
-        # past nn.Module.__setattr__, which would make it a child
+        # not by nn.Module.__setattr__, which would make the network a child
         object.__setattr__(self, "network", network)
         self.freeze()
 
     def freeze(self) -> None:
-        """Put the network into evaluation mode, without gradients."""
+        """Put the network into evaluation mode and turn off its gradients."""
         self.network.requires_grad_(False)
-        self.network.eval()  # not chained: that of mmpretrain's backbones returns None
+        self.network.eval()  # not chained: train() of mmpretrain's backbones returns None
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
         self.network._apply(fn)
@@ -68,7 +68,7 @@ class DetachedModule(nn.Module):
         state = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
         try:
             found = self.network.load_state_dict(state, strict=False)
-        except RuntimeError as error:  # shapes that differ
+        except RuntimeError as error:  # different shapes
             error_msgs.append(str(error))
             return
         missing_keys.extend(prefix + name for name in found.missing_keys)
@@ -77,22 +77,24 @@ class DetachedModule(nn.Module):
 
 
 class FrozenNetwork(DetachedModule):
-    """A network with weights of its own, see :class:`DetachedModule`.
+    """Frozen network with its own weights, see :class:`DetachedModule`.
 
-    Its weights are those of ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` in its config, every parameter of it,
-    or of any other ``init_cfg``, such as ``maskfeat.Pretrained``. ``prefix`` beside ``checkpoint`` reads only the keys
-    that begin with it, without it, and ``revise_keys``, a list of (pattern, replacement), renames them before, as
-    ``mmengine.runner.load_checkpoint`` does. They are read by :meth:`load` or, at the latest, when the network is first
-    used; building it needs no file. Checkpoints leave it out, because it has a file, unless it is asked for.
+    The network's config names its weights with ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``, which must hold
+    every parameter, or with any other ``init_cfg``, such as ``maskfeat.Pretrained``. With ``prefix`` beside
+    ``checkpoint``, only the keys with this prefix are read, and the prefix is removed. ``revise_keys``, a list of
+    (pattern, replacement), renames the keys before that, as ``mmengine.runner.load_checkpoint`` does. Building the
+    network needs no file: :meth:`load` reads the weights, at the latest when the network is first used. Because the
+    weights have a file of their own, checkpoints do not include them by default.
 
     Args:
         network (dict): Config of the network, from any OpenMMLab registry by its scope, such as
             ``mmpretrain.VisionTransformer``.
-        key (str): Name of the argument that configures it, for messages.
-        mean (Sequence[float] | float, optional): Mean of the channels that it wants, RGB, on the scale 0 to 255.
-            Defaults to None, the model's own.
-        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None, the model's own.
-        in_checkpoint (bool): Whether checkpoints hold it. Defaults to False.
+        key (str): Name of the argument that configures the network, for messages.
+        mean (Sequence[float] | float, optional): Mean of the channels that the network expects, RGB, on the scale 0 to
+            255. Defaults to None: the model's own mean.
+        std (Sequence[float] | float, optional): Standard deviation that the network expects. Defaults to None: the
+            model's own.
+        in_checkpoint (bool): Whether checkpoints include the network. Defaults to False.
 
     Raises:
         ValueError: If only one of ``mean`` and ``std`` is given, or the network cannot be built.
@@ -110,7 +112,7 @@ class FrozenNetwork(DetachedModule):
         in_checkpoint: bool = False,
     ) -> None:
         if (mean is None) != (std is None):
-            raise ValueError("mean and std belong together; give both or neither.")
+            raise ValueError("mean and std belong together. Give both or neither.")
         network = dict(network)
         weights, others = _split_init_cfg(network.pop("init_cfg", None))
         if others is not None:
@@ -124,59 +126,59 @@ class FrozenNetwork(DetachedModule):
         self.register_buffer("shift", None, persistent=False)
 
     def connect(self, data_preprocessor: BaseModule) -> None:
-        """Learn how the inputs are normalised, to normalise them as the network wants.
+        """Read how the model normalises its inputs, to be able to normalise them for the network.
 
         Args:
-            data_preprocessor (BaseModule): With the buffers ``mean`` and ``std``.
+            data_preprocessor (BaseModule): The data preprocessor with the buffers ``mean`` and ``std``.
 
         Raises:
-            ValueError: If it has none, and the network wants its own.
+            ValueError: If it has no such buffers, but the network has its own ``mean`` and ``std``.
         """
         if self.wanted_mean is None or self.wanted_std is None:
             return
         mean, std = (getattr(data_preprocessor, name, None) for name in ("mean", "std"))
         if mean is None or std is None:
             raise ValueError(
-                f"{self.key} wants inputs normalised by mean and std, but the data_preprocessor "
-                f"({type(data_preprocessor).__name__}) does not tell its own; use maskfeat.MaskFeatDataPreprocessor, "
-                "or leave out mean and std."
+                f"{self.key} needs inputs normalised by its own mean and std, but the data_preprocessor "
+                f"({type(data_preprocessor).__name__}) has no mean and std to convert from. Use "
+                "maskfeat.MaskFeatDataPreprocessor, or leave out mean and std."
             )
         mean, std = mean.flatten().to(self.wanted_mean), std.flatten().to(self.wanted_std)
         numbers = {len(values) for values in (mean, std, self.wanted_mean, self.wanted_std)} - {1}
         if len(numbers) > 1:
             raise ValueError(
-                f"mean has {len(self.wanted_mean)} numbers and std {len(self.wanted_std)}, those of "
-                f"the data_preprocessor {len(mean)} and {len(std)}; give one number a channel, or 1 for all."
+                f"mean has {len(self.wanted_mean)} numbers and std {len(self.wanted_std)}, but mean and std of the "
+                f"data_preprocessor {len(mean)} and {len(std)}; give one number per channel, or one for all channels."
             )
         # (x * std + mean - wanted_mean) / wanted_std in one step
         self.scale = (std / self.wanted_std).view(-1, 1, 1)
         self.shift = ((mean - self.wanted_mean) / self.wanted_std).view(-1, 1, 1)
 
     def normalize(self, inputs: Tensor) -> Tensor:
-        """From the model's normalisation to the network's.
+        """Convert inputs from the model's normalisation to the network's.
 
         Args:
             inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).
 
         Returns:
-            Tensor: The same shape.
+            Tensor: The inputs in the same shape.
 
         Raises:
-            ValueError: If the network wants its own and :meth:`connect` was not called.
+            ValueError: If the network has its own ``mean`` and ``std`` and :meth:`connect` was not called.
         """
         if self.wanted_mean is None:
             return inputs
         if self.scale is None:
             raise ValueError(
-                f"{self.key} wants inputs normalised by mean and std and does not know how they are; "
-                "call connect() of the target generator with a model that has a data_preprocessor, as "
+                f"{self.key} needs inputs normalised by its own mean and std, but does not know their normalisation. "
+                "Call connect() of the target generator with a model that has a data_preprocessor, as "
                 "maskfeat.MaskFeat does."
             )
         scale, shift = (v if inputs.dim() == 4 else v.unsqueeze(1) for v in (self.scale, self.shift))
         return inputs * scale + shift
 
     def forward(self, inputs: Tensor) -> Any:
-        """Apply the network, its weights read, to inputs that are normalised as it wants."""
+        """Load the weights if necessary, and apply the network to inputs that are normalised for it."""
         self.load()
         return self.network(inputs)
 
@@ -184,13 +186,13 @@ class FrozenNetwork(DetachedModule):
         """Initialize the network and read its weights, once.
 
         Raises:
-            FileNotFoundError: If the file of weights is missing.
-            CheckpointError: If it is no checkpoint or lacks weights of the network.
+            FileNotFoundError: If the file of weights does not exist.
+            CheckpointError: If the file is not a checkpoint or lacks weights of the network.
         """
         if self.loaded:
             return
         others = str(getattr(self.network, "init_cfg", None))
-        # is_init: the network read weights itself while it was built, as mmpretrain.TIMMBackbone can
+        # is_init: the network read its weights while it was built, as mmpretrain.TIMMBackbone can
         ready = getattr(self.network, "is_init", False)
         if callable(getattr(self.network, "init_weights", None)) and not ready:
             self.network.init_weights()
@@ -198,7 +200,7 @@ class FrozenNetwork(DetachedModule):
             load_network(self.network, key=f"{self.key}.init_cfg", **self.weights)
         elif not ready and "Pretrained" not in others:
             print_log(
-                f"{self.key} has random weights; give it some by {self.key}.init_cfg=dict(type='Pretrained', "
+                f"{self.key} has random weights. Give it weights with {self.key}.init_cfg=dict(type='Pretrained', "
                 "checkpoint=FILE).",
                 logger="current",
                 level=logging.WARNING,
@@ -208,7 +210,7 @@ class FrozenNetwork(DetachedModule):
 
 
 def _split_init_cfg(init_cfg: dict | list | None) -> tuple[dict | None, dict | list | None]:
-    """``checkpoint`` and the like of mmengine's ``Pretrained``, and what else there is to initialize by."""
+    """Split an ``init_cfg`` into the arguments of mmengine's ``Pretrained`` and the other initializations."""
     configs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or ())
     ours = [dict(c) for c in configs if c["type"] in ("Pretrained", "PretrainedInit")]
     others = [c for c in configs if c["type"] not in ("Pretrained", "PretrainedInit")]
@@ -217,7 +219,7 @@ def _split_init_cfg(init_cfg: dict | list | None) -> tuple[dict | None, dict | l
 
 
 def _build(network: dict, key: str) -> nn.Module:
-    """Build a network with the parts of its own project, whatever the default scope is."""
+    """Build a network with components of its own project, regardless of the default scope."""
     kind = network.get("type")
     scope = kind.rpartition(".")[0] if isinstance(kind, str) else ""
     try:
@@ -226,7 +228,7 @@ def _build(network: dict, key: str) -> nn.Module:
     except (RuntimeError, ImportError) as error:
         if "timm" in str(error):
             raise ImportError(
-                f"{key}.type={kind!r} needs timm, which is not installed; pip install timm, or choose a network of "
+                f"{key}.type={kind!r} needs timm, which is not installed. Run pip install timm, or choose a network of "
                 "mmpretrain."
             ) from error
         raise
@@ -235,5 +237,5 @@ def _build(network: dict, key: str) -> nn.Module:
 def _channels(values: Sequence[float] | float) -> Tensor:
     values = [float(v) for v in (values if isinstance(values, Sequence) else [values])]
     if not values:
-        raise ValueError("mean and std need one number a channel, or 1 for all, got none.")
+        raise ValueError("mean and std need one number per channel, or one number for all channels, but got none.")
     return torch.tensor(values)

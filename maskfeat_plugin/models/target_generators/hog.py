@@ -22,40 +22,42 @@ from maskfeat_plugin.registry import MODELS
 from ..utils import frames_of_tokens, token_size
 from .base import BaseTargetGenerator
 
-# On a CPU; one image of 3 x 224 x 224. Its intermediate results stay in the cache, and in memory that is there already.
+# Values computed at once on a CPU: one image of 3 x 224 x 224, so that intermediate results stay in the cache
 _VALUES_AT_ONCE = 1 << 18
 
 
 @MODELS.register_module()
 class HOGGenerator(BaseTargetGenerator):
-    """HOG features of the masked tokens (MaskFeat paper).
+    """Target generator of HOG features of the masked tokens (MaskFeat paper).
 
-    As it stands: gradients are Sobel differences of each colour channel, orientations are unsigned, each pixel votes
+    By default, gradients are Sobel differences of each colour channel and orientations are unsigned. Each pixel votes
     with its magnitude for one of ``nbins`` bins of its cell, and each cell's histogram is L2-normalised. Given a mask,
-    only the pixels of masked tokens (and one around them) are touched, but for blocks of several cells, which need
-    their neighbours, whole frames. It does the job of ``mmpretrain.HOGGenerator``, whose variant is
-    ``gaussian_window=16``, for any grid and for clips. All is computed on the normalised inputs. On a GPU with Triton
-    one fused kernel does it, see :func:`maskfeat_plugin.ops.triton_histograms.token_histograms`.
+    only the pixels of masked tokens, and one pixel around them, are read. Blocks of several cells need their
+    neighbours, so whole frames are read for them. HOG is computed on the normalised inputs.
+
+    It replaces ``mmpretrain.HOGGenerator`` for any grid and for clips; ``gaussian_window=16`` gives that generator's
+    variant. On a GPU with Triton, one fused kernel computes it, see
+    :func:`maskfeat_plugin.ops.triton_histograms.token_histograms`.
 
     Args:
         nbins (int): Orientation bins over 180 degrees, or over 360 if ``signed``. Defaults to 9.
         cell_size (int): Side of a cell in pixels. Defaults to 8.
-        gaussian_window (int): Side in pixels of the Gaussian window that is tiled over the image and weights the votes;
-            its standard deviation is half its side. Defaults to 0, no window, as the authors'.
-        signed (bool): Whether opposite gradients, from dark to light and from light to dark, are told apart. Defaults
+        gaussian_window (int): Side in pixels of the Gaussian window that is tiled over the image and weights the votes.
+            Its standard deviation is half its side. Defaults to 0: no window, as in the authors' code.
+        signed (bool): Whether a gradient from dark to light and one from light to dark get different bins. Defaults
             to False.
         color_space (str): "rgb", each channel by itself; "gray", one channel; "opponent", red against green, yellow
             against blue, and intensity. Defaults to "rgb".
         gradient (str): "sobel" or "central", the differences [-1, 0, 1] of Dalal and Triggs. Defaults to "sobel".
         norm (str): "none", "l1", "l2" or "l2-hys" (no value above 0.2). Defaults to "l2".
-        block_size (int): Side in cells of the blocks that are normalised, see :func:`normalize_blocks`; of b > 1, each
-            cell has b**2 normalised histograms. Defaults to 1, each cell by itself.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        block_size (int): Side in cells of the blocks that are normalised, see :func:`normalize_blocks`. With b > 1,
+            each cell has b**2 normalised histograms. Defaults to 1: each cell by itself.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If an argument is out of range, at construction.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class HOGGenerator(BaseTargetGenerator):
         self.gradient = gradient
         self.norm = norm
         self.block_size = block_size
-        self._kernel_supported = True  # until it turns out otherwise
+        self._kernel_supported = True  # until a call shows the opposite
         if gaussian_window:
             offset = torch.arange(gaussian_window) - (gaussian_window - 1) / 2
             profile = torch.exp(-0.5 * (offset / (gaussian_window // 2)) ** 2)
@@ -111,11 +113,11 @@ class HOGGenerator(BaseTargetGenerator):
             mask (Tensor): bool (N, T', H', W').
 
         Returns:
-            Tensor: float32 (M, C * nbins * block_size**2 * u * v): for each token its u x v cells, ordered channel,
-                place in the block, bin, cell row, cell column.
+            Tensor: float32 (M, C * nbins * block_size**2 * u * v): the u x v cells of each token, ordered by channel,
+                position in the block, bin, cell row, cell column.
 
         Raises:
-            ValueError: If a token is not made of whole cells, or the mask's grid does not fit the inputs.
+            ValueError: If a token does not consist of whole cells, or the mask's grid does not fit the inputs.
         """
         frames_per_token, height, width = token_size(inputs, mask)
         self._check_cells(height, width, "size of a token (input size / the mask's token grid)")
@@ -156,21 +158,21 @@ class HOGGenerator(BaseTargetGenerator):
         return torch.cat([self._histograms(self._pad(part), window) for part in parts])
 
     def fused_histograms(self, frames: Tensor, tokens: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-        """Compute the histograms of tokens by the fused kernel, if that can be.
+        """Compute the histograms of tokens with the fused kernel, if it supports the inputs.
 
         Args:
             frames (Tensor): Normalised frames (N, T', C, H, W).
-            tokens (Tensor, optional): int64 (M, 4), the place of each token on the grid (N, T', H', W'), or None, each
-                frame is one token.
+            tokens (Tensor, optional): int64 (M, 4), the place of each token on the grid (N, T', H', W'). None means
+                that each frame is one token.
             size (tuple[int, int]): Height and width of a token in pixels.
 
         Returns:
-            Tensor | None: float32 (M, C, nbins, u, v), normalised if ``block_size`` is 1. None where the PyTorch
-            operations have to do it: without Triton, for frames and settings that the kernel does not take, while the
-            fast paths are off, and on a device that does not support the kernel, of which one warning tells.
+            Tensor | None: float32 (M, C, nbins, u, v), normalised if ``block_size`` is 1. None if the PyTorch
+            operations have to be used: without Triton, for frames and settings that the kernel does not support, while
+            the fast paths are off, and on a device that does not support the kernel (logged once as a warning).
 
         Raises:
-            Exception: Any error of the kernel itself. Only a machine that does not support it is no error.
+            Exception: Any error of the kernel itself. A device that does not support the kernel is not an error.
         """
         if not self._kernel_supported or min(frames.shape[-2:]) < 2 or (self.signed and self.nbins % 2):
             return None
@@ -197,7 +199,7 @@ class HOGGenerator(BaseTargetGenerator):
         except UnsupportedKernelError as error:
             self._kernel_supported = False
             print_log(
-                f"HOG's kernel does not run here ({error}); PyTorch's operations take its place, with the same "
+                f"HOG's kernel does not run here ({error}). PyTorch's operations are used instead, with the same "
                 "results.",
                 "current",
                 logging.WARNING,
@@ -205,7 +207,14 @@ class HOGGenerator(BaseTargetGenerator):
             return None
 
     def _masked_tokens(self, frames: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
-        """Features (M, D) of the masked tokens, of height x width; frames (N, T', C, H, W), mask (N, T', H', W')."""
+        """Compute the features (M, D) of masked tokens of height x width pixels.
+
+        Args:
+            frames (Tensor): (N, T', C, H, W).
+            mask (Tensor): (N, T', H', W').
+            height (int): Height of a token.
+            width (int): Width of a token.
+        """
         window = None
         if self.gaussian_window:
             window = self._tiled_window(frames.shape[-2], frames.shape[-1])
@@ -226,12 +235,12 @@ class HOGGenerator(BaseTargetGenerator):
         return torch.cat(found)
 
     def _pad(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in the colour space, with one pixel around them (B, C, H+2, W+2)."""
+        """Convert images (B, C, H, W) to the colour space and pad them by one pixel: (B, C, H+2, W+2)."""
         return F.pad(convert_color(images.float(), self.color_space), (1,) * 4, "reflect")
 
     @staticmethod
     def _part_size(x: Tensor) -> int:
-        """How many of a batch to compute at once: on a CPU few, whose intermediate results stay in its cache."""
+        """Return the number of images to compute at once: few on a CPU, so that results stay in its cache."""
         return max(1, len(x) if x.is_cuda else _VALUES_AT_ONCE // max(1, x[:1].numel()))
 
     def _check_cells(self, height: int, width: int, what: str) -> None:
@@ -246,7 +255,7 @@ class HOGGenerator(BaseTargetGenerator):
         return self.window.repeat(*tiles)[:height, :width]
 
     def _histograms(self, x: Tensor, window: Tensor | None) -> Tensor:
-        """Normalised histograms (B, C, n, h / cell, w / cell) of padded images (B, C, h+2, w+2)."""
+        """Compute normalised histograms (B, C, n, h / cell, w / cell) of padded images (B, C, h+2, w+2)."""
         gx, gy = GRADIENTS[self.gradient](x)
         cells = cell_histograms(gx, gy, window, self.nbins, self.cell_size, self.signed)
         return normalize_blocks(cells, self.norm, self.block_size)

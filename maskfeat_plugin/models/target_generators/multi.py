@@ -15,10 +15,10 @@ from .whole_grid import as_target_generator
 
 @MODELS.register_module()
 class MultiTargetGenerator(TargetGenerator):
-    """Several targets by name, such as pixels beside HOG (MaskFeat paper).
+    """Target generator of several targets by name, such as pixels and HOG (MaskFeat paper).
 
-    Each is predicted by its own neck and compared by its own head, which :class:`MultiTargetNeck` and
-    :class:`MultiTargetHead` hold under the same names.
+    Each target has its own neck and its own head, which :class:`MultiTargetNeck` and :class:`MultiTargetHead` hold
+    under the same names.
 
     Args:
         targets (dict[str, dict]): Configs of the target generators by name.
@@ -31,12 +31,12 @@ class MultiTargetGenerator(TargetGenerator):
     def __init__(self, targets: dict[str, dict], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if not targets:
-            raise ValueError("targets is empty; name at least one target generator.")
+            raise ValueError("targets is empty. Give at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
         self.num_classes = {name: getattr(target, "num_classes", None) for name, target in self.targets.items()}
 
     def connect(self, model: nn.Module) -> None:
-        """Let each target learn what it needs, see the parent."""
+        """Connect each target to the model, see the parent."""
         for target in self.targets.values():
             if isinstance(target, TargetGenerator):
                 target.connect(model)
@@ -51,7 +51,7 @@ class MultiTargetGenerator(TargetGenerator):
         """Compute the targets; arguments as in the parent.
 
         Returns:
-            dict[str, Tensor]: What each target generator gives.
+            dict[str, Tensor]: The result of each target generator.
         """
         return {name: target(inputs, mask, data_samples) for name, target in self.targets.items()}
 

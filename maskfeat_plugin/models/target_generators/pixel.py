@@ -1,4 +1,4 @@
-"""Pixels, the plainest target."""
+"""Pixels, the simplest target."""
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,16 @@ from .base import BaseTargetGenerator
 
 @MODELS.register_module()
 class PixelGenerator(BaseTargetGenerator):
-    """Pixels of the masked tokens (MaskFeat paper), of clips those of every token's first frame, as for HOG.
+    """Target generator of the pixels of the masked tokens (MaskFeat paper).
 
-    They are those of the normalised inputs, the model's own. With ``norm`` each token is shifted and scaled to mean 0
-    and variance 1 over all its pixels and channels, as in the authors' release and in ``mmpretrain.MAEPretrainHead``
-    (unbiased variance, plus 1e-6).
+    For clips it takes the pixels of every token's first frame, as for HOG. The pixels are the normalised inputs of the
+    model. With ``norm``, each token is shifted and scaled to mean 0 and variance 1 over all its pixels and channels, as
+    in the authors' release and in ``mmpretrain.MAEPretrainHead`` (unbiased variance, plus 1e-6).
 
     Args:
         norm (bool): Whether each token is normalised by itself. Defaults to True.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
@@ -33,7 +33,7 @@ class PixelGenerator(BaseTargetGenerator):
         self.register_buffer("input_std", torch.ones(1, 1, 1), persistent=False)
 
     def connect(self, model: nn.Module) -> None:
-        """Learn how the inputs are normalised, see the parent."""
+        """Read how the model normalises its inputs, see the parent."""
         for name in ("mean", "std"):
             value = getattr(model.data_preprocessor, name, None)
             if value is not None:
@@ -47,7 +47,7 @@ class PixelGenerator(BaseTargetGenerator):
             mask (Tensor): bool (N, T', H', W').
 
         Returns:
-            Tensor: float32 (M, C * h * w) for tokens of h x w pixels, ordered channel, row, column.
+            Tensor: float32 (M, C * h * w) for tokens of h x w pixels, ordered by channel, row, column.
 
         Raises:
             ValueError: If the mask's grid does not fit the inputs.
@@ -62,22 +62,22 @@ class PixelGenerator(BaseTargetGenerator):
         return pixels
 
     def to_pixels(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """Turn features, predicted ones for example, back into pixels.
+        """Convert features, for example predicted ones, back into pixels.
 
         Args:
             features (Tensor): Features (M, C * h * w) of tokens.
-            pixels (Tensor): Their true pixels (M, C, h, w) on the scale 0 to 255, whose mean and deviation undo
-                ``norm``.
+            pixels (Tensor): True pixels (M, C, h, w) of the tokens on the scale 0 to 255. Their mean and deviation
+                undo ``norm``.
 
         Returns:
-            Tensor: float32 (M, C, h, w), on the scale 0 to 255 but for what a prediction exceeds it.
+            Tensor: float32 (M, C, h, w), on the scale 0 to 255. Predictions may exceed the scale.
 
         Raises:
-            ValueError: If the features are not those of such pixels.
+            ValueError: If the features and the pixels differ in size.
         """
         if features.shape != pixels.flatten(1).shape:
             raise ValueError(
-                f"The features {tuple(features.shape)} are not those of tokens {tuple(pixels.shape)} (M, C, h, w)."
+                f"The features {tuple(features.shape)} do not fit tokens of {tuple(pixels.shape)} pixels (M, C, h, w)."
             )
         pixels, mean, std = pixels.float(), self.input_mean.to(pixels.device), self.input_std.to(pixels.device)
         values = features.float().view(pixels.shape)

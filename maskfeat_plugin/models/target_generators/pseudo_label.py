@@ -1,4 +1,4 @@
-"""Class distributions, one a token: by a classifier, or from label maps that come with the data."""
+"""Class distributions, one per token, from a classifier or from label maps of the data."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from .frozen import FrozenNetwork
 
 @MODELS.register_module()
 class PseudoLabelGenerator(BaseTargetGenerator):
-    """What a frozen classifier says of every masked token (MaskFeat paper).
+    """Target generator of the class distributions that a frozen classifier predicts per masked token (MaskFeat paper).
 
-    The classifier's backbone gives a feature map of the unmasked input, which is resized to the token grid; its linear
-    layer is applied to every place of it::
+    The classifier's backbone computes a feature map of the unmasked input, which is resized to the token grid. The
+    classifier's linear layer is applied at every position of the map::
 
         target_generator=dict(
             type='maskfeat.PseudoLabelGenerator',
@@ -30,22 +30,23 @@ class PseudoLabelGenerator(BaseTargetGenerator):
                 init_cfg=dict(type='Pretrained', checkpoint='resnet50.pth')))
 
     Args:
-        classifier (dict): Config of an mmpretrain classifier with a ``head``, or an mmaction2 recognizer whose
-            ``cls_head`` has ``fc_cls``. Its backbone has to give a feature map (``out_type='featmap'`` for a ViT); a
-            neck, which pools it, is passed over. ``init_cfg`` names its weights.
+        classifier (dict): Config of an mmpretrain classifier with a ``head``, or of an mmaction2 recognizer whose
+            ``cls_head`` has ``fc_cls``. Its backbone must return a feature map (``out_type='featmap'`` for a ViT). Its
+            neck, which pools the map, is not used. ``init_cfg`` names the weights.
         num_classes (int): Number K of classes.
-        input_type (str): "image", the classifier sees every token's first frame, or "clip". Defaults to "image".
-        temperature (float): The logits are divided by it. Defaults to 1.0.
-        mean (Sequence[float] | float, optional): Mean that the classifier wants, RGB, on the scale 0 to 255. Defaults
-            to None, the model's own.
-        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None.
-        in_checkpoint (bool): Whether checkpoints hold the classifier. Defaults to False.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        input_type (str): With "image" the classifier gets every token's first frame, with "clip" whole clips. Defaults
+            to "image".
+        temperature (float): Divisor of the logits. Defaults to 1.0.
+        mean (Sequence[float] | float, optional): Mean that the classifier expects, RGB, on the scale 0 to 255. Defaults
+            to None: the model's own mean.
+        std (Sequence[float] | float, optional): Standard deviation that the classifier expects. Defaults to None.
+        in_checkpoint (bool): Whether checkpoints include the classifier. Defaults to False.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If an argument is out of range or the classifier has no linear layer to be found.
+        ValueError: If an argument is out of range or the classifier has no linear layer that is known.
     """
 
     def __init__(
@@ -78,11 +79,11 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             )
 
     def connect(self, model: nn.Module) -> None:
-        """Learn how the inputs are normalised, see the parent."""
+        """Read how the model normalises its inputs, see the parent."""
         self.classifier.connect(model.data_preprocessor)
 
     def init_weights(self) -> None:
-        """Read the classifier's weights."""
+        """Load the classifier's weights."""
         super().init_weights()
         self.classifier.load()
 
@@ -94,7 +95,7 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             mask (Tensor): bool (N, T', H', W').
 
         Returns:
-            Tensor: float32 (M, K), each row of sum 1.
+            Tensor: float32 (M, K). Each row sums to 1.
 
         Raises:
             ValueError: If the mask's grid does not fit the inputs, or the classifier has no feature map or another
@@ -115,7 +116,7 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             logits = network.cls_head.fc_cls(tokens)
         if logits.shape[-1] != self.num_classes:
             raise ValueError(
-                f"classifier has {logits.shape[-1]} classes, num_classes={self.num_classes}; set "
+                f"classifier has {logits.shape[-1]} classes, but num_classes={self.num_classes}; set "
                 f"num_classes={logits.shape[-1]}, and out_channels={logits.shape[-1]} of the neck."
             )
         return (logits.float() / self.temperature).softmax(-1)
@@ -123,12 +124,14 @@ class PseudoLabelGenerator(BaseTargetGenerator):
 
 @MODELS.register_module()
 class LabelMapGenerator(TargetGenerator):
-    """Class distributions that come with the data, read by the transform ``maskfeat.LoadLabelMap`` (token labelling).
+    """Target generator of class distributions that are part of the data, as in token labelling.
+
+    The transform ``maskfeat.LoadLabelMap`` reads them.
 
     Args:
         num_classes (int): Number K of classes.
         key (str): Field of the data samples with (2, E, T', H', W'), or (M, 2, E, T', H', W') for M clips: E scores and
-            the classes that they are for. Defaults to "label_map".
+            their E classes. Defaults to "label_map".
         init_cfg (dict, optional): Initialization config. Defaults to None.
     """
 
@@ -149,7 +152,7 @@ class LabelMapGenerator(TargetGenerator):
         """Compute the target from the samples; arguments as in the parent.
 
         Raises:
-            ValueError: If the samples have no label maps, or their grid or classes do not fit.
+            ValueError: If the samples have no label maps, or the maps' grid or classes do not fit.
         """
         if not data_samples or any(self.key not in sample for sample in data_samples):
             raise ValueError(
@@ -172,22 +175,23 @@ class LabelMapGenerator(TargetGenerator):
             mask (Tensor): bool (N, T', H', W').
 
         Returns:
-            Tensor: float32 (M, K); each row of sum 1, or 0 where the map has no label, which adds nothing to the loss.
+            Tensor: float32 (M, K). Each row sums to 1, or is 0 where the map has no label, which adds nothing to the
+                loss.
 
         Raises:
             ValueError: If the maps have another grid than the mask, or classes beyond ``num_classes``.
         """
         if mask.shape != (len(inputs), *inputs.shape[3:]):
             raise ValueError(
-                f"The label maps' token grid is {(len(inputs), *inputs.shape[3:])} (N, T', H', W'), the mask's "
-                f"{tuple(mask.shape)}; set token_grid of maskfeat.LoadLabelMap to that of the mask generator."
+                f"The label maps' token grid is {(len(inputs), *inputs.shape[3:])} (N, T', H', W'), but the mask's is "
+                f"{tuple(mask.shape)}; set token_grid of maskfeat.LoadLabelMap to the mask generator's token_grid."
             )
         scores, classes = inputs.permute(0, 3, 4, 5, 1, 2)[mask].unbind(1)  # (M, 2, E) -> 2 x (M, E)
         classes = classes.long()
         if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
             raise ValueError(
-                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, "
-                f"num_classes={self.num_classes}; set both this and the neck's out_channels to the number of classes."
+                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, but "
+                f"num_classes={self.num_classes}; set it and the neck's out_channels to the number of classes."
             )
         target = scores.new_zeros(len(scores), self.num_classes, dtype=torch.float32)
         target.scatter_add_(1, classes, scores.float())

@@ -1,4 +1,4 @@
-"""Features of the model's own past."""
+"""Features of a moving average of the model itself."""
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +13,17 @@ from .frozen import DetachedModule
 
 @MODELS.register_module()
 class SelfTeacherGenerator(BaseTargetGenerator):
-    """Features that the moving average of the backbone itself gives the unmasked input, as in data2vec.
+    """Target generator of features that a moving average of the backbone computes from the unmasked input (data2vec).
 
-    Of each of the last ``num_layers`` blocks, the masked tokens' features are layer-normalised, and the target is their
-    mean. The loss is ``maskfeat.MaskedLoss`` of the kind ``smooth_l1`` or ``mse``. The moving average begins with the
-    weights that the first step begins with, and is updated before every forward pass of training; checkpoints hold it.
+    The masked tokens' features of each of the last ``num_layers`` blocks are layer-normalised. Their mean is the
+    target. The loss is ``maskfeat.MaskedLoss`` of the kind ``smooth_l1`` or ``mse``. The moving average starts with the
+    weights of the first training step and is updated before every forward pass of training. Checkpoints include it.
 
     Args:
-        momentum (float): How much of the moving average is kept at each update, between 0 and 1. Defaults to 0.999.
-        num_layers (int): How many of the last blocks to average. Defaults to 1.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        momentum (float): Share of the moving average that is kept at each update, between 0 and 1. Defaults to 0.999.
+        num_layers (int): Number of the last blocks to average. Defaults to 1.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -47,10 +47,10 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         self.num_layers = num_layers
 
     def connect(self, model: BaseModel) -> None:
-        """Make the moving average of the model's backbone, see the parent.
+        """Create the moving average of the model's backbone, see the parent.
 
         Raises:
-            ValueError: If the backbone has fewer blocks than are asked for.
+            ValueError: If the backbone has fewer blocks than ``num_layers``.
         """
         blocks = _blocks(model.backbone)
         if len(blocks) < self.num_layers:
@@ -60,11 +60,11 @@ class SelfTeacherGenerator(BaseTargetGenerator):
             )
         average = ExponentialMovingAverage(model.backbone, momentum=1 - self.momentum)
         self.teacher = DetachedModule(average, in_checkpoint=True)
-        # past nn.Module.__setattr__: it is the model's child already
+        # not by nn.Module.__setattr__: the backbone is a child of the model already
         object.__setattr__(self, "student", model.backbone)
 
     def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Compute the moving average's features of the masked tokens; in training, update it first.
+        """Update the moving average in training, and compute its features of the masked tokens.
 
         Args:
             inputs (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
@@ -79,13 +79,13 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         average = self.teacher.network
         if self.training:
             average.update_parameters(self.student)
-        # before the first step it has nothing of its own
+        # before the first update the average has no weights of its own
         network = average.module if average.steps else self.student
         visible = torch.zeros_like(mask)
         outputs: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
-            outputs.append(output if isinstance(output, Tensor) else output[0])  # an MViT's gives its grid too
+            outputs.append(output if isinstance(output, Tensor) else output[0])  # a block of MViT also returns its grid
 
         hooks = [block.register_forward_hook(keep) for block in _blocks(network)[-self.num_layers :]]
         try:
@@ -97,7 +97,7 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         if len({x.shape for x in outputs}) > 1:
             raise ValueError(
                 f"The last {self.num_layers} blocks give tokens {[tuple(x.shape) for x in outputs]} (N, L, C), which "
-                f"cannot be averaged on {length} tokens; set num_layers to the blocks of the last "
+                f"cannot be averaged on {length} tokens; set num_layers to at most the number of blocks in the last "
                 "scale."
             )
         # without the class token, which comes first

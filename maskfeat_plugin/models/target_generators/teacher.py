@@ -1,4 +1,4 @@
-"""Deep features of a teacher."""
+"""Deep features of a frozen teacher network."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from .base import BaseTargetGenerator
 from .feature_maps import check_input_type, masked_features
 from .frozen import FrozenNetwork
 
-# What may be done to the features (M, D) of each token.
+# Normalisations of the features (M, D) of each token
 FEATURE_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda features: features,
     "l2": lambda features: F.normalize(features, dim=-1),
@@ -21,12 +21,13 @@ FEATURE_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @MODELS.register_module()
 class TeacherGenerator(BaseTargetGenerator):
-    """Features that a frozen teacher gives the masked tokens of the unmasked input (MaskFeat paper).
+    """Target generator of features that a frozen teacher computes from the unmasked input (MaskFeat paper).
 
-    The teacher is any registered backbone that gives a feature map or tokens of a square grid, of timm too, by
-    ``mmpretrain.TIMMBackbone``; its features are resized to the token grid, then each token's are divided by their
-    length. The loss is ``maskfeat.MaskedLoss`` of the kind ``cosine``, ``mse`` or ``smooth_l1``. The teacher sees whole
-    images, or of clips every token's first frame, one by one; or, with ``input_type='clip'``, whole clips::
+    The teacher is any registered backbone that returns a feature map or the tokens of a square grid. Backbones of timm
+    are available as ``mmpretrain.TIMMBackbone``. The features are resized to the token grid, and each token's features
+    are divided by their length. The loss is ``maskfeat.MaskedLoss`` of the kind ``cosine``, ``mse`` or ``smooth_l1``.
+    The teacher sees whole images, or the first frame of each token of a clip, one by one. With ``input_type='clip'`` it
+    sees whole clips::
 
         target_generator=dict(
             type='maskfeat.TeacherGenerator',
@@ -36,21 +37,22 @@ class TeacherGenerator(BaseTargetGenerator):
 
     Args:
         teacher (dict): Config of the backbone. ``init_cfg`` names its weights.
-        input_type (str): "image", the teacher sees every token's first frame, or "clip". Defaults to "image".
-        layer (int): Which of the teacher's outputs, where it gives several (``out_indices``, ``out_scales``). Defaults
-            to -1, the last.
-        norm (str): "l2", each token's features are divided by their length; "layer", they are shifted and scaled to
-            mean 0 and variance 1; "none". Defaults to "l2".
-        mean (Sequence[float] | float, optional): Mean that the teacher wants, RGB, on the scale 0 to 255. Defaults to
-            None, the model's own.
-        std (Sequence[float] | float, optional): Standard deviation that it wants. Defaults to None.
-        in_checkpoint (bool): Whether checkpoints hold the teacher. Defaults to False.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        input_type (str): With "image" the teacher gets every token's first frame, with "clip" whole clips. Defaults to
+            "image".
+        layer (int): Index of the output to use if the teacher returns several (``out_indices``, ``out_scales``).
+            Defaults to -1, the last.
+        norm (str): With "l2" each token's features are divided by their length; with "layer" they are shifted and
+            scaled to mean 0 and variance 1; "none" leaves them unchanged. Defaults to "l2".
+        mean (Sequence[float] | float, optional): Mean that the teacher expects, RGB, on the scale 0 to 255. Defaults to
+            None: the model's own mean.
+        std (Sequence[float] | float, optional): Standard deviation that the teacher expects. Defaults to None.
+        in_checkpoint (bool): Whether checkpoints include the teacher. Defaults to False.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If ``input_type`` or ``norm`` is unknown, or ``input_type`` is not the teacher's.
+        ValueError: If ``input_type`` or ``norm`` is unknown, or ``input_type`` does not fit the teacher.
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class TeacherGenerator(BaseTargetGenerator):
         check_input_type(self.teacher.network, input_type, self.teacher.key)
 
     def connect(self, model: nn.Module) -> None:
-        """Learn how the inputs are normalised, see the parent."""
+        """Read how the model normalises its inputs, see the parent."""
         self.teacher.connect(model.data_preprocessor)
 
     def init_weights(self) -> None:
-        """Read the teacher's weights."""
+        """Load the teacher's weights."""
         super().init_weights()
         self.teacher.load()
 
@@ -92,10 +94,10 @@ class TeacherGenerator(BaseTargetGenerator):
             mask (Tensor): bool (N, T', H', W').
 
         Returns:
-            Tensor: float32 (M, D), with the norm "l2" each row of length 1.
+            Tensor: float32 (M, D). With the norm "l2" each row has length 1.
 
         Raises:
-            ValueError: If the mask's grid does not fit the inputs, or the teacher has no such layer or no feature map.
+            ValueError: If the mask's grid does not fit the inputs, or the teacher lacks the layer or a feature map.
         """
         features = masked_features(
             self.teacher, self.teacher.normalize(inputs), mask, self.teacher.key, self.input_type, self.layer

@@ -17,11 +17,11 @@ _PIXELS_AT_ONCE = 1 << 15  # on a CPU
 
 @MODELS.register_module()
 class TokenGenerator(BaseTargetGenerator):
-    """Discrete tokens of a dVAE or VQ encoder (MaskFeat paper; BEiT).
+    """Target generator of the discrete tokens of a dVAE or VQ encoder (MaskFeat paper; BEiT).
 
-    Each frame is resized so that the tokenizer's grid is the token grid: 14 x 14 tokens are 112 x 112 pixels for
-    DALL-E's encoder, whose stride is 8. Of clips, every token's first frame is read, as for HOG. Frames without a
-    masked token are passed over. It runs in float32, because rounding would change which token is the nearest::
+    Each frame is resized so that the tokenizer's grid is equal to the token grid. For 14 x 14 tokens, DALL-E's encoder
+    with its stride of 8 gets 112 x 112 pixels. For clips it reads every token's first frame, as for HOG. Frames without
+    a masked token are skipped. It runs in float32, because rounding would change which token is the nearest::
 
         target_generator=dict(
             type='maskfeat.TokenGenerator',
@@ -29,20 +29,22 @@ class TokenGenerator(BaseTargetGenerator):
                 type='mmpretrain.DALL-E', init_cfg=dict(type='Pretrained', checkpoint='dalle_encoder.pth')))
 
     Args:
-        tokenizer (dict): Config of a network that gives scores (N, K, h, w) or token ids (N, L) or (N, h, w): DALL-E's
-            encoder is ``mmpretrain.DALL-E``, BEiT v2's ``mmpretrain.VQKD``. ``init_cfg`` names its weights.
-        vocab_size (int): Number K of tokens. Defaults to 8192, that of both.
-        stride (int): Pixels between the tokenizer's tokens. Defaults to 8, that of DALL-E; 16 for ``mmpretrain.VQKD``.
-        mean (Sequence[float] | float): Mean that the tokenizer wants, RGB, on the scale 0 to 255. Defaults to DALL-E's
-            (its inputs are 0.1 to 0.9 for 0 to 255); 127.5 for VQKD.
-        std (Sequence[float] | float): Standard deviation that it wants. Defaults to DALL-E's; 127.5 for VQKD.
-        in_checkpoint (bool): Whether checkpoints hold the tokenizer. Defaults to False.
-        patch_size (int): Side of a token in pixels where no mask says it. Defaults to 16.
-        temporal_stride (int): Frames that a token covers where no mask says it. Defaults to 2.
+        tokenizer (dict): Config of a network that returns scores (N, K, h, w) or token ids (N, L) or (N, h, w).
+            DALL-E's encoder is ``mmpretrain.DALL-E``, BEiT v2's is ``mmpretrain.VQKD``. ``init_cfg`` names its weights.
+        vocab_size (int): Number K of tokens. Defaults to 8192, the number of both encoders.
+        stride (int): Pixels between the tokenizer's tokens. Defaults to 8, as DALL-E needs; ``mmpretrain.VQKD`` needs
+            16.
+        mean (Sequence[float] | float): Mean that the tokenizer expects, RGB, on the scale 0 to 255. Defaults to
+            DALL-E's (which maps 0 to 255 to inputs of 0.1 to 0.9); 127.5 for VQKD.
+        std (Sequence[float] | float): Standard deviation that the tokenizer expects. Defaults to DALL-E's; 127.5 for
+            VQKD.
+        in_checkpoint (bool): Whether checkpoints include the tokenizer. Defaults to False.
+        patch_size (int): Side of a token in pixels, for calls without a mask. Defaults to 16.
+        temporal_stride (int): Frames that a token covers, for calls without a mask. Defaults to 2.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If the vocabulary is not the tokenizer's, or a number is out of range.
+        ValueError: If ``vocab_size`` is not the tokenizer's, or a number is out of range.
     """
 
     def __init__(
@@ -61,21 +63,22 @@ class TokenGenerator(BaseTargetGenerator):
         for name, value in (("vocab_size", vocab_size), ("stride", stride)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-        for name in ("vocab_size", "num_embed"):  # upstream's names
+        for name in ("vocab_size", "num_embed"):  # the names in mmpretrain
             if tokenizer.get(name, vocab_size) != vocab_size:
                 raise ValueError(
-                    f"tokenizer.{name}={tokenizer[name]}, vocab_size={vocab_size}; set vocab_size={tokenizer[name]}."
+                    f"tokenizer.{name}={tokenizer[name]}, but vocab_size={vocab_size}; "
+                    f"set vocab_size={tokenizer[name]}."
                 )
         self.num_classes = vocab_size
         self.stride = stride
         self.tokenizer = FrozenNetwork(tokenizer, "tokenizer", mean, std, in_checkpoint)
 
     def connect(self, model: nn.Module) -> None:
-        """Learn how the inputs are normalised, see the parent."""
+        """Read how the model normalises its inputs, see the parent."""
         self.tokenizer.connect(model.data_preprocessor)
 
     def init_weights(self) -> None:
-        """Read the tokenizer's weights."""
+        """Load the tokenizer's weights."""
         super().init_weights()
         self.tokenizer.load()
 
@@ -102,32 +105,32 @@ class TokenGenerator(BaseTargetGenerator):
             frames = self.tokenizer.normalize(frames[asked].float())
             if frames.shape[-2:] != size:
                 frames = F.interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)
-            # the tokenizers are convolutional, and several times as fast in this format on a CPU
+            # the tokenizers are convolutional, and this format is several times faster on a CPU
             frames = frames.contiguous(memory_format=torch.channels_last)
             ids = torch.cat([self._ids(part, grid) for part in frames.split(_part_size(frames))])
         return ids[mask[asked]]
 
     def _ids(self, frames: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Token ids (F, H', W') of frames (F, C, H' * stride, W' * stride)."""
+        """Compute the token ids (F, H', W') of frames (F, C, H' * stride, W' * stride)."""
         if not len(frames):
             return torch.zeros(0, *grid, dtype=torch.long, device=frames.device)
         out = self.tokenizer(frames)
         if out.is_floating_point():  # scores (F, K, h, w)
             if out.shape[1] != self.num_classes:
                 raise ValueError(
-                    f"tokenizer gives {out.shape[1]} scores, vocab_size={self.num_classes}; set "
+                    f"tokenizer gives {out.shape[1]} scores, but vocab_size={self.num_classes}; set "
                     f"vocab_size={out.shape[1]}, and out_channels={out.shape[1]} of the neck."
                 )
             out = out.argmax(1)
         elif out.max() >= self.num_classes:
             raise ValueError(
-                f"tokenizer gives the token {int(out.max())}, vocab_size={self.num_classes}; set vocab_size to the "
-                "number of its tokens, and the neck's out_channels too."
+                f"tokenizer gives the token {int(out.max())}, but vocab_size={self.num_classes}; set vocab_size and "
+                "the neck's out_channels to the number of the tokenizer's tokens."
             )
         if out[0].numel() != grid[0] * grid[1]:
             size = tuple(frames.shape[-2:])
             raise ValueError(
-                f"tokenizer gives {tuple(out.shape[1:])} tokens for images of {size}, the token grid "
+                f"tokenizer gives {tuple(out.shape[1:])} tokens for images of {size}, but the token grid "
                 f"is {grid}; set stride (now {self.stride}) to the tokenizer's own: 8 for DALL-E's "
                 "encoder, 16 for mmpretrain.VQKD."
             )
@@ -135,5 +138,5 @@ class TokenGenerator(BaseTargetGenerator):
 
 
 def _part_size(frames: Tensor) -> int:
-    """How many frames to compute at once: on a CPU few, whose intermediate results stay in its cache."""
+    """Return the number of frames to compute at once: few on a CPU, so that results stay in its cache."""
     return max(1, len(frames)) if frames.is_cuda else max(8, _PIXELS_AT_ONCE // frames.shape[-2:].numel())

@@ -1,4 +1,4 @@
-"""Target generators of others, which give the features of every token and know no mask."""
+"""Wrapper for target generators of other packages, which take no mask and compute the features of every token."""
 
 import inspect
 
@@ -10,9 +10,10 @@ from .base import TargetGenerator
 
 
 class WholeGridGenerator(TargetGenerator):
-    """A target generator called with images alone, such as ``mmpretrain.HOGGenerator``, for masked tokens of any input.
+    """Wrapper that gives any target generator for whole images, such as ``mmpretrain.HOGGenerator``, a mask.
 
-    Of clips it sees the first frame of each token, one image after the other.
+    The generator computes the target of every token, and the masked ones are kept. For clips it gets the first frame of
+    each token, one image after the other.
 
     Args:
         generator (nn.Module): Module that takes images (N, C, H, W) and returns features (N, H'*W', D).
@@ -33,15 +34,15 @@ class WholeGridGenerator(TargetGenerator):
             Tensor: (M, D), row-major.
 
         Raises:
-            ValueError: If the generator fails, or gives the features of another grid.
+            ValueError: If the generator fails, or returns the features of another grid.
         """
         frames_per_token, *_ = token_size(inputs, mask)
         frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
         images, wanted = frames.flatten(0, 1), mask[0, 0].numel()
         fits = (
-            f"It has to take images (N, C, H, W) and return (N, {wanted}, D) for the token grid "
-            f"{tuple(mask.shape[2:])}. mmpretrain.HOGGenerator does for grids of 14 x 14; use maskfeat.HOGGenerator, "
-            "which fits any grid."
+            f"It must take images (N, C, H, W) and return (N, {wanted}, D) for the token grid "
+            f"{tuple(mask.shape[2:])}. mmpretrain.HOGGenerator does so only for grids of 14 x 14. Use "
+            "maskfeat.HOGGenerator, which works for any grid."
         )
         with foreign_call(type(self).__name__, self.generator, fits):
             target = self.generator(images)  # (N*T', H'*W', D)
@@ -55,10 +56,10 @@ def as_target_generator(module: nn.Module) -> nn.Module:
     """Return a target generator that takes ``(inputs, mask, data_samples)``.
 
     Args:
-        module (nn.Module): A target generator, of mmpretrain too.
+        module (nn.Module): A target generator of this or another package.
 
     Returns:
-        nn.Module: The module itself if it takes the three, else a :class:`WholeGridGenerator` around it.
+        nn.Module: The module itself if it takes these three arguments, else a :class:`WholeGridGenerator` around it.
     """
     try:
         inspect.signature(module.forward).bind(*(torch.empty(0),) * 3)

@@ -1,4 +1,4 @@
-"""Helpers of backbones and algorithms."""
+"""Helper functions of backbones and algorithms."""
 
 from .become import become
 from .calls import (

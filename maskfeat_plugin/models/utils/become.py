@@ -1,19 +1,19 @@
-"""Another class for a layer of a built model."""
+"""A function that changes the class of a layer in a built model."""
 
 from torch import nn
 
 
 def become(module: nn.Module, kind: type[nn.Module]) -> None:
-    """Give a module a subclass of its class, in place: parameters, hooks and names stay.
+    """Change the class of a module to a subclass, in place: parameters, hooks and names stay.
 
-    Upstream's backbones build their layers without a way to name another class.
+    This is necessary because upstream's backbones build their layers without an option for another class.
 
     Args:
-        module (nn.Module): A module that is built already.
-        kind (type[nn.Module]): A subclass without state of its own: only methods differ.
+        module (nn.Module): A built module.
+        kind (type[nn.Module]): A subclass that changes methods only and adds no state.
 
     Raises:
-        TypeError: If ``kind`` is no subclass of the module's class.
+        TypeError: If ``kind`` is not a subclass of the module's class.
     """
     if not issubclass(kind, type(module)):
         raise TypeError(

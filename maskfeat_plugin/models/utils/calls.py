@@ -1,4 +1,4 @@
-"""Calls of an algorithm's necks and heads, of this package or others, with one target or several by name."""
+"""Calls of necks and heads, from this package or others, with one target or with several targets by name."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
-# The value of a single target, or the values of several by name
+# The value of a single target, or a dict with the values of several targets
 Values = TypeVar("Values", bound=Tensor | dict[str, Tensor])
 
 ONLY = ""
-"""Name of a single target."""
+"""Key of the only value if there is a single target."""
 
 _BARE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _NECKS = (
@@ -33,7 +33,7 @@ def by_name(value: T | Mapping[str, T]) -> dict[str, T]:
         value (T | Mapping[str, T]): Value of a single target, or values of several by name.
 
     Returns:
-        dict[str, T]: The values; that of a single target under :data:`ONLY`.
+        dict[str, T]: The values. The value of a single target has the key :data:`ONLY`.
     """
     return dict(value) if isinstance(value, Mapping) else {ONLY: value}
 
@@ -54,16 +54,16 @@ def predict_features(neck: nn.Module, tokens: Tensor, key: str = "neck") -> Tens
     """Predict the features of the masked tokens.
 
     Args:
-        neck (nn.Module): A neck of this package or the user, called with the tokens, or of OpenMMLab, called with a
-            tuple of them. It may return a tuple, whose last element is taken.
+        neck (nn.Module): A neck. Necks of this package or of the user are called with the tokens, necks of OpenMMLab
+            with a tuple that holds them. If the neck returns a tuple, the last element is used.
         tokens (Tensor): The masked tokens (M, C).
         key (str): The neck's config key, for messages. Defaults to "neck".
 
     Returns:
-        Tensor | dict[str, Tensor]: (M, D), of several targets by name.
+        Tensor | dict[str, Tensor]: (M, D), or a dict by name for several targets.
 
     Raises:
-        ValueError: If the neck does not fit.
+        ValueError: If the neck does not accept the tokens.
     """
     with foreign_call(key, neck, _NECKS):
         pred = neck((tokens,) if is_foreign(neck) else tokens)
@@ -72,7 +72,7 @@ def predict_features(neck: nn.Module, tokens: Tensor, key: str = "neck") -> Tens
 
 @runtime_checkable
 class HeadWithBaseline(Protocol):
-    """Head that can also tell the loss of a prediction that has learned nothing of the input."""
+    """Head that can also compute the loss of a prediction that knows nothing about the input."""
 
     def baseline(self, pred: Values, target: Values) -> Values:
         """Compute the loss of predicting this batch's mean target for every token; arguments as of ``loss``."""
@@ -82,41 +82,41 @@ def compute_loss(head: nn.Module, pred: Values, target: Values, key: str = "head
     """Compute the loss of a head.
 
     Args:
-        head (nn.Module): A head with ``loss(pred, target)``, of mmpretrain too.
-        pred (Tensor | dict[str, Tensor]): Predicted features or logits (M, D), of several targets by name.
-        target (Tensor | dict[str, Tensor]): True features (M, D) or classes (M,), of several targets by name.
+        head (nn.Module): A head with ``loss(pred, target)``, from this package or another.
+        pred (Tensor | dict[str, Tensor]): Predicted features or logits (M, D), by name for several targets.
+        target (Tensor | dict[str, Tensor]): True features (M, D) or classes (M,), by name for several targets.
         key (str): The head's config key, for messages. Defaults to "head".
 
     Returns:
-        Tensor | dict[str, Tensor]: A scalar, of several targets by name.
+        Tensor | dict[str, Tensor]: A scalar, or a dict of scalars by name for several targets.
 
     Raises:
-        ValueError: If the head does not fit.
+        ValueError: If the head does not accept the features.
     """
     with foreign_call(key, head, _HEADS):
         return cast(Callable[..., Any], head.loss)(pred, target)
 
 
 def loss_settings(head: nn.Module) -> dict | None:
-    """Return the settings from which the loss of a head is built again, None if the head does not tell them."""
+    """Return the settings to build the loss of a head again, None if the head has no ``loss_settings``."""
     return getattr(head, "loss_settings", None)
 
 
 def is_foreign(module: nn.Module) -> bool:
-    """Tell whether a module is one of OpenMMLab's, not of this package or the user."""
+    """Check whether a module comes from OpenMMLab, and not from this package or the user."""
     return type(module).__module__.startswith(("mmpretrain.", "mmaction.", "mmdet."))
 
 
 @contextmanager
 def foreign_call(key: str, module: nn.Module, fits: str) -> Iterator[None]:
-    """Turn the errors of another package's component into one that says what fits.
+    """Convert the errors of another package's component to one error that says which components fit.
 
-    Errors of other components, and of too little memory, are left as they are.
+    Errors of other components, and errors about too little memory, stay as they are.
 
     Args:
-        key (str): Argument of the caller that the component is, for the message.
+        key (str): Argument of the caller that names the component, for the message.
         module (nn.Module): The component.
-        fits (str): Sentences that say what is asked of the component, and which ones fit.
+        fits (str): Sentences for the message: the requirements, and components that meet them.
 
     Raises:
         ValueError: If the component fails.

@@ -1,4 +1,4 @@
-"""Initial values of the authors' code where upstream's differ."""
+"""Initial values of the authors' code that differ from upstream's."""
 
 from math import sqrt
 
@@ -6,12 +6,12 @@ from torch import nn
 
 
 def is_pretrained(init_cfg: dict | list | None) -> bool:
-    """Check whether an ``init_cfg`` loads weights from a file, which nothing may overwrite."""
+    """Check whether an ``init_cfg`` loads weights from a file, which must not be overwritten."""
     return isinstance(init_cfg, dict) and init_cfg["type"].endswith("Pretrained")
 
 
 def set_authors_biases(patch_embedding: nn.Conv2d | nn.Conv3d, last_norm: nn.LayerNorm) -> None:
-    """Set the biases that differ from those of the other layers in the authors' code.
+    """Set the two biases that the authors' code initializes in another way than the biases of the other layers.
 
     Args:
         patch_embedding (nn.Conv2d | nn.Conv3d): Convolution that embeds patches or cubes. Its bias gets torch's

@@ -1,4 +1,4 @@
-"""The token grid (T', H', W') and what is done on it; T' = 1 for an image."""
+"""Functions on the token grid (T', H', W'), where T' = 1 for an image."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,8 +10,8 @@ def check_arch(arch: str | dict, choices: Iterable[str]) -> None:
     """Raise one clear error for an architecture name that does not exist.
 
     Args:
-        arch (str | dict): The argument ``arch`` of a backbone; a dict is left to the backbone to check.
-        choices (Iterable[str]): The names that exist.
+        arch (str | dict): The argument ``arch`` of a backbone. The backbone itself checks a dict.
+        choices (Iterable[str]): The known names.
 
     Raises:
         ValueError: If ``arch`` is a string that is not among ``choices``.
@@ -27,7 +27,7 @@ def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tu
     Args:
         size (Sequence[int]): Input size in pixels and frames, (H, W) or (T, H, W).
         stride (Sequence[int]): Stride of one token in the same order.
-        what (str): What asks for it, for the message.
+        what (str): Name of the caller, for the message.
 
     Returns:
         tuple[int, ...]: ``size / stride``.
@@ -38,8 +38,8 @@ def check_divisible(size: Sequence[int], stride: Sequence[int], what: str) -> tu
     size, stride = tuple(size), tuple(stride)
     if len(size) != len(stride):
         raise ValueError(
-            f"{what}: the input size {size} does not fit the token stride {stride}: a backbone of clips takes "
-            "(T, H, W), so that the pipeline has to sample frames, one of images (H, W)."
+            f"{what}: the input size {size} does not fit the token stride {stride}: a backbone for clips takes "
+            "(T, H, W), so the pipeline must sample frames; a backbone for images takes (H, W)."
         )
     if any(s < d or s % d for s, d in zip(size, stride, strict=True)):
         raise ValueError(
@@ -62,33 +62,35 @@ def check_mask(mask: Tensor, num_samples: int, grid: Sequence[int]) -> None:
     """
     if mask.dim() == 2:
         raise ValueError(
-            f"The mask is flat, {tuple(mask.shape)}, as mmpretrain.MaskFeat makes it; this backbone needs (N, T', H', "
+            f"The mask is flat, {tuple(mask.shape)}, as in mmpretrain.MaskFeat, but this backbone needs (N, T', H', "
             "W') and fits maskfeat.MaskFeat. In mmpretrain.MaskFeat use maskfeat.MaskedViT with its class token."
         )
     if tuple(mask.shape) != (num_samples, *grid):
         wanted = tuple(grid[1:]) if grid[0] == 1 else tuple(grid)
         raise ValueError(
-            f"The mask is {tuple(mask.shape)}, the backbone's tokens are {(num_samples, *grid)} (N, T', H', W'); set "
-            f"the mask generator's token_grid={wanted}."
+            f"The mask is {tuple(mask.shape)}, but the backbone's tokens are {(num_samples, *grid)} (N, T', H', W'); "
+            f"set the mask generator's token_grid={wanted}."
         )
 
 
 def stack_masks(masks: Sequence, inputs: Tensor) -> Tensor:
-    """Stack the masks of a batch's samples.
+    """Stack the masks of the samples of a batch.
 
     Args:
-        masks (Sequence): Masks of any packing, (H', W'), (T', H', W') or (M, T', H', W') each.
-        inputs (Tensor): The batch, one row a clip.
+        masks (Sequence): Masks of any packing transform, (H', W'), (T', H', W') or (M, T', H', W') each.
+        inputs (Tensor): The batch, with one row per image or clip.
 
     Returns:
-        Tensor: bool (rows, T', H', W') on the device of the inputs, T' = 1 for images.
+        Tensor: bool (rows, T', H', W') on the device of the inputs, with T' = 1 for images.
 
     Raises:
-        ValueError: If the masks have several grids, or are not one a row.
+        ValueError: If the masks have several grids, or there is not one mask per row.
     """
     masks = [torch.as_tensor(m) for m in masks]
     if len({m.shape for m in masks}) > 1:
-        raise ValueError(f"The masks of a batch have several grids, {sorted({tuple(m.shape) for m in masks})}.")
+        raise ValueError(
+            f"The masks of a batch must have one grid, but have {sorted({tuple(m.shape) for m in masks})}."
+        )
     mask = torch.stack(masks).to(inputs.device, torch.bool, non_blocking=True)
     if mask.dim() == 5:
         mask = mask.flatten(0, 1)  # (N, M, T', H', W') -> (N*M, T', H', W')
@@ -96,18 +98,18 @@ def stack_masks(masks: Sequence, inputs: Tensor) -> Tensor:
         mask = mask.unsqueeze(1)  # (N, H', W') -> (N, 1, H', W')
     if mask.dim() != 4 or len(mask) != len(inputs):
         raise ValueError(
-            f"There are masks of the shape {tuple(mask.shape)} for {len(inputs)} inputs; place the mask generator "
+            f"There are masks of the shape {tuple(mask.shape)} for {len(inputs)} inputs. Put the mask generator "
             "after FormatShape, so that it draws one mask for each clip."
         )
     return mask
 
 
 def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
-    """Size of one token of a mask's grid, in frames and pixels of the inputs.
+    """Compute the size of one token of a mask's grid, in frames and pixels of the inputs.
 
     Args:
         inputs (Tensor): Images (N, C, H, W) or clips (N, C, T, H, W).
-        mask (Tensor): (N, T', H', W'), T' = 1 for images.
+        mask (Tensor): (N, T', H', W'), with T' = 1 for images.
 
     Returns:
         tuple[int, int, int]: ``(T / T', H / H', W / W')``.
@@ -122,16 +124,16 @@ def token_size(inputs: Tensor, mask: Tensor) -> tuple[int, int, int]:
     if any(s % g for s, g in zip(size, grid, strict=True)):
         raise ValueError(
             f"The mask's token grid {grid} does not divide the input size {size} (T, H, W); "
-            "set the mask generator's token_grid to that of the backbone."
+            "set the mask generator's token_grid to the backbone's."
         )
     frames, height, width = (s // g for s, g in zip(size, grid, strict=True))
     return frames, height, width
 
 
 def frames_of_tokens(inputs: Tensor, temporal_stride: int) -> Tensor:
-    """Put time into its own axis and keep the first frame of each token.
+    """Separate time from the channels, and keep the first frame of each token.
 
-    The target of a cube is computed on every ``temporal_stride``-th frame (MaskFeat paper).
+    The target of a token of a clip is computed on every ``temporal_stride``-th frame (MaskFeat paper).
 
     Args:
         inputs (Tensor): (N, C, H, W) or (N, C, T, H, W).
@@ -146,7 +148,7 @@ def frames_of_tokens(inputs: Tensor, temporal_stride: int) -> Tensor:
 
 
 def expand_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
-    """Repeat a mask of the output's token grid onto the finer grid of the patch embedding.
+    """Repeat a mask on the token grid of the output to the finer grid of the patch embedding.
 
     Args:
         mask (Tensor): (N, T', H', W'), True or non-zero where masked.
@@ -172,7 +174,7 @@ def expand_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def replace_masked(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Put the learned mask token where the mask is set, before the transformer (MaskFeat paper).
+    """Replace the masked tokens by the learned mask token, before the transformer (MaskFeat paper).
 
     Args:
         tokens (Tensor): Embedded patches (N, L, C).

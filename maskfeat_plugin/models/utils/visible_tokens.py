@@ -1,4 +1,4 @@
-"""Some tokens of a grid, those that a mask leaves visible or hides, and the way between them and the whole grid."""
+"""Selections of tokens on a grid (visible or masked tokens), and conversion from and to the whole grid."""
 
 from dataclasses import dataclass
 from math import prod
@@ -13,11 +13,11 @@ from .token_grid import expand_mask
 
 @dataclass(frozen=True)
 class TokenPlaces:
-    """Places of some tokens on one grid, equally many in each sample.
+    """Places of selected tokens on one grid, the same number in each sample.
 
     Args:
-        grid (Grid): (T, H, W), L = T*H*W.
-        index (Tensor): int64 (N, K), places of the K tokens of each sample among the L, ascending.
+        grid (Grid): (T, H, W), with L = T*H*W.
+        index (Tensor): int64 (N, K): ascending indices of the K selected tokens of each sample among the L tokens.
     """
 
     grid: Grid
@@ -25,17 +25,17 @@ class TokenPlaces:
 
     @property
     def num_tokens(self) -> int:
-        """All tokens L of the grid."""
+        """Return the number L of all tokens of the grid."""
         return prod(self.grid)
 
     @property
     def _rows(self) -> Tensor:
-        """Places in the batch (N*K,): rows of a matrix are copied faster than elements of a tensor."""
+        """Return the places in the batch, (N*K,): copying rows of a matrix is faster than copying elements."""
         first = torch.arange(len(self.index), device=self.index.device) * self.num_tokens
         return (self.index + first[:, None]).flatten()
 
     def gather(self, x: Tensor) -> Tensor:
-        """Keep these tokens.
+        """Select the tokens from all tokens.
 
         Args:
             x (Tensor): All tokens (N, L, C).
@@ -46,7 +46,7 @@ class TokenPlaces:
         return x.flatten(0, 1).index_select(0, self._rows).unflatten(0, tuple(self.index.shape))
 
     def gather_heads(self, x: Tensor) -> Tensor:
-        """Keep these tokens of each head.
+        """Select the tokens from all tokens of each head.
 
         Args:
             x (Tensor): All tokens (N, num_heads, L, C).
@@ -57,11 +57,11 @@ class TokenPlaces:
         return self.gather(x.transpose(1, 2).flatten(2)).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
 
     def scatter(self, x: Tensor, fill: float = 0.0) -> Tensor:
-        """Put these tokens back on the grid; undoes :meth:`gather`.
+        """Put the selected tokens back on the grid; the inverse of :meth:`gather`.
 
         Args:
-            x (Tensor): These tokens (N, K, C).
-            fill (float): Value of all others. Defaults to 0.0.
+            x (Tensor): The selected tokens (N, K, C).
+            fill (float): Value of all other tokens. Defaults to 0.0.
 
         Returns:
             Tensor: (N, L, C).
@@ -72,13 +72,13 @@ class TokenPlaces:
 
 
 def masked_places(mask: Tensor) -> TokenPlaces | None:
-    """Where a mask hides tokens.
+    """Return the places of the masked tokens.
 
     Args:
         mask (Tensor): bool (N, T', H', W'), True where a token is masked.
 
     Returns:
-        TokenPlaces | None: The masked tokens; None if the samples hide different numbers, or none.
+        TokenPlaces | None: The masked tokens. None if the samples mask different numbers of tokens, or no token.
     """
     flat = mask.flatten(1)
     least, most = torch.stack(flat.sum(1).aminmax()).tolist()
@@ -89,13 +89,13 @@ def masked_places(mask: Tensor) -> TokenPlaces | None:
 
 
 class VisibleUnits:
-    """A mask of whole units, on every grid that divides into them.
+    """Mask of whole units, on every grid that the units divide.
 
     Args:
-        mask (Tensor): bool (N, T', H', W'), one element a unit, True where masked.
+        mask (Tensor): bool (N, T', H', W'), one element per unit, True where masked.
 
     Raises:
-        ValueError: If the samples hide different numbers of units, or all of them.
+        ValueError: If the samples mask different numbers of units, or mask all units.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -104,26 +104,26 @@ class VisibleUnits:
         least, most = torch.stack(counts.aminmax()).tolist()
         if least != most:
             raise ValueError(
-                f"The masks of this batch hide from {least} to {most} places; an encoder of the visible tokens needs "
-                "equally many in each sample. Use a mask generator of the pipeline that hides an exact number "
+                f"The masks of this batch cover from {least} to {most} places, but an encoder of the visible tokens "
+                "needs the same number in each sample. Use a mask generator that masks an exact number "
                 "(maskfeat.RandomMaskGenerator, BlockMaskGenerator, TubeMaskGenerator or CubeMaskGenerator)."
             )
         self.num_visible = mask[0].numel() - most
         if not self.num_visible:
-            raise ValueError("The masks hide every token; lower the mask_ratio of the pipeline's mask generator.")
+            raise ValueError("The masks cover every token. Lower the mask_ratio of the pipeline's mask generator.")
         self._tokens: dict[Grid, TokenPlaces] = {}
 
     def tokens(self, grid: Grid) -> TokenPlaces:
-        """Visible tokens of a grid.
+        """Return the visible tokens of a grid.
 
         Args:
             grid (Grid): (T, H, W), a multiple of the units' grid.
 
         Returns:
-            TokenPlaces: Their places.
+            TokenPlaces: The places of the visible tokens.
 
         Raises:
-            ValueError: If the grid is no multiple.
+            ValueError: If the grid is not a multiple of the units' grid.
         """
         grid = tuple(grid)
         if grid not in self._tokens:
