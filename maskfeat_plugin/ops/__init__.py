@@ -1,1 +1,1 @@
-"""Arithmetic: tensors in, tensors out. Every fast path and the gate that decides about them."""
+"""Arithmetic on tensors: every fast path, and the gate that decides whether a fast path may run."""

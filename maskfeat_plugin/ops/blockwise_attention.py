@@ -1,4 +1,4 @@
-"""Attention with relative positions in float32 on a CPU, some queries at a time."""
+"""Attention with relative positions in float32 on a CPU, computed for blocks of queries."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,14 +11,14 @@ from torch.autograd.function import once_differentiable
 from .gate import runs_on_onednn
 from .linear import product
 
-# Logits of one block of queries, 4 MiB: they stay in the cache between the products
+# Number of logits in one block of queries: 4 MiB, which stays in the cache between the products
 _BLOCK = 1 << 20
-# Logits of a head below which a fused kernel over all heads takes less time
+# With fewer logits per head, a fused kernel over all heads takes less time
 _LEAST_LOGITS = 1 << 17
 
 
 def attends_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Tell whether :func:`attend_in_blocks` takes queries, keys and values, and saves time.
+    """Check whether :func:`attend_in_blocks` accepts queries, keys and values, and saves time.
 
     Args:
         q (Tensor): Queries (B, num_heads, L, C).
@@ -26,7 +26,7 @@ def attends_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
         v (Tensor): Values (B, num_heads, K, C).
 
     Returns:
-        bool: True in float32 on a CPU, for as many tokens as the products take most of the time.
+        bool: True in float32 on a CPU, if there are enough tokens for the products to take most of the time.
     """
     return runs_on_onednn(q, k, v) and q.shape[2] * k.shape[2] >= _LEAST_LOGITS
 
@@ -34,17 +34,17 @@ def attends_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def attend_in_blocks(
     q: Tensor, by_position: Tensor, k: Tensor, positions: Tensor, v: Tensor, residual: slice
 ) -> Tensor:
-    """``softmax(q k' + by_position positions') v``, which is all of a pooling attention between pooling and projection.
+    """Compute ``softmax(q k' + by_position positions') v``: the pooling attention between pooling and projection.
 
-    Neither the attention matrix nor the concatenation of a query with its positions is ever whole in memory.
+    The whole attention matrix is never in memory, nor are all queries concatenated with their positions.
 
     Args:
         q (Tensor): Queries, float32 (B, num_heads, L, C).
         by_position (Tensor): Products of the queries with the relative positions (B, num_heads, L, P).
         k (Tensor): Keys (B, num_heads, K, C), scaled.
-        positions (Tensor): Positions of the keys, one-hot, (B or 1, 1, K, P).
+        positions (Tensor): One-hot positions of the keys (B or 1, 1, K, P).
         v (Tensor): Values (B, num_heads, K, C).
-        residual (slice): The queries that are added to their results.
+        residual (slice): The queries that are added to their results (residual pooling).
 
     Returns:
         Tensor: (B, L, num_heads*C).
@@ -53,7 +53,7 @@ def attend_in_blocks(
 
 
 class _Attention(Function):
-    """To (B, L, num_heads, C), the layout in which heads are projected together."""
+    """Autograd function of :func:`attend_in_blocks`, with results (B, L, num_heads, C) for the output projection."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ class _Attention(Function):
 
 
 def _keys(k: Tensor, positions: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """Sample, head, and its keys with their positions (K, C+P)."""
+    """Yield for each sample and head their indices, and the keys concatenated with their positions (K, C+P)."""
     positions = positions.expand(len(k), -1, -1, -1)[:, 0]
     for b in range(len(k)):
         for h in range(k.shape[1]):

@@ -1,4 +1,4 @@
-"""Depthwise convolution of clips whose backward pass is as fast as its forward pass, on a CPU."""
+"""Depthwise convolution of clips with a fast backward pass on a CPU."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,10 @@ Triple = tuple[int, int, int]
 
 
 def depthwise_conv3d(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """``conv3d`` with a kernel of its own for each channel and without bias.
+    """Compute a ``conv3d`` with one kernel per channel and without bias.
 
-    Results are those of ``torch.nn.functional.conv3d``. On a CPU, torch's gradients of this convolution take some 30
-    times as long as the convolution; here they are convolutions themselves.
+    The results are equal to ``torch.nn.functional.conv3d``. On a CPU, torch's gradients of this convolution take some
+    30 times as long as the convolution. Here the gradients are computed by convolutions too.
 
     Args:
         x (Tensor): Maps (N, C, T, H, W), fastest with the channels last in memory.
@@ -38,7 +38,7 @@ def depthwise_conv3d(x: Tensor, weight: Tensor, stride: Sequence[int], padding: 
 
 
 class _DepthwiseConv3d(Function):
-    """The convolution with gradients that are convolutions."""
+    """Autograd function of the convolution, whose gradients are convolutions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
@@ -59,7 +59,7 @@ class _DepthwiseConv3d(Function):
 
 
 def input_gradient(grad: Tensor, size: Sequence[int], weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
-    """Gradient (N, C, T, H, W): the mirrored kernels over the output's gradient, with zeros where a stride skips."""
+    """Compute the gradient (N, C, T, H, W): mirrored kernels on the output's gradient, which the stride spreads."""
     kernel = weight.shape[2:]
     if stride != (1, 1, 1):
         # outputs at stride 1
@@ -73,9 +73,9 @@ def input_gradient(grad: Tensor, size: Sequence[int], weight: Tensor, stride: Tr
 
 
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
-    """Gradient (C, 1, kT, kH, kW), one time step of the kernel after another.
+    """Compute the gradient (C, 1, kT, kH, kW), one time step of the kernel after another.
 
-    For a single step all frames are images of one batch, and of images torch has a fast depthwise gradient.
+    For a single step, all frames are one batch of images, and torch has a fast depthwise gradient for images.
     """
     channels, kernel = x.shape[1], weight.shape[2:]
     plane = weight.new_empty(channels, 1, *kernel[1:]).contiguous(memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, pad
 
 
 def _image_gradient(grad: Tensor, x: Tensor, plane: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Gradient (C, 1, kH, kW) of the kernels that took frames (N, C, T, H, W) to (N, C, T, H', W')."""
+    """Compute the gradient (C, 1, kH, kW) of kernels that map frames (N, C, T, H, W) to (N, C, T, H', W')."""
     # (N, C, T, H, W) -> (N*T, C, H, W), channels last in memory
     grad, x = (m.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last) for m in (grad, x))
     wanted = [False, True, False]

@@ -1,12 +1,12 @@
-"""The gate of the fast paths, and the switch that shuts it.
+"""The gate of the fast paths, and the switch that turns them off.
 
-Fast paths compute with the parameters of several layers at once. Then hooks on these layers do not fire, an adapter in
-the place of one is left out, and tools that count or record operations see others. So each fast path asks here first:
-:func:`may_bypass` decides about layers, :func:`takes_kernels` and :func:`runs_on_onednn` about tensors, and all ask
-:func:`only_plain_operations`.
+Fast paths compute with the parameters of several layers at once and do not call these layers. Then hooks on the layers
+do not fire, an adapter that replaces a layer is ignored, and tools that count or record operations see other
+operations. So each fast path asks this module first: :func:`may_bypass` decides about layers, :func:`takes_kernels` and
+:func:`runs_on_onednn` about tensors, and all of them ask :func:`only_plain_operations`.
 
-The environment variable ``MASKFEAT_FAST_PATHS=0`` turns all fast paths off; :func:`fast_paths` does it for a part of a
-program.
+The environment variable ``MASKFEAT_FAST_PATHS=0`` turns all fast paths off; :func:`fast_paths` turns them off for a
+part of a program.
 """
 
 import os
@@ -21,12 +21,12 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-# mmcv's differs from torch's on releases of torch before 1.5 alone
+# mmcv's class differs from torch's only with torch before 1.5
 LINEAR = (nn.Linear, mmcv.cnn.Linear)
-# Subclasses stand for something else: sharded, fake and quantized tensors
+# Other subclasses of Tensor mean something else: sharded, fake and quantized tensors
 _PLAIN = (Tensor, nn.Parameter)
 VARIABLE = "MASKFEAT_FAST_PATHS"
-# Modes of torch's own compilers, checkpoints and default device: the operations are theirs to see as they are
+# Modes of torch's own compilers, checkpoints and default device, which may see the operations as they are
 _OF_TORCH = ("torch._", "torch.fx.", "torch.utils.checkpoint", "torch.utils._device", "torch.overrides")
 
 
@@ -52,7 +52,7 @@ _enabled = read_switch()
 def fast_paths(enabled: bool) -> Iterator[None]:
     """Turn all fast paths of this process on or off, within a ``with`` block.
 
-    A training step belongs into one block, backward pass included: gradient checkpointing runs layers again there.
+    Put a whole training step with its backward pass into one block: gradient checkpointing runs layers again there.
 
     Args:
         enabled (bool): Whether fast paths may be taken.
@@ -69,19 +69,19 @@ def fast_paths(enabled: bool) -> Iterator[None]:
 
 
 class FastPathMode(TorchDispatchMode):
-    """Base of the dispatch modes that watch fast paths on purpose: beside one, nothing counts as watched."""
+    """Base class of dispatch modes that watch fast paths on purpose: inside one, no operation counts as watched."""
 
 
 def only_plain_operations() -> bool:
-    """Tell whether the operations must be those of the parent class, whatever the layers are.
+    """Check whether only the operations of the parent class may be used, for all layers.
 
-    That is so while the fast paths are off. It is so as well while the operations are watched: while
-    ``torch.jit.trace`` or ``torch.fx`` records them, in a mode that sees each of them, such as ``FlopCounterMode``, and
-    in the transforms of ``torch.func`` and forward-mode derivatives, which need operations that torch knows.
-    ``torch.compile`` and ``torch.export`` take any operations.
+    This holds while the fast paths are off. It also holds while the operations are watched: while ``torch.jit.trace``
+    or ``torch.fx`` records them, inside a mode that sees every operation, such as ``FlopCounterMode``, and in the
+    transforms of ``torch.func`` and forward-mode derivatives, which need operations that torch knows.
+    ``torch.compile`` and ``torch.export`` accept any operations.
 
     Returns:
-        bool: Whether to compute as the parent class does.
+        bool: True if the parent class has to compute the result.
     """
     if not _enabled:
         return True
@@ -99,17 +99,17 @@ def only_plain_operations() -> bool:
 
 
 def may_bypass(*layers: tuple[nn.Module, type | tuple[type, ...]], inputs: Tensor | None = None) -> bool:
-    """Tell whether the parameters of layers may be used without calling the layers.
+    """Check whether the parameters of layers may be used without calling the layers.
 
     Args:
-        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and the class, or classes, that it must
-            be of. A subclass is another class: parametrizations, adapters and quantized layers are.
+        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and its required class, or classes. A
+            subclass does not count: parametrizations, adapters and quantized layers are subclasses.
         inputs (Tensor, optional): Inputs of a fast path that runs on oneDNN: :func:`runs_on_onednn` must hold for them
             and the layers' parameters. Defaults to None: the fast path runs on any device.
 
     Returns:
-        bool: True if each layer is of its class, has no hooks and no ``forward`` of its own, nobody watches the
-        operations or calls, the fast paths are on, and the device is supported.
+        bool: True if each layer has its class, no hooks and no ``forward`` of its own, the operations and calls are not
+        watched, the fast paths are on, and the device is supported.
     """
     if not _enabled or (inputs is not None and not runs_on_onednn(inputs)):
         return False
@@ -140,25 +140,25 @@ def _is_untouched(layer: nn.Module, kinds: type | tuple[type, ...]) -> bool:
 
 
 def takes_kernels(*tensors: Tensor) -> bool:
-    """Tell whether hand-written kernels may read tensors.
+    """Check whether hand-written kernels may read tensors.
 
     Args:
         *tensors (Tensor): The operands.
 
     Returns:
-        bool: True if all hold their values themselves, and :func:`only_plain_operations` does not hold.
+        bool: True if all tensors hold their own values, and :func:`only_plain_operations` is false.
     """
     return all(type(tensor) in _PLAIN for tensor in tensors) and not only_plain_operations()
 
 
 def runs_on_onednn(*tensors: Tensor) -> bool:
-    """Tell whether :func:`.linear.product` takes tensors.
+    """Check whether :func:`.linear.product` accepts tensors.
 
     Args:
         *tensors (Tensor): The operands.
 
     Returns:
-        bool: True if all are float32 on a CPU, torch has oneDNN, and nothing compiles or watches.
+        bool: True if all are float32 on a CPU, torch has oneDNN, and the operations are neither compiled nor watched.
     """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False

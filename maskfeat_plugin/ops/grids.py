@@ -1,4 +1,4 @@
-"""Type of a token grid."""
+"""The type of a token grid."""
 
 Grid = tuple[int, ...]
-"""Sizes of a token grid: (T', H', W'), T' = 1 for an image; of a mask generator for images (H', W')."""
+"""Sizes of a token grid: (T', H', W'), with T' = 1 for an image. Mask generators for images use (H', W')."""

@@ -1,4 +1,4 @@
-"""Layers by the arithmetic of this folder where the gate allows it; elsewhere they are called."""
+"""Layers computed by the fast functions of this package where the gate allows it, else by calling them."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from .linear import linear, normed_linear
 from .max_pooling import max_pool_tokens
 from .mlp import normed_mlp
 
-# A layer is Any to a checker of types where the gate looks at its class
+# Annotated as Any where the gate checks the class of the layer, which a type checker cannot follow
 
 
 def apply_layer(layer: Any, x: Tensor) -> Tensor:
-    """Compute ``layer(x)``, by :func:`.linear.linear` for linear layers, also those of a ``Sequential``.
+    """Compute ``layer(x)``, with :func:`.linear.linear` for linear layers, also inside a ``Sequential``.
 
     Args:
         layer (nn.Module): The layer.
@@ -35,13 +35,13 @@ def apply_layer(layer: Any, x: Tensor) -> Tensor:
 
 
 def may_fuse(x: Tensor, norm: Any, *layers: tuple[nn.Module, type | tuple[type, ...]]) -> bool:
-    """Tell whether a norm and the layers after it may be computed together, by oneDNN.
+    """Check whether oneDNN may compute a norm and the layers after it together.
 
     Args:
         x (Tensor): Inputs (*, C).
         norm (nn.Module): The norm.
-        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and its classes, as :func:`may_bypass`
-            takes them.
+        *layers (tuple[nn.Module, type | tuple[type, ...]]): Pairs of a layer and its classes, as for
+            :func:`may_bypass`.
 
     Returns:
         bool: True if :func:`may_bypass` allows it, and the norm is a layer norm of the last dimension with a bias.
@@ -52,12 +52,12 @@ def may_fuse(x: Tensor, norm: Any, *layers: tuple[nn.Module, type | tuple[type, 
 
 
 def norm_linear(x: Tensor, norm: Any, layer: Any) -> Tensor:
-    """Compute ``layer(norm(x))``, in float32 on a CPU without keeping the normalised inputs for the backward pass.
+    """Compute ``layer(norm(x))``. In float32 on a CPU, normalised inputs are not kept for the backward pass.
 
     Args:
         x (Tensor): Inputs (*, C).
         norm (nn.Module): Norm over C.
-        layer (nn.Module): From C to D.
+        layer (nn.Module): Layer from C to D channels.
 
     Returns:
         Tensor: (*, D).
@@ -68,7 +68,7 @@ def norm_linear(x: Tensor, norm: Any, layer: Any) -> Tensor:
 
 
 def fuses_mlp(x: Tensor, norm: nn.Module, mlp: MLP) -> bool:
-    """Tell whether :func:`norm_mlp` takes tokens and layers.
+    """Check whether :func:`norm_mlp` accepts tokens and layers.
 
     Args:
         x (Tensor): Tokens (B, L, C).
@@ -76,7 +76,7 @@ def fuses_mlp(x: Tensor, norm: nn.Module, mlp: MLP) -> bool:
         mlp (MLP): The MLP.
 
     Returns:
-        bool: True if :func:`may_fuse` allows it for all layers, and they are mmaction2's MLP with exact GELU.
+        bool: True if :func:`may_fuse` allows it for all layers, and the MLP is mmaction2's with exact GELU.
     """
     if not isinstance(mlp, MLP) or not may_bypass((mlp, MLP)) or not x.numel():
         return False
@@ -86,7 +86,7 @@ def fuses_mlp(x: Tensor, norm: nn.Module, mlp: MLP) -> bool:
 
 
 def norm_mlp(x: Tensor, norm: nn.LayerNorm, mlp: MLP) -> Tensor:
-    """Compute ``mlp(norm(x))`` by :func:`.mlp.normed_mlp`, where :func:`fuses_mlp` allows it.
+    """Compute ``mlp(norm(x))`` with :func:`.mlp.normed_mlp`. Call it only where :func:`fuses_mlp` is true.
 
     Args:
         x (Tensor): Tokens (B, L, C).
@@ -104,10 +104,10 @@ def pool_tokens(x: Tensor, pool: Any, grid: Grid, extra_tokens: int) -> Tensor:
     """Pool tokens on their grid, as mmaction2's ``attention_pool`` does.
 
     Args:
-        x (Tensor): Tokens (B, E+T*H*W, C), the E extra ones first, which stay as they are.
+        x (Tensor): Tokens (B, E+T*H*W, C). The E extra tokens come first and are not pooled.
         pool (nn.Module): The pooling layer.
         grid (Grid): (T, H, W).
-        extra_tokens (int): E, 0 or 1.
+        extra_tokens (int): Number E of extra tokens, 0 or 1.
 
     Returns:
         Tensor: (B, E+T'*H'*W', C).
@@ -119,7 +119,7 @@ def pool_tokens(x: Tensor, pool: Any, grid: Grid, extra_tokens: int) -> Tensor:
 
 
 def _sizes_within_frames(pool: nn.Module) -> list[tuple[int, ...]] | None:
-    """Return height and width of kernel, stride and padding, None if it is no max pooling of each frame by itself."""
+    """Return height and width of kernel, stride and padding, None if it is not a max pooling of single frames."""
     if not isinstance(pool, nn.MaxPool3d) or not may_bypass((pool, nn.MaxPool3d)):
         return None
     if (pool.dilation, pool.ceil_mode, pool.return_indices) != (1, False, False):
@@ -130,14 +130,14 @@ def _sizes_within_frames(pool: nn.Module) -> list[tuple[int, ...]] | None:
 
 
 def is_bare_depthwise(conv: nn.Conv3d) -> bool:
-    """Tell whether :func:`.depthwise_conv.depthwise_conv3d` takes the weights of a layer.
+    """Check whether :func:`.depthwise_conv.depthwise_conv3d` can compute a layer from its weights.
 
     Args:
         conv (nn.Module): The layer.
 
     Returns:
-        bool: True if :func:`may_bypass` allows it, and it is a depthwise convolution of clips without bias, padded
-            with a number of zeros.
+        bool: True if :func:`may_bypass` allows it, and the layer is a depthwise convolution of clips without bias,
+            padded with zeros by a number.
     """
     return (
         isinstance(conv, nn.Conv3d)

@@ -1,4 +1,4 @@
-"""Linear layers, also after a norm, in float32 on a CPU by oneDNN, which uses all processors' vector units."""
+"""Linear layers in float32 on a CPU by oneDNN, which uses the full vector units of all processors."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from torch.autograd.function import once_differentiable
 
 from .gate import runs_on_onednn
 
-# Multiply-adds below which oneDNN's set-up takes longer than the product
+# With fewer multiply-adds, oneDNN's set-up takes longer than the product
 _LEAST_WORK = 1 << 21
-# Rows of one product of a weight's gradient: longer sums leave the cache
+# Number of rows of one product in the gradient of a weight: longer sums do not fit in the cache
 _ROWS = 2048
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``torch.nn.functional.linear``, in float32 on a CPU by oneDNN.
+    """Compute ``torch.nn.functional.linear``, in float32 on a CPU by oneDNN.
 
-    torch takes float32 products on a CPU to MKL, which on processors that are not Intel's leaves the wider half of
-    AVX-512 unused. oneDNN, which torch has for its compiler, does not. Results are equal to rounding.
+    For float32 products on a CPU, torch calls MKL. On processors that are not Intel's, MKL leaves the wider half of
+    AVX-512 unused. oneDNN, which torch contains for its compiler, uses it. Results are equal up to rounding.
 
     Args:
         x (Tensor): Inputs (*, C).
@@ -36,30 +36,30 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    """The product of rows with rows, ``a @ b.T + bias``, without gradient.
+    """Compute the product of rows with rows, ``a @ b.T + bias``, without gradient.
 
     Args:
         a (Tensor): float32 (*, C), of any strides.
         b (Tensor): float32 (D, C), of any strides.
         bias (Tensor, optional): (D,). Defaults to None.
-        activation (str): "gelu" to apply it, the exact one, while the result is in the cache. Defaults to "none".
+        activation (str): "gelu" to apply exact GELU while the result is in the cache. Defaults to "none".
 
     Returns:
         Tensor: (*, D), contiguous.
     """
     rows = _dense(a.reshape(-1, a.shape[-1]))
-    # the last argument is GELU's approximation
+    # the last argument is the approximation of GELU
     result = torch.ops.mkldnn._linear_pointwise(rows, _dense(b), bias, activation, [], "none")
     return result.view(*a.shape[:-1], len(b))
 
 
 def _dense(matrix: Tensor) -> Tensor:
-    """A matrix whose rows or columns lie one after the other: of others oneDNN has but a plain loop."""
+    """Return a matrix with contiguous rows or columns; for other matrices, oneDNN has only a plain loop."""
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """The gradient of a weight, ``a.T @ b``, without gradient.
+    """Compute the gradient of a weight, ``a.T @ b``, without gradient.
 
     Args:
         a (Tensor): float32 (L, D), of any strides.
@@ -69,7 +69,7 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
         Tensor: (D, C).
     """
     if a.shape[1] > b.shape[1]:
-        # oneDNN is the faster the fewer rows its first argument has
+        # oneDNN is faster if its first argument has fewer rows
         return sum_of_products(b, a).t()
     parts = zip(a.split(_ROWS), b.split(_ROWS), strict=True)
     first, second = next(parts)
@@ -105,15 +105,15 @@ def normed_linear(
 ) -> Tensor:
     """Compute a layer norm and a linear layer without keeping the normalised inputs for the backward pass.
 
-    They are computed again there, which takes a small part of the time of a product.
+    The backward pass computes them again, which takes a small part of the time of a product.
 
     Args:
         x (Tensor): Inputs, float32 (*, C), on a CPU.
         norm_weight (Tensor): Weight of the norm (C,).
         norm_bias (Tensor): Bias of the norm (C,).
-        eps (float): Added to the variance.
+        eps (float): Number added to the variance.
         weight (Tensor): Weight of the linear layer (D, C).
-        bias (Tensor, optional): Its bias (D,).
+        bias (Tensor, optional): Bias of the linear layer (D,).
 
     Returns:
         Tensor: (*, D).
@@ -124,15 +124,15 @@ def normed_linear(
 def norm_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float, wanted: tuple[bool, bool, bool] = (True,) * 3
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a layer norm over the last dimension, from its input alone.
+    """Compute the gradients of a layer norm over the last dimension from its input.
 
     Args:
-        grad (Tensor): Gradient of its output (*, C).
-        x (Tensor): Its input (*, C).
-        weight (Tensor): Its weight (C,).
-        bias (Tensor): Its bias (C,).
-        eps (float): Added to the variance.
-        wanted (tuple[bool, bool, bool]): Whether the gradients of x, weight and bias are. Defaults to all.
+        grad (Tensor): Gradient of the norm's output (*, C).
+        x (Tensor): The norm's input (*, C).
+        weight (Tensor): The norm's weight (C,).
+        bias (Tensor): The norm's bias (C,).
+        eps (float): Number added to the variance.
+        wanted (tuple[bool, bool, bool]): Whether to compute the gradients of x, weight and bias. Defaults to all.
 
     Returns:
         tuple[Tensor | None, Tensor | None, Tensor | None]: The gradients of x, weight and bias.

@@ -1,4 +1,4 @@
-"""Max pooling of tokens frame by frame, whose places are found again in the backward pass."""
+"""Max pooling of tokens frame by frame, with less memory for the backward pass."""
 
 from typing import Any
 
@@ -21,15 +21,16 @@ def max_pool_tokens(
 ) -> Tensor:
     """Pool tokens on their grid, each frame by itself.
 
-    Where the maximum is takes twice the memory of the maximum; it is not kept.
+    The places of the maxima would take twice the memory of the maxima. They are not kept; the backward pass computes
+    them again.
 
     Args:
-        x (Tensor): Tokens (B, E+T*H*W, C), on a CPU, the E extra ones first, which stay as they are.
+        x (Tensor): Tokens (B, E+T*H*W, C) on a CPU. The E extra tokens come first and are not pooled.
         grid (Grid): (T, H, W).
-        extra_tokens (int): E.
+        extra_tokens (int): Number E of extra tokens.
         kernel_size (tuple[int, ...]): Height and width of a window.
         stride (tuple[int, ...]): Stride in height and width.
-        padding (tuple[int, ...]): Minus infinity on each side, in height and width.
+        padding (tuple[int, ...]): Height and width of the padding with minus infinity on each side.
 
     Returns:
         Tensor: (B, E+T*H'*W', C).

@@ -1,4 +1,4 @@
-"""The MLP of a block, in parts and with little memory."""
+"""The MLP of a transformer block, computed in parts and with little memory."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from .linear import norm_backward, product, sum_of_products
 
-# Hidden activations of one part, 16 MiB: larger blocks are new memory each time, which the system clears page by page
+# Activations of the hidden layer in one part: 16 MiB. The system clears larger blocks page by page at each allocation
 _PART = 1 << 22
 
 
@@ -26,18 +26,18 @@ def normed_mlp(
 ) -> Tensor:
     """Compute a layer norm, a linear layer, GELU and a linear layer in float32 on a CPU.
 
-    Nothing but the input is kept for the backward pass. That computes the rest again, GELU and the first of the two
-    products, which costs a ninth of the products of a block. Rows are computed in parts.
+    Only the input is kept for the backward pass. The backward pass computes GELU and the first of the two products
+    again, which costs a ninth of the products of a block. Rows are computed in parts.
 
     Args:
         x (Tensor): Tokens (B, L, C).
         norm_weight (Tensor): Weight of the norm (C,).
         norm_bias (Tensor): Bias of the norm (C,).
-        eps (float): Added to the variance.
+        eps (float): Number added to the variance.
         weight1 (Tensor): Weight of the first linear layer (H, C).
-        bias1 (Tensor): Its bias (H,).
+        bias1 (Tensor): Bias of the first linear layer (H,).
         weight2 (Tensor): Weight of the second linear layer (C', H).
-        bias2 (Tensor): Its bias (C',).
+        bias2 (Tensor): Bias of the second linear layer (C',).
 
     Returns:
         Tensor: (B, L, C').
@@ -47,7 +47,7 @@ def normed_mlp(
 
 
 class _MLP(Function):
-    """Rows (L, C) to (L, C')."""
+    """Autograd function of the MLP: rows (L, C) to (L, C')."""
 
     @staticmethod
     def forward(ctx: Any, eps: float, x: Tensor, *weights: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""mmcv's operators without a compiled extension, on top of torch and torchvision.
+"""mmcv's operators without a compiled extension, computed with torch and torchvision.
 
-``mmcv.ops`` calls a compiled module, ``mmcv._ext``, which mmcv-lite lacks. This file takes its place, on a CPU and on a
-GPU: the distribution in ``projects/mmcv_ops`` installs it as ``mmcv/_ext.py``, and :mod:`maskfeat_plugin.compat`
-supplies it where that is not installed. It therefore imports nothing but torch and torchvision. Python prefers a
-compiled ``_ext`` of the same folder, so this file never hides one.
+``mmcv.ops`` calls a compiled module, ``mmcv._ext``, which mmcv-lite lacks. This file replaces that module on a CPU and
+on a GPU: the distribution in ``projects/mmcv_ops`` installs it as ``mmcv/_ext.py``. If that distribution is not
+installed, :mod:`maskfeat_plugin.compat` provides it. So this file imports only torch and torchvision. Python prefers a
+compiled ``_ext`` in the same folder, so this file never hides one.
 
-The operators: NMS, soft NMS, NMS match, RoIAlign, RoIPool, sigmoid and softmax focal loss. Names, arguments and results
-are those of mmcv 2.1.0 (``mmcv/ops/csrc/pytorch/pybind.cpp``): most functions write into tensors that they are given.
-Any other operator is there as well, but raises a ``NotImplementedError`` when it is called.
+The operators are NMS, soft NMS, NMS match, RoIAlign, RoIPool, sigmoid and softmax focal loss. Names, arguments and
+results are the same as in mmcv 2.1.0 (``mmcv/ops/csrc/pytorch/pybind.cpp``): most functions write into tensors that the
+caller passes. All other operators exist too, but raise a ``NotImplementedError`` when they are called.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ OPERATORS = (
     "softmax_focal_loss_forward",
     "softmax_focal_loss_backward",
 )
-"""The operators that compute."""
+"""The operators that are implemented."""
 
 _TINY = torch.finfo(torch.float32).tiny
 
 
 def __getattr__(name: str) -> Callable:
-    """Return a function that raises, for an operator that is not here. ``mmcv.ops`` asks for all names on import."""
+    """Return a function that raises, for a missing operator: ``mmcv.ops`` asks for all names when it is imported."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -68,7 +68,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Args:
         boxes (Tensor): (N, 4), x1, y1, x2, y2.
         scores (Tensor): (N,).
-        iou_threshold (float): Boxes that overlap a better one by more are suppressed.
+        iou_threshold (float): Boxes are suppressed if they overlap a better box by more than this.
         offset (int): 0 or 1; the width of a box is x2 - x1 + offset.
 
     Returns:
@@ -90,29 +90,29 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Lower the scores of boxes that overlap better ones (soft NMS, Bodla et al., ICCV 2017).
+    """Lower the scores of boxes that overlap better boxes (soft NMS, Bodla et al., ICCV 2017).
 
     Args:
         boxes (Tensor): (N, 4), x1, y1, x2, y2.
         scores (Tensor): (N,).
-        dets (Tensor): (N, 5); the boxes that stay and their new scores are written into its first rows.
-        iou_threshold (float): The overlap from which on scores are lowered (methods 0 and 1).
+        dets (Tensor): (N, 5); the remaining boxes and their new scores are written into its first rows.
+        iou_threshold (float): Smallest overlap at which scores are lowered (methods 0 and 1).
         sigma (float): Width of the Gaussian (method 2).
-        min_score (float): Boxes whose score falls below it are dropped.
-        method (int): 0 sets the score to zero, 1 lowers it linearly, 2 by a Gaussian.
+        min_score (float): Boxes with a lower score are dropped.
+        method (int): How scores are lowered: 0 sets them to zero, 1 is linear, 2 is a Gaussian.
         offset (int): 0 or 1; the width of a box is x2 - x1 + offset.
 
     Returns:
-        Tensor: (M,), int64, the indices of the boxes that stay, best new score first.
+        Tensor: (M,), int64, the indices of the remaining boxes, best new score first.
     """
     rest, scores = torch.arange(len(boxes), device=boxes.device), scores.clone()
     areas = _areas(boxes, offset)
     order: list[Tensor] = []
     while len(rest):
         candidates = scores[rest]
-        # two boxes without area have no overlap but NaN; mmcv takes a NaN at the front and passes over any other
+        # the overlap of two boxes without area is NaN; mmcv takes a NaN at the front and ignores any other NaN
         best = 0 if candidates[0].isnan() else int(candidates.nan_to_num(nan=float("-inf")).argmax())
-        # the best goes to the front and the front to its place, so that equal scores keep mmcv's order
+        # swap the best with the first, so that equal scores keep mmcv's order
         rest[[0, best]] = rest[[best, 0]]
         chosen, rest = rest[0], rest[1:]
         dets[len(order), :4], dets[len(order), 4] = boxes[chosen], scores[chosen]
@@ -129,7 +129,7 @@ def softnms(
 
 
 def _drop(items: Tensor, dropped: Tensor) -> Tensor:
-    """Drop items. The last ones that stay fill the gaps, in the order in which mmcv fills them."""
+    """Drop items, and fill the gaps with the last remaining items, in mmcv's order."""
     kept = (~dropped).nonzero().flatten()
     count = len(kept)
     gaps = dropped[:count].nonzero().flatten()
@@ -143,10 +143,10 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
     Args:
         dets (Tensor): (N, 5), x1, y1, x2, y2, score.
-        iou_threshold (float): Boxes that overlap a better one by as much or more belong to its group.
+        iou_threshold (float): Boxes that overlap a better box by at least this belong to its group.
 
     Returns:
-        list[list[int]]: For each box that is kept its index, and then those of its group, best score first.
+        list[list[int]]: For each box that is kept, its index and then the indices of its group, best score first.
     """
     rest = dets[:, 4].sort(descending=True, stable=True).indices
     boxes, areas = dets[:, :4], _areas(dets, 0)
@@ -190,13 +190,13 @@ def roi_align_forward(
         input (Tensor): (N, C, H, W).
         rois (Tensor): (R, 5), index of the map, x1, y1, x2, y2.
         output (Tensor): (R, C, aligned_height, aligned_width); the crops are written into it.
-        argmax_y (Tensor): The same shape with pool_mode 0; the rows of the largest samples are written into it.
-        argmax_x (Tensor): The same shape with pool_mode 0; the columns of the largest samples are written into it.
+        argmax_y (Tensor): With pool_mode 0, the rows of the largest samples are written into it; shaped as ``output``.
+        argmax_x (Tensor): With pool_mode 0, the columns of these samples are written into it; shaped as ``output``.
         aligned_height (int): Bins of a crop from top to bottom.
         aligned_width (int): Bins of a crop from left to right.
-        spatial_scale (float): Pixels of the map for one of the boxes.
-        sampling_ratio (int): Samples of a bin in each direction; 0 for as many as it has pixels.
-        pool_mode (int): 0 for the largest sample of a bin, 1 for their mean.
+        spatial_scale (float): Scale of the map relative to the coordinates of the boxes.
+        sampling_ratio (int): Samples of a bin in each direction; 0 means as many as the bin has pixels.
+        pool_mode (int): 0 for the largest sample of a bin, 1 for the mean of its samples.
         aligned (bool): Whether boxes are moved by half a pixel, so that pixels lie at whole coordinates.
     """
     size, maps, rois = (aligned_height, aligned_width), _at_least_float(input), rois.to(_at_least_float(input).dtype)
@@ -204,7 +204,7 @@ def roi_align_forward(
         output.copy_(torch.ops.torchvision.roi_align(maps, rois, spatial_scale, *size, sampling_ratio, aligned))
         return
     for rows, samples in _group_by_samples(rois, size, spatial_scale, sampling_ratio, aligned):
-        # each sample is a bin of its own that is read at its centre
+        # each sample becomes a bin of its own that is read at its centre
         fine = (size[0] * samples[0], size[1] * samples[1])
         values = torch.ops.torchvision.roi_align(maps, rois[rows], spatial_scale, *fine, 1, aligned)
         values = values.unflatten(3, (size[1], samples[1])).unflatten(2, (size[0], samples[0]))
@@ -224,7 +224,7 @@ def _take(places: Tensor, index: Tensor) -> Tensor:
 def _group_by_samples(
     rois: Tensor, size: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> list[tuple[Tensor, tuple[int, int]]]:
-    """Return the indices of the regions whose bins have the same number of samples, and that number (rows, columns)."""
+    """Group the indices of regions by the number of samples (rows, columns) in their bins; return both."""
     if sampling_ratio > 0:
         counts = torch.full((len(rois), 2), sampling_ratio, device=rois.device)
     else:
@@ -271,15 +271,15 @@ def roi_align_backward(
 
     Args:
         grad_output (Tensor): (R, C, aligned_height, aligned_width).
-        rois (Tensor): (R, 5), as in :func:`roi_align_forward`, whose other arguments these are too.
+        rois (Tensor): (R, 5). This and the arguments below are the same as in :func:`roi_align_forward`.
         argmax_y (Tensor): Rows of the largest samples, with pool_mode 0.
         argmax_x (Tensor): Columns of the largest samples, with pool_mode 0.
         grad_input (Tensor): (N, C, H, W); the gradient is written into it.
         aligned_height (int): Bins of a crop from top to bottom.
         aligned_width (int): Bins of a crop from left to right.
-        spatial_scale (float): Pixels of the map for one of the boxes.
+        spatial_scale (float): Scale of the map relative to the coordinates of the boxes.
         sampling_ratio (int): Samples of a bin in each direction.
-        pool_mode (int): 0 for the largest sample of a bin, 1 for their mean.
+        pool_mode (int): 0 for the largest sample of a bin, 1 for the mean of its samples.
         aligned (bool): Whether boxes are moved by half a pixel.
     """
     grad = _at_least_float(grad_output)
@@ -295,9 +295,9 @@ def roi_align_backward(
 
 
 def _scatter_bilinear(grad: Tensor, maps: Tensor, y: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
-    """Add values (R, C, ph, pw) to the four pixels around places, by their weights in bilinear interpolation."""
+    """Add values (R, C, ph, pw) to the four pixels around each place, with the weights of bilinear interpolation."""
     _, channels, height, width = shape
-    # RoIAlign reads zeros more than a pixel outside the map, and else the nearest place in it
+    # RoIAlign reads zeros more than a pixel outside the map, and otherwise the nearest place inside the map
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     top, left = y.floor(), x.floor()
@@ -319,18 +319,18 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Take the largest value of each bin of regions (RoIPool, Girshick, ICCV 2015).
+    """Compute the largest value of each bin of regions (RoIPool, Girshick, ICCV 2015).
 
-    The bins are mmcv's, which do not round the region first as torchvision's do.
+    The bins follow mmcv, which does not round the region first; torchvision does.
 
     Args:
         input (Tensor): (N, C, H, W).
         rois (Tensor): (R, 5), index of the map, x1, y1, x2, y2; the box includes x2 and y2.
         output (Tensor): (R, C, pooled_height, pooled_width); the values are written into it.
-        argmax (Tensor): The same shape, int32; row * W + column of each value is written into it, -1 for an empty bin.
+        argmax (Tensor): Same shape, int32; row * W + column of each value is written into it, -1 for an empty bin.
         pooled_height (int): Bins from top to bottom.
         pooled_width (int): Bins from left to right.
-        spatial_scale (float): Pixels of the map for one of the boxes.
+        spatial_scale (float): Scale of the map relative to the coordinates of the boxes.
     """
     height, width = input.shape[2:]
     rois = rois.to(_at_least_float(input).dtype)
@@ -355,7 +355,7 @@ def roi_pool_forward(
 def _pool_bins(
     start: Tensor, extent: Tensor, bins: tuple[int, int], size: tuple[int, int]
 ) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Return for each region the first rows and columns of its bins, and the rows and columns behind their last."""
+    """Return for each region the first rows and columns of its bins, and the rows and columns after their last ones."""
     edges = []
     for axis in range(2):
         steps = torch.arange(bins[axis] + 1, device=start.device, dtype=start.dtype)
@@ -379,11 +379,11 @@ def roi_pool_backward(
     Args:
         grad_output (Tensor): (R, C, pooled_height, pooled_width).
         rois (Tensor): (R, 5), as in :func:`roi_pool_forward`.
-        argmax (Tensor): (R, C, pooled_height, pooled_width), int32, of :func:`roi_pool_forward`.
+        argmax (Tensor): (R, C, pooled_height, pooled_width), int32, from :func:`roi_pool_forward`.
         grad_input (Tensor): (N, C, H, W); the gradient is written into it.
         pooled_height (int): Bins from top to bottom.
         pooled_width (int): Bins from left to right.
-        spatial_scale (float): Pixels of the map for one of the boxes.
+        spatial_scale (float): Scale of the map relative to the coordinates of the boxes.
     """
     channels, pixels = grad_input.shape[1], grad_input.shape[2:].numel()
     plane = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)
@@ -396,11 +396,11 @@ def roi_pool_backward(
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Compute the focal loss of each class for itself (Lin et al., ICCV 2017).
+    """Compute the focal loss of each class separately (Lin et al., ICCV 2017).
 
     Args:
         input (Tensor): (N, C), logits.
-        target (Tensor): (N,), int64, the class; any other number is background.
+        target (Tensor): (N,), int64, the class; any other number means background.
         weight (Tensor): (C,), a factor for the samples of each class, or empty.
         output (Tensor): (N, C); the losses are written into it.
         gamma (float): Exponent that makes easy samples count less.
@@ -419,7 +419,7 @@ def sigmoid_focal_loss_backward(
 
     Args:
         input (Tensor): (N, C), logits.
-        target (Tensor): (N,), int64, the class; any other number is background.
+        target (Tensor): (N,), int64, the class; any other number means background.
         weight (Tensor): (C,), a factor for the samples of each class, or empty.
         grad_input (Tensor): (N, C); the gradient is written into it.
         gamma (float): Exponent that makes easy samples count less.
@@ -438,7 +438,7 @@ def softmax_focal_loss_forward(
 
     Args:
         input (Tensor): (N, C), probabilities, after the softmax.
-        target (Tensor): (N,), int64, the class; the loss of a negative one is zero.
+        target (Tensor): (N,), int64, the class; the loss of a negative class is zero.
         weight (Tensor): (C,), a factor for the samples of each class, or empty.
         output (Tensor): (N,); the losses are written into it.
         gamma (float): Exponent that makes easy samples count less.
@@ -456,7 +456,7 @@ def softmax_focal_loss_backward(
 
     Args:
         input (Tensor): (N, C), probabilities, after the softmax.
-        target (Tensor): (N,), int64, the class; the gradient of a negative one is zero.
+        target (Tensor): (N,), int64, the class; the gradient of a negative class is zero.
         weight (Tensor): (C,), a factor for the samples of each class, or empty.
         buff (Tensor): (N,); p * d loss / d p is written into it.
         grad_input (Tensor): (N, C); the gradient is written into it.
@@ -480,17 +480,17 @@ def _of_target(input: Tensor, target: Tensor) -> Tensor:
 
 
 def _weights(weight: Tensor, target: Tensor) -> Tensor:
-    """Return the factor of each sample, (N,). Background, which is behind the last class, has that of the last one."""
+    """Return the factor of each sample, (N,). Background comes after the last class and has the last class's factor."""
     if weight.numel() == 0:
         return torch.ones_like(target, dtype=torch.float32)
     return weight[target.clamp(0, len(weight) - 1)]
 
 
 def _at_least_float(tensor: Tensor) -> Tensor:
-    """Return half precision as float32, in which torchvision has every operator on every device."""
+    """Return a half precision tensor as float32, which torchvision supports for every operator on every device."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _as_float32(number: float) -> float:
-    """Round a number to float32, as the compiled operators do before they compare with it."""
+    """Round a number to float32, as the compiled operators do before a comparison."""
     return torch.tensor(number, dtype=torch.float32).item()

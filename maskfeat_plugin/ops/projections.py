@@ -1,4 +1,4 @@
-"""Queries of all tokens, keys and values of those that their pooling looks at, in float32 on a CPU."""
+"""Queries of all tokens, with keys and values of only the tokens that pooling reads, in float32 on a CPU."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,14 +16,15 @@ from .linear import norm_backward, product, sum_of_products
 
 @dataclass(frozen=True)
 class PoolingPlaces:
-    """Tokens of a grid that a strided convolution looks at, which are a grid again.
+    """Tokens of a grid that a strided convolution reads. They form a grid again.
 
-    A convolution of stride 8 and kernel 3 sees 3 of 8 rows. Of these alone, at stride 3, it has the same result.
+    For example, a convolution of stride 8 and kernel 3 reads 3 of 8 rows. On these rows alone, a convolution of stride
+    3 has the same result.
 
     Args:
-        grid (Grid): How many (T, H, W) it looks at.
-        stride (Grid): Its stride among them.
-        index (Tensor): int64 (E + L',), their places among the tokens, after E extra ones.
+        grid (Grid): Size (T, H, W) of the grid of these tokens.
+        stride (Grid): Stride of the convolution on this grid.
+        index (Tensor): int64 (E + L',), the indices of these tokens among all tokens, after E extra tokens.
     """
 
     grid: Grid
@@ -33,17 +34,17 @@ class PoolingPlaces:
 
 @lru_cache(maxsize=64)
 def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_tokens: int) -> PoolingPlaces | None:
-    """Where a convolution looks.
+    """Find the tokens that a convolution reads.
 
     Args:
         grid (Grid): Grid (T, H, W) of the tokens.
         kernel (Grid): Size of the kernel.
-        stride (Grid): Its stride.
+        stride (Grid): Stride of the convolution.
         padding (Grid): Zeros on each side.
-        extra_tokens (int): Tokens before those of the grid, all of which are kept.
+        extra_tokens (int): Number of tokens before the grid's tokens. All of them are kept.
 
     Returns:
-        PoolingPlaces | None: None where it looks at every token.
+        PoolingPlaces | None: The tokens, None if the convolution reads every token.
     """
     seen = [_seen(*axis) for axis in zip(grid, kernel, stride, padding, strict=True)]
     if all(len(places) == n for places, n in zip(seen, grid, strict=True)):
@@ -58,7 +59,7 @@ def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_
 
 
 def _seen(size: int, kernel: int, stride: int, padding: int) -> list[int]:
-    """Places on one axis that are in any window."""
+    """Return the places on one axis that are in any window."""
     if stride <= kernel:
         return list(range(size))
     windows = (size + 2 * padding - kernel) // stride + 1
@@ -81,16 +82,16 @@ def project(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute queries, keys and values of normalised tokens.
 
-    Nothing but the tokens is kept for the backward pass.
+    Only the tokens are kept for the backward pass.
 
     Args:
         x (Tensor): Tokens, float32 (B, [1+] L, C), on a CPU.
         norm_weight (Tensor): Weight of the layer norm (C,).
-        norm_bias (Tensor): Its bias (C,).
-        eps (float): Added to the variance.
-        weight (Tensor): Weights of the projections to queries, keys and values, one below the other (3*D, C).
-        bias (Tensor, optional): Their biases (3*D,).
-        places (PoolingPlaces, optional): The tokens whose keys and values are wanted. None: all.
+        norm_bias (Tensor): Bias of the layer norm (C,).
+        eps (float): Number added to the variance.
+        weight (Tensor): Weights of the projections to queries, keys and values, concatenated (3*D, C).
+        bias (Tensor, optional): Biases of the projections (3*D,).
+        places (PoolingPlaces, optional): The tokens whose keys and values are needed. None means all tokens.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Queries (B, [1+] L, D), keys and values (B, [1+] L', D).

@@ -1,4 +1,4 @@
-"""Attention with decomposed relative positions, which are further channels of queries and keys."""
+"""Attention with decomposed relative positions, written as further channels of queries and keys."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,13 +17,13 @@ from .grids import Grid
 
 @lru_cache(maxsize=64)
 def key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Compute one-hot time, row and column of each key.
+    """Compute one-hot codes of time, row and column of each key.
 
     Args:
         grid (Grid): Grid (T, H, W) of the keys.
-        extra_tokens (int): Tokens before them, which have no position.
+        extra_tokens (int): Number of tokens before the keys of the grid, which have no position.
         device (torch.device): Device of the result.
-        dtype (torch.dtype): Its dtype.
+        dtype (torch.dtype): Dtype of the result.
 
     Returns:
         Tensor: (extra_tokens + T*H*W, T+H+W).
@@ -40,7 +40,8 @@ def query_positions(q: Tensor, q_grid: Grid, relative: Sequence[Tensor]) -> Tens
     Args:
         q (Tensor): Queries without extra tokens (B, num_heads, T*H*W, C).
         q_grid (Grid): Grid of the queries.
-        relative (Sequence[Tensor]): Relative positions in time, height and width of each query place to each key
+        relative (Sequence[Tensor]): Relative positions in time, height and width of each query position to each key
+            position: (T, kT, C), (H, kH, C), (W, kW, C).
             place: (T, kT, C), (H, kH, C), (W, kW, C).
 
     Returns:
@@ -57,7 +58,7 @@ def _multiply_positions(q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
 
 
 class _QueryPositions(Function):
-    """Keeps the queries for the backward pass, where each ``einsum`` would keep an arrangement of them of its own."""
+    """Autograd function that keeps the queries once; each ``einsum`` would keep its own permuted copy of them."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, q_grid: Grid, *relative: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class _QueryPositions(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, *relative = ctx.saved_tensors
         q = q.unflatten(2, ctx.q_grid)  # (B, num_heads, T, H, W, C)
-        # under autocast the products are of a smaller type than the normalised queries
+        # under autocast the products have a smaller type than the normalised queries
         by_axis = grad.to(q.dtype).unflatten(2, ctx.q_grid).split([rel.shape[1] for rel in relative], dim=-1)
         grads_q, grads = [], []
         for axis, rel, part in zip("thw", relative, by_axis, strict=True):
@@ -94,13 +95,13 @@ def attend(
     Args:
         q (Tensor): Queries (B, num_heads, L, C).
         k (Tensor): Keys (B, num_heads, K, C).
-        v (Tensor): Values, as ``k``.
+        v (Tensor): Values, in the shape of ``k``.
         by_position (Tensor, optional): Products of the queries with the relative positions (B, num_heads, L, P). None
             without relative positions.
-        positions (Tensor, optional): Positions of the keys, one-hot, that broadcast to (B, num_heads, K, P).
+        positions (Tensor, optional): One-hot positions of the keys that broadcast to (B, num_heads, K, P).
         scale (float): Factor of the products of queries and keys.
-        residual_from (int, optional): The first query that is added to its result; all later ones are too. None: no
-            query is added.
+        residual_from (int, optional): Index of the first query that is added to its result; all later queries are added
+            too. None means that no query is added.
 
     Returns:
         Tensor: (B, L, num_heads*C).
@@ -113,7 +114,7 @@ def attend(
         return attend_in_blocks(q, by_position, k * scale, positions, v, residual)
     query, key, value = q * scale, k, v
     if by_position is not None and positions is not None:
-        # kernels want q, k and v equally wide, a multiple of 8
+        # fused kernels need q, k and v with the same width, a multiple of 8
         width = q.shape[-1] + positions.shape[-1]
         spare = -width % 8
         query = torch.cat((query, by_position), dim=-1)

@@ -1,8 +1,8 @@
-"""HOG of tokens by one fused kernel for a GPU; the steps of ``gradient_histograms`` are its reference and fall-back.
+"""HOG of tokens by one fused GPU kernel. Its reference and fallback are the steps in ``gradient_histograms``.
 
-The kernel reads the pixels and writes the result, nothing else. Importing this module needs Triton, which is part of
-torch's GPU builds. On a CPU it runs in Triton's interpreter alone, if ``TRITON_INTERPRET=1`` is set before Triton is
-imported: for tests.
+The kernel reads the pixels and writes the result, and needs no other memory. Importing this module needs Triton, which
+is part of torch's GPU builds. On a CPU it runs only in Triton's interpreter, for tests: set ``TRITON_INTERPRET=1``
+before Triton is imported.
 """
 
 import functools
@@ -15,14 +15,14 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import errors
 
-_COLUMNS = 128  # of pixels that a program takes side by side, one a thread
+_COLUMNS = 128  # columns of pixels that a program processes side by side, one per thread
 _NORMS = {"none": 0, "l1": 1, "l2": 2, "l2-hys": 3}
-# A GPU that lacks the memory or the instructions for a kernel
+# Errors of a GPU that lacks the memory or the instructions for a kernel
 _TOO_MUCH = tuple(getattr(errors, name) for name in ("OutOfResources", "PTXASError") if hasattr(errors, name))
 
 
 class UnsupportedKernelError(RuntimeError):
-    """The kernel cannot run on a device, with any settings or with those given."""
+    """Error for a device that cannot run the kernel, with any settings or with the given settings."""
 
 
 def token_histograms(
@@ -38,29 +38,29 @@ def token_histograms(
 ) -> Tensor:
     """Compute the normalised histograms of the cells of tokens.
 
-    Differences are those of the reference to the bit. No angle is computed: a pixel is compared with the edges of the
-    bins. So it can be in the next bin where its angle is within some roundings (1e-6 rad) of an edge; on the axes and
-    diagonals, where many pixels are, the edges are where the reference's rounding puts them.
+    Differences are bitwise equal to the reference. No angle is computed: each pixel is compared with the edges of the
+    bins. So a pixel may be in the next bin if its angle is within some roundings (1e-6 rad) of an edge. Many pixels lie
+    on the axes and diagonals; there the edges are at the places where the reference's rounding puts them.
 
     Args:
         frames (Tensor): Frames (N, T', C, H, W) of any strides, floating point or uint8, H and W at least 2.
         tokens (Tensor, optional): int64 (M, 4), the place (n, t, row, column) of each token on the grid (N, T', H',
-            W'). Defaults to None, each frame is one token.
+            W'). Defaults to None: each frame is one token.
         token_size (tuple[int, int]): Height and width of a token in pixels, multiples of ``cell_size``.
-        nbins (int): Bins over 180 degrees, or over 360 if signed, then an even number.
+        nbins (int): Bins over 180 degrees, or over 360 if signed; a signed number of bins must be even.
         cell_size (int): Side of a cell in pixels.
-        signed (bool): Whether opposite gradients are told apart. Defaults to False.
+        signed (bool): Whether opposite gradients get different bins. Defaults to False.
         gradient (str): "sobel" or "central". Defaults to "sobel".
         norm (str): "none", "l1", "l2" or "l2-hys", of each cell by itself. Defaults to "l2".
         window (Tensor, optional): Weights of the votes (side, side), contiguous, tiled over the frame. Defaults to
             None.
 
     Returns:
-        Tensor: float32 (M, C, nbins, u, v), of the u x v cells of each token.
+        Tensor: float32 (M, C, nbins, u, v), for the u x v cells of each token.
 
     Raises:
         ValueError: If ``nbins`` is odd and ``signed``.
-        UnsupportedKernelError: If Triton runs no kernels on the device, or the device is too small for this one.
+        UnsupportedKernelError: If Triton cannot run any kernel, or this kernel, on the device.
     """
     if signed and nbins % 2:
         raise ValueError(f"The kernel takes an even number of signed bins, not {nbins}.")
@@ -115,21 +115,22 @@ def token_histograms(
 
 @functools.cache
 def fault_of(device: torch.device) -> str:
-    """Run the smallest kernel on a device.
+    """Run the smallest possible kernel on a device, and return the reason if it fails.
 
-    It tells a machine on which Triton does not run from a fault of the histograms' kernel, which has to be seen.
+    This separates devices on which Triton does not run from errors in the histogram kernel, which must be raised.
 
     Args:
         device (torch.device): The device.
 
     Returns:
-        str: Why Triton runs no kernels there, such as a missing C compiler or an unknown GPU; empty if it does.
+        str: The reason why Triton runs no kernels there, such as a missing C compiler or an unknown GPU. Empty if it
+            does.
     """
     out = torch.empty(1, device=device)
     try:
         with torch.cuda.device_of(out):
             _write_one[(1,)](out)
-    except Exception as error:  # of many kinds, none of which a kernel of one line can cause
+    except Exception as error:  # many kinds of error; a kernel of one line causes none of them
         if "out of memory" in str(error):
             raise
         return f"{type(error).__name__}: {error}"
@@ -138,16 +139,16 @@ def fault_of(device: torch.device) -> str:
 
 @functools.cache
 def bin_edges(half_turn: int, period: float, nbins: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Where the reference's float32 arithmetic puts the edges of the bins, as cotangents.
+    """Compute the edges of the bins in the reference's float32 arithmetic, as cotangents.
 
     A pixel of the half plane ``gx > 0`` is beyond the edge k = 1, 2, ... if ``gy <= gx * cotangent``. The reference
-    rounds the angle, so an edge is half-way between two float32 numbers, and not at the same place for an angle and
-    its opposite.
+    rounds the angle. So an edge is half-way between two float32 numbers, and it differs for an angle and the opposite
+    angle.
 
     Args:
         half_turn (int): Bins over 180 degrees.
-        period (float): Angle that ``nbins`` bins cover, pi or 2 pi.
-        nbins (int): Bins over that angle.
+        period (float): Angle that all bins cover, pi or 2 pi.
+        nbins (int): Number of bins over that angle.
 
     Returns:
         tuple[tuple[float, ...], tuple[float, ...]]: Cotangents of the edges 1 to ``half_turn`` of gradients with
@@ -158,7 +159,7 @@ def bin_edges(half_turn: int, period: float, nbins: int) -> tuple[tuple[float, .
         return angle.div(period).mul(nbins).floor().item()
 
     def edge(least: int) -> float:
-        """The angle from which on the bin is at least this."""
+        """Find the smallest angle whose bin is at least ``least``."""
         return _first(lambda angle: bin_of(angle) >= least, least * period / nbins)
 
     ahead = [edge(k) for k in range(1, half_turn + 1)]
@@ -167,7 +168,7 @@ def bin_edges(half_turn: int, period: float, nbins: int) -> tuple[tuple[float, .
 
 
 def _first(holds: Callable[[Tensor], bool], near: float) -> float:
-    """Half-way between the last float32 number for which it does not hold and the first for which it does."""
+    """Find the first float32 number for which a condition holds; return half-way between it and the number before."""
     up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
     number = torch.tensor(near)
     while not holds(number):
@@ -184,7 +185,7 @@ def _write_one(out):
 
 @triton.jit
 def _three(line, left, middle, right, valid):
-    """The pixel of each column and its neighbours on a line, as float32."""
+    """Load the pixel of each column and its two neighbours on a line, as float32."""
     a = tl.load(line + left, mask=valid, other=0).to(tl.float32)
     b = tl.load(line + middle, mask=valid, other=0).to(tl.float32)
     c = tl.load(line + right, mask=valid, other=0).to(tl.float32)
@@ -224,10 +225,10 @@ def _histograms(
     NORM: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
-    """Histograms of ``CELLS`` of all tokens' cells, one after the other, in one channel.
+    """Compute the histograms of ``CELLS`` of all tokens' cells, one after the other, in one channel.
 
-    A thread goes down the rows of one column of a cell, with the bins in registers; no two add to the same number. The
-    columns of a cell are summed at the end. ``CELL_COLUMNS`` and ``BINS`` are the next powers of two.
+    A thread goes down the rows of one column of a cell and keeps the bins in registers, so no two threads add to the
+    same number. The columns of a cell are summed at the end. ``CELL_COLUMNS`` and ``BINS`` are the next powers of two.
     """
     channel = tl.program_id(1)
     column = tl.arange(0, CELLS * CELL_COLUMNS)
@@ -247,7 +248,7 @@ def _histograms(
     x += cell_col * CELL
     top = cell_row * CELL
 
-    # The border is reflected: -1 is 1, the height is the height - 2.
+    # The border is reflected: row -1 is row 1, row `height` is row `height - 2`.
     frame = frames + n.to(tl.int64) * stride_n + t.to(tl.int64) * stride_t + channel.to(tl.int64) * stride_c
     left, middle = tl.abs(x - 1) * stride_x, x * stride_x
     right = tl.where(x + 1 < width, x + 1, width - 2) * stride_x
@@ -265,7 +266,7 @@ def _histograms(
         else:
             line = frame + below.to(tl.int64) * stride_y
         a2, b2, c2 = _three(line, left, middle, right, valid)
-        if SOBEL:  # in the order of the reference: where a difference should be zero, rounding decides the orientation
+        if SOBEL:  # in the reference's order: where a difference should be zero, rounding decides the orientation
             gx = a0 - c0 + 2 * a1 - 2 * c1 + a2 - c2
             gy = a0 + 2 * b0 + c0 - a2 - 2 * b2 - c2
         else:
@@ -304,6 +305,6 @@ def _histograms(
 
     cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
     token = cell // (ROWS * COLS)
-    plane = (token.to(tl.int64) * CHANNELS + channel) * NBINS  # of the output, a bin of a token
+    plane = (token.to(tl.int64) * CHANNELS + channel) * NBINS  # first plane of the output of a token and channel
     target = out + (plane[None, :] + bins) * (ROWS * COLS) + (cell % (ROWS * COLS))[None, :]
     tl.store(target, histograms, mask=(bins < NBINS) & (token < count)[None, :])

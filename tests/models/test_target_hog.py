@@ -149,5 +149,5 @@ def test_bad_options_are_named(kwargs, message):
 
 
 def test_gray_images_of_one_channel_are_named():
-    with pytest.raises(ValueError, match="color_space='gray' needs images of 3 channels, they have 1"):
+    with pytest.raises(ValueError, match="color_space='gray' needs images of 3 channels, but they have 1"):
         build(color_space="gray").hog(torch.zeros(1, 1, 16, 16))
