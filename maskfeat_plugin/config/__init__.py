@@ -1,4 +1,4 @@
-"""Reads a config, checks it, and says which key is wrong."""
+"""Functions that read a config, check it, and name the key that is wrong."""
 
 from .stages import check, check_built, knn_dataloaders
 

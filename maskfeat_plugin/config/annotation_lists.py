@@ -1,4 +1,4 @@
-"""Annotation files with one sample a line, checked before a data set that takes less than people write."""
+"""Checks of annotation files before a data set reads them: some data sets accept fewer formats than users write."""
 
 import codecs
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskfeat_plugin.datasets.video import decode_list
 
-# Data sets of mmaction2 and of mmpretrain, and the lines that they take
+# Data sets of mmaction2 and of mmpretrain, and the lines that they accept
 _SPLIT_AT_SPACES = ("VideoDataset", "RepeatAugDataset")
 _OURS = (*_SPLIT_AT_SPACES, "AVADataset")
 _NAME_AND_LABEL = ("ImageNet", "CustomDataset", "ImageNet21k")
@@ -17,31 +17,31 @@ _IMAGE_LINE = re.compile(r"\S.* -?\d+")
 
 
 def check_manifest(path: Path, dataset: dict) -> None:
-    """Check that a data set reads manifests: those of mmaction2 and mmpretrain would take it for a list.
+    """Check that a data set can read manifests. Data sets of mmaction2 and mmpretrain would read one as a list.
 
     Args:
         path (Path): The manifest.
         dataset (dict): Config of the data set.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If the data set cannot read manifests.
     """
     kind = str(dataset.get("dataset_type", dataset.get("type")))
     ours = dict.fromkeys(_SPLIT_AT_SPACES, "maskfeat.VideoDataset") | dict.fromkeys(_NAME_AND_LABEL, _IMAGES)
     name = kind.rpartition(".")[2]
     if name in ours and kind not in (f"maskfeat.{name}", ours[name]):
-        raise ValueError(f"{kind} does not read {path}, a manifest. Set type='{ours[name]}', which does.")
+        raise ValueError(f"{kind} does not read manifests such as {path}. Set type='{ours[name]}'.")
 
 
 def check_list(path: Path, dataset: dict) -> None:
-    """Check an annotation file with one sample a line for what its data set does not take.
+    """Check that each line of an annotation file has a format that its data set accepts.
 
     Args:
         path (Path): The file.
         dataset (dict): Config of the data set.
 
     Raises:
-        ValueError: With the number of the first line that is wrong.
+        ValueError: With the number of the first wrong line.
     """
     content = path.read_bytes()
     if not content.strip():
@@ -58,10 +58,10 @@ def check_list(path: Path, dataset: dict) -> None:
         number = text.count("\n", 0, text.index('"')) + 1
         raise ValueError(
             f"{path}, line {number}: it has quotes, which mmaction2 takes for a part of the name; set "
-            "type='maskfeat.AVADataset', which reads them."
+            "type='maskfeat.AVADataset', which reads quotes."
         )
     if kind in _SPLIT_AT_SPACES and dataset.get("delimiter", " ") == " " and not dataset.get("multi_class"):
-        fits, form = _VIDEO_LINE, f"a name without spaces and a label; type='maskfeat.{kind}' takes more"
+        fits, form = _VIDEO_LINE, f"a name without spaces and a label; type='maskfeat.{kind}' accepts more formats"
     elif kind in _NAME_AND_LABEL and dataset.get("with_label", True):
         fits, form = _IMAGE_LINE, "a name, a space and a label, a whole number counted from 0"
     else:

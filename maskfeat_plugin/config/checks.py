@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a config before anything large is built."""
+"""Checks that find errors in a config before anything large is built."""
 
 import copy
 import inspect
@@ -26,11 +26,11 @@ from .sample_sizes import class_name, input_size
 from .structure import limited_size
 from .walking import every_part, leaf_datasets, walk
 
-# First release of DeepSpeed that lacks what mmengine 0.10.7 imports, deepspeed.runtime.fp16.onebit
+# First release of DeepSpeed without the module deepspeed.runtime.fp16.onebit, which mmengine 0.10.7 imports
 _DEEPSPEED_END = Version("0.19")
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
-# Keys of components that mmengine takes with Registry.get, which gives None for a name that it does not have
+# Keys of components that mmengine gets with Registry.get, which returns None for a name that is not registered
 _TAKEN = {
     "optimizer": OPTIMIZERS,
     "collate_fn": FUNCTIONS,
@@ -44,11 +44,11 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Args:
         cfg (Config): The config.
-        dataloaders (Sequence[str]): Keys of the dataloaders that will be used; those the config lacks are passed over.
-            The training checks of weights, masks and precision are done if ``train_dataloader`` is one of them.
+        dataloaders (Sequence[str]): Keys of the dataloaders that will be used; keys that the config lacks are skipped.
+            If ``train_dataloader`` is one of them, weights, masks and precision of the training are checked too.
 
     Raises:
-        ConfigError: With the key or the file that is wrong and what would be right.
+        ConfigError: With the wrong key or file, and the correct setting.
     """
     _check_text(cfg)
     _check_taken(cfg)
@@ -66,14 +66,14 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 
 def check_dataset_files(dataset: dict, key: str) -> None:
-    """Check that a data set's root, annotation file and folders are there, and that the annotations are not empty.
+    """Check that the root, annotation file and folders of a data set exist, and that the annotations are not empty.
 
     Args:
         dataset (dict): Config of a data set in the terms of ``mmengine.dataset.BaseDataset``.
         key (str): Its key in the config, for the message.
 
     Raises:
-        ConfigError: If one is missing.
+        ConfigError: If one of them does not exist.
     """
     root = dataset.get("data_root") or ""
     if not is_remote(root) and root and not Path(root).is_dir():
@@ -97,27 +97,27 @@ def check_dataset_files(dataset: dict, key: str) -> None:
     if isinstance(prefixes, str):
         prefixes = {"": prefixes}
     for name, prefix in prefixes.items():
-        # a prefix may be the beginning of a file name, but then in a folder that is there
+        # a prefix may be the beginning of a file name, but then its folder must exist
         if prefix and not is_remote(root, prefix) and not Path(root, prefix).exists():
             full = ".".join(part for part in (key, "data_prefix", name) if part)
             raise ConfigError(f"{full}={prefix!r}: the folder {Path(root, prefix)} is not there.")
 
 
 def _say_how_to_make(root: str) -> str:
-    """Name the tool that makes the data of a root such as ``data/kinetics400``, if there is one."""
+    """Return a hint with the tool that prepares the data of a root such as ``data/kinetics400``, if there is one."""
     tools = sorted((tools_folder() / "data").glob("*.py"))
     tool = next((tool for tool in tools if Path(root).name.startswith(tool.stem)), None)
     return f"make it, as python {tool} --help says, " if tool else ""
 
 
 def _check_taken(cfg: Config) -> None:
-    """Check the types that mmengine takes from a registry without a look at whether they are there."""
+    """Check the types that mmengine gets from a registry without checking that they exist."""
     for key, node in walk(dict(cfg.items())):
         registry, kind = _TAKEN.get(key.rpartition(".")[2]), node.get("type")
         if registry is None or not isinstance(kind, str):
             continue
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-            if _find(registry, kind) is not None:  # or mmengine warns that mmpretrain has no functions of its own
+            if _find(registry, kind) is not None:  # else mmengine warns that mmpretrain has no functions of its own
                 continue
             with registry.switch_scope_and_registry(None) as here:
                 if _find(here, kind) is None:
@@ -127,7 +127,7 @@ def _check_taken(cfg: Config) -> None:
 def _find(registry: Registry, kind: str) -> object:
     try:  # mmaction2's registry of functions names a module that does not exist
         return registry.get(kind)
-    except (RuntimeError, ImportError):  # a dotted name of nothing
+    except (RuntimeError, ImportError):  # a dotted name of an object that does not exist
         return None
 
 
@@ -165,7 +165,7 @@ def _check_masks(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 
 def _check_preprocessor(cfg: Config) -> None:
-    """Check that the model takes masks from its data preprocessor, where that is ours."""
+    """Check that the model accepts masks as an argument, if the data preprocessor is this package's."""
     settings = cfg.model.get("data_preprocessor")
     if not isinstance(settings, dict) or class_name(settings) != "MaskFeatDataPreprocessor":
         return
@@ -181,29 +181,29 @@ def _check_preprocessor(cfg: Config) -> None:
 
 
 def _sketch_backbone(cfg: Config) -> torch.nn.Module | None:
-    """The backbone without memory for its parameters, or None for one that cannot do without."""
+    """Build the backbone without memory for its parameters; return None if it needs their values."""
     if not isinstance(cfg.model.get("backbone"), dict):
         return None
     with named_errors(cfg, "cannot be built", ("model.backbone",)), limited_size():
         try:
             with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), torch.device("meta"):
                 return MODELS.build(copy.deepcopy(cfg.model.backbone))
-        except (NotImplementedError, RuntimeError):  # reads numbers while it is built
+        except (NotImplementedError, RuntimeError):  # it reads the values while it is built
             return None
 
 
 def mask_grid(transform: dict) -> tuple[str, tuple[int, ...]] | None:
-    """The setting of a mask generator that holds its grid.
+    """Return the setting of a mask generator that holds its grid.
 
     Args:
         transform (dict): Config of a transform.
 
     Returns:
-        tuple[str, tuple[int, ...]] | None: The setting's name and the grid, of ours or mmpretrain's generators; None of
-        other transforms.
+        tuple[str, tuple[int, ...]] | None: The setting's name and the grid, for mask generators of this package and of
+        mmpretrain. None for other transforms.
     """
     kind = class_name(transform)
-    if not kind.endswith("MaskGenerator") or kind.endswith("SimMIMMaskGenerator"):  # SimMIM's is set in pixels
+    if not kind.endswith("MaskGenerator") or kind.endswith("SimMIMMaskGenerator"):  # SimMIM's size is in pixels
         return None
     for name in ("token_grid", "input_size"):
         grid = transform.get(name)
@@ -225,29 +225,29 @@ def _check_precision(cfg: Config) -> None:
 
 
 def _check_text(cfg: Config) -> None:
-    """Refuse text that is not UTF-8, which no log could hold."""
+    """Refuse text that is not UTF-8, because log files cannot hold it."""
     for key, text in every_part(dict(cfg.items())):
         if isinstance(text, str) and text != as_utf8(text):
             raise ConfigError(f"{key}={as_utf8(text)!r} is not UTF-8. Rename the file or folder, or link to it.")
 
 
 def _check_deepspeed(strategy: str) -> None:
-    """Check that DeepSpeed is there, in a release that mmengine's strategy can import."""
+    """Check that DeepSpeed is installed, in a release that mmengine's strategy can import."""
     try:
         found = version("deepspeed")
     except PackageNotFoundError:
         found = None
     if found is None or Version(found) >= _DEEPSPEED_END:
         raise ConfigError(
-            f"strategy.type={strategy!r} needs DeepSpeed before {_DEEPSPEED_END}, from where on mmengine cannot import "
-            f"its optimizers; {'it is not installed' if found is None else f'{found} is installed'}: "
-            f"pip install 'deepspeed<{_DEEPSPEED_END}'. The same model is sharded without it by "
-            "strategy.type='maskfeat.FSDPStrategy'."
+            f"strategy.type={strategy!r} needs a release of DeepSpeed before {_DEEPSPEED_END}, because mmengine cannot "
+            f"import later ones, but {'DeepSpeed is not' if found is None else found + ' is'} installed. Run "
+            f"pip install 'deepspeed<{_DEEPSPEED_END}', or use strategy.type='maskfeat.FSDPStrategy', which shards the "
+            "model without DeepSpeed."
         )
 
 
 def _check_strategy(cfg: Config) -> None:
-    """Check what strategies of mmengine's ``FlexibleRunner`` need."""
+    """Check the requirements of the strategies of mmengine's ``FlexibleRunner``."""
     strategy = str((cfg.get("strategy") or {}).get("type", ""))
     if strategy and cfg.get("runner_type") != "FlexibleRunner":
         raise ConfigError(f"strategy.type={strategy!r} has no effect without runner_type='FlexibleRunner'; set it.")
@@ -260,7 +260,7 @@ def _check_strategy(cfg: Config) -> None:
     shards = strategy.endswith("FSDPStrategy")
     if (shards or strategy.endswith("DeepSpeedStrategy")) and cfg.get("launcher", "none") == "none":
         raise ConfigError(
-            f"strategy.type={strategy!r} shards the model over processes, and this is a single one; start several with "
+            f"strategy.type={strategy!r} shards the model over processes, but this is a single one; start several with "
             f"tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh, which are in {tools_folder()}."
         )
     name = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("filename_tmpl") or ""
@@ -282,5 +282,5 @@ def _check_checkpoint(checkpoint: str | None, key: str) -> None:
 
 
 def is_remote(*paths: str) -> bool:
-    """Whether a path is read by a file client: https://..., s3:..., torchvision://... ."""
+    """Check whether a file client reads a path, such as https://..., s3:... or torchvision://... ."""
     return any(re.match(r"[a-z0-9+]{2,}:", str(path)) for path in paths)

@@ -1,6 +1,6 @@
 """Comparison of the classes of data sets, annotation files, heads and metrics, before a training or a test.
 
-Labels are numbers. Where two sides count them differently nothing fails, and the result is meaningless.
+Labels are numbers. If two sides number the classes differently, nothing fails, but the result is meaningless.
 """
 
 import codecs
@@ -31,23 +31,23 @@ from .walking import leaf_datasets, walk
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _KNN_LOADERS = ("features_dataloader", "query_dataloader")
-# Names that a message lists
+# Number of names that a message lists
 _NAMED = 5
 
 
 def check_class_files(cfg: Config, keys: Sequence[str]) -> None:
-    """Compare the classes that the data on disk have with each other and with the config's, before anything is built.
+    """Compare the classes of the data on disk with each other and with the config, before anything is built.
 
-    Folders of classes are numbered in the order of their names, COCO's categories in the order of the file: a folder or
-    a category more or less gives every later class another number.
+    Folders of classes are numbered in the order of their names, COCO's categories in the order of the file. So one
+    missing or additional folder or category changes the numbers of all later classes.
 
     Args:
         cfg (Config): The config.
-        keys (Sequence[str]): Keys of the dataloaders that will be used. Folders of the others are compared, too, where
-            they are there.
+        keys (Sequence[str]): Keys of the dataloaders that will be used. Class folders of the other dataloaders are
+            compared too, if they exist.
 
     Raises:
-        ConfigError: With the difference.
+        ConfigError: With the difference that was found.
     """
     scope = cfg.get("default_scope")
     if _learns_labels(cfg.get("model") or {}):
@@ -61,16 +61,16 @@ def check_class_files(cfg: Config, keys: Sequence[str]) -> None:
 def check_labels(
     cfg: Config, datasets: Mapping[str, object], model: object, metrics: Mapping[str, Sequence[object]]
 ) -> None:
-    """Compare the classes of built data sets with each other, and with the heads and metrics that take their labels.
+    """Compare the classes of built data sets with each other, and with the heads and metrics that use their labels.
 
     Args:
         cfg (Config): The config.
         datasets (Mapping[str, object]): Data sets by their keys in the config.
-        model (object): The model; one that is not built yet, or learns without labels, is passed over.
+        model (object): The model. A model that is not built yet, or that learns without labels, is skipped.
         metrics (Mapping[str, Sequence[object]]): Metrics by their keys.
 
     Raises:
-        ConfigError: With the difference.
+        ConfigError: With the difference that was found.
     """
     if not isinstance(model, nn.Module):
         return
@@ -102,19 +102,20 @@ def check_labels(
 
 
 def check_classes_of_checkpoint(dataset: object, key: str, checkpoint: str | None) -> None:
-    """Compare the classes of a data set with those that a checkpoint was trained on.
+    """Compare the classes of a data set with the classes that a checkpoint was trained on.
 
     Args:
         dataset (object): The data set.
         key (str): Its key in the config.
-        checkpoint (str, optional): The checkpoint; mmengine keeps the classes in ``meta.dataset_meta``.
+        checkpoint (str, optional): The checkpoint. mmengine stores its classes in ``meta.dataset_meta``.
 
     Raises:
-        ConfigError: With the difference. A checkpoint that says nothing, or cannot be read, is passed over.
+        ConfigError: With the difference that was found. A checkpoint without classes, or one that cannot be read, is
+            skipped.
     """
     try:
         content = load_file(local_file(checkpoint)) if checkpoint else None
-    except (CheckpointError, OSError):  # said where it is loaded
+    except (CheckpointError, OSError):  # reported where it is loaded
         return
     meta = content.get("meta") if isinstance(content, Mapping) else None
     meta = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
@@ -123,17 +124,17 @@ def check_classes_of_checkpoint(dataset: object, key: str, checkpoint: str | Non
         return
     for name, part in dataset_parts(dataset, key):
         names = _names(part)
-        if names and set(names) & set(map(str, trained)):  # others are titles in another language or of another form
+        if names and set(names) & set(map(str, trained)):  # without a common name, they may be titles or translations
             _check_equal({checkpoint: tuple(map(str, trained)), name: names}, "its classes")
 
 
 def _learns_labels(model: dict) -> bool:
-    """Tell whether a model has a head of classes."""
+    """Check whether a model has a head that predicts classes."""
     return "target_generator" not in model and any("num_classes" in node for _, node in walk(model))
 
 
 def _compare_folders(loaders: Mapping[str, dict | None], scope: str | None) -> None:
-    """Compare the folders of classes of several dataloaders, of those that have them."""
+    """Compare the class folders of all dataloaders that have such folders."""
     folders = {}
     for loader, config in loaders.items():
         for key, dataset in leaf_datasets(config, loader):
@@ -145,7 +146,7 @@ def _compare_folders(loaders: Mapping[str, dict | None], scope: str | None) -> N
 
 
 def _compare_categories(loaders: Mapping[str, dict | None], scope: str | None) -> None:
-    """Compare the categories of COCO's files with the classes of their data sets, and with each other."""
+    """Compare the categories of COCO files with the classes of their data sets, and with each other."""
     categories = {}
     for loader, config in loaders.items():
         for key, dataset in leaf_datasets(config, loader):
@@ -159,11 +160,11 @@ def dataset_class(dataset: dict, scope: str | None) -> type | None:
     """Find the class of a data set.
 
     Args:
-        dataset (dict): Its config, also of one in ``maskfeat.SkipBadFiles``.
+        dataset (dict): Config of the data set; the data set may be inside ``maskfeat.SkipBadFiles``.
         scope (str, optional): Default scope of the config.
 
     Returns:
-        type | None: The class; None if no registry has it, which is said where it is built.
+        type | None: The class. None if no registry has it; building it reports that error.
     """
     kind = dataset.get("dataset_type", dataset.get("type"))
     if isinstance(kind, str):
@@ -173,7 +174,7 @@ def dataset_class(dataset: dict, scope: str | None) -> type | None:
 
 
 def _class_folder(kind: type | None, dataset: dict) -> Path | None:
-    """The folder with a folder for each class, of data sets that read their labels from there."""
+    """Return the folder that contains one folder per class, for data sets that read their labels from folders."""
     if kind is None or not issubclass(kind, CustomDataset) or not dataset.get("with_label", True):
         return None
     root, split = dataset.get("data_root") or "", dataset.get("split") or ""
@@ -187,7 +188,7 @@ def _class_folder(kind: type | None, dataset: dict) -> Path | None:
 
 
 def _check_names_of_folders(key: str, dataset: dict, folder: Path) -> None:
-    """Compare the folders with ``classes`` of the config; names of another kind, such as titles, are not compared."""
+    """Compare the class folders with ``classes`` of the config, unless they have no name in common, as with titles."""
     names = (dataset.get("metainfo") or {}).get("classes") or dataset.get("classes")
     if not isinstance(names, list | tuple):
         return
@@ -221,19 +222,19 @@ def _check_equal_folders(folders: Mapping[str, Path]) -> None:
             else (f"Make an empty folder {first[1] / more[0]}, or remove {folder / more[0]}.")
         )
         raise ConfigError(
-            f"{key}: {says}, and labels are the numbers of the folders, {len(found)} here and {len(expected)} in "
+            f"{key}: {says}. Labels are the numbers of the folders: there are {len(found)} here and {len(expected)} in "
             f"{first[0]}. {remedy}"
         )
 
 
 def _is_coco(kind: Any) -> bool:
-    """Tell whether mmdet's ``CocoDataset`` reads the categories; mmdet need not be installed."""
+    """Check whether mmdet's ``CocoDataset`` reads the categories; mmdet need not be installed."""
     bases: list[Any] = [base for base in inspect.getmro(kind) if base.__name__ == "CocoDataset"]
     return bool(bases) and kind.load_data_list is bases[0].load_data_list
 
 
 def _check_categories(key: str, dataset: dict, kind: Any) -> tuple[str, ...]:
-    """Compare a file's categories with the classes of the data set; return those that are used, in their order."""
+    """Compare a file's categories with the classes of the data set; return the categories in use, in their order."""
     root, file = dataset.get("data_root") or "", dataset.get("ann_file") or ""
     if not file or is_remote(root, file):
         return ()
@@ -249,7 +250,7 @@ def _check_categories(key: str, dataset: dict, kind: Any) -> tuple[str, ...]:
     names = kind.METAINFO.get("classes") if given is None else given
     place = f"{key}.metainfo.classes" if given is not None else f"{key} ({kind.__name__})"
     if isinstance(names, str):
-        if Path(names).is_file():  # a name a line
+        if Path(names).is_file():  # one name per line
             with reading(names, "is no list of names", f"{place} names it: write a class a line, in UTF-8."):
                 names = Path(names).read_text(encoding="utf-8-sig").splitlines()
         else:
@@ -264,12 +265,14 @@ def _check_categories(key: str, dataset: dict, kind: Any) -> tuple[str, ...]:
         )
     used = tuple(name for name in found if name in names)
     if len(used) != len(names):
-        raise ConfigError(f"{place}: {path} has {len(used)} categories of these {len(names)} names. Name each once.")
+        raise ConfigError(
+            f"{place}: these {len(names)} names stand for {len(used)} categories of {path}. Give each name once."
+        )
     if used != names:
         wrong = next(i for i, (a, b) in enumerate(zip(names, used, strict=True)) if a != b)
         raise ConfigError(
-            f"{place}: class {wrong} is {names[wrong]!r}, and {used[wrong]!r} in the order of {path}, in which labels "
-            f"are counted. Set classes={short(used, 200)}."
+            f"{place}: class {wrong} is {names[wrong]!r}, but {used[wrong]!r} in the order of {path}, which numbers "
+            f"the labels. Set classes={short(used, 200)}."
         )
     unused = [name for name in found if name not in names]
     if unused:
@@ -278,7 +281,7 @@ def _check_categories(key: str, dataset: dict, kind: Any) -> tuple[str, ...]:
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Numbers of classes of a model's heads by their keys; those of proposals and of semantic maps are others."""
+    """Yield the numbers of classes of a model's heads by their keys, except heads of proposals and semantic maps."""
     for name, module in model.named_modules():
         number = vars(module).get("num_classes")
         inside = any("rpn" in part or part == "semantic_head" for part in name.split("."))
@@ -294,7 +297,7 @@ def dataset_parts(dataset: object, key: str) -> Iterator[tuple[str, BaseDataset]
         key (str): Its key in the config.
 
     Yields:
-        tuple[str, BaseDataset]: Each with its key.
+        tuple[str, BaseDataset]: The key and the data set.
     """
     if isinstance(dataset, BaseDataset):
         yield key, dataset
@@ -312,7 +315,7 @@ def _names(dataset: BaseDataset) -> tuple[str, ...]:
 
 
 def _check_number(key: str, dataset: BaseDataset, heads: Mapping[str, int]) -> None:
-    """Compare a data set's number of classes with the heads'."""
+    """Compare a data set's number of classes with the heads' numbers."""
     names, number = _names(dataset), getattr(dataset, "num_classes", None)
     what = f"num_classes={number}" if not names else f"{len(names)} classes, {_list(names)}"
     number = len(names) or number
@@ -330,7 +333,7 @@ def _check_number(key: str, dataset: BaseDataset, heads: Mapping[str, int]) -> N
 
 
 def _check_metrics(key: str, dataset: BaseDataset, metrics: Mapping[str, Sequence[object]]) -> None:
-    """Compare a data set's classes with those of the metrics of its split."""
+    """Compare a data set's classes with the classes of the metrics of its split."""
     number = len(_names(dataset)) or getattr(dataset, "num_classes", None)
     for name, several in metrics.items():
         if name.partition("_")[0] != key.partition("_")[0]:
@@ -349,16 +352,16 @@ def _check_metrics(key: str, dataset: BaseDataset, metrics: Mapping[str, Sequenc
 
 
 def _check_range(key: str, dataset: BaseDataset, number: int) -> None:
-    """Check that every label is a class of the head, and say which classes have no sample to learn from."""
+    """Check that every label is a class of the head, and log the classes without a sample to learn from."""
     seen: set[int] = set()
-    for index in range(BaseDataset.__len__(dataset)):  # of files, where their number is not that of the samples
-        info = BaseDataset.get_data_info(dataset, index)  # before mmaction2 makes vectors of several labels
+    for index in range(BaseDataset.__len__(dataset)):  # number of files, where it differs from the number of samples
+        info = BaseDataset.get_data_info(dataset, index)  # before mmaction2 turns several labels into vectors
         labels = _labels_of(info)
         if labels is None:
             return
         seen.update(labels)
         wrong = next((label for label in labels if not 0 <= label < number), None)
-        if wrong is None or (wrong == -1 and key.startswith("test")):  # a list without labels, to predict them
+        if wrong is None or (wrong == -1 and key.startswith("test")):  # a list without labels, for prediction
             continue
         path = sample_path(info) or f"sample {index}"
         says = "has no label" if wrong == -1 else f"has the label {wrong}"
@@ -377,7 +380,7 @@ def _check_range(key: str, dataset: BaseDataset, number: int) -> None:
 
 
 def _labels_of(info: dict) -> list[int] | None:
-    """The labels of a sample or of its boxes, None if it has none that are numbers."""
+    """Return the labels of a sample or of its boxes, None if it has no labels or they are not numbers."""
     if "instances" in info:
         return [instance["bbox_label"] for instance in info["instances"] if "bbox_label" in instance]
     label = info.get("gt_label", info.get("label"))
@@ -386,8 +389,8 @@ def _labels_of(info: dict) -> list[int] | None:
     return whole if len(whole) == len(labels) else None
 
 
-def _check_equal(sides: Mapping[str, tuple[str, ...]], what: str, remedy: str = "give all the same") -> None:
-    """Compare the names of classes of several sides with those of the first."""
+def _check_equal(sides: Mapping[str, tuple[str, ...]], what: str, remedy: str = "give all the same classes") -> None:
+    """Compare the class names of each side with the names of the first side."""
     (first, *others) = [(key, names) for key, names in sides.items() if names] or [("", ())]
     for key, names in others:
         if names == first[1]:
@@ -395,7 +398,7 @@ def _check_equal(sides: Mapping[str, tuple[str, ...]], what: str, remedy: str = 
         lacks = [name for name in first[1] if name not in names]
         more = [name for name in names if name not in first[1]]
         if lacks or more:
-            parts = (f"lack {_list(lacks)}" if lacks else "", f"have {_list(more)} more" if more else "")
+            parts = (f"lack {_list(lacks)}" if lacks else "", f"have {_list(more)} in addition" if more else "")
             says = " and ".join(filter(None, parts))
         else:
             wrong = next(i for i, (a, b) in enumerate(zip(first[1], names, strict=False)) if a != b)
@@ -407,7 +410,9 @@ def _check_equal_values(sides: Mapping[str, object], name: str) -> None:
     (first, *others) = sides.items() if sides else ((None, None),)
     for key, value in others:
         if value != first[1]:
-            raise ConfigError(f"{key}.{name}={short(value)}: {first[0]} has {short(first[1])}. Give both the same.")
+            raise ConfigError(
+                f"{key}.{name}={short(value)}: {first[0]} has {short(first[1])}. Give both the same value."
+            )
 
 
 def _list(names: Sequence[str]) -> str:

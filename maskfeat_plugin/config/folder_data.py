@@ -1,4 +1,4 @@
-"""Data sets that read folders: the same endings as every tool, and a line in the log on the files used and left out."""
+"""Data sets that read folders: file endings as in all tools, and a log of the files that are used or left out."""
 
 import os
 
@@ -16,12 +16,12 @@ from .walking import walk
 
 
 def complete_endings(cfg: Config) -> None:
-    """Have mmpretrain's data sets of folders read every ending of :data:`IMAGE_ENDINGS`, if they name none.
+    """Make mmpretrain's data sets of folders read every ending of :data:`IMAGE_ENDINGS`, if their config names none.
 
-    Upstream's own list lacks ``.tiff`` and ``.webp``, and leaves such files out without a message.
+    Upstream's list lacks ``.tiff`` and ``.webp``, and files with these endings are left out without a message.
 
     Args:
-        cfg (Config): The config; completed in place.
+        cfg (Config): The config, which is changed in place.
     """
     for _, node in walk({key: cfg.get(key) for key in cfg if key.endswith("_dataloader") or key == "custom_hooks"}):
         if "extensions" in node or node.get("ann_file") or not ("data_root" in node or "data_prefix" in node):
@@ -32,7 +32,7 @@ def complete_endings(cfg: Config) -> None:
 
 
 def log_files(dataset: object, key: str) -> None:
-    """Log how many samples a data set has, and which files of its folder were left out and why.
+    """Log the number of samples of a data set, and the files of its folder that were left out, with the reason.
 
     Args:
         dataset (object): The data set.
@@ -51,7 +51,7 @@ def log_files(dataset: object, key: str) -> None:
 
 
 def _folder(dataset: BaseDataset) -> str:
-    """The folder that a data set reads without a list."""
+    """Return the folder that a data set reads without a list."""
     if dataset.ann_file or not isinstance(dataset, CustomDataset | VideoDataset):
         return ""
     folder = next((folder for folder in dataset.data_prefix.values() if folder), "")

@@ -1,4 +1,4 @@
-"""Arrays, tensors and PIL images as users have them, turned into the arrays that a pipeline takes."""
+"""Conversion of arrays, tensors and PIL images from users to the arrays that a pipeline takes."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 from maskfeat_plugin.errors import ConfigError
 
 GIVEN = (np.ndarray, torch.Tensor, Image.Image)
-"""Types of inputs that are no files."""
+"""Types of inputs that are not files."""
 
 
 def sample_bits(cfg: Config) -> int:
-    """Return the bits of the pixels that a config's data preprocessor normalises: 16 if its numbers are beyond 8 bits.
+    """Return the bits of the pixels that a config's data preprocessor expects: 16 if its mean or std exceeds 255.
 
     Args:
         cfg (Config): The config.
@@ -30,18 +30,18 @@ def sample_bits(cfg: Config) -> int:
 def to_array(
     given: np.ndarray | torch.Tensor | Image.Image, name: str, clips: bool, title: str, channels: int, bits: int
 ) -> np.ndarray:
-    """Turn an input that is no file into the array that a pipeline takes.
+    """Convert an input that is not a file to the array that a pipeline takes.
 
-    Where the model takes three channels, grey is repeated, and the alpha of a fourth channel is dropped, as of files.
-    A PIL image is turned by its EXIF, as files are. Floating point numbers have to be from 0 to 1. Of 16 bits the
-    upper 8 are taken, where the model takes 8.
+    As with files, grey images are repeated to three channels and the alpha channel is dropped, if the model takes three
+    channels. A PIL image is rotated by its EXIF data, as files are. Floating point numbers must be from 0 to 1. If the
+    model takes 8 bits, the upper 8 of 16 bits are used.
 
     Args:
-        given (np.ndarray | Tensor | Image): An array (H, W, C) or (T, H, W, C), grey without C too; a tensor of the
-            same shapes or of torchvision's, (C, H, W), (T, C, H, W) and (C, T, H, W); a PIL image of any mode.
-        name (str): What to call it in messages.
-        clips (bool): Whether clips are wanted, or images.
-        title (str): The config that wants them, for messages.
+        given (np.ndarray | Tensor | Image): An array (H, W, C) or (T, H, W, C), for grey also without C; a tensor of
+            these shapes or of torchvision's, (C, H, W), (T, C, H, W) and (C, T, H, W); a PIL image of any mode.
+        name (str): Name of the input, for messages.
+        clips (bool): Whether the model takes clips and not images.
+        title (str): Name of the config, for messages.
         channels (int): Channels that the model takes, see :func:`.sample_channels`.
         bits (int): Bits of the pixels that the model takes, see :func:`sample_bits`.
 
@@ -49,7 +49,7 @@ def to_array(
         np.ndarray: uint8 or uint16, (H, W, channels) or (T, H, W, channels).
 
     Raises:
-        ConfigError: If it is of the other kind, or of a shape, a type or a range that is none of these.
+        ConfigError: If it is a clip instead of an image or the reverse, or its shape, type or range is not supported.
     """
     if isinstance(given, Image.Image):
         array = _read_picture(given, channels)
@@ -77,12 +77,12 @@ def to_array(
 
 
 def other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
-    """Build the error of an image where videos are wanted, or of a video where images are.
+    """Build the error for an image where videos are expected, or a video where images are expected.
 
     Args:
         name (Path | str): The input.
-        clips (bool): Whether videos are wanted, or images.
-        title (str): The config that wants them.
+        clips (bool): Whether videos are expected and not images.
+        title (str): Name of the config that expects them.
 
     Returns:
         ConfigError: The error.
@@ -102,7 +102,7 @@ def _read_picture(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _read_tensor(tensor: torch.Tensor, name: str, clips: bool, channels: int) -> np.ndarray:
-    """Return a tensor as an array, its channels last if the shape tells where they are."""
+    """Return a tensor as an array, with the channels last if its shape shows where they are."""
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
     if array.ndim != (4 if clips else 3):
@@ -121,10 +121,10 @@ def _read_tensor(tensor: torch.Tensor, name: str, clips: bool, channels: int) ->
 
 
 def _scale(array: np.ndarray, name: str, bits: int) -> np.ndarray:
-    """Return an array of whole numbers."""
+    """Convert an array to unsigned integers of the given number of bits."""
     if array.dtype.kind == "f":
         low, high = array.min(), array.max()
-        if not (low >= 0 and high <= 1):  # nor not a number
+        if not (low >= 0 and high <= 1):  # also true for NaN
             raise ConfigError(
                 f"{name} has {array.dtype} numbers from {low:g} to {high:g}. Give floating point numbers from 0 to 1, "
                 "or uint8."

@@ -1,4 +1,4 @@
-"""Check the evaluation of a pre-training on held-out data before anything is built."""
+"""Check that a pre-training is evaluated on held-out data with constant masks, before anything is built."""
 
 from mmengine.config import Config
 
@@ -14,10 +14,10 @@ def check_held_out(cfg: Config, split: str) -> None:
 
     Args:
         cfg (Config): The config.
-        split (str): "val" or "test", whose evaluator and dataloader are checked.
+        split (str): "val" or "test": the split to check.
 
     Raises:
-        ConfigError: If the data have no mask generator, or one without a seed.
+        ConfigError: If the pipeline has no mask generator, or one without a seed.
     """
     metrics = [node.get("type") for _, node in walk(cfg.get(f"{split}_evaluator"), f"{split}_evaluator")]
     key = f"{split}_dataloader"
@@ -27,11 +27,11 @@ def check_held_out(cfg: Config, split: str) -> None:
     if not generators:
         raise ConfigError(
             f"{key}: the pipeline has no mask generator, which {split}_evaluator (maskfeat.{_METRIC}) needs. Add "
-            "that of train_dataloader, with seed=0."
+            "the mask generator of train_dataloader, with seed=0."
         )
     for path, node in generators:
         if node.get("seed") is None:
             raise ConfigError(
-                f"{path}: {node['type']} draws other masks in each evaluation, so that the losses of {split}_evaluator "
-                f"(maskfeat.{_METRIC}) could not be compared. Set {path}.seed=0."
+                f"{path}: {node['type']} draws other masks in each evaluation, so the losses of {split}_evaluator "
+                f"(maskfeat.{_METRIC}) cannot be compared. Set {path}.seed=0."
             )

@@ -1,4 +1,4 @@
-"""From files and arrays to what a model takes, by the pipeline of its config without what is random in it."""
+"""Conversion of files and arrays to inputs of a model, by its config's pipeline without the random steps."""
 
 import logging
 import random
@@ -32,12 +32,12 @@ from .given_arrays import GIVEN, other_kind, to_array
 from .origins import named_errors
 from .sample_sizes import class_name, known_class, size_after
 
-# What reads an image; what opens a video; what decodes the chosen frames of it
+# Transforms that read an image; that open a video; that decode the chosen frames of a video
 _READ_IMAGE = ("LoadImageFromFile", "LoadWholeImage")
 OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
 DECODE_VIDEO = ("DecordDecode", "DecodeClip", "PyAVDecode", "OpenCVDecode", "PIMSDecode")
 _SAMPLE_FRAMES = ("SampleFrames", "DenseSampleFrames", "UniformSample")
-# Changes of a sample that are for training alone
+# Transforms that are for training only
 _AUGMENTATIONS = (
     "AutoAugment",
     "ColorJitter",
@@ -54,18 +54,18 @@ _AUGMENTATIONS = (
 )
 
 
-_URL = re.compile("^(https?):/+")  # a Path has one slash
+_URL = re.compile("^(https?):/+")  # a Path keeps only one slash
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file or an array.
+    """One input, a file or an array.
 
     Args:
-        name (str): What to call it: the path or the URL as it was given, or "array 3".
+        name (str): Name for messages: the path or the URL as given, or "array 3".
         array (np.ndarray, optional): RGB, (H, W, 3) or (T, H, W, 3), or as many channels as the model takes, in the
-            order of its files; uint8 or uint16. None of a file.
-        downloaded (str, optional): The file that a URL was downloaded to. Defaults to None.
+            order of its files; uint8 or uint16. None for a file.
+        downloaded (str, optional): The file to which a URL was downloaded. Defaults to None.
     """
 
     name: str
@@ -74,22 +74,22 @@ class Input:
 
     @property
     def file(self) -> str:
-        """The path to read."""
+        """Return the path to read."""
         return self.downloaded or self.name
 
 
 def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
-    """Whether a pipeline reads videos and not images.
+    """Check whether a pipeline reads videos and not images.
 
     Args:
-        pipeline (Sequence[dict]): Configs of its transforms.
-        title (str): The config, for the message.
+        pipeline (Sequence[dict]): Configs of the transforms.
+        title (str): Name of the config, for the message.
 
     Returns:
         bool: True for videos, False for images.
 
     Raises:
-        ConfigError: If it reads neither from a file, but for example folders of frames.
+        ConfigError: If the pipeline reads neither from a file, but for example folders of frames.
     """
     kinds = [class_name(transform) for transform in _expand(pipeline)]
     for known, is_clip in ((OPEN_VIDEO, True), (_READ_IMAGE, False)):
@@ -100,31 +100,31 @@ def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
 
 
 def without_randomness(pipeline: Sequence[dict], scope: str | None = None) -> list[dict]:
-    """A training pipeline, each random transform left out or with a setting that leaves no choice.
+    """Make a training pipeline deterministic: drop each random transform or replace its settings.
 
-    What is read from memory is read anew (``maskfeat.Cached``). Of a video the frames in its middle are taken. Random
-    crops become central ones: as large as the image and the ratio of the sides allow if they are resized afterwards.
+    Data in memory (``maskfeat.Cached``) are read from the files. Of a video, the frames in the middle are used. Random
+    crops become central crops. If the crop is resized later, it is as large as the image and the aspect ratio allow.
 
     Args:
         pipeline (Sequence[dict]): Configs of the transforms.
-        scope (str, optional): ``default_scope`` of the config, see :func:`.input_size`. Defaults to None, the current
-            one.
+        scope (str, optional): ``default_scope`` of the config, see :func:`.input_size`. Defaults to None: the current
+            scope.
 
     Returns:
-        list[dict]: Configs of the same transforms and of those in their place. Mask generators stay as they are.
+        list[dict]: Configs of the kept and the replaced transforms. Mask generators are not changed.
     """
     steps = [transform for transform in _expand(pipeline) if class_name(transform) not in _AUGMENTATIONS]
     return [part for i, step in enumerate(steps) for part in _settled(step, steps[i + 1 :], scope)]
 
 
 def inference_pipeline(cfg: Config) -> list[dict]:
-    """The pipeline that the inputs of a config's model go through where nothing is trained.
+    """Return the pipeline for the inputs of a config's model outside training.
 
     Args:
         cfg (Config): Config of pre-training, fine-tuning or testing.
 
     Returns:
-        list[dict]: That of validation or testing, or the training pipeline :func:`without_randomness`.
+        list[dict]: The pipeline of validation or testing, else the training pipeline :func:`without_randomness`.
 
     Raises:
         ConfigError: If the config has no data.
@@ -137,7 +137,7 @@ def inference_pipeline(cfg: Config) -> list[dict]:
 
 
 def training_pipeline(cfg: Config) -> Sequence[dict]:
-    """The pipeline of a config's training data.
+    """Return the pipeline of a config's training data.
 
     Args:
         cfg (Config): The config.
@@ -146,28 +146,28 @@ def training_pipeline(cfg: Config) -> Sequence[dict]:
         Sequence[dict]: Configs of the transforms.
 
     Raises:
-        ConfigError: If it has none.
+        ConfigError: If the config has none.
     """
     pipeline = _pipeline_of(cfg, "train_dataloader")
     if pipeline is None:
-        raise ConfigError(f"{title_of(cfg)} has no train_dataloader.dataset.pipeline, which inputs would go through.")
+        raise ConfigError(f"{title_of(cfg)} has no train_dataloader.dataset.pipeline, but the inputs need a pipeline.")
     return pipeline
 
 
 def title_of(cfg: Config) -> str:
-    """What to call a config in a message."""
+    """Return the name of a config for messages."""
     return cfg.filename or "the config"
 
 
 class InputPipeline:
-    """Turns an input into what the data preprocessor takes, the same for the same number and seed.
+    """Pipeline that prepares an input for the data preprocessor; number and seed fix the result.
 
     Args:
-        cfg (Config): The config that the pipeline is of.
+        cfg (Config): The config that contains the pipeline.
         pipeline (Sequence[dict]): Configs of the transforms, see :func:`inference_pipeline`.
-        seed (int): Seed of the masks, and of whatever else draws numbers. Defaults to 0.
-        mask_ratio (float, optional): Share of the tokens to hide. Defaults to None, that of the pipeline.
-        masks (Sequence[np.ndarray], optional): Masks to take instead, bool (H', W') or (T', H', W'), one an input.
+        seed (int): Seed of the masks and of all other random numbers. Defaults to 0.
+        mask_ratio (float, optional): Share of the tokens to mask. Defaults to None: the ratio in the pipeline.
+        masks (Sequence[np.ndarray], optional): Masks to use instead, bool (H', W') or (T', H', W'), one per input.
             Defaults to None.
         needs_masks (bool): Whether a pipeline without a mask generator is an error. Defaults to False.
 
@@ -213,26 +213,27 @@ class InputPipeline:
 
         Args:
             item (Input): The input.
-            index (int): Its number, which together with the seed decides on its mask.
+            index (int): Number of the input. Together with the seed it determines the mask.
 
         Returns:
-            dict: What the packing transform makes: ``inputs`` and ``data_samples``. No random state is changed.
+            dict: The output of the packing transform: ``inputs`` and ``data_samples``. The state of the random
+                generators does not change.
 
         Raises:
-            ConfigError: If it cannot be read or transformed.
+            ConfigError: If the input cannot be read or transformed.
         """
         compose = self._from_file if item.array is None else self._from_array
         with preserved_random_state():
             try:
                 packed = compose(dict(self._start(item), sample_idx=index))
-            except Exception as error:  # decoders and transforms are anybody's
+            except Exception as error:  # decoders and transforms may raise any type
                 raise ConfigError(f"{item.name} cannot be read: {describe(error)}") from error
         if packed is None:
             raise ConfigError(f"{item.name} cannot be read.")
         return packed
 
     def _start(self, item: Input) -> dict:
-        """A sample as a data set gives it."""
+        """Build a sample in the form in which a data set returns it."""
         if self.takes_clips:
             sample = dict(start_index=0, modality="RGB")
             if item.array is None:
@@ -252,12 +253,12 @@ class InputPipeline:
         return sample
 
     def _take_mask(self, sample: dict) -> dict:
-        assert self._masks is not None  # it is a step with masks alone
+        assert self._masks is not None  # this step exists only with masks
         return dict(sample, mask=self._masks[sample["sample_idx"]])
 
 
 class InputDataset(Dataset):
-    """Inputs through a pipeline, by their numbers.
+    """Data set of inputs, prepared by a pipeline and accessed by their numbers.
 
     Args:
         items (Sequence[Input]): The inputs.
@@ -276,12 +277,12 @@ class InputDataset(Dataset):
 
 
 def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
-    """List files and arrays, each checked as far as it can be without decoding it: every file is opened.
+    """List files and arrays and check each as far as possible without decoding it. Every file is opened.
 
     Args:
         inputs (object): See :func:`find_inputs`.
-        clips (bool): Whether videos are wanted, or images.
-        title (str): The config that wants them, for messages.
+        clips (bool): Whether videos are expected and not images.
+        title (str): Name of the config that expects them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
         bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
 
@@ -289,7 +290,7 @@ def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits
         list[Input]: See :func:`find_inputs`.
 
     Raises:
-        ConfigError: With the first input that is not there, of the other kind, or broken.
+        ConfigError: For the first input that does not exist, is of the other kind, or is broken.
     """
     items = find_inputs(inputs, clips, title, channels, bits)
     for item in items:
@@ -299,14 +300,14 @@ def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits
 
 
 def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
-    """List files by their names alone, and arrays. No image or video is opened. URLs are downloaded.
+    """List files by their names only, and arrays. No image or video is opened. URLs are downloaded.
 
     Args:
-        inputs (object): Path of a file, of a folder with files at any depth, or of a manifest that ``maskfeat index``
-            has written (``.parquet``: its readable files of the wanted kind); a URL of http or https, see
+        inputs (object): The path of a file, of a folder with files at any depth, or of a manifest of ``maskfeat index``
+            (``.parquet``; its readable files of the expected kind are used); a URL of http or https, see
             :func:`.fetch`; an array, a tensor or a PIL image, see :func:`.to_array`; a list or tuple of any of these.
-        clips (bool): Whether videos are wanted, or images.
-        title (str): The config that wants them, for messages.
+        clips (bool): Whether videos are expected and not images.
+        title (str): Name of the config that expects them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
         bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
 
@@ -314,8 +315,8 @@ def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits
         list[Input]: In the order of the list; the files of a folder or a manifest in the order of their paths.
 
     Raises:
-        ConfigError: With the first input that is not there, cannot be downloaded or, as its name or shape tells, is of
-            the other kind.
+        ConfigError: For the first input that does not exist, cannot be downloaded or, by its name or shape, is of the
+            other kind.
     """
     items: list[Input] = []
     for number, given in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
@@ -399,18 +400,18 @@ def _check_file(path: Path, name: str, clips: bool) -> None:
 
 
 def _is_image(path: Path) -> bool:
-    """Tell images from other files; ``cv2.haveImageReader`` crashes with names that are not UTF-8."""
+    """Check whether a file is an image; ``cv2.haveImageReader`` crashes with names that are not UTF-8."""
     try:
         with Image.open(path):  # reads the header
             return True
-    except Exception:  # OpenCV reads a few formats more
+    except Exception:  # OpenCV reads a few more formats
         pass
     with reading(printable(path), "is no image that OpenCV reads"):
         return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
 def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
-    """The pipeline of a dataloader, also of a data set in one of mmengine's wrappers; None if there is none."""
+    """Return the pipeline of a dataloader, also through mmengine's data set wrappers; None if there is none."""
     dataset = (cfg.get(key) or {}).get("dataset") or {}
     while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):
         dataset = dataset["dataset"]
@@ -418,7 +419,7 @@ def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
 
 
 def _expand(pipeline: Sequence[dict]) -> list[dict]:
-    """Transforms with those in ``maskfeat.Cached`` in its place."""
+    """Replace ``maskfeat.Cached`` by the transforms inside it."""
     steps = []
     for transform in pipeline:
         steps += _expand(transform["transforms"]) if class_name(transform) == "Cached" else [transform]
@@ -426,7 +427,7 @@ def _expand(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> list[dict]:
-    """Return the transforms that take the place of one and leave no choice, given those that follow it."""
+    """Return the deterministic transforms that replace a random one, given the transforms that follow it."""
     kind = class_name(transform)
     settled = dict(transform)
     if kind in _SAMPLE_FRAMES:
@@ -435,34 +436,34 @@ def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> l
         settled.pop("twice_sample", None)
     elif kind == "RandomCrop":
         return _central_crops(transform, scope)
-    elif kind == "MovingResizedCrop" or kind == "RandomResizedCrop" and "scale" in transform:  # these resize too
+    elif kind == "MovingResizedCrop" or kind == "RandomResizedCrop" and "scale" in transform:  # both resize too
         if kind == "MovingResizedCrop":
             settled["type"] = "mmpretrain.RandomResizedCrop"
         settled.pop("crop_ratio_range", None)
         ratio = _aspect_ratio(size_after(transform, None, scope))
-        # after no attempt at random it takes the largest central crop of this ratio
+        # with 0 random attempts it uses the largest central crop of this ratio
         settled.update(max_attempts=0, aspect_ratio_range=(ratio, ratio))
-    elif kind == "RandomResizedCrop":  # mmaction2's, which another transform resizes
+    elif kind == "RandomResizedCrop":  # mmaction2's crop, which another transform resizes
         size = next((size for step in following if (size := size_after(step, None, scope)) is not None), None)
         return [dict(type="maskfeat.CentralCrop", aspect_ratio=_aspect_ratio(size), lazy=transform.get("lazy", False))]
-    elif kind in ("RandomResizedCropFlip", "MovingResizedCropFlip"):  # ours, the same with its resizing
+    elif kind in ("RandomResizedCropFlip", "MovingResizedCropFlip"):  # this package's crops, which also resize
         settings = {name: transform[name] for name in ("scale", "interpolation") if name in transform}
         return [dict(type="maskfeat.CentralResizedCrop", **settings)]
     return [settled]
 
 
 def _aspect_ratio(size: tuple[int, int] | None) -> float:
-    """Width by height of (H, W); 1 if it is unknown."""
+    """Return width / height of a size (H, W), 1 if the size is unknown."""
     return 1.0 if size is None else size[1] / size[0]
 
 
 def _central_crops(transform: dict, scope: str | None) -> list[dict]:
-    """Return a central crop of the size of a random one, or this one if its size is random too."""
+    """Return a central crop with the size of a random crop, or the random crop itself if its size is random."""
     size = size_after(transform, None, scope)
     if size is None:
         return [dict(transform)]
     package, _ = known_class(transform, scope) or ("mmaction" if "size" in transform else "mmpretrain", None)
-    return [dict(type=f"{package}.CenterCrop", crop_size=size[::-1])]  # each is mmaction2's or mmcv's: (W, H)
+    return [dict(type=f"{package}.CenterCrop", crop_size=size[::-1])]  # mmaction2 and mmcv take (W, H)
 
 
 def _is_mask_generator(transform: dict) -> bool:
@@ -470,7 +471,7 @@ def _is_mask_generator(transform: dict) -> bool:
 
 
 def _build_masks(config: dict, ratio: float | None) -> Callable[[dict], Any]:
-    """A mask generator that draws from the global state, with another ratio."""
+    """Build a mask generator that uses the global random state, with another ratio if one is given."""
     config = {key: value for key, value in config.items() if key != "seed"}
     if ratio is not None:
         if not isinstance(ratio, int | float) or not 0 < ratio < 1:
@@ -484,7 +485,7 @@ def _build_masks(config: dict, ratio: float | None) -> Callable[[dict], Any]:
 
 
 def _take_frames(sample: dict) -> dict:
-    """What decoding does, of frames that are there."""
+    """Select the chosen frames of an array, as decoding does for a video file."""
     frames = sample.pop("frames")
     images = [frames[index] for index in sample["frame_inds"].reshape(-1)]
     return dict(sample, imgs=images, original_shape=images[0].shape[:2], img_shape=images[0].shape[:2])

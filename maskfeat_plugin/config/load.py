@@ -1,4 +1,4 @@
-"""From a config file, or its name, and a command line to one config."""
+"""Reading of a config from a file or a name, and from the command line."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from .plain_configs import check_bases, check_components, is_plain
 
 
 def find_config(config: str | Path) -> Path:
-    """Find a config file by its path, or a config of this package by its name. A file that exists wins over a name.
+    """Find a config file by its path, or a config of this package by its name. An existing file wins over a name.
 
     Args:
         config (str | Path): A config file, a name of :func:`.named_configs`, or ``maskfeat_plugin::`` and the path of a
@@ -22,7 +22,7 @@ def find_config(config: str | Path) -> Path:
         Path: The file.
 
     Raises:
-        ConfigError: If there is none of these, with the names that are most like it.
+        ConfigError: If neither exists; the message lists the most similar names.
     """
     path = search_config(config)
     if path is None:
@@ -38,24 +38,24 @@ def load_config(
     amp: bool = False,
     resume: str | None = None,
 ) -> Config:
-    """Read a config file and merge into it what the command line says.
+    """Read a config file and apply the options of the command line.
 
     Args:
         path (str | Path): The config file, or the name of a config of this package: see :func:`find_config`.
-        work_dir (str, optional): Where logs and checkpoints go. Defaults to None: the config's ``work_dir``, or
+        work_dir (str, optional): Folder for logs and checkpoints. Defaults to None: the config's ``work_dir``, or
             ``work_dirs/`` and the name of the config file.
-        options (dict, optional): Keys such as ``model.backbone.arch`` and the values to put in their place, as
-            ``mmengine.config.DictAction`` reads them. They come last. Defaults to None.
+        options (dict, optional): Keys such as ``model.backbone.arch`` and their new values, as
+            ``mmengine.config.DictAction`` reads them. They are applied last. Defaults to None.
         launcher (str): Launcher of ``mmengine.runner.Runner``. Defaults to "none".
-        amp (bool): Whether to train in mixed precision whatever the config says. Defaults to False.
-        resume (str, optional): "auto" to go on from the last checkpoint in the work directory, or a checkpoint to go
-            on from. Defaults to None: what the config says.
+        amp (bool): Whether to train in mixed precision, even if the config does not. Defaults to False.
+        resume (str, optional): "auto" to continue from the last checkpoint in the work directory, or a checkpoint to
+            continue from. Defaults to None: as in the config.
 
     Returns:
         Config: The config for :func:`train` or :func:`test`.
 
     Raises:
-        ConfigError: If there is no such file or name, the file is no config, or an option does not fit.
+        ConfigError: If the file or name does not exist, the file is not a config, or an option does not fit.
     """
     path = find_config(path)
     try:
@@ -64,7 +64,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except ConfigError:
         raise
-    except Exception as error:  # a config is code and fails in any way
+    except Exception as error:  # a config is code and may raise any type
         raise ConfigError(f"the config file {path} cannot be read: {_describe(error)}") from error
     cfg.launcher = launcher
     if work_dir is not None:
@@ -88,5 +88,5 @@ def load_config(
 
 
 def _describe(error: Exception) -> str:
-    """Describe an error of reading a file in one line."""
+    """Describe an error of reading a file on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -1,7 +1,7 @@
-"""Which part of a config an exception comes from.
+"""Search for the part of a config that caused an exception.
 
-Components are anybody's code and fail in any way, often deep inside torch. The traceback passes through the component,
-or through the place where it is built from its part of the config: the innermost such part is the one to name.
+Components may raise any exception, often deep inside torch. The traceback passes through the component, or through the
+function that builds the component from its part of the config. The innermost of these parts is named in the message.
 """
 
 import inspect
@@ -25,7 +25,7 @@ from .owners import Owner, last_part, module_owners
 from .signatures import mismatches, parameters, short, suggest, written_for
 from .walking import flatten, walk
 
-# Where mmengine makes something of a part of the config: function -> variable that holds the part
+# Functions in which mmengine builds a part of the config: function -> variable that holds the part
 _BUILDERS = {
     "build_from_cfg": "cfg",
     "build_scheduler_from_cfg": "cfg",
@@ -40,14 +40,14 @@ _BUILDERS = {
 }
 _MISSING_TYPE = 'must contain the key "type"'
 _UNKNOWN_TYPE = " is not in the "
-# What torch says of two sizes that had to be the same; only there does a number tell of a setting
+# Messages of torch about two sizes that must be equal; only in these does a number identify a setting
 _SIZES = (
     re.compile(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"),
     re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)"),
     re.compile(r"to have (\d+) channels, but got (\d+) channels"),
     re.compile(r"normalized_shape=\[(\d+)\].*input of size ?\[(?:\d+, )*(\d+)\]"),
 )
-# Exceptions of a value that is not of the type that it has to be
+# Exceptions raised by a value of the wrong type
 _WRONG_TYPE = (TypeError, AttributeError)
 
 
@@ -63,20 +63,20 @@ class _Origin:
 def named_errors(
     cfg: Config, what: str, within: Sequence[str] = ("",), owners: Callable[[], Sequence[Owner]] = tuple
 ) -> Iterator[None]:
-    """Turn any exception of a block into a :class:`ConfigError` that names the part of the config it comes from.
+    """Turn any exception of a block into a :class:`ConfigError` that names the part of the config that caused it.
 
-    The exception stays its cause: ``--traceback`` shows it.
+    The original exception stays its cause; ``--traceback`` shows it.
 
     Args:
         cfg (Config): The config.
-        what (str): What does not work, after the key: "cannot be built".
-        within (Sequence[str]): Keys of the sections that it may come from. The first is named where the exception does
-            not tell. Defaults to ("",), the whole config.
-        owners (Callable[[], Sequence[Owner]]): Gives the objects built so far, innermost last. Defaults to none.
+        what (str): The failed action, for the message after the key: "cannot be built".
+        within (Sequence[str]): Keys of the sections that may have caused it. The first one is named if the exception
+            shows no other. Defaults to ("",), the whole config.
+        owners (Callable[[], Sequence[Owner]]): Returns the objects built so far, innermost last. Defaults to none.
 
     Raises:
-        ConfigError: In place of the exception.
-        OSError: That of a full disk stays: no setting is wrong.
+        ConfigError: Instead of the exception.
+        OSError: If the disk is full: the error stays as it is, because no setting is wrong.
     """
     try:
         yield
@@ -91,7 +91,7 @@ def named_errors(
 def explain(
     error: Exception, cfg: Config, what: str, within: Sequence[str] = ("",), owners: Sequence[Owner] = ()
 ) -> str:
-    """One line on an exception: the part of the config, what is wrong, and the settings to look at.
+    """Describe an exception on one line: the part of the config, the error, and the settings to check.
 
     Args: as in :func:`named_errors`.
 
@@ -99,7 +99,7 @@ def explain(
         str: The line.
     """
     nodes = [node for node in walk(dict(cfg.items())) if _is_within(node[0], within)]
-    read = parameters(Runner)  # a variable of the config file, such as train_pipeline, comes after what has its value
+    read = parameters(Runner)  # variables of the file, such as train_pipeline, come after the parts that use them
     nodes.sort(key=lambda node: re.split(r"[.[]", node[0])[0] not in read)
     origin = _find(error, nodes, [*owners, *_owners_in(error, cfg)]) or _section(error, nodes, within)
     name = origin.settings.get("type")
@@ -109,7 +109,7 @@ def explain(
 
 
 def _owners_in(error: Exception, cfg: Config) -> list[Owner]:
-    """The modules built so far of a model that a traceback passes through, as one that is being built."""
+    """Return the modules built so far, if the traceback passes through a model that is being built."""
     settings = cfg.get("model")
     for frame in _frames(error):
         model = frame.f_locals.get("self")
@@ -124,14 +124,14 @@ def _is_within(key: str, within: Sequence[str]) -> bool:
 
 
 def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[Owner]) -> _Origin | None:
-    """The innermost part of the config that the traceback passes through."""
+    """Find the innermost part of the config that the traceback passes through."""
     settings = dict(nodes)
     keys = {id(owner.object): owner.key for owner in owners}
     for frame in _frames(error):
         owner = frame.f_locals.get("self")
         key = keys.get(id(owner))
         if key in settings:
-            kind = settings[key].get("type")  # of a target's network, FrozenNetwork is around it
+            kind = settings[key].get("type")  # a target's network is inside a FrozenNetwork, of another type
             component = None if isinstance(kind, str) and last_part(kind) != type(owner).__name__ else type(owner)
             return _Origin(key, settings[key], component, frame)
         key = _match_object(owner, frame, nodes)
@@ -146,7 +146,7 @@ def _find(error: Exception, nodes: Sequence[tuple[str, dict]], owners: Sequence[
 
 
 def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequence[str]) -> _Origin:
-    """The section with a setting that the exception speaks of, else all that it may come from."""
+    """Find the section with a setting that the exception quotes, else return all sections that may have caused it."""
     settings = dict(nodes)
     quoted = re.findall(r"'(\w+)'", str(error))
     found = [key for key in within if any(name in settings.get(key, {}) for name in quoted)]
@@ -158,7 +158,7 @@ def _section(error: Exception, nodes: Sequence[tuple[str, dict]], within: Sequen
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
-    """Frames of a traceback from the innermost, first those of the exception that caused it."""
+    """Yield the frames of a traceback from the innermost, beginning with the exception that caused it."""
     if error.__cause__ is not None:
         yield from _frames(error.__cause__)
     frames, step = [], error.__traceback__
@@ -169,14 +169,14 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 
 
 def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
-    """Key of the config's dict that a part is a copy of; what builds it may have added to it or taken from it."""
+    """Find the key of the dict that a part was copied from; the builder may have added or removed entries."""
     best, found = 0.0, None
     for key, node in nodes:
         if not node or node.get("type") not in (part.get("type"), None):
             continue
         same = sum(name in part and (part[name] is value or part[name] == value) for name, value in node.items())
         score = same / len(node)
-        if "type" not in node and "type" in part:  # a type that is understood, where all that is given is in the part
+        if "type" not in node and "type" in part:  # mmengine adds a default type; then all given entries must be equal
             score = score - 0.01 if score == 1 else 0.0
         if score > best:
             best, found = score, key
@@ -184,9 +184,9 @@ def _match(part: dict, nodes: Sequence[tuple[str, dict]]) -> str | None:
 
 
 def _match_object(component: object, frame: FrameType, nodes: Sequence[tuple[str, dict]]) -> str | None:
-    """Key of the config that an object was built from, as far as its class and attributes tell: of parts of parts.
+    """Find the key of the dict that an object was built from, by its class and attributes, for nested parts.
 
-    While it is built, its arguments tell. Where several parts would do that differ, none is named.
+    While the object is being built, its arguments are compared. If several different parts fit, return None.
     """
     given = frame.f_locals if frame.f_code.co_name == "__init__" else {}
     best = -1
@@ -203,10 +203,10 @@ def _match_object(component: object, frame: FrameType, nodes: Sequence[tuple[str
 
 
 def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
-    """What is wrong, in the config's terms where these can be told."""
+    """Describe the error, in terms of the config if possible."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         own = ", ".join(f"{name}={short(value)}" for name, value in flatten(origin.settings))
-        return f"there is not enough memory for it; make train_dataloader.batch_size smaller, or its sizes: {own}"
+        return f"there is not enough memory for it; reduce train_dataloader.batch_size or its sizes: {own}"
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     known = list(parameters(origin.component)) if origin.component else []
     if _MISSING_TYPE in text and "type" not in origin.settings:
@@ -220,7 +220,7 @@ def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
         if name in origin.settings and known:
             return f"it has no argument {name!r}{suggest(name, known)} It takes {', '.join(known)}."
     if isinstance(error, KeyError) and re.fullmatch(r"[\w.]+", text):
-        text = f"it looks for {text!r}, which is not there"
+        text = f"it looks for {text!r}, which does not exist"
     elif not text:
         text = f"{type(error).__name__}{_line(error)}"
     elif not isinstance(error, ValueError | AssertionError):
@@ -231,21 +231,21 @@ def _reason(error: Exception, origin: _Origin, cfg: Config) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The line of code that raised an exception without a text."""
+    """Return the line of code that raised an exception without a text."""
     steps = traceback.extract_tb(error.__traceback__)
     return f" in {steps[-1].filename}, line {steps[-1].lineno}: {steps[-1].line}" if steps else ""
 
 
 def describe_unknown_type(name: str, registry: Registry | None, cfg: Config) -> str:
-    """Describe a type that a registry does not have, with one of its names that is close.
+    """Describe a type that a registry does not have, and suggest a registered name that is similar.
 
     Args:
         name (str): The type.
-        registry (Registry, optional): Where it was looked for. Defaults to None: unknown.
+        registry (Registry, optional): The registry in which the type was searched. Defaults to None: unknown.
         cfg (Config): The config.
 
     Returns:
-        str: What is wrong.
+        str: The description.
     """
     names: list[str] = []
     while registry is not None:
@@ -263,8 +263,8 @@ def describe_unknown_type(name: str, registry: Registry | None, cfg: Config) -> 
 
 
 def _facts(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
-    """Settings that the exception is known to have to do with: those of its part, and sizes that torch compares."""
-    if isinstance(error, OSError) and ".pipeline" in origin.key:  # a transform opens what the data set lists
+    """Return settings that are related to the exception: settings of its part, and sizes that torch compares."""
+    if isinstance(error, OSError) and ".pipeline" in origin.key:  # a transform opens the files that the data set lists
         key = origin.key.partition(".pipeline")[0]
         dataset = dict(walk(dict(cfg.items())))[key]
         places = [f"{name}={short(dataset.get(name))}" for name in ("data_root", "ann_file", "data_prefix")]
@@ -276,14 +276,14 @@ def _facts(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
     hint = f"; its settings are {', '.join(own[:16])}" if own and origin.key else ""
     if origin.key.startswith("param_scheduler") and "end=" in text and "end" not in origin.settings:
         length = {name: value for name, value in (cfg.get("train_cfg") or {}).items() if name.startswith("max_")}
-        hint += f"; its end is that of the training, train_cfg ({', '.join(f'{k}={v}' for k, v in length.items())})"
+        hint += f"; without end it runs to the end of train_cfg ({', '.join(f'{k}={v}' for k, v in length.items())})"
         if len(length) == 1 and origin.settings.get("begin"):
             hint += f". Set train_cfg.{next(iter(length))} above {origin.settings['begin']}, or begin and end earlier"
     return hint + _other_size(error, text, origin, cfg)
 
 
 def _met(error: Exception, origin: _Origin) -> dict:
-    """Settings of a part whose values the code that raised an exception has at hand."""
+    """Return the settings of a part whose values are local variables of the code that raised the exception."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     values = list(frame.f_locals.values())
     return {
@@ -294,7 +294,7 @@ def _met(error: Exception, origin: _Origin) -> dict:
 
 
 def _other_size(error: Exception, text: str, origin: _Origin, cfg: Config) -> str:
-    """The settings of the model with the size that does not fit a size of this part."""
+    """Find the setting of another part of the model whose size does not fit a size of this part."""
     found = next(filter(None, (pattern.search(text) for pattern in _SIZES)), None)
     if found is None or not isinstance(error, RuntimeError) or not origin.key.startswith("model."):
         return ""
@@ -312,7 +312,7 @@ def _other_size(error: Exception, text: str, origin: _Origin, cfg: Config) -> st
 
 
 def _missing_parts(origin: _Origin) -> list[str]:
-    """Components that a part could have and does not: arguments that are declared as configs."""
+    """Return the components that a part could have but lacks: arguments that are declared as configs."""
     if origin.component is None:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The objects that are built from a config, and the keys of the parts that they are built from."""
+"""Objects that were built from a config, and the keys of the parts that they were built from."""
 
 import traceback
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ class Owner:
 
 
 def with_key_of_component(error: ConfigError, runner: Runner) -> ConfigError:
-    """Write the argument names in the error of a component, such as a hook, as keys of the config.
+    """Replace the argument names in the error of a component, such as a hook, by keys of the config.
 
     Args:
         error (ConfigError): The error.
-        runner (Runner): The runner of the component.
+        runner (Runner): The runner that holds the component.
 
     Returns:
-        ConfigError: A new error, or the same where no component has raised it.
+        ConfigError: A new error, or the same error if no component raised it.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     component = frame.f_locals.get("self")
@@ -44,10 +44,10 @@ def with_key_of_component(error: ConfigError, runner: Runner) -> ConfigError:
 
 
 def owners_of(runner: Runner) -> list[Owner]:
-    """The objects that a runner has built so far, each with the key of its part of the config.
+    """List the objects that a runner has built so far, each with the key of its part of the config.
 
     Args:
-        runner (Runner): May be half built: loops, optimizer and schedulers are built when they are first needed.
+        runner (Runner): It may be half built: loops, optimizer and schedulers are built when they are first needed.
 
     Returns:
         list[Owner]: Model and its modules, loops, data sets, transforms, optimizer, schedulers, hooks, log processor.
@@ -96,19 +96,19 @@ def _hook_nodes(cfg: Config) -> Iterator[tuple[str, dict]]:
 
 
 def last_part(kind: object) -> str:
-    """Return the name of a component's type without its scope; the type is a name or a class."""
+    """Return the name of a component's type without its scope. The type may be a name or a class."""
     return kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", "")
 
 
 def module_owners(model: torch.nn.Module, settings: dict) -> Iterator[Owner]:
-    """Find the modules whose names are keys of the config, as all are that are built from it.
+    """Find the modules whose names are keys of the config, which holds for all modules built from the config.
 
     Args:
         model (nn.Module): The model.
         settings (dict): Its config.
 
     Yields:
-        Owner: Each with its key.
+        Owner: Each module with its key.
     """
     for name, module in model.named_modules():
         node, key = settings, "model"
@@ -124,7 +124,7 @@ def module_owners(model: torch.nn.Module, settings: dict) -> Iterator[Owner]:
 
 
 def _dataset_owners(dataset: object, settings: object, key: str) -> Iterator[Owner]:
-    """A data set or a transform, and those inside it."""
+    """Yield a data set or a transform, and the ones inside it."""
     yield Owner(dataset, key)
     if not isinstance(settings, dict):
         return

@@ -1,6 +1,6 @@
-"""Checks of configs written in YAML or JSON, which are data: to read and to build one runs no code of its author.
+"""Checks of configs in YAML or JSON. They are data: reading and building one must not run code of its author.
 
-A Python config is a program, and whoever starts it trusts it.
+A Python config is a program. Start it only if you trust its author.
 """
 
 import re
@@ -22,13 +22,13 @@ from .signatures import short
 from .walking import walk
 
 _ENDINGS = (".yaml", ".yml", ".json")
-# Names of components: of a setting that is built, or that mmcv, mmdet and mmpretrain give to Python's eval
+# Keys with names of components: settings that are built, or that mmcv, mmdet and mmpretrain pass to Python's eval
 _NAMES = re.compile(r"type|constructor|\w+_type|dtype|warp_mode")
 _NAME = re.compile(r"[\w./:+-]*")
 
 
 def is_plain(path: str | Path) -> bool:
-    """Check whether a config file is data, by its ending.
+    """Check by its ending whether a config file is data and not a program.
 
     Args:
         path (str | Path): The config file.
@@ -40,14 +40,14 @@ def is_plain(path: str | Path) -> bool:
 
 
 def check_bases(path: Path) -> None:
-    """Check that a config of data inherits from data, or from Python configs that are installed.
+    """Check that a config in YAML or JSON inherits only from such files, or from installed Python configs.
 
     Args:
         path (Path): A config file in YAML or JSON. Its ``_base_`` files are checked too.
 
     Raises:
-        ConfigError: If one is a Python file from elsewhere, which would be run, or a file is its own base.
-        Exception: Any that mmengine raises for a file that it cannot read.
+        ConfigError: If a base is another Python file, which would be run, or a file is its own base.
+        Exception: Any error that mmengine raises for a file that it cannot read.
     """
     _check_bases(path, ())
 
@@ -70,7 +70,7 @@ def _installed() -> tuple[Path, ...]:
 
 
 def _bases(path: Path) -> Iterator[Path]:
-    """The ``_base_`` files of a config as mmengine finds them, with its variables replaced."""
+    """Yield the ``_base_`` files of a config as mmengine finds them, with its variables replaced."""
     with tempfile.TemporaryDirectory() as folder:
         copy = str(Path(folder, f"config{path.suffix}"))
         Config._substitute_predefined_vars(str(path.absolute()), copy)
@@ -85,15 +85,15 @@ def _bases(path: Path) -> Iterator[Path]:
 
 
 def check_components(cfg: Config) -> None:
-    """Check that a config of data names registered components alone, not any function of Python.
+    """Check that a config in YAML or JSON names only registered components, and not other functions of Python.
 
-    ``type='os.system'`` would call it: mmengine imports what no registry has.
+    Without this check ``type='os.system'`` would call that function, because mmengine imports unregistered names.
 
     Args:
         cfg (Config): Config read from YAML or JSON.
 
     Raises:
-        ConfigError: If it names something else. A name that stands for nothing is left to what builds it.
+        ConfigError: If it names another object. A name without an object is left to the builder, which reports it.
     """
     for key, node in walk(dict(cfg.items())):
         for name, value in node.items():
@@ -110,16 +110,16 @@ def check_components(cfg: Config) -> None:
 
 
 def _is_foreign(name: str) -> bool:
-    """Check whether a dotted name stands for an object that no registry has."""
+    """Check whether a dotted name is the name of an object that no registry has."""
     try:
         found = get_object_from_string(name)
-    except Exception:  # modules fail in any way when they are imported
+    except Exception:  # importing a module may raise any type
         return False
     return found is not None and not any(found is known for known in _registered())
 
 
 def _registered() -> Iterator[object]:
-    """Every component of mmengine's registries and of those below them."""
+    """Yield every component of mmengine's registries and their child registries."""
     pending = [registry for registry in vars(registries).values() if isinstance(registry, Registry)]
     while pending:
         registry = pending.pop()

@@ -1,4 +1,4 @@
-"""Height, width, frames and channels of samples, as the settings of a config tell them before anything is read."""
+"""Height, width, frames and channels of samples, computed from the settings of a config before any data are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,11 +9,11 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 Size = tuple[int, int]
 """(H, W) in pixels."""
 
-# The one place that knows which number a transform takes first. Keys are the package and the class; subclasses follow
-# their parents. Of these, a size sets both sides, whatever came before.
+# This is the only place that knows which number a transform takes first. Keys are the package and the class; subclasses
+# behave as their parents. Each of these transforms sets both sides, independent of the size before it.
 _WIDTH_FIRST = {
-    ("mmcv", "CenterCrop"): "crop_size",  # mmpretrain and mmdet have no other
-    ("mmcv", "Resize"): "scale",  # mmpretrain and mmdet have no other
+    ("mmcv", "CenterCrop"): "crop_size",  # mmpretrain and mmdet use the same
+    ("mmcv", "Resize"): "scale",  # mmpretrain and mmdet use the same
     ("mmaction", "CenterCrop"): "crop_size",
     ("mmaction", "Resize"): "scale",
     ("mmaction", "TenCrop"): "crop_size",
@@ -34,11 +34,11 @@ _HEIGHT_FIRST = {
     ("torchvision", "Resize"): "size",
     ("torchvision", "TenCrop"): "size",
 }
-# Crops that leave a side as it is that is shorter than the crop
+# Crops that do not change a side that is shorter than the crop
 _CROPS_OF_AT_MOST = (("mmcv", "CenterCrop"), ("mmdet", "RandomCrop"), ("mmpretrain", "RandomCrop"))
-# Transforms whose result depends on the sample or on chance, although their settings have no pair of integers
+# Transforms whose result is random or depends on the sample, although their settings have no pair of integers
 _ANY_SIZE = (("mmaction", "RandomResizedCrop"), ("mmaction", "RandomRescale"), ("mmaction", "MultiScaleCrop"))
-# Integers under these names make a transform of an unknown class one of unknown size
+# If a transform of an unknown class has integers under these names, the size after it is unknown
 _SIZE_NAMES = (
     "scale",
     "scales",
@@ -54,15 +54,15 @@ _FRAME_SAMPLERS = ("SampleFrames", "DenseSampleFrames", "UniformSample", "Unifor
 
 
 def input_size(pipeline: Sequence[dict] | None, scope: str | None = None) -> tuple[int, ...] | None:
-    """Compute the size of the samples that a pipeline gives, as far as its settings tell.
+    """Compute the size of the samples that a pipeline returns, as far as its settings determine it.
 
     Args:
         pipeline (Sequence[dict], optional): Configs of the transforms.
-        scope (str, optional): ``default_scope`` of the config, which decides whose ``Resize`` or ``CenterCrop`` a name
-            without scope is. Defaults to None, the current one.
+        scope (str, optional): ``default_scope`` of the config. It determines which package's ``Resize`` or
+            ``CenterCrop`` a name without scope means. Defaults to None: the current scope.
 
     Returns:
-        tuple[int, ...] | None: (H, W), or (T, H, W) if frames are sampled, in pixels and frames; None if unknown.
+        tuple[int, ...] | None: (H, W), or (T, H, W) if frames are sampled, in pixels and frames. None if unknown.
     """
     with DefaultScope.overwrite_default_scope(scope):
         size = _size_after_all(pipeline, None)
@@ -81,14 +81,14 @@ def size_after(transform: dict, size: Size | None = None, scope: str | None = No
         scope (str, optional): As in :func:`input_size`. Defaults to None.
 
     Returns:
-        tuple[int, int] | None: (H, W); None if it depends on the sample or on chance, or is unknown.
+        tuple[int, int] | None: (H, W). None if it is random, depends on the sample, or is unknown.
     """
     with DefaultScope.overwrite_default_scope(scope):
         return _size_after(transform, size)
 
 
 def sample_channels(cfg: Config) -> int:
-    """Return the number of channels that the backbone of a config takes: its ``in_channels``, or 3.
+    """Return the number of channels that the backbone of a config takes: its ``in_channels``, else 3.
 
     Args:
         cfg (Config): The config.
@@ -108,7 +108,7 @@ def class_name(transform: dict) -> str:
     """Return the name of a transform's class without its scope.
 
     Args:
-        transform (dict): Config of the transform; its ``type`` is a name or a class.
+        transform (dict): Config of the transform. Its ``type`` is a name or a class.
 
     Returns:
         str: The name, "" if there is no type.
@@ -118,7 +118,7 @@ def class_name(transform: dict) -> str:
 
 
 def known_class(transform: dict, scope: str | None = None) -> tuple[str, str] | None:
-    """Return the package and the name of a transform's class, or of the nearest parent whose sizes are known here.
+    """Return the package and the name of a transform's class, or of its nearest parent class with known sizes.
 
     Args:
         transform (dict): Config of the transform.
@@ -140,7 +140,7 @@ def _find_class(transform: dict) -> tuple[str, str] | None:
         try:
             with TRANSFORMS.switch_scope_and_registry(None) as registry:
                 kind = registry.get(str(kind))
-        except (KeyError, ImportError, AttributeError):  # building the transform tells of it
+        except (KeyError, ImportError, AttributeError):  # building the transform reports the error
             return None
     for parent in getattr(kind, "__mro__", ()):
         key = (parent.__module__.partition(".")[0], parent.__name__)
@@ -161,13 +161,13 @@ def _size_after(transform: dict, size: Size | None) -> Size | None:
     inner = transform.get("transforms")
     if inner:
         return _size_after_nested(transform, inner, size)
-    if name.endswith("MaskGenerator"):  # its sizes are those of the mask
+    if name.endswith("MaskGenerator"):  # its sizes are the sizes of the mask
         return size
     key = _find_class(transform)
     if key is not None:
         return _size_after_known(transform, key, size)
     namesakes = {_size_after_known(transform, known, size) for known in _KNOWN if known[1] == name} - {None}
-    if len(namesakes) == 1:  # a config without default_scope: whichever it is, the size is the same
+    if len(namesakes) == 1:  # a config without default_scope, and all classes of this name give the same size
         return namesakes.pop()
     return None if any(_pair(transform.get(n)) for n in _SIZE_NAMES) else size
 
@@ -184,7 +184,7 @@ def _size_after_known(transform: dict, key: tuple[str, str], size: Size | None) 
 
 
 def _size_after_nested(transform: dict, inner: Sequence, size: Size | None) -> Size | None:
-    """The size after a wrapper of transforms, whose outcomes have to be of one size."""
+    """Return the size after a wrapper of transforms, None if its outcomes differ in size."""
     if isinstance(inner, dict):
         inner = [inner]
     choices = inner if all(isinstance(item, list | tuple) for item in inner) else [inner]
@@ -195,7 +195,7 @@ def _size_after_nested(transform: dict, inner: Sequence, size: Size | None) -> S
 
 
 def _given_size(transform: dict, key: tuple[str, str]) -> Size | None:
-    """The (H, W) that the settings give, whatever came before."""
+    """Return the (H, W) in the settings, which does not depend on the size before."""
     if key in _WIDTH_FIRST:
         pair = _pair(transform.get(_WIDTH_FIRST[key]))
         return None if pair is None else pair[::-1]
@@ -207,7 +207,7 @@ def _pads(transform: dict) -> bool:
 
 
 def _pair(value: object) -> tuple[int, int] | None:
-    """Two positive integers of one or two; None of anything else."""
+    """Return a pair of positive integers from one or two of them; None for any other value."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = (value, value)
     if isinstance(value, list | tuple) and [type(side) for side in value] == [int, int] and min(value) > 0:
@@ -245,7 +245,7 @@ def _resized(scale: object, keep_ratio: bool, size: Size | None) -> Size | None:
 
 
 def _after_edge(transform: dict, size: Size | None) -> Size | None:
-    """mmpretrain's ``ResizeEdge``."""
+    """Compute the size after mmpretrain's ``ResizeEdge``."""
     if size is None or not isinstance(transform.get("scale"), int):
         return None
     (height, width), scale, edge = size, transform["scale"], transform.get("edge", "short")
@@ -295,7 +295,7 @@ _KNOWN = {*_WIDTH_FIRST, *_HEIGHT_FIRST, *_ANY_SIZE, *_OTHERS}
 
 
 def _frames(pipeline: Sequence[dict] | None) -> int | None:
-    """Frames of a clip; None of images, 0 if they are unknown."""
+    """Return the number of frames of a clip; None for images, 0 if it is unknown."""
     frames = None
     for transform in pipeline if isinstance(pipeline, list | tuple) else ():
         if not isinstance(transform, dict):

@@ -1,4 +1,4 @@
-"""What a component takes, compared with what its config gives it."""
+"""Comparison of the parameters of a component with the settings in its config."""
 
 import difflib
 import inspect
@@ -11,15 +11,15 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def parameters(component: Callable) -> dict[str, inspect.Parameter]:
-    """Parameters that a class or function takes by name.
+    """Return the parameters that a class or function takes by name.
 
-    A class that passes ``**kwargs`` on takes those of the classes it inherits from too.
+    If a class passes ``**kwargs`` on, the parameters of its parent classes are included.
 
     Args:
         component (Callable): The class or function.
 
     Returns:
-        dict[str, inspect.Parameter]: Without ``self``; their annotations are types as far as these can be found.
+        dict[str, inspect.Parameter]: Without ``self``. Annotations are types if they can be resolved.
     """
     makers = (
         [vars(cls)["__init__"] for cls in inspect.getmro(component) if "__init__" in vars(cls)]
@@ -30,7 +30,7 @@ def parameters(component: Callable) -> dict[str, inspect.Parameter]:
     for maker in makers:
         try:
             signature, hints = inspect.signature(maker), _hints(maker)
-        except (TypeError, ValueError):  # written in C
+        except (TypeError, ValueError):  # implemented in C
             break
         for name, parameter in list(signature.parameters.items())[_is_class(component) :]:
             if parameter.kind not in _VARIADIC:
@@ -41,16 +41,17 @@ def parameters(component: Callable) -> dict[str, inspect.Parameter]:
 
 
 def mismatches(settings: Mapping, component: Callable) -> Iterator[str]:
-    """Settings that are not of the type that a component declares, or no finite number.
+    """Find settings whose type differs from the declared type, and settings that are no finite number.
 
-    What upstream declares is at times narrower than what it takes: this explains a failure, it does not make one.
+    Upstream sometimes declares a narrower type than it accepts. So use the result to explain a failure, not to raise
+    one.
 
     Args:
         settings (Mapping): The component's config.
-        component (Callable): Its class or function.
+        component (Callable): The component's class or function.
 
     Yields:
-        str: Such as "patch_size='8' (int or tuple expected)".
+        str: For example "patch_size='8' (int or tuple expected)".
     """
     known = parameters(component)
     for name, value in settings.items():
@@ -61,19 +62,19 @@ def mismatches(settings: Mapping, component: Callable) -> Iterator[str]:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """A question after a name that is close to a wrong one, or a full stop."""
+    """Return a question with a name similar to a wrong name, or a full stop if there is none."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def written_for(name: str, given: Sequence[str]) -> str:
-    """Which of the given names may be a missing one misspelt, or a full stop."""
+    """Return a question whether a given name is the missing name misspelt, or a full stop if none is similar."""
     close = difflib.get_close_matches(name, given, n=1)
     return f"; is {close[0]!r} misspelt?" if close else "."
 
 
 def short(value: object, width: int = 60) -> str:
-    """A value for a message."""
+    """Shorten a value for a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
@@ -81,7 +82,7 @@ def short(value: object, width: int = 60) -> str:
 def _hints(maker: Callable) -> dict[str, object]:
     try:
         return typing.get_type_hints(maker)
-    except (NameError, TypeError, AttributeError):  # names that only a type checker sees
+    except (NameError, TypeError, AttributeError):  # names that are imported only for type checkers
         return {}
 
 
@@ -98,7 +99,7 @@ def _fits(value: object, parameter: inspect.Parameter) -> bool:
 
 
 def _is_a(value: object, hint: object) -> bool:
-    """Whether a config value may stand for a type; a dict may for anything that can be built."""
+    """Check whether a config value fits a type; a dict fits any type that can be built from a config."""
     if hint is None:
         return value is None
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -115,10 +116,10 @@ def _is_a(value: object, hint: object) -> bool:
         return isinstance(value, kind)
     if issubclass(kind, Mapping):
         return isinstance(value, Mapping)
-    if issubclass(kind, Sequence):  # a config written as JSON or YAML has lists for tuples
+    if issubclass(kind, Sequence):  # a config in JSON or YAML has lists instead of tuples
         if not isinstance(value, list | tuple):
             return False
-        # tuple[int] is often written for tuple[int, ...]
+        # many authors write tuple[int] when they mean tuple[int, ...]
         if kind is tuple and len(inner) > 1 and Ellipsis not in inner:
             return len(value) == len(inner) and all(map(_is_a, value, inner))
         return all(_is_a(item, inner[0]) for item in value) if inner and kind is not tuple else True
@@ -126,7 +127,7 @@ def _is_a(value: object, hint: object) -> bool:
 
 
 def _words(hint: object) -> str:
-    """A type as a person would name it."""
+    """Describe a type in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_words(part) for part in inner))

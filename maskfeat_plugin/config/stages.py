@@ -1,4 +1,4 @@
-"""The checks of a config by what it is used for."""
+"""The checks of a config for each use: training, testing or k-NN."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from .classes import check_class_files, check_classes_of_checkpoint, check_label
 from .held_out import check_held_out
 from .structure import check_structure
 
-# Sections that have to be there, dataloaders that are used, and the split that is evaluated
+# Required sections, dataloaders in use, and the split that is evaluated
 _STAGES = {
     "train": (
         ("model", "train_dataloader", "train_cfg", "optim_wrapper"),
@@ -24,19 +24,19 @@ _STAGES = {
 
 
 def check(cfg: Config, stage: str) -> None:
-    """Check a config before anything of it is built: its sections, files, masks, precision and classes.
+    """Check a config before any part of it is built: its sections, files, masks, precision and classes.
 
     Args:
         cfg (Config): The config.
-        stage (str): "train", "test", or "knn", which uses the data alone.
+        stage (str): "train", "test", or "knn", which uses only the data.
 
     Raises:
-        ConfigError: With the key or the file that is wrong and what would be right.
-        ValueError: If there is no such stage.
+        ConfigError: With the wrong key or file, and the correct setting.
+        ValueError: If the stage is unknown.
     """
     if stage == "knn":
         keys = knn_dataloaders(cfg)
-        # nothing is trained, in whatever precision and from whatever weights
+        # nothing is trained, so precision and weights do not matter
         check_config(Config({key: cfg[key] for key in keys}), keys)
         check_class_files(cfg, keys)
         return
@@ -55,13 +55,13 @@ def check(cfg: Config, stage: str) -> None:
 
 
 def knn_dataloaders(cfg: Config) -> Sequence[str]:
-    """Return the keys of the dataloaders of neighbours and queries of k-NN.
+    """Return the keys of the dataloaders with the neighbours and the queries of k-NN.
 
     Args:
         cfg (Config): The config.
 
     Raises:
-        ConfigError: If it lacks one.
+        ConfigError: If the config lacks one of them.
     """
     queries = "val_dataloader" if cfg.get("val_dataloader") is not None else "test_dataloader"
     if cfg.get("train_dataloader") is None or cfg.get(queries) is None:
@@ -73,14 +73,14 @@ def knn_dataloaders(cfg: Config) -> Sequence[str]:
 
 
 def check_built(runner: Runner, stage: str) -> None:
-    """Compare the classes of data sets, heads and metrics that are built, and of the checkpoint to test.
+    """Compare the classes of the built data sets, heads and metrics, and of the checkpoint to test.
 
     Args:
-        runner (Runner): Its loops of this stage are built.
+        runner (Runner): The runner, whose loops of this stage are built.
         stage (str): "train" or "test".
 
     Raises:
-        ConfigError: With the difference.
+        ConfigError: With the difference that was found.
     """
     datasets, metrics = {}, {}
     for split in ("train", "val") if stage == "train" else ("test",):

@@ -1,4 +1,4 @@
-"""The outline of a config: its sections are there, they are of the right kind, and no size is absurd."""
+"""Checks of the outline of a config: required sections exist, have the right type, and no size is too large."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,28 +17,28 @@ from maskfeat_plugin.machine import physical_memory
 from .signatures import mismatches, parameters, short, suggest, written_for
 from .walking import flatten, walk
 
-# What mmengine's runner reads, and of which kind it is; None is left out where it may be left out
+# Sections that mmengine's runner reads, by type. Optional sections may be None
 _DICTS = ("model", "train_dataloader", "val_dataloader", "test_dataloader", "optim_wrapper")
 _LOOPS = ("train_cfg", "val_cfg", "test_cfg")
 _OTHERS = ("default_hooks", "log_processor", "visualizer", "randomness", "env_cfg", "strategy", "auto_scale_lr")
-# No layer, image, batch or clip has a size beyond; seeds and the like are no sizes
+# No layer, image, batch or clip has a larger size; seeds and similar numbers are not sizes
 _LARGEST = 1_000_000
 _NO_SIZES = ("seed",)
-# The tensors of a model of thousands of layers; making more takes minutes, and longer for each
+# Number of tensors in a model of thousands of layers; creating more takes minutes, and longer for each
 _MOST_TENSORS = 20_000
 _DIVISORS = ("std", "target_stds", "temperature")
 _MOST_WORKERS = 512
 
 
 def check_structure(cfg: Config, sections: Sequence[str]) -> None:
-    """Check that the sections of a config are there and of the right kind, and that no size is absurd.
+    """Check that the sections of a config exist and have the right type, and that no size is too large.
 
     Args:
         cfg (Config): The config.
         sections (Sequence[str]): Top-level keys that must be there.
 
     Raises:
-        ConfigError: With the key that is wrong.
+        ConfigError: With the wrong key.
     """
     for key in sections:
         if cfg.get(key) is None:
@@ -72,9 +72,9 @@ def check_structure(cfg: Config, sections: Sequence[str]) -> None:
 
 @contextmanager
 def limited_size() -> Iterator[None]:
-    """Stop the building of modules that the machine's memory cannot hold, or that never ends, with a ValueError.
+    """Stop building modules with a ValueError if their parameters exceed the machine's memory or are too many.
 
-    A parameter counts when its module is given it, before it is filled with numbers: its memory is not yet taken.
+    A parameter is counted when it is registered, before its values are set, so its memory is not yet in use.
     """
     memory = physical_memory()
     tensors = size = 0
@@ -110,7 +110,7 @@ def _check_kind(value: object, key: str, kind: type, optional: bool = True) -> N
 
 
 def _check_list(value: object, key: str) -> None:
-    """A list of configs of components, or None."""
+    """Check that a value is a list of component configs, or None."""
     if value is None:
         return
     if not isinstance(value, list | tuple):
@@ -143,13 +143,13 @@ def _check_randomness(randomness: dict) -> None:
 
 
 def _check_schedulers(schedulers: object) -> None:
-    """A scheduler, a list of them, or either for each of several optimizers."""
+    """Check that a value is a scheduler, a list of schedulers, or a dict of either for several optimizers."""
     if isinstance(schedulers, dict) and "type" not in schedulers:
         for name, scheduler in schedulers.items():
             if not isinstance(scheduler, dict | list | tuple):
                 raise ConfigError(
                     f"param_scheduler.{name}={short(scheduler)}: param_scheduler has to be a dict with a type, or a "
-                    "list of such."
+                    "list of such dicts."
                 )
             _check_list(scheduler if isinstance(scheduler, list | tuple) else [scheduler], f"param_scheduler.{name}")
     elif not isinstance(schedulers, dict):
@@ -178,7 +178,7 @@ def _check_dataloader(dataloader: dict, key: str) -> None:
 
 
 def _check_transforms(transforms: object, key: str) -> None:
-    """A list of transforms, or, for one of several lists to be chosen, a list of such."""
+    """Check that a value is a list of transforms, or a list of such lists to choose from."""
     if isinstance(transforms, list | tuple) and transforms and all(isinstance(item, list) for item in transforms):
         for i, choice in enumerate(transforms):
             _check_list(choice, f"{key}[{i}]")
@@ -187,15 +187,15 @@ def _check_transforms(transforms: object, key: str) -> None:
 
 
 def _check_divisors(node: dict, key: str) -> None:
-    """What numbers are divided by: zero would make the first loss infinite, of whatever framework's component."""
+    """Refuse a zero in settings that are used as divisors, of any framework: the first loss would be infinite."""
     for name in _DIVISORS:
         value = node.get(name)
         if any(number == 0 for number in (value if isinstance(value, list | tuple) else [value])):
-            raise ConfigError(f"{key}.{name}={short(value)}: it is divided by; no number may be 0.")
+            raise ConfigError(f"{key}.{name}={short(value)}: the setting is a divisor. No number may be 0.")
 
 
 def _holds_sizes(key: str) -> bool:
-    """Check whether numbers of a part are sizes of tensors: those of data sets and samplers count samples."""
+    """Check whether numbers of a part are sizes of tensors; numbers of data sets and samplers count samples."""
     return "." not in key or key.startswith("model.") or ".pipeline[" in key or ".transforms[" in key
 
 
@@ -203,4 +203,4 @@ def _check_sizes(node: dict, key: str) -> None:
     for name, value in flatten(node):
         sizes = value if isinstance(value, list | tuple) else [value]
         if name.rpartition(".")[2] not in _NO_SIZES and any(isinstance(v, int) and abs(v) > _LARGEST for v in sizes):
-            raise ConfigError(f"{key}.{name}={short(value)} is absurdly large: no size is beyond {_LARGEST}.")
+            raise ConfigError(f"{key}.{name}={short(value)} is absurdly large. No size may be above {_LARGEST}.")

@@ -1,4 +1,4 @@
-"""The inputs of a training, as its config tells them: their size and their masks."""
+"""The inputs of a training according to its config: their size and their masks."""
 
 from mmengine.config import Config
 from mmengine.utils import to_2tuple
@@ -9,19 +9,19 @@ from .sample_sizes import input_size as pipeline_size
 
 
 def mask_generator(cfg: Config) -> dict:
-    """The config of the mask generator in the pipeline for training.
+    """Return the config of the mask generator in the training pipeline.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no mask generator.
     """
     for transform in cfg.train_dataloader.dataset.pipeline:
         if "token_grid" in transform:
             return dict(transform)
-    raise ConfigError(f"{cfg.filename}: train_dataloader.dataset.pipeline has no mask generator of maskfeat's.")
+    raise ConfigError(f"{cfg.filename}: train_dataloader.dataset.pipeline has no mask generator of maskfeat. Add one.")
 
 
 def input_size(cfg: Config) -> tuple[int, ...]:
-    """Return the size of a config's training inputs, as its pipeline or else its backbone tells it.
+    """Return the size of a config's training inputs, from its pipeline or else from its backbone.
 
     Args:
         cfg (Config): The config.
@@ -30,7 +30,7 @@ def input_size(cfg: Config) -> tuple[int, ...]:
         tuple[int, ...]: (H, W) or (T, H, W), in pixels and frames.
 
     Raises:
-        ConfigError: If neither tells it.
+        ConfigError: If neither determines the size.
     """
     backbone, dataset = cfg.model.backbone, (cfg.get("train_dataloader") or {}).get("dataset") or {}
     size = pipeline_size(dataset.get("pipeline"), cfg.get("default_scope"))

@@ -9,22 +9,22 @@ from maskfeat_plugin.errors import ConfigError
 def every_part(
     node: object, key: str = "", into: Callable[[object], bool] = lambda part: True, around: tuple[int, ...] = ()
 ) -> Iterator[tuple[str, object]]:
-    """Find every dict, list and value of a config, a dict or list before what it holds, which may still be changed.
+    """Find every dict, list and value of a config. A dict or list comes before its content, which may still be changed.
 
     Args:
-        node (object): A part of a config, which comes first.
-        key (str): Its key. Defaults to "", the whole config.
-        into (Callable[[object], bool]): Which parts to look into, beside the first. Defaults to all.
-        around (tuple[int, ...]): Identities of the parts that this one is in. Defaults to ().
+        node (object): A part of a config. It comes first.
+        key (str): Key of the part. Defaults to "", the whole config.
+        into (Callable[[object], bool]): Selects the parts to search, besides the first. Defaults to all.
+        around (tuple[int, ...]): Identities of the parts that contain this part. Defaults to ().
 
     Yields:
         tuple[str, object]: The key and the part.
 
     Raises:
-        ConfigError: If a dict or list holds itself.
+        ConfigError: If a dict or list contains itself.
     """
     if id(node) in around:
-        raise ConfigError(f"{key} of the config holds itself; copy.deepcopy what is put into a wrapper before.")
+        raise ConfigError(f"{key} of the config holds itself. Put a copy.deepcopy of a part into its wrapper.")
     yield key, node
     if isinstance(node, dict):
         parts = [(f"{key}.{name}" if key else str(name), value) for name, value in node.items()]
@@ -45,13 +45,13 @@ def walk(node: object, key: str = "", into: Callable[[object], bool] = lambda pa
 
 
 def flatten(settings: dict) -> Iterator[tuple[str, object]]:
-    """Find the settings of a component, those in dicts too, but not those of components inside it.
+    """Find the settings of a component, also inside dicts, but not inside other components.
 
     Args:
         settings (dict): Config of the component.
 
     Yields:
-        tuple[str, object]: The key below the component's, and the value.
+        tuple[str, object]: The key relative to the component, and the value.
     """
     for key, node in walk(settings, into=lambda part: isinstance(part, dict) and "type" not in part):
         for name, value in node.items():
@@ -66,14 +66,14 @@ def _holds_more(value: object) -> bool:
 
 
 def leaf_datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict]]:
-    """Find the data sets of a dataloader, those inside wrappers.
+    """Find the data sets of a dataloader, also inside wrappers.
 
     Args:
         dataloader (dict, optional): Config of the dataloader.
-        key (str): Its key.
+        key (str): Key of the dataloader.
 
     Yields:
-        tuple[str, dict]: The key and the config of a data set that wraps no other.
+        tuple[str, dict]: The key and the config of a data set that wraps no other data set.
     """
     key = f"{key}.dataset"
     for name, dataset in walk((dataloader or {}).get("dataset"), key):
@@ -83,10 +83,10 @@ def leaf_datasets(dataloader: dict | None, key: str) -> Iterator[tuple[str, dict
 
 
 def remove_weights(model: dict) -> None:
-    """Take every ``init_cfg`` out of the config of a model, where its numbers do not matter.
+    """Remove every ``init_cfg`` from the config of a model, for uses that do not need its weights.
 
     Args:
-        model (dict): The config; changed in place.
+        model (dict): The config, which is changed in place.
     """
     for _, node in walk(model):
         node.pop("init_cfg", None)
@@ -96,8 +96,8 @@ def replace_text(config: dict, change: Callable[[str], str]) -> None:
     """Change every text of a config.
 
     Args:
-        config (dict): The config; changed in place.
-        change (Callable[[str], str]): Returns the new text.
+        config (dict): The config, which is changed in place.
+        change (Callable[[str], str]): Function that returns the new text.
     """
     for _, part in every_part(config):
         if isinstance(part, dict | list):

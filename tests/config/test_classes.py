@@ -149,7 +149,7 @@ def test_a_checkpoint_of_other_classes_is_not_tested(photos):
     state = runner.model.state_dict()
     torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=("cat", "dog", "ox")))), "other.pth")
     message = refusal("classifier.py", build_tester, load_from="other.pth")
-    assert "lack 'ox' and have 'owl' more, compared with other.pth" in message
+    assert "lack 'ox' and have 'owl' in addition, compared with other.pth" in message
     torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=("cat", "dog", "owl")))), "same.pth")
     build_tester(load_config("classifier.py", "work", {"load_from": "same.pth"}))
 

@@ -217,7 +217,7 @@ def test_what_cannot_work_is_one_error(digits, monkeypatch, tmp_path, config, op
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("scaling/maskfeat-zero_*.py")), ids=lambda path: path.stem[:20])
 @pytest.mark.parametrize(
     ("release", "said"),
-    [(None, "not installed: pip install 'deepspeed<0.19'"), ("0.19.8", "0.19.8 is installed")],
+    [(None, "DeepSpeed is not installed. Run pip install 'deepspeed<0.19'"), ("0.19.8", "but 0.19.8 is installed")],
 )
 def test_deepspeed_is_asked_for(digits, monkeypatch, tmp_path, path, release, said):
     """The error says so if DeepSpeed is not installed, and if mmengine cannot import the installed release."""
