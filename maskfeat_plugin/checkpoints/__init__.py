@@ -1,4 +1,4 @@
-"""Checkpoints of other projects: recognised, renamed, resized, read safely and written."""
+"""Checkpoints of this package and of other projects: read them safely, rename, resize, convert and write them."""
 
 from maskfeat_plugin.checkpoints.errors import CheckpointError, UnsafeCheckpointError
 from maskfeat_plugin.checkpoints.exporting import export_checkpoint

@@ -1,4 +1,4 @@
-"""Settings of a ViT, which other libraries ask for and a checkpoint does not name."""
+"""Settings of a ViT that other libraries need and that a checkpoint does not name."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from .reader import Checkpoint
 
 @dataclass(frozen=True)
 class ViTSettings:
-    """Settings of a plain ViT of square images.
+    """Settings of a plain ViT for square images.
 
     Attributes:
         image_size: Height and width in pixels.
@@ -37,18 +37,18 @@ class ViTSettings:
 
 
 def vit_settings(checkpoint: Checkpoint, config: Config | None = None) -> ViTSettings:
-    """Find the settings of a ViT. Weights tell all but the number of heads.
+    """Find the settings of a ViT. The weights determine all of them except the number of heads.
 
     Args:
-        checkpoint (Checkpoint): Weights of a ViT of images.
-        config (Config, optional): Config of the model, for the number of heads. Defaults to None: that of
-            mmpretrain's architecture of this size.
+        checkpoint (Checkpoint): Weights of an image ViT.
+        config (Config, optional): Config of the model, for the number of heads. Defaults to None: use the number of
+            heads of mmpretrain's architecture of this size.
 
     Returns:
         ViTSettings: The settings.
 
     Raises:
-        CheckpointError: If the images or their patches are not square, or the number of heads is not known.
+        CheckpointError: If the images or their patches are not square, or the number of heads is unknown.
     """
     state = checkpoint.state
     kernel, mlp = state["backbone.patch_embed.projection.weight"], state["backbone.layers.0.ffn.layers.0.0.weight"]
@@ -56,8 +56,8 @@ def vit_settings(checkpoint: Checkpoint, config: Config | None = None) -> ViTSet
     side = math.isqrt(positions)
     if side * side != positions or kernel.shape[2] != kernel.shape[3]:
         raise CheckpointError(
-            f"{checkpoint.source} has {positions} positions and patches of {tuple(kernel.shape[2:])} pixels. Other "
-            "libraries get models of square images and patches only; convert it to 'maskfeat'."
+            f"{checkpoint.source} has {positions} positions and patches of {tuple(kernel.shape[2:])} pixels, but other "
+            "libraries support only square images and patches. Convert it to 'maskfeat'."
         )
     width, depth = kernel.shape[0], sum(name.endswith(".attn.qkv.weight") for name in state)
     classifier = state.get("head.fc.weight")
@@ -92,6 +92,7 @@ def _num_heads(checkpoint: Checkpoint, sizes: dict[str, int], config: Config | N
     settings = zoo.get(arch, {}) if isinstance(arch, str) else arch
     if not sizes.items() <= dict(settings).items():
         raise CheckpointError(
-            f"{checkpoint.source} has {sizes}, the config has backbone.arch={arch!r}. Give the config of this model."
+            f"{checkpoint.source} has {sizes}, but the config has backbone.arch={arch!r}. Give the config of this "
+            "model."
         )
     return settings["num_heads"]

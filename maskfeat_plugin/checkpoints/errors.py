@@ -1,9 +1,9 @@
-"""What can be wrong with a checkpoint."""
+"""Errors of checkpoints."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and what would be right."""
+    """Error for a checkpoint that cannot be used. The message names the file and the remedy."""
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint that holds more than weights and was refused before any of it ran."""
+    """Error for a checkpoint that holds more than weights. It is refused before any code in it can run."""

@@ -1,4 +1,4 @@
-"""Converted weights with the files that their users need beside them."""
+"""Export of converted weights, with the further files that users of the weights need."""
 
 import json
 from collections.abc import Mapping
@@ -27,31 +27,31 @@ def export_checkpoint(
     source: Path | None = None,
     config: Config | None = None,
 ) -> Conversion:
-    """Convert and write a checkpoint, with a model card beside it: the file's name with ``.md``.
+    """Convert and write a checkpoint and a model card, which has the name of the file with the ending ``.md``.
 
-    For "hf" there is a ``config.json`` too, for "maskfeat" the config under the file's name with ``.py``, if it is
-    given: :func:`.from_pretrained` reads it.
+    "hf" also gets a ``config.json``. "maskfeat" also gets the config, if there is one, under the name of the file with
+    the ending ``.py``; :func:`.from_pretrained` reads it.
 
     Args:
         checkpoint (Checkpoint): The weights.
         path (str | Path): File to write, see :func:`write_checkpoint`; for "hf" ``FOLDER/model.safetensors``.
         to (str): One of :data:`TARGETS`.
-        source (Path, optional): The file that the weights were read from, for its hash. Defaults to None, no hash.
+        source (Path, optional): The file that the weights were read from, to store its hash. Defaults to None: no hash.
         config (Config, optional): Config of the model, for the model card and the number of
             heads. Defaults to None.
 
     Returns:
-        Conversion: What was written.
+        Conversion: The tensors that were written, and a row for each.
 
     Raises:
-        CheckpointError: As :func:`write_checkpoint` and :func:`vit_settings`, or if a file beside would replace
-            another. Nothing is written then.
+        CheckpointError: As :func:`write_checkpoint` and :func:`vit_settings`, or if an additional file would replace
+            an existing one. Then nothing is written.
         FileNotFoundError: If the folder does not exist.
         WriteError: If a file cannot be written, as on a full disk.
     """
     path = Path(path)
     if path.suffix in (".md", ".py"):
-        raise CheckpointError(f"{path} is no name of weights. Give one that ends in .pth or .safetensors.")
+        raise CheckpointError(f"{path} cannot be the name of weights. Give one that ends in .pth or .safetensors.")
     state = convert(checkpoint, to).state
     if to == "torchvision":
         _check_size(state, checkpoint.source)
@@ -67,7 +67,7 @@ def export_checkpoint(
     card = path.with_suffix(".md")
     for file in (*beside, card):
         if file.exists() and WRITER not in file.read_text(errors="replace"):
-            raise CheckpointError(f"{file} exists and is not of {WRITER}. Give the output another name.")
+            raise CheckpointError(f"{file} exists and was not written by {WRITER}. Give the output another name.")
     conversion = write_checkpoint(checkpoint, path, to, source)
     beside[card] = model_card(checkpoint, path, conversion.block, config, vit)
     for file, text in beside.items():
@@ -77,7 +77,7 @@ def export_checkpoint(
 
 
 def _check_size(state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights of another size than ``mvit_v2_s``; its head may have any number of classes, or be missing."""
+    """Refuse weights of another size than ``mvit_v2_s``. The head may have any number of classes, or be missing."""
     from torchvision.models.video import mvit_v2_s
 
     with torch.device("meta"):
@@ -87,7 +87,7 @@ def _check_size(state: Mapping[str, Tensor], source: str) -> None:
     if other or not found.keys() <= wanted.keys():
         name = other[0] if other else next(name for name in found if name not in wanted)
         raise CheckpointError(
-            f"{source} is of another size than torchvision's mvit_v2_s: {name} is {found.get(name)} and not "
+            f"{source} is of another size than torchvision's mvit_v2_s: {name} is {found.get(name)} instead of "
             f"{wanted.get(name)}. Only arch='small' for 16 frames of 224 x 224 pixels can be converted."
         )
 

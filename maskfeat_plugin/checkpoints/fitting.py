@@ -1,4 +1,4 @@
-"""Putting a checkpoint's weights into a model, resized where the model has another size."""
+"""Loading of a checkpoint's weights into a model, with resizing if the model has another size."""
 
 import math
 import re
@@ -31,17 +31,17 @@ _OTHER_SCALE = "norm of a scale that is not the model's last"
 
 @dataclass
 class LoadReport:
-    """What became of every weight.
+    """Report of a checkpoint that was loaded into a model: for every weight, whether it was loaded, resized or ignored.
 
     Attributes:
-        source: The checkpoint's file or URL.
-        format: Its format's title.
+        source: File or URL of the checkpoint.
+        format: Title of the checkpoint's format.
         found: Share of the backbone's parameters that were found, by the number of their values.
-        loaded: The model's names of what was loaded as it was.
+        loaded: The model's names of the parameters that were loaded without a change.
         resized: The model's name -> shape in the checkpoint and in the model.
-        adapted: The model's name, one of ``resized`` -> how weights of RGB became those of other channels.
+        adapted: The model's name, also in ``resized`` -> how the RGB weights were adapted to other channels.
         initial: The model's names of parameters that keep their initialization.
-        ignored: Name in the checkpoint -> why it was not used.
+        ignored: Name in the checkpoint -> the reason why it was not used.
     """
 
     source: str
@@ -54,7 +54,7 @@ class LoadReport:
     ignored: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The summary of the log."""
+        """Format the report as a summary for the log."""
         changes: dict[str, list[str]] = {}
         for name, (old, new) in self.resized.items():
             changes.setdefault(f"{old} -> {new}", []).append(name)
@@ -93,30 +93,30 @@ def load_into(
     inflate: str = "mean",
     position_grid: tuple[int, ...] | None = None,
 ) -> LoadReport:
-    """Put weights into a model or a backbone.
+    """Load weights into a model or a backbone.
 
-    Relative and absolute positions are resized, the patch embedding of an image model is inflated for a model of clips,
-    that of RGB is adapted to another number of channels, see :func:`adapt_channels`.
-    The final norm of pre-training belongs to the prediction; it is loaded where the model has a norm at the same place
-    (tokens of the same last scale), and ignored where the model's norm follows mean pooling or another scale.
+    Relative and absolute positions are resized. The patch embedding of an image model is inflated for a model of clips.
+    An RGB patch embedding is adapted to another number of channels, see :func:`adapt_channels`.
+    The final norm of pre-training belongs to the prediction. It is loaded if the model has a norm at the same place
+    (tokens of the same last scale). It is ignored if the model's norm follows mean pooling or another scale.
 
     Args:
-        model (nn.Module): A backbone that :func:`recognise` knows the names of (``maskfeat.MaskedViT``,
-            ``maskfeat.MViT``, ``mmpretrain.VisionTransformer``, ``mmaction.MViT``, ``mmaction.VisionTransformer`` and
-            their subclasses), or a model with such a ``backbone``. Changed in place.
-        checkpoint (Checkpoint): The weights. Not changed.
-        min_found (float): Least share of the backbone's parameters, by the number of their values, that has to be
-            found. Defaults to 0.95.
+        model (nn.Module): A backbone whose names :func:`recognise` knows (``maskfeat.MaskedViT``, ``maskfeat.MViT``,
+            ``mmpretrain.VisionTransformer``, ``mmaction.MViT``, ``mmaction.VisionTransformer`` and their subclasses),
+            or a model with such a ``backbone``. It is changed in place.
+        checkpoint (Checkpoint): The weights. They are not changed.
+        min_found (float): Smallest allowed share of the backbone's parameters, by the number of their values, that
+            were found. Defaults to 0.95.
         inflate (str): "mean" or "center", see :func:`inflate_kernel`. Defaults to "mean".
         position_grid (tuple[int, ...], optional): Grid (H, W) or (T, H, W) of the checkpoint's absolute positions
-            where it is not square or cannot be told. Defaults to None.
+            if it is not square or unknown. Defaults to None.
 
     Returns:
-        LoadReport: What was loaded, resized, left and ignored.
+        LoadReport: The names of the parameters that were loaded, resized, left at initialization and ignored.
 
     Raises:
-        CheckpointError: If the model's names are not known, or less than ``min_found`` was found. The model is then
-            as it was.
+        CheckpointError: If the model's names are not known, or less than ``min_found`` was found. Then the model is
+            unchanged.
     """
     if inflate not in INFLATIONS:
         raise CheckpointError(f"init_cfg.inflate={inflate!r} is unknown; choose one of {INFLATIONS}.")
@@ -124,7 +124,7 @@ def load_into(
     form = recognise(targets.keys(), f"the model {type(model).__name__}")
     if form.family != checkpoint.family:
         raise CheckpointError(
-            f"{checkpoint.source} holds a {checkpoint.format.title}, the model {type(model).__name__} "
+            f"{checkpoint.source} holds a {checkpoint.format.title}, but the model {type(model).__name__} "
             f"is of the family {form.family!r}; no weights of one fit the other."
         )
     layer = re.compile(r"(module\.)?(backbone\.|vit\.)?(blocks|layers|encoder\.layer)\.\d+\.")
@@ -132,7 +132,8 @@ def load_into(
     if layers:
         raise CheckpointError(
             f"{checkpoint.source} ({checkpoint.format.title}) has parts in its layers that the models here lack: "
-            f"{', '.join(collapse(layers))}. The rest would compute something else; give weights of a plain model."
+            f"{', '.join(collapse(layers))}. Without them the model would compute something else; give weights of a "
+            "plain model."
         )
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
@@ -185,14 +186,14 @@ def load_into(
 
 
 def _canonical_names(form: Format, keys: dict[str, Tensor]) -> dict[str, str]:
-    """Canonical name -> the model's own, for all of its keys that have one."""
+    """Map canonical names to the model's names, for all keys that have a canonical name."""
     table = form.names()
     names = {table.to_canonical(inner_name(key)): key for key in keys}
     return {name: key for name, key in names.items() if name is not None}
 
 
 def _origin(checkpoint: Checkpoint, name: str) -> str:
-    """The name in the file of what is wanted as ``name``."""
+    """Return the name in the file of the weight with a canonical name."""
     return " + ".join(checkpoint.origins.get(name, (name,)))
 
 
@@ -219,11 +220,11 @@ def _share_found(parameters: dict[str, Tensor], values: dict[str, Tensor], in_mo
 def _place_final_norm(
     checkpoint: Checkpoint, backbone: nn.Module, wanted: dict[str, str], report: LoadReport
 ) -> dict[str, Tensor]:
-    """The weights, the final norm under the model's name for it, or left out where the model has none such."""
+    """Return the weights with the final norm under the model's name, or without it if the model has no such norm."""
     state = dict(checkpoint.state)
     masked = "backbone.mask_token" in wanted
     if checkpoint.family == "vit":
-        # ln1 follows the tokens and ln2 the pooling: the names say the place
+        # ln1 follows the tokens and ln2 the pooling, so the names determine the place
         if checkpoint.task == PRETRAIN and "backbone.ln1.weight" not in wanted:
             _ignore_norm(state, "backbone.ln1", checkpoint, report)
         return state
@@ -234,7 +235,7 @@ def _place_final_norm(
     norm, place = f"backbone.norm{scale}", f"backbone.norm{last}"
     pooled = getattr(backbone, "out_type", "featmap") == "avg_featmap" and not masked
     elsewhere = checkpoint.task == PRETRAIN and not masked and (scale != last or pooled)
-    # PySlowFast's one final norm does not say its scale, and a masked model has one final norm too
+    # the name of PySlowFast's final norm does not contain its scale, and a masked model also has one final norm
     same_place = scale == last or masked or checkpoint.format.project == "slowfast"
     if elsewhere or not same_place:
         _ignore_norm(state, norm, checkpoint, report)
@@ -252,7 +253,7 @@ def _ignore_norm(state: dict[str, Tensor], norm: str, checkpoint: Checkpoint, re
 
 
 def _split_biases(state: dict[str, Tensor], wanted: dict[str, str]) -> dict[str, Tensor]:
-    """Query and value biases for a model without a key bias (it adds the same to all logits of a query: no effect)."""
+    """Split biases for a model without a key bias. The key bias adds the same to all logits, which has no effect."""
     out = dict(state)
     for name in wanted:
         attn, dot, part = name.rpartition(".")
@@ -273,13 +274,13 @@ def _resize(
     inflate: str,
     position_grid: tuple[int, ...] | None,
 ) -> Tensor:
-    """The value in the shape of the target. Raises ValueError where there is no way."""
+    """Resize a value to the shape of the target. Raise ValueError if that is not possible."""
     if ".rel_pos_" in name and value.shape[1:] == target.shape[1:]:
         return resize_relative_positions(value, len(target))
     if name == _POSITIONS and value.shape[2] == target.shape[2]:
         grid = _target_grid(backbone, target.shape[1])
         if grid is None:
-            raise ValueError("the model does not tell the grid of its positions")
+            raise ValueError("the grid of the model's positions is unknown")
         source = _source_grid(value, checkpoint, grid, position_grid)
         extra = target.shape[1] - math.prod(grid)
         return resize_absolute_positions(value, source, grid, target.detach()[:, :extra])
@@ -287,11 +288,11 @@ def _resize(
         flat = value.dim() == 4 and target.dim() == 5
         if flat and value.shape == (*target.shape[:2], *target.shape[3:]):
             return inflate_kernel(value, target.shape[2], inflate)
-    raise ValueError("there is no way to resize it")
+    raise ValueError("this weight cannot be resized")
 
 
 def _target_grid(backbone: nn.Module, length: int) -> Grid | None:
-    """Grid of a backbone's absolute positions."""
+    """Return the grid of a backbone's absolute positions."""
     resolution = getattr(backbone, "patch_resolution", None) or getattr(backbone, "grid_size", None)
     if resolution is None:
         return infer_grid(length)
@@ -302,7 +303,7 @@ def _target_grid(backbone: nn.Module, length: int) -> Grid | None:
 
 
 def _is_other_grid(value: Tensor, backbone: nn.Module, checkpoint: Checkpoint, given: tuple[int, ...] | None) -> bool:
-    """Tell whether as many positions as the model's are of another grid; where no grid is told, it is the same."""
+    """Check whether positions of the model's number have another grid; if no grid is known, it is the same."""
     grid = _target_grid(backbone, value.shape[1])
     if grid is None or (given is None and checkpoint.position_grid is None):
         return False
@@ -310,7 +311,7 @@ def _is_other_grid(value: Tensor, backbone: nn.Module, checkpoint: Checkpoint, g
 
 
 def _source_grid(value: Tensor, checkpoint: Checkpoint, target: Grid, given: tuple[int, ...] | None) -> Grid:
-    """Grid of a checkpoint's absolute positions."""
+    """Return the grid of a checkpoint's absolute positions."""
     length = value.shape[1]
     if given is not None:
         steps, rows, cols = (1, *given) if len(given) == 2 else given
@@ -321,5 +322,5 @@ def _source_grid(value: Tensor, checkpoint: Checkpoint, target: Grid, given: tup
     image = checkpoint.state["backbone.patch_embed.projection.weight"].dim() == 4
     grid = infer_grid(length, 1 if image else target[0])
     if grid is None:
-        raise ValueError("the grid of the checkpoint's positions cannot be told, set init_cfg.position_grid")
+        raise ValueError("the grid of the checkpoint's positions is unknown; set init_cfg.position_grid")
     return grid

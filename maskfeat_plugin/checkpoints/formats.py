@@ -1,4 +1,4 @@
-"""Recognising what wrote a state dict, by its keys."""
+"""Recognition of the project that wrote a state dict, by the names of its keys."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -17,16 +17,17 @@ PRETRAIN, FINETUNE = "pretrain", "finetune"
 
 @dataclass(frozen=True)
 class Format:
-    """A project's way to name the parameters of one model family.
+    """Format of a state dict: the names that a project gives to the parameters of one model family.
 
     Attributes:
-        name: Short name, as logs and metadata show it.
-        title: What people call it.
+        name: Short name for logs and metadata.
+        title: Name for users.
         family: "vit" or "mvit".
         project: "slowfast", "timm", "torchvision", "transformers", "mmpretrain", "mmselfsup", "mmaction2" or
             "maskfeat".
-        matches: Whether keys (without the prefix ``backbone.``) are of this format. Formats are tried in order.
-        table: Name table, or what makes it from the number of the last scale.
+        matches: Function that checks whether keys (without the prefix ``backbone.``) have this format. Formats are
+            tried in order.
+        table: Name table, or a function that builds it from the index of the last scale.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Format:
     table: NameTable | Callable[[int], NameTable]
 
     def names(self, last_scale: int = 3) -> NameTable:
-        """The name table; ``last_scale`` matters where the final norm's name lacks it."""
+        """Return the name table. ``last_scale`` matters if the name of the final norm does not contain its scale."""
         return self.table if isinstance(self.table, NameTable) else self.table(last_scale)
 
 
@@ -47,7 +48,7 @@ def _any(keys: Collection[str], pattern: str) -> bool:
 
 
 def _all(*patterns: str) -> Callable[[Collection[str]], bool]:
-    """A test that each pattern matches the beginning of some key."""
+    """Build a test that each pattern matches the beginning of some key."""
     return lambda keys: all(_any(keys, pattern) for pattern in patterns)
 
 
@@ -62,10 +63,10 @@ _HOG_BUFFERS = r"target_generator\.weight_[xy]"
 
 
 def _is_timm(keys: Collection[str]) -> bool:
-    """Check whether a ViT is not PySlowFast's: only the names of the last layers differ."""
+    """Check whether a ViT has timm's names and not PySlowFast's: only the names of the last layers differ."""
     if _any(keys, r"pred_head\.|head\.projection\."):
         return False
-    # the authors' pre-training, its prediction layer removed, has a mask token and no final norm
+    # the authors' pre-training without its prediction layer has a mask token and no final norm
     return not _any(keys, "mask_token") or _any(keys, r"norm\.|fc_norm\.|blocks\.\d+\.(ls1\.gamma|gamma_1)")
 
 
@@ -96,7 +97,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "timm-vit",
-        "timm ViT, and those of MAE, DeiT, DINO and DINOv2, which have its names",
+        "ViT with the names of timm (timm, MAE, DeiT, DINO and DINOv2)",
         "vit",
         "timm",
         lambda keys: _all(_SLOWFAST, _VIT_BLOCKS)(keys) and _is_timm(keys),
@@ -208,7 +209,7 @@ FORMATS: tuple[Format, ...] = (
     ),
 )
 
-# What stands in checkpoints beside parameters, by the beginning of its name, and why it is not needed.
+# Tensors in checkpoints that are not parameters: a pattern for the beginning of the name, and the kind of tensor.
 NOT_PARAMETERS: tuple[tuple[str, str], ...] = (
     (r"hogs\.|hog_layer\.|target_generator\.(weight_[xy]|gaussian_kernel)$", "constant of the HOG target"),
     (r"target_generator\.", "part of the target generator"),
@@ -224,15 +225,15 @@ def recognise(keys: Collection[str], source: str, slowfast: bool = False) -> For
     """Find the format of a state dict.
 
     Args:
-        keys (Collection[str]): Its keys, with or without the prefix ``backbone.``.
-        source (str): What it is of, for the message.
-        slowfast (bool): Whether the file is PySlowFast's, where the keys do not tell. Defaults to False.
+        keys (Collection[str]): Keys of the state dict, with or without the prefix ``backbone.``.
+        source (str): Name of the state dict, for the message.
+        slowfast (bool): Whether PySlowFast wrote the file, which its keys may not show. Defaults to False.
 
     Returns:
         Format: The first of :data:`FORMATS` that matches.
 
     Raises:
-        CheckpointError: If none matches, or it is of a model that cannot be converted.
+        CheckpointError: If no format matches, or the model cannot be converted.
     """
     refuse_by_name(keys, source)
     inner = {inner_name(key) for key in keys}
@@ -247,7 +248,7 @@ def recognise(keys: Collection[str], source: str, slowfast: bool = False) -> For
 
 
 def reason_to_drop(key: str) -> str | None:
-    """Why a key that stands for no parameter may be dropped, or None if it is not known to."""
+    """Return the reason why a key that is not a parameter may be dropped, None if it is unknown."""
     for pattern, reason in NOT_PARAMETERS:
         if re.match(pattern, key):
             return reason
@@ -255,9 +256,10 @@ def reason_to_drop(key: str) -> str | None:
 
 
 def last_scale_of(state: Mapping[str, Tensor], cfg: str | None = None) -> int:
-    """Index of an MViT's last scale, from PySlowFast's config if the checkpoint has it, else from the weights.
+    """Return the index of an MViT's last scale, from PySlowFast's config if there is one, else from the weights.
 
-    Every spatial stride halves the relative positions, save one in the very last block, which only the config tells.
+    Every spatial stride halves the number of relative positions. A stride in the last block is visible only in the
+    config.
 
     Args:
         state (Mapping[str, Tensor]): State dict with PySlowFast's key names.
@@ -270,7 +272,7 @@ def last_scale_of(state: Mapping[str, Tensor], cfg: str | None = None) -> int:
         strides = yaml.safe_load(cfg)["MVIT"]["POOL_Q_STRIDE"] if cfg else []
         if strides:
             return sum(1 for _, *stride in strides if max(stride[1:]) > 1)
-    except Exception:  # whatever text it is, it is not PySlowFast's: the weights decide
+    except Exception:  # the text is not a config of PySlowFast: use the weights
         pass
     lengths = {}
     for key, value in state.items():

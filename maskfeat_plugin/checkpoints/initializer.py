@@ -1,4 +1,4 @@
-"""``init_cfg=dict(type='maskfeat.Pretrained', ...)``: any checkpoint, fitted to the model while loading."""
+"""Initialization with ``init_cfg=dict(type='maskfeat.Pretrained', ...)`` from a checkpoint of any known format."""
 
 import copy
 import inspect
@@ -16,26 +16,26 @@ from .reader import read_checkpoint
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")
 class PretrainedInit:
-    """Initializes a backbone, or a whole model, from a checkpoint of any format in :data:`formats.FORMATS`.
+    """Initializer of a backbone or a whole model from a checkpoint of any format in :data:`formats.FORMATS`.
 
-    What the checkpoint lacks is initialized as it would be without ``init_cfg``, what it has more is left out, and
-    the log has one summary of it. In mmpretrain, mmaction2 and mmdet configs alike::
+    Parameters that the checkpoint lacks are initialized as without ``init_cfg``. Further weights in the checkpoint are
+    ignored. The log shows a summary. It works in configs of mmpretrain, mmaction2 and mmdet::
 
         backbone=dict(..., init_cfg=dict(type='maskfeat.Pretrained', checkpoint='k400_MVIT_S.pyth'))
 
     Args:
         checkpoint (str): Path or URL.
-        min_found (float): Least share of the backbone's parameters, by the number of their values, that has to be
-            found. Defaults to 0.95.
-        inflate (str): How an image model's patch embedding becomes that of clips, "mean" or "center". Defaults to
-            "mean".
-        prefix (str, optional): Only the checkpoint's keys that begin with it are read, without it: for a model within
-            a larger one. ``backbone.`` is seen without. Defaults to None.
-        position_grid (Sequence[int], optional): Grid (H, W) or (T, H, W) of the checkpoint's absolute positions where
-            it is neither square nor told. Defaults to None.
+        min_found (float): Smallest allowed share of the backbone's parameters, by the number of their values, that
+            were found. Defaults to 0.95.
+        inflate (str): How an image model's patch embedding is extended over time for clips, "mean" or "center".
+            Defaults to "mean".
+        prefix (str, optional): Only the checkpoint's keys with this prefix are read, and the prefix is removed, for a
+            model inside a larger one. The prefix ``backbone.`` need not be given. Defaults to None.
+        position_grid (Sequence[int], optional): Grid (H, W) or (T, H, W) of the checkpoint's absolute positions if it
+            is neither square nor known. Defaults to None.
 
     Raises:
-        CheckpointError: If an argument is out of range; on loading, see :func:`read_checkpoint` and :func:`load_into`.
+        CheckpointError: If an argument is out of range; when loading, see :func:`read_checkpoint`, :func:`load_into`.
     """
 
     def __init__(
@@ -59,15 +59,16 @@ class PretrainedInit:
     def __call__(self, module: BaseModule) -> LoadReport:
         """Initialize a module.
 
-        mmengine loads its own ``Pretrained`` after the children were initialized, but any other type before, so that
-        their initialization would overwrite what was loaded. So the whole of the module is initialized here first, and
-        then marked as initialized, and as ``Pretrained`` for the ``init_weights`` of the upstream backbones to see.
+        mmengine loads its own ``Pretrained`` after the children are initialized, but all other types before that, so
+        the children's initialization would overwrite the loaded weights. So this method first initializes the whole
+        module, then loads, and marks the module as initialized and its ``init_cfg`` as ``Pretrained``, which the
+        ``init_weights`` of upstream backbones check.
 
         Args:
             module (BaseModule): A backbone, or a model with a ``backbone``.
 
         Returns:
-            LoadReport: What the log says too.
+            LoadReport: The report that is also in the log.
         """
         checkpoint = read_checkpoint(self.checkpoint, self.prefix)
         self._initialize_otherwise(module)
@@ -97,8 +98,8 @@ class PretrainedInit:
         ours = [i for i, cfg in enumerate(configs) if _is_this(cfg["type"])]
         if ours and ours != [len(configs) - 1]:
             raise CheckpointError(
-                f"init_cfg of {type(module).__name__}: maskfeat.Pretrained must stand last and once, or what follows "
-                "overwrites the weights."
+                f"init_cfg of {type(module).__name__}: maskfeat.Pretrained must stand last and only once, because "
+                "later entries overwrite the weights."
             )
         others = [cfg for cfg in configs if not _is_this(cfg["type"])]
         module.init_cfg = others or _default_init_cfg(type(module))
@@ -106,12 +107,12 @@ class PretrainedInit:
 
 
 def _is_this(kind: str | type) -> bool:
-    # the bare name too: under ``default_scope = 'maskfeat'`` it stands for this one
+    # the bare name too: under ``default_scope = 'maskfeat'`` it means this class
     return kind is PretrainedInit or kind in ("maskfeat.Pretrained", "Pretrained")
 
 
 def _default_init_cfg(cls: type) -> dict | list | None:
-    """The ``init_cfg`` that a class has when none is given."""
+    """Return the default ``init_cfg`` of a class."""
     for base in cls.__mro__:
         init = base.__dict__.get("__init__")
         parameter = init and inspect.signature(init).parameters.get("init_cfg")

@@ -1,4 +1,4 @@
-"""Targets of a conversion outside OpenMMLab: models of timm, transformers and torchvision that compute the same."""
+"""Conversion targets outside OpenMMLab: equivalent models of timm, transformers and torchvision."""
 
 import re
 from collections.abc import Callable, Collection
@@ -14,13 +14,13 @@ from .variants import flat_class_token, separate_qkv
 
 
 class Target(NamedTuple):
-    """Names that another project gives to weights.
+    """Target of a conversion: the names that another project gives to weights.
 
     Attributes:
-        rename: Return the project's name of a canonical one, None if it has none.
-        why_left_out: Reason for the tensors without a name.
-        made: Tensors that the project needs besides.
-        pieces: Return the tensors that stand in the file for one of that name.
+        rename: Function that returns the project's name for a canonical name, None if there is none.
+        why_left_out: Reason for tensors without a name.
+        made: Additional tensors that the project needs.
+        pieces: Function that splits a tensor into the tensors that the project's file has instead.
     """
 
     rename: Callable[[str], str | None]
@@ -33,30 +33,30 @@ def timm(checkpoint: Checkpoint) -> Target:
     """Return the names of ``timm.models.VisionTransformer``.
 
     Raises:
-        CheckpointError: If the weights are not of a ViT of images, or of one that timm lacks.
+        CheckpointError: If the weights are not of an image ViT, or timm has no such model.
     """
     title = "timm's VisionTransformer"
     _check_images(checkpoint, title)
     if {"backbone.ln1.weight", "backbone.ln2.weight"} <= checkpoint.state.keys():
         raise CheckpointError(
-            f"{checkpoint.source} has a norm before and one after mean pooling (ln1, ln2), {title} has one of them. "
-            "Set backbone.final_norm=False, as MaskFeat is fine-tuned, or convert it to 'maskfeat'."
+            f"{checkpoint.source} has a norm before and one after mean pooling (ln1, ln2), but {title} has only one of "
+            "them. Set backbone.final_norm=False, as in MaskFeat's fine-tuning, or convert it to 'maskfeat'."
         )
     return _exact(checkpoint, Target(names.TIMM_VIT.from_canonical), title)
 
 
 def hf(checkpoint: Checkpoint) -> Target:
-    """Return the names of ``ViTModel`` of transformers, with a classifier those of ``ViTForImageClassification``.
+    """Return the names of transformers' ``ViTModel``, or of ``ViTForImageClassification`` if there is a classifier.
 
     Raises:
-        CheckpointError: If the weights are not of a ViT of images, or of one that transformers lacks.
+        CheckpointError: If the weights are not of an image ViT, or transformers has no such model.
     """
     title = "the ViT of transformers"
     _check_images(checkpoint, title)
     if "backbone.ln2.weight" in checkpoint.state:
         raise CheckpointError(
-            f"{checkpoint.source} has a norm after mean pooling (ln2), {title} classifies by its class token. Convert "
-            "it to 'timm', or convert the pre-trained model."
+            f"{checkpoint.source} has a norm after mean pooling (ln2), but {title} classifies by its class token. "
+            "Convert it to 'timm', or convert the pre-trained model."
         )
     prefix = "vit." if "head.fc.weight" in checkpoint.state else ""
 
@@ -74,18 +74,18 @@ def torchvision(checkpoint: Checkpoint) -> Target:
     """Return the names of ``torchvision.models.video.mvit_v2_s``.
 
     Raises:
-        CheckpointError: If the weights are not of an MViT, or of one that torchvision lacks.
+        CheckpointError: If the weights are not of an MViT, or torchvision has no such model.
     """
     title = "torchvision's mvit_v2_s"
     if checkpoint.family != "mvit":
-        raise CheckpointError(f"{checkpoint.source} holds a ViT, {title} is an MViT. Convert it to 'timm' or 'hf'.")
+        raise CheckpointError(f"{checkpoint.source} holds a ViT, but {title} is an MViT. Convert it to 'timm' or 'hf'.")
     for name, weight in checkpoint.state.items():
         block = re.fullmatch(r"(backbone\.blocks\.\d+)\.proj\.weight", name)
         if block and len(checkpoint.state[f"{block[1]}.attn.qkv.weight"]) != 3 * len(weight):
             raise CheckpointError(
-                f"{checkpoint.source} doubles the channels in the MLP, as MaskFeat's architectures do, {title} in the "
-                "attention. Only a model with backbone.dim_mul_in_attention=True can be converted; for this one use "
-                "'maskfeat', 'mmaction2' or 'slowfast'."
+                f"{checkpoint.source} doubles the channels in the MLP, as MaskFeat's architectures do, but {title} "
+                "doubles them in the attention. Only a model with backbone.dim_mul_in_attention=True can be converted; "
+                "for this one use 'maskfeat', 'mmaction2' or 'slowfast'."
             )
     scale = checkpoint.last_scale or 0
     target = Target(names.torchvision_mvit(scale).from_canonical, pieces=flat_class_token)
@@ -97,16 +97,18 @@ def _check_images(checkpoint: Checkpoint, title: str) -> None:
     if checkpoint.family != "vit":
         raise CheckpointError(f"{checkpoint.source} holds an MViT, not {title}. Convert it to 'torchvision'.")
     if kernel is not None and kernel.dim() == 5:
-        raise CheckpointError(f"{checkpoint.source} holds a ViT of clips, {title} is of images. Use 'maskfeat'.")
+        raise CheckpointError(f"{checkpoint.source} holds a ViT of clips, but {title} is for images. Use 'maskfeat'.")
 
 
 def _exact(checkpoint: Checkpoint, target: Target, title: str, needed: Collection[str] = ()) -> Target:
-    """Return the target, if it has a place for every part of the backbone, and the backbone every part it needs."""
+    """Return the target, after checking that it can hold the whole backbone and that no needed part is missing."""
     state = checkpoint.state
     backbone = [name for name in state if name.startswith("backbone.") and name != "backbone.mask_token"]
     more = [name for name in backbone if target.rename(name) is None and not is_layer_scale(name)]
     missing = [name for name in needed if f"backbone.{name}" not in state]
     if more or missing:
         what = f"has {', '.join(names.collapse(more))}, which {title} lacks" if more else f"lacks {missing[0]}"
-        raise CheckpointError(f"{checkpoint.source} {what}. It would compute something else; convert it to 'maskfeat'.")
+        raise CheckpointError(
+            f"{checkpoint.source} {what}. The converted model would compute something else; convert it to 'maskfeat'."
+        )
     return target._replace(why_left_out=f"{title} has no such parameter")

@@ -1,4 +1,4 @@
-"""Model card of converted weights: their origin, and the lines that load them."""
+"""Model card of converted weights: their origin, and the code that loads them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from .formats import PRETRAIN
 from .reader import Checkpoint
 from .safe_files import is_safetensors
 
-WRITER = "maskfeat convert"  # stands in every file that is written beside weights
+WRITER = "maskfeat convert"  # marks every file that is written together with weights
 
 _LIBRARIES = dict(
     maskfeat="maskfeat_plugin",

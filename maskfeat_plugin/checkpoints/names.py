@@ -1,11 +1,11 @@
-"""Key names of other projects, each as a table of pairs with the canonical naming.
+"""Key names of other projects, each as a table of pairs with the canonical names.
 
-The canonical naming is that of this package's own models: ``backbone.`` followed by the parameter names of
-``mmpretrain.VisionTransformer`` or ``mmaction.MViT`` and ``mask_token``, ``neck.fc.`` for the prediction layer of
-pre-training, ``head.fc.`` (images) or ``cls_head.fc_cls.`` (clips) for a classifier. The final norm is ``ln1`` over the
-tokens and ``ln2`` after mean pooling in a ViT, the norm of the last scale in an MViT.
+The canonical names are the names of this package's own models: ``backbone.`` followed by the parameter names of
+``mmpretrain.VisionTransformer`` or ``mmaction.MViT`` and ``mask_token``; ``neck.fc.`` for the prediction layer of
+pre-training; ``head.fc.`` (images) or ``cls_head.fc_cls.`` (clips) for a classifier. In a ViT, ``ln1`` is the final
+norm of the tokens and ``ln2`` the norm after mean pooling. In an MViT, the final norm is the norm of the last scale.
 
-Tables are one-to-one, so every one of them reads and writes. Foreign names are without the prefix ``backbone.``.
+Tables are one-to-one, so each of them serves reading and writing. Foreign names have no prefix ``backbone.``.
 """
 
 import re
@@ -29,7 +29,7 @@ def _pattern(template: str) -> re.Pattern:
 
 
 class NameTable:
-    """A one-to-one correspondence of key names, written as templates such as ``blocks.{i}.norm1.{p}``.
+    """One-to-one table of key names, written as templates such as ``blocks.{i}.norm1.{p}``.
 
     Args:
         pairs (Iterable[tuple[str, str]]): Foreign template and canonical template, with the same fields.
@@ -41,11 +41,11 @@ class NameTable:
         self._aliases = tuple(aliases)
 
     def to_canonical(self, key: str) -> str | None:
-        """Canonical name of a foreign key, or None where the table has no such key."""
+        """Return the canonical name of a foreign key, None if the table has no such key."""
         return _translate(key, (*self._pairs, *self._aliases))
 
     def from_canonical(self, key: str) -> str | None:
-        """Foreign name of a canonical key, or None where that project has no such key."""
+        """Return the foreign name of a canonical key, None if that project has no such key."""
         return _translate(key, ((canonical, foreign) for foreign, canonical in self._pairs))
 
 
@@ -58,7 +58,7 @@ def _translate(key: str, pairs: Iterable[tuple[str, str]]) -> str | None:
 
 
 def _backbone(*names: str) -> Pairs:
-    """Names that are the canonical ones, but for the prefix."""
+    """Pair names with the canonical names, which differ only in the prefix."""
     return tuple((name, f"backbone.{name}") for name in names)
 
 
@@ -95,7 +95,7 @@ SLOWFAST_VIT_PRETRAIN = NameTable(
 SLOWFAST_VIT_FINETUNE = NameTable(
     (*_SLOWFAST_VIT, ("norm.{p}", "backbone.ln2.{p}"), ("head.projection.{p}", "head.fc.{p}"))
 )
-# timm and the projects that took its names; the class token's norm is before mean pooling, ``fc_norm`` after it
+# timm and the projects that use its names: ``norm`` is the norm before pooling, ``fc_norm`` the norm after it
 TIMM_VIT = NameTable(
     (
         *(pair for pair in _SLOWFAST_VIT if pair[0] != "mask_token"),
@@ -131,7 +131,7 @@ TORCHVISION_VIT = NameTable(
     ),
 )
 _HF_LAYER = "encoder.layer.{i}"
-# As in the files of the Hub; transformers 5 has other names in memory, and translates when it reads and writes.
+# As in the files of the Hub. transformers 5 uses other names in memory, and converts them when it reads and writes.
 # Query, key and value are separate layers in a file.
 HF_VIT = NameTable(
     (
@@ -199,14 +199,14 @@ MMACTION2_VIT = NameTable(
 
 
 def slowfast_mvit(task: str, last_scale: int) -> NameTable:
-    """Names of PySlowFast's MViT, whose final norm does not say which scale it follows.
+    """Build the name table of PySlowFast's MViT, whose final norm has no scale in its name.
 
     Args:
         task (str): "pretrain" or "finetune".
-        last_scale (int): Index of the model's last scale, the number of spatial strides after the patch embedding.
+        last_scale (int): Index of the model's last scale: the number of spatial strides after the patch embedding.
 
     Returns:
-        NameTable: The names.
+        NameTable: The table.
     """
     final_norm = f"backbone.norm{last_scale}.{{p}}"
     if task == "pretrain":
@@ -218,13 +218,13 @@ def slowfast_mvit(task: str, last_scale: int) -> NameTable:
 
 
 def torchvision_mvit(last_scale: int) -> NameTable:
-    """Names of torchvision's MViTv2, whose final norm does not say which scale it follows.
+    """Build the name table of torchvision's MViTv2, whose final norm has no scale in its name.
 
     Args:
         last_scale (int): Index of the model's last scale.
 
     Returns:
-        NameTable: The names.
+        NameTable: The table.
     """
     return NameTable(
         (
@@ -249,12 +249,12 @@ def torchvision_mvit(last_scale: int) -> NameTable:
 
 
 def inner_name(key: str) -> str:
-    """A key without the prefix ``backbone.``, which projects put or leave out."""
+    """Remove the prefix ``backbone.``, which some projects write and others do not."""
     return key.removeprefix("backbone.")
 
 
 def collapse(names: Iterable[str]) -> list[str]:
-    """Shorten lists of names: those that differ in the layer's number become one, ``blocks.{0-3}.norm1.bias``.
+    """Shorten lists of names: names that differ only in the layer become one, ``blocks.{0-3}.norm1.bias``.
 
     Args:
         names (Iterable[str]): Key names.
@@ -270,7 +270,7 @@ def collapse(names: Iterable[str]) -> list[str]:
 
 
 def split_layer(name: str) -> tuple[str, int | None]:
-    """A name with :data:`LAYER` in the place of its layer's number, and that number, None without one."""
+    """Replace the layer number in a name by :data:`LAYER`; return the name and the number, None if there is none."""
     match = re.search(_NUMBER.format(number=r"\d+"), name)
     if match is None:
         return name, None
@@ -282,7 +282,7 @@ _NUMBER = r"(?<=blocks\.){number}\b|(?<=encoder\.layer\.){number}\b|(?<=layers\.
 
 
 def ranges(numbers: list[int]) -> str:
-    """Numbers as ``3`` or ``{0-3,5}``."""
+    """Format numbers as ``3`` or ``{0-3,5}``."""
     runs: list[list[int]] = []
     for n in sorted(set(numbers)):
         if runs and n == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What a training writes beside its checkpoints, and what an interrupted one leaves."""
+"""Files that a training writes beside its checkpoints, and removal of files that an interrupted training left."""
 
 import os
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 from maskfeat_plugin.files import remove_left_over, restore, whole_file
 
 LAST = "last_checkpoint"
-"""mmengine's name of the file that holds the path of the newest checkpoint."""
+"""mmengine's name for the file that holds the path of the newest checkpoint."""
 
 
 def write_last(folder: str | Path, path: str | Path) -> None:
-    """Write mmengine's ``last_checkpoint``, which its runners resume from; never half of it.
+    """Write mmengine's ``last_checkpoint``, from which its runners resume. The file is never half written.
 
     Args:
         folder (str | Path): The work directory.
@@ -20,14 +20,14 @@ def write_last(folder: str | Path, path: str | Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    # complete, for whoever goes on from another folder
+    # an absolute path, for runs that are started in another folder
     text = str(path) if "://" in str(path) else os.path.abspath(path)
     with whole_file(Path(folder, LAST)) as unfinished:
         unfinished.write_bytes(os.fsencode(text))
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what an interrupted training was writing when it ended, but nothing that a process is writing."""
+    """Remove files that an interrupted training did not finish, but no file that a process is still writing."""
     restore_all(folder)
     remove_left_over(Path(folder))
     for ending in ("unfinished", "replaced"):
@@ -37,6 +37,6 @@ def remove_unfinished(folder: str | Path) -> None:
 
 
 def restore_all(folder: str | Path) -> None:
-    """Call :func:`.restore` for all that is in a folder."""
+    """Call :func:`.restore` for every checkpoint in a folder."""
     for path in Path(folder).glob(".*.replaced"):
         restore(path.with_name(path.name.removeprefix(".").removesuffix(".replaced")))

@@ -1,4 +1,4 @@
-"""Reading a checkpoint of any known format, safely, into the canonical naming."""
+"""Safe reading of a checkpoint of any known format into the canonical names."""
 
 import math
 import pickle
@@ -28,25 +28,25 @@ from .safe_files import is_safetensors, read_tensors
 from .sharded import SUFFIX, is_sharded, read_shards
 from .variants import unify
 
-# Where projects keep the weights in a file: mmengine, PySlowFast, others, DINO.
+# Keys under which projects store the weights in a file: mmengine, PySlowFast, others, DINO.
 _STATE_KEYS = ("state_dict", "model_state", "model", "teacher")
 
 
 @dataclass
 class Checkpoint:
-    """Weights in the canonical naming, and where they come from.
+    """Weights with canonical names, and their origin.
 
     Attributes:
         source: File or URL that they were read from.
-        format: The format it had.
-        task: "pretrain" if the weights are of pre-training (they have its mask token or prediction layer, or the
-            metadata say so), else "finetune".
+        format: Format of the file.
+        task: "pretrain" if the weights are from pre-training (a mask token or prediction layer, or the metadata, shows
+            it), else "finetune".
         state: Canonical name -> tensor.
-        origins: Canonical name -> the names in the file that it was made of.
+        origins: Canonical name -> the names in the file that the tensor was made from.
         dropped: Name in the file -> why it is not needed.
-        unknown: Names in the file that its format has no place for.
-        position_grid: Grid (T, H, W) of the absolute positions where the file tells it.
-        meta: The file's own metadata block of this package's writer, empty if there is none.
+        unknown: Names in the file that do not belong to its format.
+        position_grid: Grid (T, H, W) of the absolute positions if the file determines it.
+        meta: Metadata that this package's writer stored in the file, empty if there is none.
     """
 
     source: str
@@ -61,12 +61,12 @@ class Checkpoint:
 
     @property
     def family(self) -> str:
-        """Either "vit" or "mvit"."""
+        """Return the model family: "vit" or "mvit"."""
         return self.format.family
 
     @property
     def last_scale(self) -> int | None:
-        """Index of the last scale that has a norm, for an MViT; None without one."""
+        """Return the index of the last scale with a norm, for an MViT; None without one."""
         scales = [re.fullmatch(r"backbone\.norm(\d+)\.weight", key) for key in self.state]
         return max((int(m.group(1)) for m in scales if m), default=None)
 
@@ -75,17 +75,17 @@ def read_checkpoint(source: str | Path, prefix: str | None = None) -> Checkpoint
     """Read a checkpoint of any known format.
 
     Args:
-        source (str | Path): Path, or URL; of http and https it is downloaded into torch's cache.
-        prefix (str, optional): Only the keys that begin with it are read, without it, as mmengine's ``Pretrained``
-            does: for a model within a larger one. Defaults to None.
+        source (str | Path): Path or URL. A file from http or https is downloaded into torch's cache.
+        prefix (str, optional): Only the keys with this prefix are read, and the prefix is removed, as mmengine's
+            ``Pretrained`` does, for a model inside a larger one. Defaults to None.
 
     Returns:
-        Checkpoint: Its weights in the canonical naming.
+        Checkpoint: The weights with canonical names.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         UnsafeCheckpointError: If the file holds more than weights and plain values.
-        CheckpointError: If the file is no checkpoint, is cut off, is of no known format, or has no key of that prefix.
+        CheckpointError: If the file is not a checkpoint, is cut off, has no known format, or no key has the prefix.
     """
     content = load_file(local_file(source))
     state, cfg, meta = _weights(content, str(source))
@@ -104,20 +104,20 @@ def from_state_dict(
     cfg: str | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Translate a state dict of any known format to the canonical naming.
+    """Translate a state dict of any known format to canonical names.
 
     Args:
         state (Mapping[str, Tensor]): Key names and tensors; the tensors are not copied.
-        source (str): Where it comes from, for messages. Defaults to "state dict".
+        source (str): Origin of the state dict, for messages. Defaults to "state dict".
         cfg (str, optional): The YAML text that PySlowFast stores beside the weights, "" for a file of PySlowFast
-            without it. Defaults to None, of any project.
+            without it. Defaults to None: any project.
         meta (Mapping[str, Any], optional): Metadata of this package's writer. Defaults to None.
 
     Returns:
         Checkpoint: The weights.
 
     Raises:
-        CheckpointError: If no known format has these keys, or two of them mean the same.
+        CheckpointError: If the keys have no known format, or two keys have the same meaning.
     """
     refuse_by_name([key.removeprefix("module.") for key in state], source)
     state, origins = unify(state, source)
@@ -143,7 +143,7 @@ def from_state_dict(
     if form.project == "timm":
         refuse_by_shape(canonical, source)
         canonical = _with_class_position(canonical)
-    task = meta.get("task")  # our writer knew it, where a plain backbone does not show it
+    task = meta.get("task")  # stored by this package's writer, because a plain backbone does not show it
     if task not in (PRETRAIN, FINETUNE):
         pretrain = any(key.endswith("mask_token") or key.startswith("neck.") for key in canonical)
         task = PRETRAIN if pretrain else FINETUNE
@@ -161,7 +161,7 @@ def from_state_dict(
 
 
 def local_file(source: str | Path) -> Path:
-    """Return the local file of a path or URL, downloaded into torch's cache if this lacks it, see :func:`fetch`.
+    """Return the local file of a path or URL. If torch's cache lacks the file, it is downloaded, see :func:`fetch`.
 
     Args:
         source (str | Path): Path, or URL (http, https or file).
@@ -170,9 +170,9 @@ def local_file(source: str | Path) -> Path:
         Path: An existing file, or the folder of a sharded checkpoint.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the URL's scheme is unknown, or its file cannot be had or has another hash than its name
-            says.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the URL's scheme is unknown, its file cannot be downloaded, or its hash differs from the
+            hash in its name.
     """
     url = urlparse(str(source))
     scheme = url.scheme
@@ -203,7 +203,7 @@ def local_file(source: str | Path) -> Path:
 
 
 def _download(url: str) -> Path:
-    """Download once; of several processes the first does it, and the others use a file of the same content."""
+    """Download a file once: the first process downloads it, and the others use a file with the same content."""
     rank, _ = get_dist_info()
     found: list[Any] = [None, None]
     path = None
@@ -217,54 +217,54 @@ def _download(url: str) -> Path:
     if rank == 0:
         try:
             path, found[0] = fetch(url, read)
-        except Exception as error:  # the other processes wait to be told
+        except Exception as error:  # the other processes wait for the result
             found[1] = error if isinstance(error, CheckpointError) else CheckpointError(describe(error))
     broadcast_object_list(found)
     if found[1] is not None:
         raise found[1]
     try:
-        # the cache of another machine may lack it
+        # the cache of another machine may lack the file
         return path or fetch(url, read, digest=found[0])[0]
     except DownloadError as error:
         raise CheckpointError(str(error)) from error
 
 
 def read_state(source: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint by their names in the file, of any project.
+    """Read the tensors of a checkpoint of any project, with their names in the file.
 
     Args:
         source (str | Path): Path or URL.
 
     Returns:
-        dict[str, Tensor]: The state dict, bare in the file or under ``state_dict``, ``model_state``, ``model`` or
-            ``teacher``.
+        dict[str, Tensor]: The state dict, which is the whole file or is under ``state_dict``, ``model_state``,
+            ``model`` or ``teacher``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is no checkpoint, or holds no weights.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the file is not a checkpoint, or holds no weights.
     """
     return _weights(load_file(local_file(source)), str(source))[0]
 
 
 def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location: Any = "cpu") -> Any:
-    """``torch.load`` with ``weights_only=True``, of a file whose checksums are right, and one clear error.
+    """Load a file with ``torch.load(weights_only=True)`` after checking its checksums, and raise one clear error.
 
-    Of a ``.safetensors`` it returns the tensors under ``state_dict``.
+    For a ``.safetensors`` file it returns the tensors under ``state_dict``.
 
     Args:
         path (Path): An existing file, or the folder of a sharded checkpoint.
-        mmap (bool): Whether tensors are read from a file only where they are used, if its format allows it. Defaults to
+        mmap (bool): Whether tensors are read only where they are used, if the file's format allows it. Defaults to
             False.
-        tensors (bool): Whether the checksums of the tensors are checked too. Defaults to True.
-        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to "cpu".
+        tensors (bool): Whether to check the checksums of the tensors too. Defaults to True.
+        map_location (Any): Device of the tensors, as in ``torch.load``. Defaults to "cpu".
 
     Returns:
-        Any: What the file holds, tensors of shards put together.
+        Any: The content of the file, with the tensors of shards joined.
 
     Raises:
         UnsafeCheckpointError: If the file holds more than weights and plain values.
-        CheckpointError: If the file is no checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6, and
-            safetensors of other projects, have no checksums: of those a damaged weight is not found.
+        CheckpointError: If the file is not a checkpoint, is cut off, or is damaged anywhere. Formats before torch 1.6,
+            and safetensors of other projects, have no checksums, so a damaged weight in them is not found.
     """
     if is_safetensors(path):
         return read_tensors(path, map_location)
@@ -282,24 +282,24 @@ def load_file(path: Path, mmap: bool = False, tensors: bool = True, map_location
             return content
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from None
-    except Exception as error:  # a file can cause any
+    except Exception as error:  # a damaged file may raise any type
         cause = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
         raise CheckpointError(_NOT_A_CHECKPOINT.format(path=path, cause=cause)) from None
 
 
 @CheckpointLoader.register_scheme(prefixes=rf".*\{SUFFIX}/?$")
 def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's loader of such names, by which its runners resume.
+    """Load a sharded checkpoint for mmengine, whose runners resume with it.
 
     Args:
         filename (str): The folder.
-        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to None, the CPU.
+        map_location (Any): Device of the tensors, as in ``torch.load``. Defaults to None: the CPU.
 
     Returns:
         dict[str, Any]: The checkpoint with whole tensors.
 
     Raises:
-        FileNotFoundError: If the folder is not there.
+        FileNotFoundError: If the folder does not exist.
         CheckpointError: As :func:`read_shards`.
     """
     folder = Path(filename)
@@ -311,24 +311,24 @@ def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]
 
 @CheckpointLoader.register_scheme(prefixes=(r".*\.safetensors$", r"https?://[^?#]*\.safetensors([?#].*)?$"))
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's loader of such names, for ``load_from`` and ``init_cfg=dict(type='Pretrained')``.
+    """Load a safetensors file for mmengine, for ``load_from`` and ``init_cfg=dict(type='Pretrained')``.
 
     Args:
         filename (str): Path or URL.
-        map_location (Any): Where tensors go, as in ``torch.load``. Defaults to None, the CPU.
+        map_location (Any): Device of the tensors, as in ``torch.load``. Defaults to None: the CPU.
 
     Returns:
         dict[str, Any]: The tensors under ``state_dict``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         CheckpointError: If the file is damaged, or cannot be downloaded.
     """
     return load_file(local_file(filename), map_location=map_location or "cpu")
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    """Return the error for a file that torch does not unpickle."""
+    """Return the error for a file that torch refuses to unpickle."""
     unsafe = re.search(r"GLOBAL (\S+)|(getattr\(.*\))|class (\S+)", str(error))
     if unsafe:
         what = next(group for group in unsafe.groups() if group)
@@ -351,7 +351,7 @@ _NOT_A_CHECKPOINT = "{path} is not a checkpoint of torch.save, or is cut off or 
 
 
 def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, dict[str, Any]]:
-    """State dict, PySlowFast's config and this package's metadata of a loaded file."""
+    """Return the state dict, PySlowFast's config and this package's metadata of a loaded file."""
     cfg: str | None = None
     meta: Any = {}
     state = content
@@ -371,13 +371,13 @@ def _weights(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, 
     if not tensors:
         has = f"the keys {list(content)[:5]}" if isinstance(content, Mapping) else type(content)
         raise CheckpointError(
-            f"{source} holds no weights: expected a state dict, bare or under one of {_STATE_KEYS}, it has {has}."
+            f"{source} holds no weights: expected a state dict, bare or under one of {_STATE_KEYS}, but it has {has}."
         )
     return tensors, cfg, meta if isinstance(meta, dict) else {}
 
 
 def _with_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with a position of zero for the class token, where it has none (DeiT III)."""
+    """Add a position of zero for the class token, if it has no position (DeiT III)."""
     cls_token, positions = state.get("backbone.cls_token"), state.get("backbone.pos_embed")
     if cls_token is None or positions is None or math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
         return state
@@ -385,7 +385,7 @@ def _with_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _position_grid(state: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
-    """Grid of the patch embedding, from the relative positions of a first block that does not pool its queries."""
+    """Compute the grid of the patch embedding from the relative positions of a first block without query pooling."""
     names = [f"backbone.blocks.0.attn.rel_pos_{axis}" for axis in "thw"]
     if not all(name in state for name in names):
         return None

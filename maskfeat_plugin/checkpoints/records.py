@@ -1,9 +1,9 @@
-"""Records of a file of torch.save: a strict walk of its zip archive in which every byte has its place.
+"""Strict check of the zip archive of torch.save, in which every byte must have its place.
 
-Readers of zip archives differ in the places that they look at: torch and Python take sizes and names from the directory
-at the end, and both ignore most of what stands in front of a record. One flipped bit can thus lead torch to other bytes
-than those whose checksum Python compares. Here the directory, the headers and the ends of the records have to agree,
-and the records have to follow each other without a gap. Then every reader finds the same bytes.
+Readers of zip archives look at different places. torch and Python take sizes and names from the directory at the end,
+and both ignore most of the header in front of a record. So after one flipped bit, torch may read other bytes than the
+bytes whose checksum Python compares. Here the directory, the headers and the ends of the records must agree, and the
+records must follow each other without a gap. Then every reader finds the same bytes.
 """
 
 import io
@@ -22,23 +22,23 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 
 _STORED, _DEFLATED = 0, 8
-_SIZES_BEHIND = 0x8  # flag: checksum and sizes stand behind the record
-_FLAGS = _SIZES_BEHIND | 0x6 | 0x800  # those that change nothing in how torch reads: levels of deflate, UTF-8
-_FOLDER = 0x10  # external attribute, for which torch returns memory as it is
-_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF  # the number stands in a field of 64 bits
+_SIZES_BEHIND = 0x8  # flag: checksum and sizes follow the record
+_FLAGS = _SIZES_BEHIND | 0x6 | 0x800  # flags that do not change how torch reads: levels of deflate, UTF-8
+_FOLDER = 0x10  # external attribute, for which torch returns uninitialized memory
+_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF  # means that the number is in a field of 64 bits
 _CHUNK = 1 << 20  # bytes
 
 
 class DamagedRecordsError(ValueError):
-    """An archive in which something does not agree; the message says which part."""
+    """Error for an archive whose parts do not agree. The message names the part."""
 
 
 class Archive(NamedTuple):
-    """Properties of an archive whose records agree.
+    """Properties of an archive that passed the check.
 
     Attributes:
         is_mappable: Whether no record is compressed, so that tensors can be mapped into memory.
-        has_checksums: False for ``torch.serialization.set_crc32_options(False)``.
+        has_checksums: False after ``torch.serialization.set_crc32_options(False)``.
     """
 
     is_mappable: bool
@@ -47,15 +47,15 @@ class Archive(NamedTuple):
 
 @dataclass(frozen=True)
 class _Record:
-    """An entry of the directory.
+    """Entry of the directory.
 
     Attributes:
-        name: Bytes of its name.
-        common: Version, flags, method, time and date, which stand in front of the record too.
+        name: Name of the record, in bytes.
+        common: Version, flags, method, time and date, which the header in front of the record repeats.
         crc: Checksum of the content.
-        compressed: Bytes in the file.
-        size: Bytes of the content.
-        offset: Place of its header in the file.
+        compressed: Number of bytes in the file.
+        size: Number of bytes of the content.
+        offset: Place of the record's header in the file.
     """
 
     name: bytes
@@ -67,26 +67,26 @@ class _Record:
 
     @property
     def title(self) -> str:
-        """Name for messages."""
+        """Return the name for messages."""
         return ascii(self.name.decode(errors="surrogateescape"))[1:-1]
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether torch reads a file as an archive. Its older formats have no checksums."""
+    """Check whether torch reads a file as an archive. Its older formats have no checksums."""
     with open(path, "rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 def check_records(path: Path, tensors: bool = True) -> Archive:
-    """Compare all that an archive says about its records with the records.
+    """Compare everything that an archive states about its records with the records.
 
     Args:
         path (Path): File of torch.save for which :func:`is_archive` holds.
-        tensors (bool): Whether to read the tensors for their checksums. Everything else is always read. Defaults to
+        tensors (bool): Whether to read the tensors for their checksums. All other records are always read. Defaults to
             True.
 
     Returns:
-        Archive: Its properties.
+        Archive: The properties of the archive.
 
     Raises:
         DamagedRecordsError: If anything differs.
@@ -134,7 +134,7 @@ def _directory(file: BinaryIO) -> tuple[int, list[_Record]]:
 
 
 def _entries(file: BinaryIO, length: int) -> Iterator[_Record]:
-    """Read the directory."""
+    """Read the entries of the directory."""
     place = 0
     while place < length:
         entry = _unpack(file, _CENTRAL, place)
@@ -158,7 +158,7 @@ def _entries(file: BinaryIO, length: int) -> Iterator[_Record]:
 
 
 def _wide(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
-    """Return numbers of 32 bits, those that do not fit taken from the field of 64 bits among the extra fields."""
+    """Return 32-bit numbers; read numbers that do not fit from the 64-bit field among the extra fields."""
     fields = {}
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
@@ -173,7 +173,7 @@ def _wide(extra: bytes, numbers: tuple[int, ...]) -> Iterator[int]:
 
 
 def _check_header(file: BinaryIO, record: _Record, until: int) -> int:
-    """Compare the header of a record with its entry, and its end with the place where the next begins; its begin."""
+    """Compare a record's header with its entry, and its end with the begin of the next one; return its begin."""
     signature, *common, crc, compressed, size, name_length, extra_length = _unpack(file, _LOCAL, record.offset)
     sizes = (record.crc, record.compressed, record.size)
     behind = record.common[1] & _SIZES_BEHIND
@@ -189,7 +189,7 @@ def _check_header(file: BinaryIO, record: _Record, until: int) -> int:
         raise DamagedRecordsError(f"the header of {record.title} differs from the directory")
     begin = record.offset + _LOCAL.size + name_length + extra_length
     end = begin + record.compressed
-    forms = ("<LQQ",) if max(sizes) > _MAX32 else ("<LQQ", "<LLL")  # which of them, torch and others do not agree
+    forms = ("<LQQ",) if max(sizes) > _MAX32 else ("<LQQ", "<LLL")  # torch and other writers differ here
     ends = [b"PK\x07\x08" + struct.pack(form, *sizes) for form in forms] if behind else [b""]
     if not any(end + len(content) == until for content in ends):
         raise DamagedRecordsError(f"{record.title} does not end where the next record begins")

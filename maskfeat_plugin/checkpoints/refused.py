@@ -1,4 +1,4 @@
-"""Models of other projects whose weights are refused by name: they would load in part and compute something else."""
+"""Models of other projects that are refused by their key names, because partly loaded they compute something else."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 from .errors import CheckpointError
 from .names import HF_VIT, inner_name, torchvision_mvit
 
-# Beginnings of key names, whose they are, and what they belong to.
+# Pattern for the beginning of a key, name of the model, and the part that the key belongs to.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
     (r"dist_token|head_dist\.", "DeiT with distillation", "a distillation token"),
     (r".*\brelative_position_bias_table|rel_pos_bias\.", "BEiT, data2vec or Swin", "a relative position bias"),
@@ -33,10 +33,10 @@ def refuse_by_name(keys: Collection[str], source: str) -> None:
 
     Args:
         keys (Collection[str]): Keys of a state dict, with or without the prefix ``backbone.``.
-        source (str): What it is of, for the message.
+        source (str): Name of the state dict, for the message.
 
     Raises:
-        CheckpointError: If they are of such a model.
+        CheckpointError: If the weights belong to such a model.
     """
     inner = {inner_name(key) for key in keys}
     inner -= _plain_parts(inner)
@@ -59,7 +59,7 @@ def refuse_by_name(keys: Collection[str], source: str) -> None:
 
 
 def _plain_parts(inner: Collection[str]) -> set[str]:
-    """Return the keys of the layers of transformers' ViT or torchvision's MViTv2, if it has no other parts in them."""
+    """Return the layer keys of transformers' ViT or torchvision's MViTv2, if all their layers are plain ones."""
     separate = r"(?<=attention\.attention\.)(query|key|value)\b"
     fused = {key: re.sub(separate, "qkv", key.removeprefix("vit.")) for key in inner}
     parts = {key: name for key, name in fused.items() if name.startswith(("embeddings.", "encoder."))}
@@ -76,14 +76,14 @@ _MVIT_PARTS = {"conv_proj.weight", "pos_encoding.class_token", "blocks.0.attn.re
 
 
 def refuse_by_shape(state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse ViTs whose key names are those of a plain one.
+    """Refuse ViTs that have the key names of a plain ViT but compute something else.
 
     Args:
-        state (Mapping[str, Tensor]): Canonical names and tensors of a ViT of timm's names.
-        source (str): What it is of, for the message.
+        state (Mapping[str, Tensor]): Canonical names and tensors of a ViT with timm's names.
+        source (str): Name of the state dict, for the message.
 
     Raises:
-        CheckpointError: If it is another model.
+        CheckpointError: If it is not a plain ViT.
     """
     kernel = state.get("backbone.patch_embed.projection.weight")
     first, second = (state.get(f"backbone.layers.0.ffn.layers.{name}.weight") for name in ("0.0", "1"))

@@ -1,4 +1,4 @@
-"""Fitting single tensors to a model of another size."""
+"""Functions that fit single tensors to a model of another size."""
 
 import math
 
@@ -15,8 +15,8 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
     """Resize a table of relative positions along its length, as the authors' loader does.
 
     Args:
-        table (Tensor): (2n-1, C), positions from -(n-1) to n-1 in one axis.
-        length (int): The length wanted.
+        table (Tensor): (2n-1, C), positions from -(n-1) to n-1 on one axis.
+        length (int): The new length.
 
     Returns:
         Tensor: (length, C), linearly interpolated without aligned corners.
@@ -28,27 +28,27 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
 def resize_absolute_positions(embedding: Tensor, source: Grid, target: Grid, target_extra: Tensor) -> Tensor:
     """Resize an absolute position embedding to another token grid.
 
-    Images are resized bicubically by mmpretrain, clips trilinearly by mmaction2. Positions of an image that start a
-    clip's are repeated over time.
+    Positions of images are resized bicubically as in mmpretrain, of clips trilinearly as in mmaction2. Positions of an
+    image that initialize a clip's are repeated over time.
 
     Args:
-        embedding (Tensor): (1, [1+] T*H*W, C), a class token's first if there is one.
-        source (Grid): Its grid (T, H, W), T = 1 for an image.
-        target (Grid): The grid wanted.
-        target_extra (Tensor): (1, E, C): the values for the class token that the result is to have (E = 1) where
-            ``embedding`` has none; an empty one (E = 0) if it is to have none.
+        embedding (Tensor): (1, [1+] T*H*W, C), with the class token's position first if there is one.
+        source (Grid): Grid (T, H, W) of the embedding, T = 1 for an image.
+        target (Grid): The new grid.
+        target_extra (Tensor): (1, E, C). If the result needs a class token (E = 1), the values to use if ``embedding``
+            has none. An empty tensor (E = 0) if the result needs none.
 
     Returns:
         Tensor: (1, E + T*H*W, C).
 
     Raises:
-        ValueError: If the length is not that of the source grid, or a clip's positions are wanted for an image.
+        ValueError: If the length does not fit the source grid, or the positions are a clip's and the target an image.
     """
     extra = embedding.shape[1] - math.prod(source)
     if extra not in (0, 1):
         raise ValueError(f"{embedding.shape[1]} positions do not make the grid {source}")
     if source[0] != target[0] and target[0] == 1:
-        raise ValueError(f"positions of a clip {source} are no start for those of an image {target}")
+        raise ValueError(f"positions of a clip {source} cannot initialize positions of an image {target}")
     dtype = embedding.dtype
     patches = embedding[:, extra:].float()  # (1, T*H*W, C)
     if source[0] == 1:
@@ -65,14 +65,14 @@ def resize_absolute_positions(embedding: Tensor, source: Grid, target: Grid, tar
 
 
 def infer_grid(length: int, time_steps: int = 1) -> Grid | None:
-    """Grid of an absolute position embedding of a square input.
+    """Infer the grid of an absolute position embedding of a square input.
 
     Args:
-        length (int): Number of positions, a class token's included.
+        length (int): Number of positions, with or without a class token's.
         time_steps (int): T. Defaults to 1, an image.
 
     Returns:
-        Grid | None: (T, H, H), or None if the length makes no square, with or without class token.
+        Grid | None: (T, H, H), or None if the length is no square, with or without class token.
     """
     for patches in (length - 1, length):
         side = math.isqrt(max(patches, 0) // time_steps)
@@ -82,15 +82,15 @@ def infer_grid(length: int, time_steps: int = 1) -> Grid | None:
 
 
 def inflate_kernel(kernel: Tensor, depth: int, how: str = "mean") -> Tensor:
-    """Make the patch embedding of a video model from that of an image model.
+    """Build the patch embedding of a video model from the patch embedding of an image model.
 
-    Either way a clip whose frames are all the same image gets that image's tokens.
+    With both methods, a clip of equal frames gets the tokens of the image.
 
     Args:
         kernel (Tensor): (C, 3, h, w).
-        depth (int): Frames that the new kernel covers.
-        how (str): "mean" spreads the kernel evenly over the frames (Carreira and Zisserman, CVPR 2017); "center" puts
-            it on the middle frame, the others get zeros. Defaults to "mean".
+        depth (int): Number of frames that the new kernel covers.
+        how (str): "mean" spreads the kernel evenly over the frames (Carreira and Zisserman, CVPR 2017). "center" puts
+            it on the middle frame and zeros on the others. Defaults to "mean".
 
     Returns:
         Tensor: (C, 3, depth, h, w).
@@ -108,23 +108,23 @@ def inflate_kernel(kernel: Tensor, depth: int, how: str = "mean") -> Tensor:
 
 
 def adapt_channels(kernel: Tensor, channels: int) -> tuple[Tensor, str]:
-    """Make the patch embedding of other inputs from that of RGB, as timm does.
+    """Build the patch embedding for other channels from a patch embedding for RGB, as timm does.
 
     Args:
         kernel (Tensor): (C, 3, h, w) or (C, 3, t, h, w).
-        channels (int): Channels of the new inputs.
+        channels (int): Number of channels of the new inputs.
 
     Returns:
-        tuple[Tensor, str]: The kernel with so many channels, and what was done. One channel gets the sum over RGB, so
-        that a grey image gets the tokens that it had as RGB. More get R, G, B, R, ..., times 3 / channels, so that
-        tokens keep their scale.
+        tuple[Tensor, str]: The kernel with the new number of channels, and a description. One channel gets the sum over
+        RGB, so that a grey image gets the tokens that it had as RGB. More channels get R, G, B, R, ..., times
+        3 / channels, so that tokens keep their scale.
 
     Raises:
-        ValueError: If the kernel is not one of 3 channels.
+        ValueError: If the kernel does not have 3 channels.
     """
     if kernel.shape[1] != 3:
         raise ValueError(
-            f"only weights of 3 channels are adapted to {channels}, these have {kernel.shape[1]}; set "
+            f"only weights of 3 channels are adapted to {channels}, but these have {kernel.shape[1]}; set "
             f"backbone.in_channels={kernel.shape[1]}"
         )
     if channels == 1:

@@ -1,4 +1,4 @@
-"""Files of safetensors: named tensors and text, which are read without pickle."""
+"""Safetensors files: named tensors and text, which are read without pickle."""
 
 import hashlib
 import json
@@ -14,28 +14,29 @@ from torch import Tensor
 from .errors import CheckpointError
 
 SUFFIX = ".safetensors"
-_BLOCK = "maskfeat_plugin"  # the text of ours among the metadata of a file
+_BLOCK = "maskfeat_plugin"  # key of this package's text in the metadata of a file
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Tell by its name whether a file is of safetensors; a download has a further ending until it is complete."""
+    """Check by its name whether a file is a safetensors file. An unfinished download has one more ending."""
     return Path(path).name.removesuffix(".unfinished").endswith(SUFFIX)
 
 
 def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a file of safetensors.
+    """Read a safetensors file.
 
     Args:
         path (Path): An existing file.
-        map_location (Any): Device of the tensors; what is neither a name nor a device stands for the CPU. Defaults to
-            "cpu".
+        map_location (Any): Device of the tensors. Any value that is neither a name nor a device means the CPU.
+            Defaults to "cpu".
 
     Returns:
-        dict[str, Any]: The tensors under ``state_dict``, and our own metadata where torch.save would have them.
+        dict[str, Any]: The tensors under ``state_dict``, and this package's metadata under the same keys as in a file
+        of torch.save.
 
     Raises:
-        CheckpointError: If it is cut off or damaged. Only files of this package have a digest of their tensors; in
-            others a damaged weight is not found.
+        CheckpointError: If the file is cut off or damaged. Only files of this package have a digest of their tensors;
+            in other files a damaged weight is not found.
     """
     device = str(map_location) if isinstance(map_location, str | torch.device) else "cpu"
     try:
@@ -43,8 +44,8 @@ def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             block = json.loads((file.metadata() or {}).get(_BLOCK, "{}"))
         state = load_file(path, device=device)
         if block.pop("digest", None) not in (None, _digest(state)):
-            raise ValueError("its tensors are not those that were written")
-    except Exception as error:  # a damaged file can cause any
+            raise ValueError("its tensors differ from the tensors that were written")
+    except Exception as error:  # a damaged file may raise any type
         cause = str(error).split("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path} is not a file of safetensors, or is cut off or damaged ({cause}). Get it again."
@@ -53,12 +54,12 @@ def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor], block: Mapping[str, Any]) -> None:
-    """Write a file of safetensors.
+    """Write a safetensors file.
 
     Args:
         path (Path): The file.
         state (Mapping[str, Tensor]): Contiguous tensors on the CPU that share no memory.
-        block (Mapping[str, Any]): Our own metadata: plain values.
+        block (Mapping[str, Any]): This package's metadata: plain values.
     """
     text = json.dumps({**block, "digest": _digest(state)})
     path.write_bytes(save(dict(state), {"format": "pt", _BLOCK: text}))

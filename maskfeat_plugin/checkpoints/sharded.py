@@ -1,7 +1,7 @@
-"""Sharded checkpoints: a folder with one file a process, which any number of processes reads.
+"""Sharded checkpoints: a folder with one file per process, which any number of processes can read.
 
-Each process writes its own shards of the tensors, so that none ever holds a whole model. The files hold plain tensors,
-readable with ``weights_only=True``, unlike those of ``torch.distributed.checkpoint``, whose index is a pickle.
+Each process writes its own shards of the tensors, so no process ever holds the whole model. The files hold plain
+tensors and are readable with ``weights_only=True``. The index of ``torch.distributed.checkpoint`` is a pickle.
 """
 
 import os
@@ -20,32 +20,32 @@ from maskfeat_plugin.files import publish, restore, unfinished_path
 
 from .errors import CheckpointError
 
-# The ending that tells a folder of shards from the file of a whole checkpoint.
+# Ending of the name of a folder of shards; a whole checkpoint is a file with another ending.
 SUFFIX = ".sharded"
-# Stands in a file for a tensor of which it holds a part.
+# Keys of a dict that replaces a tensor in a file that holds only a part of it.
 _SIZE, _BEGIN, _ROWS = "shard_of_size", "first_row", "rows"
 
 
 def is_sharded(path: str | Path) -> bool:
-    """Whether the name of a checkpoint is that of a folder of shards."""
+    """Check whether a checkpoint has the name of a folder of shards."""
     return str(path).rstrip("/").endswith(SUFFIX)
 
 
 def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
-    """Write this process's shards; to be called by every process. The folder appears when the disk has all of them.
+    """Write the shards of this process. Every process must call it. The folder appears when all shards are on disk.
 
     Args:
         checkpoint (dict[str, Any]): Nested dicts and lists. Shards are ``ShardedTensor`` cut along the first dimension,
-            as ``StateDictType.SHARDED_STATE_DICT`` gives them; of everything else the first process's is kept.
+            as ``StateDictType.SHARDED_STATE_DICT`` returns them. All other values are taken from the first process.
         folder (str | Path): Path that ends in :data:`SUFFIX`, on a file system that the processes share.
 
     Raises:
-        OSError: On every process, if one of them cannot write. A folder of that name is kept as it is.
+        OSError: On every process, if one of them cannot write. An existing folder of that name is not changed.
     """
     folder = Path(folder)
     rank, world_size = get_dist_info()
     unfinished = unfinished_path(folder)
-    written = [uuid.uuid4().hex]  # tells files of one checkpoint from those of another
+    written = [uuid.uuid4().hex]  # the same in all files of one checkpoint
     broadcast_object_list(written)
 
     def make_folder() -> None:
@@ -58,7 +58,7 @@ def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
         with open(_file(unfinished, rank), "wb") as file:
             torch.save(part, file)
             file.flush()
-            os.fsync(file.fileno())  # by the machine that has written it
+            os.fsync(file.fileno())  # on the machine that wrote it
 
     try:
         _together(make_folder if rank == 0 else None)
@@ -71,12 +71,12 @@ def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
 
 
 def _together(work: Callable[[], None] | None) -> None:
-    """Wait until every process has done its work; raise on all of them if one has failed."""
+    """Wait until every process has done its work. If one has failed, raise an error on all of them."""
     error = None
     try:
         if work is not None:
             work()
-    except (OSError, RuntimeError) as failure:  # torch.save raises the second if a disk is full
+    except (OSError, RuntimeError) as failure:  # torch.save raises RuntimeError if a disk is full
         error = failure
     for rank, other in enumerate(all_gather_object(error and (getattr(error, "errno", None), str(error)))):
         if other is not None:
@@ -84,17 +84,17 @@ def _together(work: Callable[[], None] | None) -> None:
 
 
 def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, Any]:
-    """Put the shards of all processes together.
+    """Join the shards of all processes.
 
     Args:
-        folder (str | Path): What :func:`write_shards` wrote.
-        load (Callable[[Path], Any]): Reads one file.
+        folder (str | Path): A folder of :func:`write_shards`.
+        load (Callable[[Path], Any]): Function that reads one file.
 
     Returns:
         dict[str, Any]: The checkpoint with whole tensors.
 
     Raises:
-        CheckpointError: If it is no such folder, or a file is missing or of another checkpoint.
+        CheckpointError: If it is not such a folder, or a file is missing or belongs to another checkpoint.
     """
     folder = Path(folder)
     restore(folder)
@@ -105,10 +105,10 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
         processes = first["processes"]
         missing = [str(i) for i in range(processes) if not _file(folder, i).is_file()]
     except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{_file(folder, 0)} is no part of a sharded checkpoint.") from error
+        raise CheckpointError(f"{_file(folder, 0)} is not a part of a sharded checkpoint.") from error
     if missing:
         raise CheckpointError(
-            f"{folder} lacks the shards of process {', '.join(missing)} of {processes}; copy it anew."
+            f"{folder} lacks the shards of process {', '.join(missing)} of {processes}; copy it again."
         )
     parts = [first, *(load(_file(folder, i)) for i in range(1, processes))]
     try:
@@ -116,17 +116,17 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
             same = all(part.get(key) == first.get(key) for key in ("processes", "written"))
             if not same or part.get("rank", rank) != rank:
                 raise CheckpointError(
-                    f"{_file(folder, rank)} was not written together with {_file(folder, 0).name}; copy {folder} anew."
+                    f"{_file(folder, rank)} was not written together with {_file(folder, 0).name}; copy {folder} again."
                 )
         return _join([part["checkpoint"] for part in parts], str(folder), "")
     except CheckpointError:
         raise
-    except Exception as error:  # a file can cause any
-        raise CheckpointError(f"{folder} has shards that do not fit together ({error!r}); copy it anew.") from error
+    except Exception as error:  # a damaged file may raise any type
+        raise CheckpointError(f"{folder} has shards that do not fit together ({error!r}); copy it again.") from error
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The files of a sharded checkpoint, in the order of the processes."""
+    """Return the files of a sharded checkpoint, in the order of the processes."""
     return sorted(folder.glob("rank*.pth"), key=lambda path: int(path.stem.removeprefix("rank")))
 
 
@@ -143,13 +143,13 @@ def _map(node: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _cut(value: Any) -> Any:
-    """A record of this process's part of a sharded tensor; anything else as it is."""
+    """Replace a sharded tensor by a record of this process's part; return other values unchanged."""
     if not isinstance(value, ShardedTensor):
         return value
     shards = value.local_shards()
     record = {_SIZE: tuple(value.size()), _BEGIN: 0, _ROWS: None}
-    if shards:  # at most one a process, a range of the first dimension
-        # a clone: a view would take its whole storage along into the file
+    if shards:  # at most one per process, a range of the first dimension
+        # a clone, because saving a view would write its whole storage
         record.update({_BEGIN: shards[0].metadata.shard_offsets[0], _ROWS: shards[0].tensor.detach().cpu().clone()})
     return record
 
@@ -170,7 +170,7 @@ def _of_each(nodes: list[Any], name: Any) -> Iterator[Any]:
 
 
 def _whole(records: list[dict], source: str, key: str) -> Tensor:
-    """Put the rows of all processes together, which have to follow each other."""
+    """Join the rows of all processes, which must follow each other."""
     key, size = key.lstrip("."), tuple(records[0][_SIZE])
     parts = sorted((r for r in records if r[_ROWS] is not None), key=lambda record: record[_BEGIN])
     if any(tuple(r[_SIZE]) != size for r in records) or any(part[_ROWS].shape[1:] != size[1:] for part in parts):

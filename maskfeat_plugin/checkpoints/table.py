@@ -1,14 +1,14 @@
-"""A conversion as a table for people."""
+"""A conversion as a text table."""
 
 from .names import LAYER, ranges, split_layer
 from .writer import Row
 
 
 def format_rows(rows: list[Row]) -> str:
-    """Show what maps to what, one line for all layers that are alike.
+    """Format the rows of a conversion, with one line for all layers that are alike.
 
     Args:
-        rows (list[Row]): What became of every tensor.
+        rows (list[Row]): The rows of the conversion, one for each tensor.
 
     Returns:
         str: Lines of source, target, shape and reason.

@@ -1,4 +1,4 @@
-"""Variants of one naming, brought to its usual form before names are translated."""
+"""Variants of key names, converted to their usual form before the names are translated."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .errors import CheckpointError
 
-# new name -> the names it was made of
+# new name -> the names that it was made from
 Origins = dict[str, tuple[str, ...]]
 
 _SEPARATE = re.compile(
@@ -22,19 +22,19 @@ _HF_MODEL = "vit."  # prefix of the backbone in transformers' classifier
 
 
 def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], Origins]:
-    """Undo what wrappers and options of the projects do to the key names.
+    """Undo changes of the key names by wrappers and options of the projects.
 
-    The prefix of ``DistributedDataParallel`` goes; separate linear layers for query, key and value become the fused
-    one; a fused layer with biases for query and value only gets a zero bias for the key, which is what it computes;
-    separate absolute positions of space and time become their sum; a ViT within a model of transformers loses its
-    prefix; torchvision's class token gets the dimensions of ours.
+    The prefix of ``DistributedDataParallel`` is removed. Separate linear layers for query, key and value are fused. A
+    fused layer with biases for only query and value gets a zero bias for the key, which computes the same. Separate
+    absolute positions of space and time are added. A ViT inside a model of transformers loses its prefix. torchvision's
+    class token gets the dimensions of this package's.
 
     Args:
         state (Mapping[str, Tensor]): The state dict of a checkpoint.
-        source (str): Its file, for messages.
+        source (str): File of the state dict, for messages.
 
     Returns:
-        tuple[dict[str, Tensor], Origins]: The state, and for each key the keys of the file that it was made of.
+        tuple[dict[str, Tensor], Origins]: The state, and for each key the keys of the file that it was made from.
 
     Raises:
         CheckpointError: If a part of a query/key/value triple is missing.
@@ -50,7 +50,7 @@ def unify(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], 
 
 
 def separate_qkv(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Return transformers' layers of query, key and value of a fused layer; any other tensor as it is."""
+    """Split a fused layer into transformers' layers of query, key and value; return other tensors unchanged."""
     match = _FUSED.fullmatch(name)
     if match is None:
         return {name: value}
@@ -59,7 +59,7 @@ def separate_qkv(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def flat_class_token(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Return torchvision's class token (C,) of ours (1, 1, C); any other tensor as it is."""
+    """Flatten the class token (1, 1, C) to torchvision's (C,); return other tensors unchanged."""
     return {name: value.flatten() if name == _CLASS_TOKEN else value}
 
 
@@ -84,11 +84,11 @@ def _fuse_qkv(state: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor],
             continue
         fused = f"{match['attn']}qkv.{match['p']}"
         triples.setdefault(fused, {})[match["part"][0]] = key
-        out[fused] = value  # holds the place, so that the order stays
+        out[fused] = value  # a placeholder that keeps the order
     for fused, parts in triples.items():
         if set(parts) != set("qkv"):
             raise CheckpointError(
-                f"{source}: {fused} needs query, key and value, the file has only {sorted(parts.values())}."
+                f"{source}: {fused} needs query, key and value, but the file has only {sorted(parts.values())}."
             )
         out[fused] = torch.cat([state[parts[name]] for name in "qkv"])
     return out, {fused: tuple(parts[n] for n in "qkv") for fused, parts in triples.items()}
@@ -103,7 +103,7 @@ def _complete_bias(state: dict[str, Tensor], source: str) -> tuple[dict[str, Ten
             continue
         v_key, fused = f"{match['attn']}v_bias", f"{match['attn']}qkv.bias"
         if v_key not in state:
-            raise CheckpointError(f"{source}: {key} without {v_key}.")
+            raise CheckpointError(f"{source}: {key} needs {v_key}, which is missing.")
         q, v = out.pop(key), out.pop(v_key)
         out[fused] = torch.cat((q, torch.zeros_like(q), v))
         made[fused] = (key, v_key)
@@ -117,7 +117,7 @@ def _join_positions(state: dict[str, Tensor], source: str) -> tuple[dict[str, Te
         start = key.removesuffix("_spatial")
         names = [f"{start}_{part}" for part in ("spatial", "temporal", "class")]
         if names[1] not in state:
-            raise CheckpointError(f"{source}: {key} without {names[1]}.")
+            raise CheckpointError(f"{source}: {key} needs {names[1]}, which is missing.")
         names = [name for name in names if name in state]
         out = {k: v for k, v in state.items() if k not in names}
         space, time = state[names[0]], state[names[1]]  # (1, H*W, C), (1, T, C)

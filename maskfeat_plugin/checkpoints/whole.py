@@ -1,4 +1,4 @@
-"""Which checkpoints of a training are whole, and which of them is the newest."""
+"""Search for the newest checkpoint of a training that is whole, which means neither cut off nor damaged."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ from .publishing import LAST, restore_all
 from .reader import load_file
 from .sharded import SUFFIX, is_sharded
 
-# mmengine's beginning of the names of copies that others are measured by
+# First part of mmengine's names for copies of the best checkpoints
 _BEST = "best_"
 
 
 def check_whole(path: str | Path) -> None:
     """Refuse a checkpoint that is cut off or damaged anywhere, or holds more than weights and plain values.
 
-    All of the file is read once, for its checksums.
+    The whole file is read once, for its checksums.
 
     Args:
         path (str | Path): A file of torch.save, or a folder of shards.
@@ -33,21 +33,21 @@ def check_whole(path: str | Path) -> None:
 
 
 def newest_whole(folder: str | Path) -> str | Path | None:
-    """Return the newest whole checkpoint of a training. Those that are not whole are named in the log.
+    """Return the newest whole checkpoint of a training. The log names the checkpoints that are not whole.
 
-    The newest is that of most iterations, by what the checkpoints themselves say: neither their times, which a copy
-    changes, nor mmengine's ``last_checkpoint`` is relied on. Only if the work directory has no checkpoint of a
-    training, ``last_checkpoint`` tells where they are.
+    The newest checkpoint is the one with the most iterations, according to the checkpoints themselves. File times may
+    be changed by a copy, and mmengine's ``last_checkpoint`` is not used either. ``last_checkpoint`` is used only if
+    the work directory has no checkpoint of a training, to find the folder with the checkpoints.
 
     Args:
         folder (str | Path): The work directory.
 
     Returns:
-        str | Path | None: The checkpoint, None if the training has written none; what ``last_checkpoint`` says if that
-            is no file here but for example "s3://...", where what is written is whole.
+        str | Path | None: The checkpoint, None if the training has written none. If ``last_checkpoint`` names a place
+            that is not a local file, such as "s3://...", that place: the checkpoints there are whole.
 
     Raises:
-        CheckpointError: If there are checkpoints and none is whole, or ``last_checkpoint`` names no checkpoint of this
+        CheckpointError: If there are checkpoints but none is whole, or ``last_checkpoint`` names no checkpoint of this
             training.
     """
     folder = Path(folder)
@@ -60,7 +60,7 @@ def newest_whole(folder: str | Path) -> str | Path | None:
         if isinstance(last, str):
             return last
         if last is not None and last.is_dir() and not is_sharded(last):
-            return last  # a folder of an engine of its own, which only that can check
+            return last  # a folder of a training engine's own format, which only the engine can check
         if last is not None:
             path = _newest_of(_candidates(last.parent), refused)
     if path is not None:
@@ -68,17 +68,17 @@ def newest_whole(folder: str | Path) -> str | Path | None:
         return path
     if refused:
         raise CheckpointError(
-            f"no checkpoint in {folder} is whole: {' '.join(map(str, refused))} Remove them to begin anew."
+            f"no checkpoint in {folder} is whole: {' '.join(map(str, refused))} Remove them to start again."
         )
     return None
 
 
 class _OtherFileError(CheckpointError):
-    """A file that is no checkpoint of a training."""
+    """Error for a file that is not a checkpoint of a training."""
 
 
 def _newest_of(paths: Iterable[Path], refused: list[CheckpointError]) -> Path | None:
-    """Return the newest whole checkpoint, after naming in the log what was refused before; adds to ``refused``."""
+    """Return the newest whole checkpoint and log the refused ones; errors are added to ``refused``."""
     found = []
     for path in paths:
         try:
@@ -108,18 +108,18 @@ def _last_of(folder: Path) -> str | Path | None:
         if path.suffix == ".pth" and (folder / path.name).is_dir():
             return folder / path.name
         is_there = path.is_dir() if path.suffix != ".pth" else path.exists()
-    except (OSError, ValueError) as error:  # no name of a file: too long, or with null bytes
+    except (OSError, ValueError) as error:  # not a file name: too long, or with null bytes
         raise CheckpointError(f"{file} cannot be used ({error}). {_ADVICE}") from error
     if not is_there or path.suffix not in (".pth", SUFFIX):
         raise CheckpointError(f"{file} names {text}, which is no checkpoint. {_ADVICE}")
-    # mmengine writes checkpoints beside, if it is told to, in a folder of the same name and without this file
+    # if told so, mmengine writes checkpoints to another place, in a folder of the same name and without this file
     is_relative = not path.is_absolute() and path.absolute().parent.name != folder.absolute().name
     if is_relative or (path.parent / LAST).exists():
         raise CheckpointError(f"{file} names {text}, which is a checkpoint of another training. {_ADVICE}")
     return path
 
 
-_ADVICE = "There is no checkpoint beside it. Give --resume the path of a checkpoint, or remove it to begin anew."
+_ADVICE = "There is no checkpoint beside it. Give --resume the path of a checkpoint, or remove it to start again."
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -133,7 +133,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _progress(path: Path) -> tuple[int, int, bool]:
-    """Iterations, epochs, and whether training can go on exactly; to compare by."""
+    """Return iterations, epochs, and whether training can continue exactly, for comparison."""
     first = Path(path, "rank0.pth") if path.is_dir() else path
     if path.is_dir() and not first.is_file():
         raise CheckpointError(f"{path} has no {first.name}.")
@@ -151,7 +151,7 @@ def _progress(path: Path) -> tuple[int, int, bool]:
     return *progress, "optimizer" in content
 
 
-# Types of the parts of a checkpoint that mmengine's runner takes as they are
+# Types of the parts of a checkpoint that mmengine's runner does not check
 _PARTS: dict[str, type | tuple[type, ...]] = dict(
     state_dict=dict, optimizer=dict, message_hub=dict, param_schedulers=(dict, list)
 )

@@ -1,4 +1,4 @@
-"""Every weight of a network, of any kind, from a file that has its names."""
+"""Loading of every parameter of any network from a file with the same names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ def load_network(
     """Load every parameter of a network from a file.
 
     Args:
-        network (nn.Module): The network. Changed in place.
-        checkpoint (str | Path): Path or URL of a state dict, bare or where :func:`read_state` looks for it.
+        network (nn.Module): The network. It is changed in place.
+        checkpoint (str | Path): Path or URL of a state dict, in one of the places where :func:`read_state` looks.
         key (str): Config key of the ``init_cfg``, for messages.
-        prefix (str, optional): Only the keys that begin with it are read, without it. Defaults to None.
-        revise_keys (Sequence[tuple[str, str]]): Patterns and their replacements in the file's keys, applied in this
-            order, before ``prefix``. Defaults to ().
+        prefix (str, optional): Only the keys with this prefix are read, and the prefix is removed. Defaults to None.
+        revise_keys (Sequence[tuple[str, str]]): Patterns and their replacements in the file's keys. They are applied in
+            this order, before ``prefix``. Defaults to ().
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is no checkpoint, or lacks parameters, or has them in other shapes.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the file is not a checkpoint, lacks parameters, or has parameters of other shapes.
     """
     try:
         whole = read_state(checkpoint)
@@ -54,8 +54,8 @@ def load_network(
         if name in own and own[name].shape != value.shape:
             raise CheckpointError(
                 f"{key}.checkpoint={str(checkpoint)!r} has {name!r} of the shape {tuple(value.shape)}, "
-                f"{type(network).__name__} of {tuple(own[name].shape)}; give the network the settings that the weights "
-                "were trained with."
+                f"but {type(network).__name__} needs {tuple(own[name].shape)}; give the network the settings that the "
+                "weights were trained with."
             )
     found = network.load_state_dict(state, strict=False)
     print_log(
@@ -67,7 +67,7 @@ def load_network(
 
 
 def _advice(names: Sequence[str], state: Mapping[str, Tensor], prefix: str) -> str:
-    """Say how a file can be made to fit, as far as its keys tell."""
+    """Advise how to make a file fit, as far as its keys show."""
     for key in state:
         if key.endswith(f".{names[0]}"):
             candidate = key.removesuffix(names[0])

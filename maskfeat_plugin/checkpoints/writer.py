@@ -1,4 +1,4 @@
-"""Writing checkpoints for this package, the upstream backbones, PySlowFast, timm, transformers and torchvision."""
+"""Writing of checkpoints for this package, upstream backbones, PySlowFast, timm, transformers and torchvision."""
 
 import time
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from .sharded import shard_files
 
 @dataclass(frozen=True)
 class Row:
-    """What becomes of one tensor of a converted file.
+    """Row of a conversion: the source and the target of one tensor.
 
     Attributes:
-        source: Its name in the source.
-        target: Its name in the target; None if it is left out.
-        shape: Its shape in the target (in the source if it is left out).
-        reason: Why it is left out or made, empty if it is copied.
+        source: Name in the source.
+        target: Name in the target; None if the tensor is left out.
+        shape: Shape in the target (in the source if the tensor is left out).
+        reason: Why the tensor is left out or made, empty if it is copied.
     """
 
     source: str
@@ -42,11 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A state dict under another project's names.
+    """State dict with the names of another project.
 
     Attributes:
-        state: Its tensors, in the order of the source.
-        rows: What each tensor of the source became, then what was made.
+        state: The tensors, in the order of the source.
+        rows: A row for each tensor of the source, then for each tensor that was made.
         block: Metadata in the file, empty before it is written.
     """
 
@@ -56,26 +56,25 @@ class Conversion:
 
 
 def convert(checkpoint: Checkpoint, to: str) -> Conversion:
-    """Name a checkpoint's weights as another project does.
+    """Rename a checkpoint's weights to the names of another project.
 
     Args:
         checkpoint (Checkpoint): The weights.
-        to (str): One of :data:`TARGETS`: "maskfeat", our own names; "mmpretrain" or "mmaction2", the plain backbone
-            under its own names, without prefix; "slowfast", the authors' names with the constants of their HOG layer;
-            "timm" and "hf", the ViT of timm and of transformers; "torchvision", its MViTv2.
+        to (str): One of :data:`TARGETS`: "maskfeat", this package's names; "mmpretrain" or "mmaction2", the plain
+            backbone with its own names and without prefix; "slowfast", the authors' names with the constants of their
+            HOG layer; "timm" and "hf", the ViT of timm and of transformers; "torchvision", its MViTv2.
 
     Returns:
-        Conversion: The state dict and what became of every tensor.
+        Conversion: The state dict, and a row for every tensor.
 
     Raises:
-        CheckpointError: If the target is unknown or has no such model, or the source has keys that are not accounted
-            for.
+        CheckpointError: If the target is unknown or has no such model, or the source has unknown keys.
     """
     if to not in TARGETS:
         raise CheckpointError(f"The target {to!r} is unknown; choose one of {tuple(TARGETS)}.")
     if checkpoint.unknown:
         raise CheckpointError(
-            f"{checkpoint.source} ({checkpoint.format.title}) has keys that stand for nothing known: "
+            f"{checkpoint.source} ({checkpoint.format.title}) has unknown keys: "
             f"{', '.join(names.collapse(checkpoint.unknown))}. Remove them, or load it with maskfeat.Pretrained, "
             "which ignores them."
         )
@@ -99,7 +98,7 @@ def convert(checkpoint: Checkpoint, to: str) -> Conversion:
         state[name] = value
         rows.append(Row("-", name, tuple(value.shape), "constant of the HOG target"))
     if not any(row.target for row in rows):
-        raise CheckpointError(f"{checkpoint.source} has nothing that {to!r} has a name for.")
+        raise CheckpointError(f"{checkpoint.source} has no weights that {to!r} has a name for.")
     return Conversion(state, rows)
 
 
@@ -147,7 +146,7 @@ def _slowfast(checkpoint: Checkpoint) -> Target:
 
 
 def _hog_constants() -> dict[str, Tensor]:
-    """Buffers of the authors' HOG layer: Sobel kernels of the three colour channels."""
+    """Return the buffers of the authors' HOG layer: Sobel kernels of the three colour channels."""
     kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     x = kernel.expand(3, 1, 3, 3)
     return {
@@ -168,20 +167,20 @@ TARGETS: dict[str, Callable[[Checkpoint], Target]] = {
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: Path | None = None) -> Conversion:
-    """Convert and write a checkpoint; the file appears when it is complete.
+    """Convert and write a checkpoint. The file appears only when it is complete.
 
     Args:
         checkpoint (Checkpoint): The weights.
-        path (str | Path): File to write; its folder must exist. A name that ends in ``.safetensors`` makes one of
-            safetensors, which has bare tensors; any other one of torch.save.
+        path (str | Path): File to write; its folder must exist. If the name ends in ``.safetensors``, a safetensors
+            file with bare tensors is written, otherwise a file of torch.save.
         to (str): One of :data:`TARGETS`.
-        source (Path, optional): The file that the weights were read from, for its hash. Defaults to None, no hash.
+        source (Path, optional): The file that the weights were read from, to store its hash. Defaults to None: no hash.
 
     Returns:
-        Conversion: What was written.
+        Conversion: The tensors that were written, and a row for each.
 
     Raises:
-        CheckpointError: As :func:`convert`, or if the output is the source.
+        CheckpointError: As :func:`convert`, or if the output would replace the source.
         FileNotFoundError: If the folder does not exist.
         WriteError: If the file cannot be written, as on a full disk.
     """
@@ -200,7 +199,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path, to: str, source: 
         target=to,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    # clones: a view would take its whole storage along into the file
+    # clones, because saving a view would write its whole storage
     state = {
         name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in conversion.state.items()
     }

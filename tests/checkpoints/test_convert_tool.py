@@ -109,7 +109,7 @@ def test_model_card(tool, authors_file, tmp_path):
     target, card = tmp_path / "plain.pth", tmp_path / "plain.md"
     card.write_text("my notes")
     status, _, errors = tool(authors_file, target, "--to", "maskfeat")
-    assert status == 1 and errors.startswith(f"error: {card} exists and is not of maskfeat convert.")
+    assert status == 1 and errors.startswith(f"error: {card} exists and was not written by maskfeat convert.")
     assert card.read_text() == "my notes" and not target.exists()
     card.unlink()
     for to in ("maskfeat", "mmpretrain", "slowfast"):

@@ -53,7 +53,7 @@ def test_image_positions_repeat_over_time():
     embedding = torch.randn(1, 17, 4)
     out = resize_absolute_positions(embedding, (1, 4, 4), (3, 4, 4), torch.zeros(1, 0, 4))
     assert torch.equal(out.view(3, 16, 4), embedding[:, 1:].expand(3, -1, -1))
-    with pytest.raises(ValueError, match="no start for those of an image"):
+    with pytest.raises(ValueError, match="cannot initialize positions of an image"):
         resize_absolute_positions(torch.randn(1, 32, 4), (2, 4, 4), (1, 4, 4), torch.zeros(1, 0, 4))
 
 

@@ -157,7 +157,7 @@ def test_bad_weights_are_named(weights, tmp_path):
         build(pretrained(tmp_path / "part.pth")).init_weights()
     state["blocks.input.b"] = torch.zeros(7)
     torch.save(state, tmp_path / "wide.pth")
-    with pytest.raises(CheckpointError, match=r"'blocks.input.b' of the shape \(7,\), DALLEEncoder of \(8,\)"):
+    with pytest.raises(CheckpointError, match=r"'blocks.input.b' of the shape \(7,\), but DALLEEncoder needs \(8,\)"):
         build(pretrained(tmp_path / "wide.pth")).init_weights()
 
 
