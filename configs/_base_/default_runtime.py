@@ -1,4 +1,4 @@
-"""Runtime of every full-size config: hooks, checkpoints, seeds."""
+"""Runtime of all full-size configs: hooks, checkpoints, seeds."""
 
 custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 

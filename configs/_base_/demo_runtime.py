@@ -1,4 +1,4 @@
-"""Runtime of every config on MovingDigits: hooks, log and seed of a training that counts steps."""
+"""Runtime of all configs on MovingDigits: hooks, log and seed of a training that counts steps."""
 
 custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 

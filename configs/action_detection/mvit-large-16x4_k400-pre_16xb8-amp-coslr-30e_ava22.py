@@ -1,6 +1,6 @@
-"""Fine-tuning of MViT-L on AVA v2.2 from Kinetics-400 weights, on 16 GPUs of 8 clips; else as MViT-S.
+"""Fine-tuning of MViT-L on AVA v2.2 from Kinetics-400 weights, on 16 GPUs of 8 clips; other settings as for MViT-S.
 
-"authors" marks the values of their recipe for Kinetics-400 with MViT-L, "ours" all others.
+"authors" marks the values of their recipe for Kinetics-400 with MViT-L, "ours" all other values.
 """
 
 _base_ = "./mvit-small-16x4_k400-pre_8xb16-amp-coslr-30e_ava22.py"

@@ -1,7 +1,7 @@
-"""Fine-tuning of MViT-L on AVA v2.2 at 312 pixels, clips 40x3, on 64 GPUs of 2 clips; else as MViT-L 16x4.
+"""Fine-tuning of MViT-L on AVA v2.2 at 312 pixels, clips 40x3, on 64 GPUs of 2 clips; other settings as for 16x4.
 
-Blocks are recomputed in the backward pass to save memory. The token grid of 312 pixels is 78, 39, 20 and 10: the last
-map reaches a little beyond the frame, its tokens are still 32 pixels apart.
+Blocks are recomputed in the backward pass to save memory. At 312 pixels the token grids have sides of 78, 39, 20 and
+10. The last map reaches a little beyond the frame; its tokens are still 32 pixels apart.
 
 All values of this file are ours.
 """
@@ -19,7 +19,7 @@ model = dict(
     )
 )
 
-# Settings of the transforms that differ, by type
+# Changed settings of the transforms, by type
 larger = {
     "maskfeat.SampleAVAFrames": dict(clip_len=clip_len, frame_interval=frame_interval),
     "RandomRescale": dict(scale_range=(357, 446)),  # ours: 256 to 320 times 312 / 224

@@ -1,10 +1,10 @@
 """Fine-tuning of MViT-S on AVA v2.2 from Kinetics-400 weights, 30 epochs, on 8 GPUs of 16 clips.
 
-Starts from what the fine-tuning config on Kinetics-400 leaves in ``work_dirs``; from any other weights of MViT-S,
-pre-trained only or the authors', with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+It starts from the weights of the fine-tuning config on Kinetics-400 in ``work_dirs``. For other weights of MViT-S, such
+as the authors' or weights that are only pre-trained, use ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 
-The authors released no recipe for AVA. The files of ``_base_`` say of each value whether it is the authors', of their
-recipe for Kinetics-400, or ours; the first weights are ours.
+The authors released no recipe for AVA. In the files of ``_base_`` each value is marked: "authors" from their recipe for
+Kinetics-400, or "ours". The choice of the initial weights is ours.
 """
 
 _base_ = [

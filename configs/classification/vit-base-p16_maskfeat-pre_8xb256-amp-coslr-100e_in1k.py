@@ -1,7 +1,7 @@
 """Fine-tuning of ViT-B/16 on ImageNet-1k, 100 epochs, on 8 GPUs of 256 images.
 
-Starts from what the pre-training config of the same model leaves in ``work_dirs``; from any other MaskFeat
-checkpoint, the authors' included, with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+It starts from the weights of the pre-training config of the same model in ``work_dirs``. For another MaskFeat
+checkpoint, also the authors', use ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 
 _base_ = [

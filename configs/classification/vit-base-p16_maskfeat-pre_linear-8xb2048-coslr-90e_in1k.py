@@ -1,7 +1,7 @@
 """Linear probing of ViT-B/16 on ImageNet-1k: a batch norm and a linear layer on the frozen, mean-pooled features.
 
-MaskFeat's release has no such recipe: it is MAE's (He et al., 2022), as in mmpretrain's config of it. Starts from what
-the pre-training config leaves in ``work_dirs``; from any other MaskFeat checkpoint with
+MaskFeat's release has no such recipe. This one is MAE's (He et al., 2022), as in mmpretrain's config of MAE. It starts
+from the weights of the pre-training config in ``work_dirs``. For another MaskFeat checkpoint use
 ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 

@@ -1,6 +1,6 @@
 """Fine-tuning of ViT-L/16 on ImageNet-1k, 50 epochs, on 16 GPUs of 128 images.
 
-Starts from what the pre-training config of the same model leaves in ``work_dirs``; from any other checkpoint with
+It starts from the weights of the pre-training config of the same model in ``work_dirs``. For another checkpoint use
 ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 

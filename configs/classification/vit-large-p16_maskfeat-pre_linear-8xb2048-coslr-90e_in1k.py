@@ -1,4 +1,4 @@
-"""Linear probing of ViT-L/16 on ImageNet-1k, as of ViT-B/16."""
+"""Linear probing of ViT-L/16 on ImageNet-1k, with the recipe for ViT-B/16."""
 
 _base_ = "./vit-base-p16_maskfeat-pre_linear-8xb2048-coslr-90e_in1k.py"
 

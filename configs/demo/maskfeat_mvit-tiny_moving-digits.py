@@ -9,7 +9,7 @@ _base_ = [
 
 max_iters = 500
 
-# 8 frames of 32 x 32; a token is 2 frames of 8 x 8 pixels, its target 2 x 2 cells of 4 x 4 pixels in 3 colours
+# 8 frames of 32 x 32. A token is 2 frames of 8 x 8 pixels. Its target has 2 x 2 cells of 4 x 4 pixels in 3 colours
 token_grid = (4, 4, 4)
 model = dict(
     type="maskfeat.MaskFeat",
@@ -29,7 +29,7 @@ train_pipeline = [
     dict(type="maskfeat.CubeMaskGenerator", token_grid=token_grid, mask_ratio=0.4),
     dict(type="PackActionInputs", algorithm_keys=("mask",)),
 ]
-# The same masks each time, for pictures
+# The masks are always the same, for pictures
 test_pipeline = [
     *_base_.read_clip.transforms,
     dict(type="CenterCrop", crop_size=32),

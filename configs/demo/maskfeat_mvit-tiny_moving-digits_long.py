@@ -1,4 +1,4 @@
-"""The same for longer: what the shipped weights were made with (``make demo-weights``)."""
+"""The same MaskFeat on clips of MovingDigits for longer: makes the shipped weights (``make demo-weights``)."""
 
 _base_ = "./maskfeat_mvit-tiny_moving-digits.py"
 
@@ -8,7 +8,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=150),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=150, T_max=max_iters - 150, eta_min_ratio=0.01),
 ]
-# Pictures of what it predicts of four samples, see docs/visualization.md
+# Pictures of the predictions for four samples, see docs/visualization.md
 visualizer = dict(type="maskfeat.MaskFeatVisualizer")
 default_hooks = dict(
     checkpoint=dict(interval=500),

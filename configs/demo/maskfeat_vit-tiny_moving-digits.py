@@ -9,7 +9,7 @@ _base_ = [
 
 max_iters = 1200
 
-# Images of 40 x 40; a token is 8 x 8 pixels, its target 2 x 2 cells of 4 x 4 pixels in 3 colours
+# Images of 40 x 40. A token is 8 x 8 pixels. Its target has 2 x 2 cells of 4 x 4 pixels in 3 colours
 token_grid = (5, 5)
 model = dict(
     type="maskfeat.MaskFeat",
@@ -28,7 +28,7 @@ train_pipeline = [
     dict(type="maskfeat.BlockMaskGenerator", token_grid=token_grid, mask_ratio=0.4),
     dict(type="PackInputs"),
 ]
-# The same masks each time, for pictures
+# The masks are always the same, for pictures
 test_pipeline = [
     *_base_.read_image.transforms,
     dict(type="CenterCrop", crop_size=40),

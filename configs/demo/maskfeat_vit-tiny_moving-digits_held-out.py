@@ -1,4 +1,4 @@
-"""The same with loss and baseline of held-out frames every 200 steps: keeps the best weights and stops early."""
+"""MaskFeat on frames of MovingDigits with loss and baseline of held-out frames; keeps the best weights, stops early."""
 
 _base_ = "./maskfeat_vit-tiny_moving-digits.py"
 
@@ -12,7 +12,7 @@ val_dataloader = dict(
         data_root=_base_.data_root,
         ann_file="annotations/image_val.txt",
         data_prefix="frames/val",
-        pipeline=_base_.test_pipeline,  # its mask generator has a seed: the same masks each time
+        pipeline=_base_.test_pipeline,  # its mask generator has a seed, so the masks are always the same
     ),
 )
 train_cfg = dict(val_interval=200)

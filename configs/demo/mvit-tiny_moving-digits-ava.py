@@ -1,7 +1,7 @@
-"""Who does what, and where? A tiny MViT learns the AVA-style actions of MovingDigits, in mmaction2, from few labels.
+"""Actions per box: a tiny MViT learns the AVA-style actions of MovingDigits, in mmaction2, from few labels.
 
-The boxes are given, as in AVA: the actions of the digit in a box are to be found, its motion among them. From scratch
-as it stands; from pre-trained weights with
+The boxes are given, as in AVA. The model predicts the actions of the digit in each box, including its motion. It trains
+from scratch by default. To start from pre-trained weights, use
 ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 
@@ -14,7 +14,7 @@ _base_ = [
 
 data_root = _base_.data_root
 max_iters = 260
-num_classes = 13  # 8 motions, 4 attributes, and mmaction2's class 0, which is none of them
+num_classes = 13  # 8 motions, 4 attributes, and mmaction2's class 0 for none of them
 
 model = dict(
     type="mmdet.FastRCNN",
@@ -68,7 +68,7 @@ test_pipeline = [
     dict(type="FormatShape", input_format="NCTHW", collapse=True),
     dict(type="PackActionInputs"),
 ]
-# Clips are of 16 frames, 8 a second, and the labels are of their second 1, that is frame 8.
+# Clips have 16 frames at 8 frames per second. The labels are for second 1, which is frame 8.
 ava = dict(
     type="maskfeat.AVADataset",
     label_file=data_root + "annotations/ava_action_list.pbtxt",

@@ -1,6 +1,6 @@
-"""Which way do they move? A tiny MViT learns the motions of MovingDigits, in mmaction2, from few labels.
+"""Recognition of motion: a tiny MViT learns the motions of MovingDigits, in mmaction2, from few labels.
 
-From scratch as it stands; from pre-trained weights with
+It trains from scratch by default. To start from pre-trained weights, use
 ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 

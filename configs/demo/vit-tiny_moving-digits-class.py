@@ -1,6 +1,6 @@
-"""Which digit is it? A tiny ViT learns the digits of MovingDigits, in mmpretrain, from few labels.
+"""Classification of digits: a tiny ViT learns the digits of MovingDigits, in mmpretrain, from few labels.
 
-From scratch as it stands; from pre-trained weights with
+It trains from scratch by default. To start from pre-trained weights, use
 ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 

@@ -1,7 +1,7 @@
-"""Where is which digit? A tiny ViT learns to detect the digits of MovingDigits, in mmdet, from few labels.
+"""Detection of digits: a tiny ViT learns to detect the digits of MovingDigits, in mmdet, from few labels.
 
-A Faster R-CNN on a simple feature pyramid. From scratch as it stands; from pre-trained weights with
-``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
+The detector is a Faster R-CNN on a simple feature pyramid. It trains from scratch by default. To start from pre-trained
+weights, use ``--cfg-options model.backbone.init_cfg.type=maskfeat.Pretrained model.backbone.init_cfg.checkpoint=FILE``.
 """
 
 _base_ = [
@@ -81,7 +81,7 @@ model = dict(
     ),
 )
 
-# The random part of the pipeline comes after what is kept in memory.
+# Random transforms have to come after maskfeat.Cached, which keeps its results in memory.
 train_pipeline = [
     dict(
         type="maskfeat.Cached",

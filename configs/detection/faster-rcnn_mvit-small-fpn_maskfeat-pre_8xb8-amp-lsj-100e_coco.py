@@ -1,7 +1,7 @@
 """Fine-tuning of Faster R-CNN with MViT-S and a feature pyramid on COCO, on 8 GPUs of 8 images.
 
-The four scales of the video model are the levels of mmdet's FPN. Starts from what the pre-training config of MViT-S on
-clips leaves in ``work_dirs``, or from any other weights of it. The recipe is that of ViT-B here.
+The four scales of the video model are the levels of mmdet's FPN. It starts from the weights of the pre-training config
+of MViT-S on clips in ``work_dirs``, or from other weights of MViT-S. The recipe is the same as for ViT-B.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """Fine-tuning of Faster R-CNN with ViT-B/16 on COCO, 100 epochs, on 8 GPUs of 8 images.
 
-The recipe is after ViTDet (Li et al., 2022), MaskFeat's release has none for COCO. Starts from what the pre-training
-config of ViT-B leaves in ``work_dirs``; from any other MaskFeat checkpoint, the authors' included, with
+The recipe follows ViTDet (Li et al., 2022), because MaskFeat's release has none for COCO. It starts from the weights of
+the pre-training config of ViT-B in ``work_dirs``. For another MaskFeat checkpoint, also the authors', use
 ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of Faster R-CNN with ViT-L/16 on COCO: layer decay 0.8, drop path 0.4 as ViTDet."""
+"""Fine-tuning of Faster R-CNN with ViT-L/16 on COCO: layer decay 0.8, drop path 0.4 as in ViTDet."""
 
 _base_ = [
     "./faster-rcnn_vit-base-p16-sfp_maskfeat-pre_8xb8-amp-lsj-100e_coco.py",

@@ -1,6 +1,6 @@
 """Fine-tuning of Mask R-CNN with ViT-B/16 on COCO, 100 epochs, on 8 GPUs of 8 images.
 
-Recipe and first weights are those of Faster R-CNN here; masks are read, predicted and evaluated, too.
+Recipe and initial weights are the same as for Faster R-CNN. Masks are also read, predicted and evaluated.
 """
 
 _base_ = "./faster-rcnn_vit-base-p16-sfp_maskfeat-pre_8xb8-amp-lsj-100e_coco.py"
@@ -28,7 +28,7 @@ model = dict(
     train_cfg=dict(rcnn=dict(assigner=dict(match_low_quality=True))),
 )
 
-# Settings of the transforms that differ, by type
+# Changed settings of the transforms, by type
 with_masks = dict(LoadAnnotations=dict(with_mask=True), RandomCrop=dict(recompute_bbox=True))
 train_pipeline = [dict(step, **with_masks.get(step.type, {})) for step in _base_.train_pipeline]
 test_pipeline = [dict(step, **with_masks.get(step.type, {})) for step in _base_.test_pipeline]

@@ -1,8 +1,8 @@
-"""MaskFeat pre-training of MViT-S on Kinetics-400, the encoder on the visible mask units only, on 16 GPUs of 32 clips.
+"""MaskFeat pre-training of MViT-S on Kinetics-400, encoder of visible mask units only, on 16 GPUs of 32 clips.
 
-A mask unit is 2 frames of 32 x 32 pixels, the window of the paper's masks. The recipe of an encoder of visible tokens
-is not given by the release notes at hand: masks and schedule are those of the paper's mode, the decoder is one of MAE's
-kind. It was not trained.
+A mask unit is 2 frames of 32 x 32 pixels, as the windows of the paper's masks. The recipe for an encoder of visible
+tokens is not in the release notes that we have. Masks and schedule are the paper's for an encoder of all tokens, and
+the decoder is similar to MAE's. This config was not trained.
 """
 
 _base_ = "../pretrain/maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py"

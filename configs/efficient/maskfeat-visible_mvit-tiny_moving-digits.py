@@ -1,8 +1,8 @@
-"""MaskFeat on clips of MovingDigits, the encoder on the visible mask units only; no labels.
+"""MaskFeat on clips of MovingDigits, encoder of visible mask units only; no labels.
 
-Unlike the demo's, this MViT pools: 8 x 8 tokens of 4 x 4 pixels become 4 x 4 a time step, and attention has 4 x 4 keys
-a time step. So a mask unit is one token of the last stage, 2 frames of 8 x 8 pixels. The decoder is no part of the
-paper: it is a light one of MAE's kind.
+Unlike the demo's MViT, this one pools: in each time step 8 x 8 tokens of 4 x 4 pixels become 4 x 4 tokens, and
+attention has 4 x 4 keys. So a mask unit is one token of the last stage, 2 frames of 8 x 8 pixels. The decoder is not in
+the paper: it is small and similar to MAE's.
 """
 
 _base_ = "../demo/maskfeat_mvit-tiny_moving-digits.py"

@@ -1,7 +1,8 @@
-"""MaskFeat pre-training of ViT-B/16 on ImageNet-1k, the encoder on the visible tokens only, on 8 GPUs of 256 images.
+"""MaskFeat pre-training of ViT-B/16 on ImageNet-1k, encoder of visible tokens only, on 8 GPUs of 256 images.
 
-The recipe of an encoder of visible tokens is not given by the release notes at hand: masks and schedule are those of
-the paper's mode, the decoder is one of MAE's kind, lighter than MAE's own 8 layers of 512 channels. It was not trained.
+The recipe for an encoder of visible tokens is not in the release notes that we have. Masks and schedule are the paper's
+for an encoder of all tokens. The decoder is similar to MAE's, but smaller than MAE's 8 layers of 512 channels. Nobody
+has trained this config yet.
 """
 
 _base_ = "../pretrain/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"

@@ -1,7 +1,6 @@
-"""MaskFeat on frames of MovingDigits, the encoder on the visible tokens only; no labels.
+"""MaskFeat on frames of MovingDigits, encoder of visible tokens only; no labels.
 
-The encoder, the target and the masks are the demo's. The decoder is no part of the paper: it is a light one of MAE's
-kind.
+The encoder, the target and the masks are the demo's. The decoder is not in the paper: it is small and similar to MAE's.
 """
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"

@@ -1,4 +1,4 @@
-"""MaskFeat on frames of MovingDigits, the share of masked tokens rising from 20 to 60 % while it trains; no labels."""
+"""MaskFeat on frames of MovingDigits; the share of masked tokens rises from 20 to 60 % during training; no labels."""
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
 
@@ -8,5 +8,5 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-# Iterations, because the training loop counts no epochs
+# In iterations, because the training loop counts no epochs
 custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.6), by_epoch=False)]

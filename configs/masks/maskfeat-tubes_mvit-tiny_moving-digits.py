@@ -1,4 +1,4 @@
-"""MaskFeat on clips of MovingDigits: tubes hide the same tokens at all times, more in later epochs; no labels."""
+"""MaskFeat on clips of MovingDigits: tubes mask the same tokens at all times, more in later epochs; no labels."""
 
 _base_ = "../demo/maskfeat_mvit-tiny_moving-digits.py"
 
@@ -8,7 +8,7 @@ train_pipeline = [
     dict(type="maskfeat.TubeMaskGenerator", token_grid=_base_.token_grid, mask_ratio=0.4),
     dict(type="PackActionInputs", algorithm_keys=("mask",)),
 ]
-# Each worker keeps the clips that it has decoded, as long as it lives
+# Each worker keeps its decoded clips in memory until it ends
 train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,

@@ -1,7 +1,7 @@
 """mmpretrain's BEiT with our backbone: the masked ViT predicts the discrete tokens of masked blocks; no labels.
 
-The tokenizer stands in for DALL-E's: its encoder, tiny, with random weights. For the real one take mmpretrain's
-``beit_beit-base-p16_8xb256-amp-coslr-300e_in1k`` and put ``maskfeat.MIMViT`` in its backbone's place.
+The tokenizer is a tiny version of DALL-E's encoder with random weights. For the real one, take mmpretrain's
+``beit_beit-base-p16_8xb256-amp-coslr-300e_in1k`` and replace its backbone by ``maskfeat.MIMViT``.
 """
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
@@ -10,7 +10,7 @@ vocab_size = 64
 model = dict(
     _delete_=True,
     type="BEiT",
-    # The tokenizer's images are 0.1 to 0.9 for 0 to 255, as DALL-E's
+    # The tokenizer's images are scaled from 0 to 255 to 0.1 to 0.9, as for DALL-E
     data_preprocessor=dict(
         type="TwoNormDataPreprocessor",
         mean=[114.75] * 3,
@@ -26,7 +26,7 @@ model = dict(
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    # One crop for the model and the same for the tokenizer, whose stride is 8 too
+    # The model and the tokenizer get the same crop, because the tokenizer's stride is 8 too
     dict(
         type="RandomResizedCropAndInterpolationWithTwoPic",
         size=40,

@@ -1,6 +1,6 @@
-"""Our MaskFeat on clips with a teacher of images, which sees the first of the two frames of each token; no labels.
+"""Our MaskFeat on clips with an image teacher, which sees the first of the two frames of each token; no labels.
 
-The teacher is mmpretrain's ViT with the demo's shipped weights. It is frozen, and no part of what is trained and saved.
+The teacher is mmpretrain's ViT with the demo's shipped weights. It is frozen: it is neither trained nor saved.
 """
 
 _base_ = "../demo/maskfeat_mvit-tiny_moving-digits.py"

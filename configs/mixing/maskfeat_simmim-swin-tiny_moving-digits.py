@@ -1,8 +1,8 @@
 """Our MaskFeat with mmpretrain's backbone: SimMIM's Swin predicts the HOG of masked blocks; no labels.
 
-A tiny Swin of three stages instead of four, on frames of MovingDigits. SimMIM's masks are on the patches of 4 pixels,
-its output is a map of one token in 16 pixels: ``maskfeat.MaskableBackbone`` fits the one to the other. A target token
-has 2 x 2 cells, as in the paper.
+It is a tiny Swin of three stages instead of four, on frames of MovingDigits. SimMIM's masks are on patches of 4 pixels,
+but its output has one token per 16 pixels. ``maskfeat.MaskableBackbone`` adapts the masks. A target token has 2 x 2
+cells, as in the paper.
 """
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"

@@ -1,6 +1,6 @@
-"""Our MaskFeat with a registered model as the teacher: its deep features of masked blocks are predicted; no labels.
+"""Our MaskFeat with a registered model as the teacher: it predicts deep features of masked blocks; no labels.
 
-The teacher is mmpretrain's ViT with the demo's shipped weights. It is frozen, and no part of what is trained and saved.
+The teacher is mmpretrain's ViT with the demo's shipped weights. It is frozen: it is neither trained nor saved.
 """
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"

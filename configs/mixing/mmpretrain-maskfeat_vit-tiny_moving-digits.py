@@ -9,7 +9,7 @@ model = dict(
     backbone=dict(_base_.model.backbone, type="MaskFeatViT"),
     neck=dict(type="LinearNeck", in_channels=96, out_channels=108, norm_cfg=None),
     head=dict(type="MIMHead", loss=dict(type="PixelReconstructionLoss", criterion="L2")),
-    # It is called without the mask, so it has to be told the size of a token
+    # It is called without a mask, so it needs the size of a token
     target_generator=dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=4, patch_size=8),
 )
 

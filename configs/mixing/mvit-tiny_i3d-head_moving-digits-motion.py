@@ -1,6 +1,6 @@
-"""mmaction2's recognizer with our MViT and a head of 3D convolutional networks, I3D's; from few labels.
+"""mmaction2's recognizer with our MViT and I3D's head of 3D convolutional networks; from few labels.
 
-The head takes one feature map; ``maskfeat.LastFeatureMap`` hands it on. From pre-trained weights as
+The head takes one feature map, which ``maskfeat.LastFeatureMap`` selects. To start from pre-trained weights, see
 ``configs/demo/mvit-tiny_moving-digits-motion.py``.
 """
 

@@ -1,4 +1,4 @@
-"""mmpretrain's SimMIM with our backbone: the masked ViT under its masks, neck, head and pixel loss; no labels."""
+"""mmpretrain's SimMIM with our backbone: the masked ViT with SimMIM's masks, neck, head and pixel loss; no labels."""
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
 

@@ -1,8 +1,8 @@
 """MaskFeat pre-training of MViT-S on Kinetics-400 that predicts the features of a ViT-B/16 of DINO.
 
-The teacher's weights are the backbone alone, ``dino_vitbase16_pretrain.pth``, of DINO's own release; nothing fetches
-it by itself.
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The teacher's weights are the file ``dino_vitbase16_pretrain.pth`` of DINO's release, which holds only the backbone.
+They are not downloaded automatically. The recipe for this target is not in the release notes that we have. This config
+uses the recipe for HOG.
 """
 
 _base_ = ["./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py", "../_base_/targets/dino.py"]

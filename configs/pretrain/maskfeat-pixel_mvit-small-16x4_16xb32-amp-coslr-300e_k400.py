@@ -1,6 +1,6 @@
 """MaskFeat pre-training of MViT-S on Kinetics-400 that predicts normalised pixels.
 
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The recipe for this target is not in the release notes that we have. This config uses the recipe for HOG.
 """
 
 _base_ = "./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py"

@@ -1,6 +1,6 @@
 """MaskFeat pre-training of ViT-B/16 on ImageNet-1k that predicts normalised pixels.
 
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The recipe for this target is not in the release notes that we have. This config uses the recipe for HOG.
 """
 
 _base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"

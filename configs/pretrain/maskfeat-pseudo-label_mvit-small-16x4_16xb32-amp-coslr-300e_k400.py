@@ -1,8 +1,8 @@
-"""MaskFeat pre-training of MViT-S on Kinetics-400 that predicts the classes that a supervised ResNet-50 sees.
+"""MaskFeat pre-training of MViT-S on Kinetics-400 that predicts the classes that a supervised ResNet-50 assigns.
 
-Its classes at 7 x 7 places, those of ImageNet-1k, are spread over 14 x 14 tokens. Its weights are mmpretrain's
-``resnet50_8xb32_in1k``; nothing fetches them by themselves.
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The ResNet-50 predicts ImageNet-1k classes at 7 x 7 positions, which are resized to 14 x 14 tokens. Its weights are
+mmpretrain's ``resnet50_8xb32_in1k``. They are not downloaded automatically. The recipe for this target is not in the
+release notes that we have. This config uses the recipe for HOG.
 """
 
 _base_ = ["./maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py", "../_base_/targets/pseudo-label.py"]

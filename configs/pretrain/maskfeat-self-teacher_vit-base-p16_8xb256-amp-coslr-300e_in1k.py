@@ -1,7 +1,7 @@
 """MaskFeat pre-training of ViT-B/16 on ImageNet-1k that predicts the features of its own moving average.
 
-As in data2vec, but with MaskFeat's masks and schedule; momentum and number of layers are a choice of this config.
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The target is the one of data2vec, with MaskFeat's masks and schedule. Momentum and number of layers are our choice. The
+recipe for this target is not in the release notes that we have. This config uses the recipe for HOG.
 """
 
 _base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"

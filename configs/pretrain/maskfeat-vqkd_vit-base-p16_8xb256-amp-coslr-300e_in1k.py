@@ -1,8 +1,8 @@
 """MaskFeat pre-training of ViT-B/16 on ImageNet-1k that predicts the discrete tokens of BEiT v2's tokenizer.
 
-The tokenizer's weights are a file of mmpretrain's, ``mmselfsup/1.x/target_generator_ckpt/vqkd_encoder.pth`` of its
-downloads; nothing fetches it by itself.
-The recipe with this target is not given by the release notes at hand: it is that of HOG.
+The tokenizer's weights are mmpretrain's download ``mmselfsup/1.x/target_generator_ckpt/vqkd_encoder.pth``. They are not
+downloaded automatically. The recipe for this target is not in the release notes that we have. This config uses the
+recipe for HOG.
 """
 
 _base_ = "./maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py"

@@ -1,6 +1,6 @@
 """Fine-tuning of MViT-L on Kinetics-400, 75 epochs, on 32 GPUs of 8 videos.
 
-Starts from what the pre-training config of the same model leaves in ``work_dirs``; from any other checkpoint with
+It starts from the weights of the pre-training config of the same model in ``work_dirs``. For another checkpoint use
 ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 

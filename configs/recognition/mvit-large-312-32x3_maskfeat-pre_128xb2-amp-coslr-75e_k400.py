@@ -1,8 +1,8 @@
 """Fine-tuning of MViT-L on Kinetics-400 at 312 pixels, clips 32x3; 4 clips x 3 crops for testing.
 
-Positions of the 16x4 pre-training at 224 pixels are resized while loading. The recipe of this size is not given by the
-release notes at hand: it is that of 16x4, on 128 GPUs of 2 videos. Blocks are recomputed in the
-backward pass to save memory.
+Positions of the 16x4 pre-training at 224 pixels are resized when they are loaded. The recipe for this size is not in
+the release notes that we have. This config uses the recipe for 16x4, on 128 GPUs of 2 videos. Blocks are recomputed in
+the backward pass to save memory.
 """
 
 _base_ = "./mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400.py"
@@ -10,7 +10,7 @@ _base_ = "./mvit-large-16x4_maskfeat-pre_32xb8-amp-coslr-75e_k400.py"
 size, clip_len, frame_interval = 312, 32, 3
 model = dict(backbone=dict(temporal_size=clip_len, spatial_size=size, with_cp=True))
 
-# Settings of the transforms that differ, by type
+# Changed settings of the transforms, by type
 clips = dict(clip_len=clip_len, frame_interval=frame_interval)
 larger = {
     "SampleFrames": clips,

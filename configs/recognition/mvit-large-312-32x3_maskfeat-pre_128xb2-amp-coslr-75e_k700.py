@@ -1,8 +1,7 @@
 """Fine-tuning of MViT-L at 312 pixels, clips 32x3, on Kinetics-700: as on Kinetics-400 but for classes and files.
 
-The recipe on this data set is not given by the release notes at hand: it is that of Kinetics-400, the weights it starts
-from too. From any other MaskFeat checkpoint with
-``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+The recipe for this data set is not in the release notes that we have. This config uses the recipe and the initial
+weights for Kinetics-400. For another MaskFeat checkpoint use ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 
 _base_ = ["./mvit-large-312-32x3_maskfeat-pre_128xb2-amp-coslr-75e_k400.py", "../_base_/datasets/kinetics700.py"]

@@ -1,4 +1,4 @@
-"""Fine-tuning of MViT-L on Kinetics-400 at 312 pixels, clips 40x3; else as of clips 32x3."""
+"""Fine-tuning of MViT-L on Kinetics-400 at 312 pixels, clips 40x3; other settings as for clips 32x3."""
 
 _base_ = "./mvit-large-312-32x3_maskfeat-pre_128xb2-amp-coslr-75e_k400.py"
 

@@ -1,7 +1,7 @@
 """Fine-tuning of MViT-L on Something-Something v2 at 312 pixels, 40 frames spread over the video.
 
-The recipe is that of 224 pixels, on 128 GPUs of 2 videos. Blocks are recomputed in the backward pass to save memory.
-Starts from what the fine-tuning config of this size on Kinetics-400 leaves in ``work_dirs``.
+The recipe is the same as for 224 pixels, on 128 GPUs of 2 videos. Blocks are recomputed in the backward pass to save
+memory. It starts from the weights of the fine-tuning config of this size on Kinetics-400 in ``work_dirs``.
 """
 
 _base_ = "./mvit-large-u16_k400-pre_32xb8-amp-coslr-40e_sthv2.py"
@@ -16,7 +16,7 @@ model = dict(
     )
 )
 
-# Settings of the transforms that differ, by type
+# Changed settings of the transforms, by type
 larger = {
     "UniformSample": dict(clip_len=clip_len),
     "maskfeat.DecodeClip": dict(short_side=357),  # ours: 256 times 312 / 224

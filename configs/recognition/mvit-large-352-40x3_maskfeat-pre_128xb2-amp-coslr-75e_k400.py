@@ -1,4 +1,4 @@
-"""Fine-tuning of MViT-L on Kinetics-400 at 352 pixels, clips 40x3; else as at 312 pixels."""
+"""Fine-tuning of MViT-L on Kinetics-400 at 352 pixels, clips 40x3; other settings as for 312 pixels."""
 
 _base_ = "./mvit-large-312-40x3_maskfeat-pre_128xb2-amp-coslr-75e_k400.py"
 

@@ -1,8 +1,8 @@
 """Fine-tuning of MViT-L on Something-Something v2 from Kinetics-400 weights, 40 epochs, on 32 GPUs of 8 videos.
 
-The schedule, the drop path and the lack of mixing are those of the authors' supervised MViTv2-L of 40 frames at 312
-pixels; 16 frames at 224 pixels are ours. Starts from what the fine-tuning config on Kinetics-400 leaves in
-``work_dirs``.
+Schedule, drop path and the lack of mixing are from the authors' recipe for supervised MViTv2-L with 40 frames at 312
+pixels. Using 16 frames at 224 pixels is our choice. It starts from the weights of the fine-tuning config on
+Kinetics-400 in ``work_dirs``.
 """
 
 _base_ = [

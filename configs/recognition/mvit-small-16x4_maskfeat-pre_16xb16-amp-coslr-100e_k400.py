@@ -1,7 +1,7 @@
 """Fine-tuning of MViT-S on Kinetics-400, 100 epochs, on 16 GPUs of 16 videos, each augmented twice.
 
-Starts from what the pre-training config of the same model leaves in ``work_dirs``; from any other MaskFeat
-checkpoint, the authors' included, with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+It starts from the weights of the pre-training config of the same model in ``work_dirs``. For another MaskFeat
+checkpoint, also the authors', use ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 
 _base_ = [
@@ -20,7 +20,7 @@ model = dict(
     )
 )
 
-# The batch size counts videos, and the model sees two clips of each.
+# The batch size is a number of videos, and the model sees two clips of each video.
 train_dataloader = dict(
     collate_fn=dict(type="repeat_pseudo_collate"),
     dataset=dict(dataset_type="maskfeat.RepeatAugDataset", num_repeats=2),

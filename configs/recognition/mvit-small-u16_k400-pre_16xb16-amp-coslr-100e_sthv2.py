@@ -1,9 +1,10 @@
 """Fine-tuning of MViT-S on Something-Something v2 from Kinetics-400 weights, on 16 GPUs of 16 videos.
 
-16 frames spread over the video, no flip, 1 x 3 views for testing. The authors have no recipe for MaskFeat on this data
-set. Schedule, RandAugment, views, drop path and the head's dropout are those of their supervised MViTv2-S; the crops,
-which are those of Kinetics-400, and the first weights are ours. Starts from what the fine-tuning config on Kinetics-400
-leaves in ``work_dirs``; from any other weights with ``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
+It uses 16 frames spread over the video, no flip, and 1 x 3 views for testing. The authors have no recipe for MaskFeat
+on this data set. Schedule, RandAugment, views, drop path and the head's dropout are from their recipe for supervised
+MViTv2-S. The crops, the same as for Kinetics-400, and the initial weights are our choice. It starts from the weights of
+the fine-tuning config on Kinetics-400 in ``work_dirs``. For other weights use
+``--cfg-options model.backbone.init_cfg.checkpoint=FILE``.
 """
 
 _base_ = [

@@ -6,5 +6,5 @@ _base_ = [
 ]
 
 optim_wrapper = dict(type="maskfeat.BFloat16OptimWrapper")
-# A folder to which every process writes its shards; "epoch_{}.pth" would be one file
+# A folder into which every process writes its shards; "epoch_{}.pth" would be a single file
 default_hooks = dict(checkpoint=dict(filename_tmpl="epoch_{}.sharded"))

@@ -1,6 +1,6 @@
-"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the classes that a classifier sees.
+"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the classes that a classifier assigns.
 
-The classifier is the demo's; train it first: ``python tools/train.py configs/demo/vit-tiny_moving-digits-class.py``.
+The classifier is the demo's. Train it first: ``python tools/train.py configs/demo/vit-tiny_moving-digits-class.py``.
 """
 
 _base_ = ["../demo/maskfeat_mvit-tiny_moving-digits.py", "../_base_/targets/demo_pseudo-label.py"]

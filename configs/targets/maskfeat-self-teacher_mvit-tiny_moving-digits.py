@@ -1,4 +1,4 @@
-"""MaskFeat on clips of MovingDigits: a tiny MViT predicts the features of the moving average of itself; no labels."""
+"""MaskFeat on clips of MovingDigits: a tiny MViT predicts features of its own moving average; no labels."""
 
 _base_ = "../demo/maskfeat_mvit-tiny_moving-digits.py"
 

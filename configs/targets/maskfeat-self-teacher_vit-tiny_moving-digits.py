@@ -1,4 +1,4 @@
-"""MaskFeat on frames of MovingDigits: a tiny ViT predicts the features of the moving average of itself; no labels."""
+"""MaskFeat on frames of MovingDigits: a tiny ViT predicts features of its own moving average; no labels."""
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
 

@@ -1,6 +1,6 @@
 """MaskFeat on frames of MovingDigits: a tiny ViT predicts discrete tokens; no labels.
 
-The tokenizer stands in for DALL-E's: its encoder, tiny, with random weights.
+The tokenizer is a tiny version of DALL-E's encoder with random weights.
 """
 
 _base_ = ["../demo/maskfeat_vit-tiny_moving-digits.py", "../_base_/targets/demo_token.py"]

@@ -1,9 +1,10 @@
 """AVA v2.2 for action detection, from raw frames: clips 16x4 around the annotated second.
 
-Boxes are looked at where a person detector has found people: the proposals that mmaction2's guide to AVA names. They
-follow the frames through scaling, crop and flip.
+The boxes are the proposals of a person detector that mmaction2's guide to AVA names. They are transformed together with
+the frames by scaling, crop and flip.
 
-"authors" marks the values of their recipe for Kinetics-400, "ours" all others: they released none for AVA.
+"authors" marks the values of their recipe for Kinetics-400, because they released none for AVA. "ours" marks all other
+values.
 """
 
 default_scope = "mmaction"

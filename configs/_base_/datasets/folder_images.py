@@ -1,9 +1,9 @@
-"""A folder of images for pre-training, sub-folders too; crops, flips and masks are those of ImageNet-1k here.
+"""A folder of images for pre-training, with sub-folders; crops, flips and masks as in our ImageNet-1k config.
 
-Of wide and tall images, as of panoramas and long screens, the crops see every part.
+The crops of wide and tall images, such as panoramas and long screenshots, cover every part.
 
-Set the folder with ``train_dataloader.dataset.data_root``, or a manifest of it with
-``train_dataloader.dataset.ann_file``. Labels are not needed.
+Set the folder with ``train_dataloader.dataset.data_root``, or its manifest with ``train_dataloader.dataset.ann_file``.
+Labels are not needed.
 """
 
 _base_ = "./imagenet_pretrain.py"

@@ -1,10 +1,10 @@
-"""A folder of videos for pre-training, sub-folders too; clips, crops, flips and masks are those of Kinetics-400 here.
+"""A folder of videos for pre-training, with sub-folders; clips, crops, flips and masks as in our Kinetics-400 config.
 
-Of wide and tall videos the crops see every part. A clip of 16x4 spans 64 / 30 s whatever the rate of the file.
+The crops of wide and tall videos cover every part. A clip of 16x4 spans 64 / 30 s at every frame rate.
 
-Set the folder with ``train_dataloader.dataset.data_prefix.video``, or a manifest of it with
-``train_dataloader.dataset.ann_file``. No labels and no list are needed; an ``ann_file`` that is a list of names in that
-folder chooses some of the videos.
+Set the folder with ``train_dataloader.dataset.data_prefix.video``, or its manifest with
+``train_dataloader.dataset.ann_file``. No labels and no list are needed. If ``ann_file`` is a list of names in that
+folder, only these videos are used.
 """
 
 _base_ = "./kinetics400_pretrain.py"

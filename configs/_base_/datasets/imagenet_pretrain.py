@@ -4,7 +4,7 @@ default_scope = "mmpretrain"
 
 train_pipeline = [
     dict(type="maskfeat.LoadWholeImage"),
-    # Pillow's bicubic is antialiased, as in the authors' code. OpenCV's is not, and changes the HOG of a crop.
+    # Pillow's bicubic is antialiased, as in the authors' code. OpenCV's is not, which changes the HOG of a crop.
     dict(
         type="RandomResizedCrop",
         scale=224,

@@ -5,8 +5,8 @@ _base_ = "./kinetics400_pretrain.py"
 sampling = _base_.sampling
 train_pipeline = [
     *_base_.train_pipeline[:3],  # open, sample, decode
-    # mmpretrain's RandAugment with one draw for all frames, because mmaction2's needs pytorchvideo, which its
-    # requirements leave out. Two operations, each with a chance of one half: rand-m7-mstd0.5-inc1.
+    # mmpretrain's RandAugment with one draw for all frames, because mmaction2's RandAugment needs pytorchvideo, which
+    # its requirements lack. Two operations, each with a probability of one half: rand-m7-mstd0.5-inc1.
     dict(
         type="TransformBroadcaster",
         mapping=dict(img="imgs"),

@@ -2,8 +2,8 @@
 
 default_scope = "mmaction"
 
-# As in the authors' code, a clip of 16x4 spans 64 / 30 s whatever the rate of the file, and videos are decoded with a
-# short side of 256 pixels before any crop.
+# As in the authors' code, a clip of 16x4 spans 64 / 30 s at every frame rate, and videos are decoded with a short side
+# of 256 pixels before any crop.
 sampling = dict(
     type="SampleFrames", clip_len=16, frame_interval=4, num_clips=1, target_fps=30, out_of_bound_opt="repeat_last"
 )

@@ -1,4 +1,4 @@
-"""What Kinetics-600 changes in a config on Kinetics-400: classes and files. A config merges its values."""
+"""Kinetics-600 instead of Kinetics-400: the classes and files that differ. A config merges its values."""
 
 kinetics600 = dict(
     model=dict(

@@ -1,9 +1,9 @@
-"""Clips of MovingDigits, 8 frames of 36 x 36, kept in memory: a config adds what is random, and the labels."""
+"""Clips of MovingDigits, 8 frames of 36 x 36, kept in memory. A config adds the random transforms and the labels."""
 
 default_scope = "mmaction"
 
 data_root = "data/moving_digits/"
-# The random part of the pipeline comes after what is kept in memory.
+# Random transforms have to come after maskfeat.Cached, which keeps its results in memory.
 read_clip = dict(
     type="maskfeat.Cached",
     transforms=[

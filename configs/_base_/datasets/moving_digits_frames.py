@@ -1,9 +1,9 @@
-"""Frames of MovingDigits, 44 x 44, kept in memory: a config adds what is random, and the labels."""
+"""Frames of MovingDigits, 44 x 44, kept in memory. A config adds the random transforms and the labels."""
 
 default_scope = "mmpretrain"
 
 data_root = "data/moving_digits/"
-# The random part of the pipeline comes after what is kept in memory.
+# Random transforms have to come after maskfeat.Cached, which keeps its results in memory.
 read_image = dict(
     type="maskfeat.Cached",
     transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(44, 44), interpolation="area")],

@@ -1,9 +1,9 @@
 """Something-Something v2 for recognition: frames spread evenly over the whole video, never flipped; 1 clip x 3 crops.
 
-"authors" marks the values of their recipes for supervised MViTv2 on this data set, "ours" all others.
+"authors" marks the values of their recipes for supervised MViTv2 on this data set, "ours" all other values.
 
-Left and right are part of the labels ("pushing something from left to right"), so nothing mirrors a video: no flip, and
-RandAugment has none.
+Left and right are part of the labels ("pushing something from left to right"), so no transform mirrors a video: there
+is no flip, and RandAugment has none.
 """
 
 _base_ = "./kinetics400.py"

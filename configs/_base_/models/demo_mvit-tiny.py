@@ -1,4 +1,4 @@
-"""Backbone of the demos on clips of 8 frames of 32 x 32: an MViT of 4 layers of 64 on 4 x 4 x 4 tokens, no pooling."""
+"""Backbone of the demos on clips of 8 frames of 32 x 32: an MViT of 4 layers of 64, 4 x 4 x 4 tokens, no pooling."""
 
 model = dict(
     backbone=dict(

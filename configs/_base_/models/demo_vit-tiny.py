@@ -1,4 +1,4 @@
-"""Backbone of the demos on images of 40 x 40: a ViT of 4 layers of 96 on 5 x 5 tokens of 8 x 8 pixels."""
+"""Backbone of the demos on images of 40 x 40: a ViT of 4 layers of 96, 5 x 5 tokens of 8 x 8 pixels."""
 
 model = dict(
     backbone=dict(

@@ -1,7 +1,7 @@
 """Changes that MViT-S and a feature pyramid make to a detector with ViT-B/16. A config merges its model."""
 
 mvit_small_fpn = dict(
-    # as in the pre-training on clips
+    # the same as in the pre-training on clips
     data_preprocessor=dict(mean=[114.75, 114.75, 114.75], std=[57.375, 57.375, 57.375]),
     backbone=dict(
         _delete_=True,

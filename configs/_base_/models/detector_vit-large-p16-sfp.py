@@ -1,4 +1,4 @@
-"""Changes that ViT-L/16 makes to a detector with ViT-B/16: layer decay 0.8, drop path 0.4 as ViTDet."""
+"""Changes that ViT-L/16 makes to a detector with ViT-B/16: layer decay 0.8, drop path 0.4 as in ViTDet."""
 
 vit_large = dict(
     model=dict(

@@ -1,4 +1,4 @@
-"""Faster R-CNN on a windowed ViT-B/16 and a simple feature pyramid, as ViTDet (Li et al., 2022) without masks."""
+"""Faster R-CNN on a windowed ViT-B/16 and a simple feature pyramid, as in ViTDet (Li et al., 2022), without masks."""
 
 norm_cfg = dict(type="mmpretrain.LN2d")
 model = dict(

@@ -1,4 +1,4 @@
-"""``maskfeat_mvit-small.py`` with an MViT of 4 layers of 96, for a first try on a CPU: same tokens, same target."""
+"""``maskfeat_mvit-small.py`` with an MViT of 4 layers of 96, for a first try on a CPU; same tokens and target."""
 
 _base_ = "./maskfeat_mvit-small.py"
 

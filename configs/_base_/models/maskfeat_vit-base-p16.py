@@ -1,4 +1,4 @@
-"""MaskFeat with ViT-B/16: 14 x 14 tokens, the target of each is the HOG of 2 x 2 cells in 3 colours."""
+"""MaskFeat with ViT-B/16: 14 x 14 tokens. The target of each token is the HOG of 2 x 2 cells in 3 colours."""
 
 model = dict(
     type="maskfeat.MaskFeat",

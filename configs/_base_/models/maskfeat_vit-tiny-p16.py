@@ -1,4 +1,4 @@
-"""``maskfeat_vit-base-p16.py`` with a ViT of 4 layers of 96, for a first try on a CPU: same tokens, same target."""
+"""``maskfeat_vit-base-p16.py`` with a ViT of 4 layers of 96, for a first try on a CPU; same tokens and target."""
 
 _base_ = "./maskfeat_vit-base-p16.py"
 

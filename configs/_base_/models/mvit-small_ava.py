@@ -1,6 +1,7 @@
 """Fast R-CNN on MViT-S for action detection: RoIAlign on the temporal mean of the last tokens, 80 actions.
 
-"authors" marks the values of their recipe for Kinetics-400, "ours" all others: they released none for AVA.
+"authors" marks the values of their recipe for Kinetics-400, because they released none for AVA. "ours" marks all other
+values.
 """
 
 model = dict(
@@ -24,7 +25,7 @@ model = dict(
     roi_head=dict(
         type="AVARoIHead",
         bbox_roi_extractor=dict(
-            # ours; the authors' code has an ordinary aligned RoIAlign, type="SingleRoIExtractor3D"
+            # ours; the authors' code uses an ordinary aligned RoIAlign, type="SingleRoIExtractor3D"
             type="maskfeat.CentredRoIExtractor3D",
             roi_layer_type="RoIAlign",
             featmap_stride=32,  # authors: the stride of MViT's last tokens
@@ -36,7 +37,7 @@ model = dict(
             type="BBoxHeadAVA",
             background_class=True,
             in_channels=768,  # authors: the channels of MViT-S
-            num_classes=81,  # AVA's 80 actions and one
+            num_classes=81,  # AVA's 80 actions plus one
             multilabel=True,
             dropout_ratio=0.5,  # ours
         ),

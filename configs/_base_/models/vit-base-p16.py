@@ -23,7 +23,7 @@ model = dict(
         num_classes=1000,
         in_channels=768,
         loss=dict(type="LabelSmoothLoss", label_smooth_val=0.1, mode="original"),
-        # the usual 0.02, scaled by 0.001
+        # the usual 0.02, multiplied by 0.001
         init_cfg=dict(type="TruncNormal", layer="Linear", std=2e-5),
     ),
     train_cfg=dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)]),

@@ -1,4 +1,4 @@
-"""AdamW with layer decay 0.75 for a classifier of a folder; whoever uses it sets the number of steps."""
+"""AdamW with layer decay 0.75 for a classifier of a folder. The user of this file sets the number of steps."""
 
 optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),

@@ -1,7 +1,7 @@
 """AdamW with layer decay 0.75, 30 epochs of clips; the learning rate is 5e-4 for every 128 clips.
 
-"authors" marks the values of their recipe for Kinetics-400, "ours" all others: they released none for AVA.
-Learning rate and length are our choice for a data set that is small and starts from fine-tuned weights.
+"authors" marks the values of their recipe for Kinetics-400, because they released none for AVA. "ours" marks all other
+values. Learning rate and length are our choice, because the data set is small and the initial weights are fine-tuned.
 """
 
 optim_wrapper = dict(

@@ -1,6 +1,6 @@
 """AdamW with layer decay 0.75, 100 epochs of videos; the learning rate is 6e-4 for every 16 videos.
 
-Mixed precision is ours, for speed. The authors train in float32.
+Mixed precision is our choice, for speed. The authors train in float32.
 """
 
 optim_wrapper = dict(
@@ -10,7 +10,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
-# Both ends are the authors', who scale them with the batch like the learning rate itself.
+# First and last learning rate are the authors', who scale both with the batch size like the learning rate itself.
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6 / 6e-4, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
     dict(
@@ -24,5 +24,5 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=100, val_interval=1)
-# in videos, as the dataloader's batch size; each is augmented twice
+# a number of videos, as the dataloader's batch size; each video is augmented twice
 auto_scale_lr = dict(enable=True, base_batch_size=256)

@@ -1,6 +1,6 @@
 """AdamW and warm-up then cosine, 300 epochs of clips; the learning rate is 1e-4 for every 32 clips.
 
-Mixed precision is ours, for speed. The authors train in float32.
+Mixed precision is our choice, for speed. The authors train in float32.
 """
 
 optim_wrapper = dict(
@@ -10,7 +10,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=0.02),
 )
-# Both ends are the authors', who scale them with the batch like the learning rate itself.
+# First and last learning rate are the authors', who scale both with the batch size like the learning rate itself.
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6 / 1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(

@@ -1,7 +1,7 @@
 """SGD, 100 epochs of videos; the learning rate is 2.5e-3 for every 128 videos.
 
-The authors have no recipe for MaskFeat on Something-Something v2. These values are those of their supervised MViTv2-S
-(PySlowFast, ``configs/SSv2/MVITv2_S_16x4.yaml``); mixed precision is ours.
+The authors have no recipe for MaskFeat on Something-Something v2. These values are from their recipe for supervised
+MViTv2-S (PySlowFast, ``configs/SSv2/MVITv2_S_16x4.yaml``). Mixed precision is our choice.
 """
 
 optim_wrapper = dict(

@@ -1,7 +1,8 @@
 """SGD, 40 epochs of videos; the learning rate is 1.25e-3 for every 64 videos.
 
-The authors have no recipe for MaskFeat on Something-Something v2. These values are those of their supervised MViTv2-L
-(PySlowFast, ``configs/SSv2/MVITv2_L_40x3.yaml``), which has the optimizer of MViTv2-S; mixed precision is ours.
+The authors have no recipe for MaskFeat on Something-Something v2. These values are from their recipe for supervised
+MViTv2-L (PySlowFast, ``configs/SSv2/MVITv2_L_40x3.yaml``), which has the optimizer of MViTv2-S. Mixed precision is our
+choice.
 """
 
 _base_ = "./mvit_sthv2_100e.py"

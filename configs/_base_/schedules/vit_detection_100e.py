@@ -1,6 +1,6 @@
 """AdamW with layer decay 0.7, 100 epochs; the learning rate is 1e-4 for every 64 images.
 
-After ViTDet (Li et al., 2022): MaskFeat's release has no recipe for COCO.
+The values follow ViTDet (Li et al., 2022), because MaskFeat's release has no recipe for COCO.
 """
 
 optim_wrapper = dict(

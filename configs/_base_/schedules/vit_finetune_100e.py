@@ -1,6 +1,6 @@
 """AdamW with layer decay 0.65, 100 epochs of images; the learning rate is 2e-3 for every 512 images.
 
-Mixed precision is ours, for speed. The authors train in float32.
+Mixed precision is our choice, for speed. The authors train in float32.
 """
 
 optim_wrapper = dict(
@@ -9,7 +9,7 @@ optim_wrapper = dict(
     constructor="maskfeat.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(layer_decay_rate=0.65, flat_decay_mult=0.0),
 )
-# Both ends are the authors', who scale them with the batch like the learning rate itself.
+# First and last learning rate are the authors', who scale both with the batch size like the learning rate itself.
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-8 / 2e-3, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
     dict(

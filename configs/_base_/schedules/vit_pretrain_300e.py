@@ -1,11 +1,11 @@
 """AdamW and warm-up then cosine, 300 epochs of images; the learning rate is 2e-4 for every 256 images.
 
-Mixed precision is ours, for speed. The authors train in float32.
+Mixed precision is our choice, for speed. The authors train in float32.
 """
 
 _base_ = "./mvit_pretrain_300e.py"
 
-# Both ends are the authors', who scale them with the batch like the learning rate itself.
+# First and last learning rate are the authors', who scale both with the batch size like the learning rate itself.
 changes = dict(
     LinearLR=dict(start_factor=1e-6 / 2e-4, end=30),
     CosineAnnealingLR=dict(T_max=270, eta_min_ratio=1e-6 / 2e-4, begin=30),

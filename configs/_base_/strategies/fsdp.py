@@ -1,7 +1,7 @@
-"""Parameters, gradients and optimizer state sharded over all GPUs, a unit of every block; needs several processes.
+"""Parameters, gradients and optimizer state sharded over all GPUs, one unit per block; needs several processes.
 
 Blocks are gathered in bfloat16, gradients are averaged in float32, activations are recomputed block by block. Weights,
-residuals and targets stay in float32: casting is left to autocast, of ``maskfeat.BFloat16OptimWrapper``.
+residuals and targets stay in float32, because only the autocast of ``maskfeat.BFloat16OptimWrapper`` casts.
 """
 
 runner_type = "FlexibleRunner"

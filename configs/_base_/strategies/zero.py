@@ -1,7 +1,8 @@
 """DeepSpeed's ZeRO, stage 2: gradients and optimizer state sharded over all GPUs. See docs/scaling.md.
 
-Mixed precision is torch's autocast, so that targets are computed in float32. DeepSpeed clips the gradients, not the
-optimizer wrapper. mmengine does not apply ``auto_scale_lr`` with this strategy: set ``lr`` for the batch size.
+Mixed precision uses torch's autocast, so targets are computed in float32. DeepSpeed clips the gradients, and not the
+optimizer wrapper. mmengine does not apply ``auto_scale_lr`` with this strategy, so set ``lr`` for the batch size
+yourself.
 """
 
 runner_type = "FlexibleRunner"

@@ -1,4 +1,4 @@
-"""Discrete tokens of DALL-E's dVAE as the target. A config merges its model."""
+"""Discrete tokens of DALL-E's dVAE, as the target. A config merges its model."""
 
 dalle = dict(
     target_generator=dict(

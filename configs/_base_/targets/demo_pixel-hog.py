@@ -1,4 +1,4 @@
-"""``pixel-hog.py`` for the demos: cells of 4 pixels, tokens of 8; a config of another width changes ``in_channels``."""
+"""``pixel-hog.py`` for the demos: cells of 4 pixels, tokens of 8. A config of another width changes ``in_channels``."""
 
 _base_ = "./pixel-hog.py"
 

@@ -1,4 +1,4 @@
-"""Classes that the demo's classifier sees as the target. A config merges its model."""
+"""Classes that the demo's classifier assigns, as the target. A config merges its model."""
 
 pseudo_label = dict(
     target_generator=dict(
@@ -18,7 +18,7 @@ pseudo_label = dict(
             init_cfg=dict(
                 type="Pretrained",
                 checkpoint="work_dirs/vit-tiny_moving-digits-class/iter_500.pth",
-                # its norm after mean pooling becomes that of every token
+                # use its norm after mean pooling as the norm of every token
                 revise_keys=[(r"^backbone\.ln2\.", "backbone.ln1.")],
             ),
         ),

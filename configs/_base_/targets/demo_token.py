@@ -1,4 +1,4 @@
-"""Discrete tokens of a tiny encoder like DALL-E's, with random weights, as the target. A config merges its model."""
+"""Discrete tokens of a tiny encoder like DALL-E's with random weights, as the target. A config merges its model."""
 
 token = dict(
     target_generator=dict(

@@ -1,4 +1,4 @@
-"""Features of a ViT-B/16 of DINO as the target. A config merges its model."""
+"""Features of DINO's ViT-B/16, as the target. A config merges its model."""
 
 dino = dict(
     target_generator=dict(
@@ -13,7 +13,7 @@ dino = dict(
             init_cfg=dict(
                 type="Pretrained",
                 checkpoint="data/targets/dino_vitbase16_pretrain.pth",
-                # from the names of DINO's release to mmpretrain's
+                # names of DINO's release -> names of mmpretrain
                 revise_keys=[
                     (r"^blocks\.", "layers."),
                     (r"\.norm(\d)\.", r".ln\1."),

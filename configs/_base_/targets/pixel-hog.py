@@ -1,4 +1,4 @@
-"""Normalised pixels and HOG together as the target, both losses of the same weight. A config merges its model."""
+"""Normalised pixels and HOG together, with the same loss weight, as the target. A config merges its model."""
 
 pixel_hog = dict(
     target_generator=dict(

@@ -1,4 +1,4 @@
-"""Classes that a supervised ResNet-50 sees as the target. A config merges its model."""
+"""Classes that a supervised ResNet-50 assigns, as the target. A config merges its model."""
 
 pseudo_label = dict(
     target_generator=dict(
