@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def save(tmp_path):
-    """Writes a checkpoint file and returns its path."""
+    """Return a function that writes a checkpoint file and returns its path."""
 
     def write(content, name="checkpoint.pth"):
         torch.save(content, tmp_path / name)

@@ -11,7 +11,7 @@ MVIT = dict(embed_dims=8, num_layers=4, num_heads=1, downscale_indices=[1, 2], d
 
 
 def build(kind, **kwargs):
-    """A backbone of this size by its registered name."""
+    """Build a small backbone by its registered name."""
     if kind.endswith("MViT"):
         defaults = dict(arch=MVIT, temporal_size=4, spatial_size=64, dim_mul_in_attention=False)
     elif kind == "mmaction.VisionTransformer":
@@ -22,7 +22,7 @@ def build(kind, **kwargs):
 
 
 def randomised(module, seed=0):
-    """The module with every parameter random, so that none can be mistaken for an initial value."""
+    """Set all parameters of a module to random values that differ from initial values."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -31,7 +31,7 @@ def randomised(module, seed=0):
 
 
 def pretraining_state(family, seed=0):
-    """A state dict of MaskFeat pre-training under the canonical names."""
+    """Build a state dict of MaskFeat pre-training with canonical names."""
     backbone = randomised(build("maskfeat.MaskedViT" if family == "vit" else "maskfeat.MaskedMViT"), seed)
     width = 16 if family == "vit" else 32
     state = {f"backbone.{key}": value.clone() for key, value in backbone.state_dict().items()}

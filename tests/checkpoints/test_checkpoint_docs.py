@@ -1,4 +1,4 @@
-"""The page about checkpoints: complete, and its lines build models that take what they name."""
+"""The page about checkpoints is complete, and its lines build the models that they name."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def test_page_is_complete():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_line_of_the_page(name):
-    config = eval(LINES[name])  # a line of our own page
+    config = eval(LINES[name])  # a line of this project's page
     assert WEIGHT_INITIALIZERS.build(config.pop("init_cfg")).checkpoint.endswith(".pyth")
     shapes = SHAPES[name]
     with torch.device("meta"):
@@ -34,7 +34,7 @@ def test_line_of_the_page(name):
     norm = "ln2" if "VIT_" in name.split("MVIT")[0] else "norm3"
     new = [] if name.endswith("_FT") else [f"{norm}.weight", f"{norm}.bias"]
     assert report.initial == new
-    # the one more stride of fine-tuning shortens the last blocks' tables of positions, nothing else
+    # only the additional stride of fine-tuning shortens the last blocks' tables of positions
     assert all(re.search(r"\.rel_pos_[hw]$", key) for key in report.resized)
     assert bool(report.resized) == (name.endswith("_PT") and norm == "norm3")
     assert report.found > 0.999

@@ -1,4 +1,4 @@
-"""Every format is recognised, accounted for to the last key, and written back as it was."""
+"""All formats are recognised, all keys are accounted for, and files are written back unchanged."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ TARGETS = ("maskfeat", "mmpretrain", "mmaction2", "slowfast")
 
 
 def tensors(shapes, seed=0):
-    """A different random number for each key, in its shape, without the memory of a full-size model."""
+    """Return a different random number for each key in its shape, without the memory of a full-size model."""
     generator = torch.Generator().manual_seed(seed)
     return {key: torch.randn((), generator=generator).expand(shape) for key, shape in shapes.items()}
 
@@ -37,7 +37,7 @@ def equal(a, b):
 
 
 def full_size_model(name):
-    """The model that a released checkpoint is for, as a config of its project builds it."""
+    """Build the model of a released checkpoint, as a config of its project does."""
     pretrain, large = name.endswith("_PT"), "_L_" in name
     vit = "VIT_" in name.split("MVIT")[0]
     width = (1024 if large else 768) if vit else (1152 if large else 768)
@@ -47,7 +47,7 @@ def full_size_model(name):
         backbone["arch"] = size if vit else f"maskfeat-{size}"
         return MODELS, dict(
             type="maskfeat.MaskFeat",
-            # ours looks at its values, which a model without memory does not have
+            # this package's class reads its values, which a model without memory lacks
             data_preprocessor=dict(type="BaseDataPreprocessor"),
             backbone=backbone,
             target_generator=dict(type="maskfeat.HOGGenerator"),
@@ -89,7 +89,7 @@ def test_released_checkpoints(name):
 
 
 def test_hog_constants_are_the_authors():
-    """Written back are the very buffers of the authors' layer, which reading drops."""
+    """The written buffers are equal to the buffers of the authors' layer, which reading drops."""
     import numpy as np
 
     with np.load(Path(__file__).parents[1] / "data" / "image_pretrain.npz") as arrays:
@@ -106,7 +106,7 @@ def test_hog_constants_are_the_authors():
     wrapped=st.booleans(),
 )
 def test_round_trips_are_exact(family, seed, path, separate, wrapped):
-    """Whatever the way through the formats, with the variants of their names, the weights come back bit by bit."""
+    """On any way through the formats and the variants of their names, the weights come back bitwise equal."""
     state = pretraining_state(family, seed)
     checkpoint = from_state_dict(state)
     for target in path:
@@ -121,7 +121,7 @@ def test_round_trips_are_exact(family, seed, path, separate, wrapped):
 
 
 def separated(state, names):
-    """The state dict with query, key and value as layers of their own."""
+    """Return the state dict with query, key and value as separate layers."""
     out = {}
     for key, value in state.items():
         if ".attn.qkv." in key:
@@ -136,7 +136,7 @@ def separated(state, names):
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 @pytest.mark.parametrize("names", [None, "qkv", ("query", "key", "value")])
 def test_upstream_backbones(kind, prefix, names, save, tmp_path):
-    """With and without ``backbone.``, fused or not, and back to what the plain backbone takes strictly."""
+    """With and without ``backbone.``, fused or not, and back to a state dict that the plain backbone loads strictly."""
     backbone = randomised(build(kind))
     state = {f"{prefix}{key}": value for key, value in backbone.state_dict().items()}
     stored = separated(state, names) if names else state
@@ -170,7 +170,7 @@ def test_maskfeat_of_openmmlab(family, rename, project):
 
 
 def test_maskfeat_of_mmpretrain():
-    """The state dict of mmpretrain's own model: its HOG buffers are the only keys that are left out."""
+    """In the state dict of mmpretrain's own model, only its HOG buffers are left out."""
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         model = PRETRAIN_MODELS.build(
             dict(
@@ -195,7 +195,7 @@ def test_maskfeat_of_mmpretrain():
 
 
 def test_task_survives_the_plain_backbone(tmp_path):
-    """A plain backbone does not show that it was pre-trained; the metadata do, and the norm is still named rightly."""
+    """Only the metadata show that a plain backbone was pre-trained, and the norm still gets the correct name."""
     checkpoint = from_state_dict(pretraining_state("mvit"))
     write_checkpoint(checkpoint, tmp_path / "plain.pth", "mmaction2")
     again = read_checkpoint(tmp_path / "plain.pth")

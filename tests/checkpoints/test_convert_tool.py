@@ -1,4 +1,4 @@
-"""The command line of the converter."""
+"""The command line of the checkpoint converter."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SCRIPT = ROOT / "tools" / "convert_checkpoint.py"
 
 @pytest.fixture
 def tool(capsys):
-    """Runs the tool in this process: exit status, output and errors."""
+    """Return a function that runs the tool in this process and returns exit status, output and errors."""
     module = load_tool("convert_checkpoint")
 
     def run(*arguments):
@@ -105,7 +105,7 @@ def test_errors_leave_what_there_is(tool, authors_file, tmp_path):
 
 
 def test_model_card(tool, authors_file, tmp_path):
-    """It says what is known, in 40 lines, and replaces a card but no file of the user's."""
+    """The card lists the known facts in 40 lines. It replaces an old card, but no file of the user."""
     target, card = tmp_path / "plain.pth", tmp_path / "plain.md"
     card.write_text("my notes")
     status, _, errors = tool(authors_file, target, "--to", "maskfeat")
@@ -122,7 +122,7 @@ def test_model_card(tool, authors_file, tmp_path):
 
 
 def test_config_of_the_model(tool, tmp_path):
-    """It stands beside the weights, and tells the model card and other libraries what weights do not."""
+    """The config stands beside the weights, and gives model card and libraries the facts that weights lack."""
     name = "maskfeat_vit-tiny_moving-digits"
     shipped = ROOT / "configs" / "demo" / "weights" / f"{name}.pth"
     target = tmp_path / "digits.safetensors"
@@ -146,7 +146,7 @@ def test_config_of_the_model(tool, tmp_path):
 
 
 def test_table_of_fused_layers():
-    """A tensor that was made of several names them all."""
+    """The row of a tensor that was made from several tensors names them all."""
     state = pretraining_state("mvit")
     for part, third in zip("qkv", state.pop("backbone.blocks.0.attn.qkv.weight").chunk(3), strict=True):
         state[f"backbone.blocks.0.attn.{part}.weight"] = third

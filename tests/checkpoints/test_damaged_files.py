@@ -1,4 +1,4 @@
-"""Single flipped bits and damaged directories of checkpoints: refused, or the values are right; never wrong ones."""
+"""Single flipped bits and damaged directories of checkpoints: either refused, or read with the correct values."""
 
 import random
 import struct
@@ -17,7 +17,7 @@ def content(iteration=4):
 
 
 def write_deflated(path):
-    """The same file, packed again by a program that is not torch."""
+    """Write the same file, packed again by a program other than torch."""
     torch.save(content(), path)
     with zipfile.ZipFile(path) as source:
         records = {entry.filename: source.read(entry) for entry in source.infolist()}
@@ -41,7 +41,7 @@ def is_right(loaded):
 
 
 def refused(path):
-    """Whether the file is refused; if it is not, torch loads the right values."""
+    """Check whether the file is refused; if not, torch must load the correct values."""
     try:
         check_whole(path)
     except CheckpointError as error:
@@ -53,13 +53,13 @@ def refused(path):
 
 
 def entry_of(whole, name):
-    """Place of a record's entry in the directory."""
+    """Return the place of a record's entry in the directory."""
     start = whole.index(b"PK\x01\x02")
     return whole.index(name, start) - 46
 
 
 def test_marked_as_a_folder(tmp_path):
-    """torch.load gives memory as it is for such a record, and Python's zipfile passes it."""
+    """For such a record, torch.load returns uninitialized memory, and Python's zipfile does not complain."""
     path, older = tmp_path / "iter_4.pth", tmp_path / "iter_2.pth"
     torch.save(content(), path)
     torch.save(content(iteration=2), older)
@@ -79,7 +79,7 @@ def test_marked_as_a_folder(tmp_path):
     [
         (8, 0x0809, "is encrypted, or compressed by a method"),
         (10, 99, "is encrypted, or compressed by a method"),
-        (6, 0x00FF, "the header of .*data/1 differs"),  # version that is needed to unpack it
+        (6, 0x00FF, "the header of .*data/1 differs"),  # version that is needed to unpack the record
         (16, 0, "data/1 does not end where the next"),  # half of its checksum
         (24, 8, "data/1 has two sizes"),
         (32, 1, "an entry of its directory is damaged"),  # length of a comment
@@ -112,7 +112,7 @@ def test_bytes_that_are_added_or_lost(tmp_path, writer, harm):
 
 
 def test_without_checksums(tmp_path):
-    """torch writes such files if it is asked to; torch.load reads them, and so do we."""
+    """torch writes such files if asked to; torch.load and this package read them."""
     torch.serialization.set_crc32_options(False)
     try:
         torch.save(content(), tmp_path / "iter_4.pth")
@@ -149,12 +149,12 @@ def test_flipped_bits(tmp_path, writer):
 @pytest.mark.long
 @pytest.mark.parametrize("writer", ["torch", "deflated"])
 def test_every_flipped_bit(tmp_path, writer):
-    """Most of a tensor left out: all of it is one checksum."""
+    """Most bits of a tensor are left out, because one checksum covers all of them."""
     assert check_flips(tmp_path, writer, None) > 0.7
 
 
 def check_legacy_flips(tmp_path, count):
-    """Weights have no checksums in the old format: nothing but an error of ours, or as many values."""
+    """The old format has no checksums for weights: either this package's error, or the correct number of values."""
     path = tmp_path / "iter_4.pth"
     write_legacy(path)
     whole = path.read_bytes()
@@ -177,7 +177,7 @@ def test_thousands_of_flipped_bits_of_the_old_format(tmp_path):
 
 
 def check_directories(tmp_path, writer, count):
-    """One to four random bytes behind the records, and in the headers before them."""
+    """Change one to four random bytes behind the records, and in the headers before them."""
     path = tmp_path / "iter_4.pth"
     WRITERS[writer](path)
     whole, rng = path.read_bytes(), random.Random(1)

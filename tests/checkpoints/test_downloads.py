@@ -1,4 +1,4 @@
-"""Checkpoints by URL: the cache holds what the whole URL stands for, and nothing that is cut off or damaged."""
+"""Checkpoints by URL: the cache holds the correct file for the whole URL, and no file that is cut off or damaged."""
 
 import hashlib
 import io
@@ -25,14 +25,14 @@ from maskfeat_plugin.downloads import DownloadError
 
 
 def content(seed, **more):
-    """Bytes of a checkpoint whose weights depend on the seed."""
+    """Return the bytes of a checkpoint whose weights depend on the seed."""
     file = io.BytesIO()
     torch.save(dict(state_dict=pretraining_state("vit", seed), **more), file)
     return file.getvalue()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``, path -> bytes; ``harm`` is done to every answer, ``asked`` counts them."""
+    """Server of ``files``, path -> bytes; ``harm`` changes every answer, ``asked`` counts the requests."""
 
     files: dict[str, bytes]
     harm = ""
@@ -109,7 +109,7 @@ def test_the_whole_url_is_the_key(hub):
 
 
 def test_every_reader_looks_at_the_whole_url():
-    """mmengine's own ``Pretrained`` and frozen networks of target generators too."""
+    """mmengine's own ``Pretrained`` and frozen networks of target generators download files too."""
     files = {f"/{i}/e.pth": content(i) for i in range(2)}
     network = build("mmpretrain.VisionTransformer")
     with serving(files) as (_, address):
@@ -189,8 +189,8 @@ def test_hash_in_the_name(hub, tmp_path):
         assert seed_of(f"{address}/{right}") == 2
         asked = server.asked
         assert seed_of(f"{address}/{right}") == 2
-        assert server.asked == asked  # it cannot have changed
-    # files that torch has in its cache are taken where their names say that they are right
+        assert server.asked == asked  # the file cannot have changed
+    # files in torch's cache are used if the hash in the name is correct
     for name in (right, wrong):
         (hub / "checkpoints" / name).write_bytes(body)
         (tmp_path / name).write_bytes(body)
@@ -214,7 +214,7 @@ def test_odd_urls(tmp_path):
 
 @pytest.mark.slow
 def test_an_interruption_leaves_nothing_that_is_read(hub):
-    """A process is killed while it downloads."""
+    """A process is killed during the download."""
     body = content(3)
     half = threading.Event()
 

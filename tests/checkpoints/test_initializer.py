@@ -1,4 +1,4 @@
-"""``init_cfg=dict(type='maskfeat.Pretrained')`` in models of every project: what it loads, keeps, says and refuses."""
+"""``init_cfg=dict(type='maskfeat.Pretrained')`` in models of all projects: loaded, kept and ignored weights, errors."""
 
 import functools
 import http.server
@@ -78,7 +78,7 @@ def detector(path):
 
 
 def assert_loaded(backbone, state, skipped=()):
-    """Every tensor of the state that the backbone has is the backbone's, but for those skipped."""
+    """Assert that all tensors of the state that the backbone has were loaded, except the skipped ones."""
     own = backbone.state_dict()
     common = [key for key in own if f"backbone.{key}" in state and key not in skipped]
     assert len(common) > 20
@@ -93,12 +93,12 @@ def test_mmpretrain_classifier(style, save):
     model = initialised(PRETRAIN_MODELS, image_classifier(path))
     assert_loaded(model.backbone, state)
     assert torch.equal(model.backbone.ln2.weight.data, torch.ones(16))
-    assert model.head.fc.weight.std() < 0.02  # its own initialization, Normal of 0.01
+    assert model.head.fc.weight.std() < 0.02  # the head's own initialization, Normal of 0.01
 
 
 @pytest.mark.parametrize("classes", [5, 4])
 def test_finetuned_classifier(classes, save):
-    """On the whole classifier the head is loaded too, unless the classes are others; PySlowFast's names throughout."""
+    """In a whole classifier the head is loaded too, unless the classes differ; all with PySlowFast's names."""
     trained = initialised(PRETRAIN_MODELS, image_classifier(save({"state_dict": pretraining_state("vit")})))
     with torch.no_grad():
         trained.backbone.ln2.weight.uniform_()
@@ -117,7 +117,7 @@ def test_finetuned_classifier(classes, save):
 
 @pytest.mark.parametrize("backbone", ["maskfeat.MViT", "mmaction.MViT"])
 def test_mmaction2_recognizer(backbone, save):
-    """The last norm of pre-training, norm2, is not the norm of the third of four scales, though the shapes agree."""
+    """The last norm of pre-training, norm2, is not the norm of the third of four scales, although the shapes agree."""
     state = pretraining_state("mvit")
     config = recognizer(save({"state_dict": state}), backbone)
     config["backbone"]["out_scales"] = [2, 3]
@@ -130,7 +130,7 @@ def test_mmaction2_recognizer(backbone, save):
 
 
 def test_frozen_features_keep_the_norm(save):
-    """At the same scale the norm over the tokens is the one of pre-training; after mean pooling it is a new one."""
+    """At the same scale the norm over the tokens is the pre-trained one; the norm after mean pooling is new."""
     state = pretraining_state("mvit")
     path = save({"state_dict": state})
     for out_type in ("featmap", "avg_featmap"):
@@ -149,7 +149,7 @@ def test_mmdet_detector(save):
 
 
 def test_whole_maskfeat_model(save):
-    """From a whole model's checkpoint all is loaded; from a backbone's the rest has its own initialization."""
+    """From a whole model's checkpoint all is loaded; from a backbone's, the other parts keep their initialization."""
     state = pretraining_state("vit")
     config = dict(
         type="maskfeat.MaskFeat",
@@ -182,7 +182,7 @@ def test_masked_backbones_keep_what_was_loaded(save):
 
 
 def test_the_rest_is_initialised_as_ever(save):
-    """A part of the model that the checkpoint lacks has its usual initialization, not the constructor's zeros."""
+    """A part that the checkpoint lacks has its usual initialization, not the zeros of the constructor."""
     state = {k: v for k, v in pretraining_state("mvit").items() if not k.startswith("backbone.blocks.3.")}
     backbone = build("mmaction.MViT", init_cfg=init_cfg(save({"state_dict": state}), min_found=0.1))
     backbone.init_weights()
@@ -247,7 +247,7 @@ def test_wrong_arguments(wrong, message, save):
 
 
 def test_it_stands_last(save):
-    """Beside other initializers it comes last, or they would overwrite the weights."""
+    """It must be the last of several initializers; otherwise the others would overwrite the weights."""
     state = pretraining_state("vit")
     ours, other = init_cfg(save({"state_dict": state})), dict(type="Constant", layer="Linear", val=3.0)
     backbone = build("mmpretrain.VisionTransformer", init_cfg=[other, ours])
@@ -258,7 +258,7 @@ def test_it_stands_last(save):
 
 
 def test_bare_name_in_our_scope(save):
-    """Under ``default_scope='maskfeat'`` the bare name is ours, with mmengine's ``prefix``."""
+    """Under ``default_scope='maskfeat'`` the bare name means this package's class, with mmengine's ``prefix``."""
     state = pretraining_state("vit")
     path = save({"state_dict": {f"student.{key}": value for key, value in state.items()}})
     config = dict(type="Pretrained", checkpoint=str(path), prefix="student.")
@@ -272,7 +272,7 @@ def test_bare_name_in_our_scope(save):
 
 
 def test_from_a_url(save, tmp_path, monkeypatch):
-    """Downloaded once into torch's cache, from a server on this machine."""
+    """The file is downloaded once into torch's cache, from a server on this machine."""
     state = pretraining_state("vit")
     path = save({"state_dict": state})
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))

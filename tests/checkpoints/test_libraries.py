@@ -1,4 +1,4 @@
-"""timm, transformers and torchvision with converted weights: their outputs are ours, and the way back is exact."""
+"""timm, transformers and torchvision with converted weights: equal outputs, and exact conversion back."""
 
 import pytest
 import torch
@@ -18,19 +18,19 @@ with importable():
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 CLIPS = torch.randn(2, 3, 4, 64, 64, generator=torch.Generator().manual_seed(4))
-# of an architecture of mmpretrain, so that nobody has to name the number of heads
+# of an architecture of mmpretrain, so that the number of heads need not be given
 TINY = dict(arch="deit-tiny", img_size=32, patch_size=8)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def libraries():
-    """Parts of the libraries are imported when they are used."""
+    """Import parts of the libraries, which import them only when they are used."""
     with importable():
         yield
 
 
 def moderate(model):
-    """Random weights, of a size that keeps the attention soft."""
+    """Draw random weights of a size that keeps the attention soft."""
     randomised(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -40,7 +40,7 @@ def moderate(model):
 
 
 def classifier(**backbone):
-    """A classifier of mmpretrain with random weights."""
+    """Build a classifier of mmpretrain with random weights."""
     head = dict(type="LinearClsHead", num_classes=5, in_channels=192)
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         cfg = dict(type="ImageClassifier", backbone=dict(type="VisionTransformer", **TINY, **backbone), head=head)
@@ -52,10 +52,10 @@ def file_of(model, save, prefix=""):
 
 
 def run_card(path):
-    """The lines of a model card that load the weights, run where the card is."""
+    """Run the lines of a model card that load the weights, in the folder of the card."""
     lines = path.with_suffix(".md").read_text().partition("```python\n")[2].partition("```")[0]
     scope = {}
-    exec(lines.replace("FOLDER", str(path.parent)).replace(f'("{path.name}"', f'("{path}"'), scope)  # of our own card
+    exec(lines.replace("FOLDER", str(path.parent)).replace(f'("{path.name}"', f'("{path}"'), scope)  # our own card
     return scope["model"].eval()
 
 
@@ -103,7 +103,7 @@ def test_classifiers_of_timm(backbone, save, tmp_path):
 
 @torch.no_grad()
 def test_pretrained_vit_of_transformers(save, tmp_path):
-    """With and without a mask; transformers finds all its weights in the file, and no others."""
+    """With and without a mask; transformers finds all its weights in the file, and no other weights."""
     ours, path = moderate(build("maskfeat.MaskedViT", **TINY, out_type="raw")), tmp_path / "model.safetensors"
     source = file_of(ours, save, "backbone.")
     export_checkpoint(read_checkpoint(source), path, "hf", source)
@@ -133,7 +133,7 @@ def test_classifier_of_transformers(save, tmp_path):
 
 
 def torchvision_mvit(classes):
-    """torchvision's MViT in the size of the small models."""
+    """Build torchvision's MViT in the size of the small models."""
     rows = [(1, 8, 8, 1, 8), (2, 8, 16, 2, 4), (4, 16, 16, 2, 2), (8, 16, 32, 1, 2)]
     blocks = [MSBlockConfig(h, i, o, [3] * 3, [3] * 3, [1, q, q], [1, k, k]) for h, i, o, q, k in rows]
     options = dict(residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True)
@@ -171,7 +171,7 @@ def test_shapes_of_mvit_v2_s():
 @torch.no_grad()
 @pytest.mark.slow
 def test_mvit_v2_s(save, tmp_path):
-    """Its features, and its classifier where the model has one."""
+    """Compare its features, and its classifier if the model has one."""
     ours, head = full_size_mvit(), torch.nn.Linear(768, 7)
     ours.init_weights()
     state = {f"backbone.{key}": value for key, value in ours.state_dict().items()}

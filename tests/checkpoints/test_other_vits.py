@@ -1,4 +1,4 @@
-"""ViTs of timm, MAE, DeiT, DINO, DINOv2 and torchvision: features and logits are theirs, or they are refused."""
+"""ViTs of timm, MAE, DeiT, DINO, DINOv2 and torchvision: features and logits are equal, or the file is refused."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def backbone_of(**options):
 
 
 def moderate(model):
-    """Random weights, of a size that keeps the attention soft."""
+    """Draw random weights of a size that keeps the attention soft."""
     randomised(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -48,7 +48,7 @@ def classifier(path, pooled=False):
 
 
 def decoder(state):
-    """The rest of MAE's pre-training."""
+    """Add the other parts of MAE's pre-training."""
     more = {"mask_token": torch.ones(1, 1, 8), "decoder_pos_embed": torch.ones(1, 17, 8)}
     for part in ("decoder_embed", "decoder_norm", "decoder_pred", "decoder_blocks.0.attn.qkv"):
         more |= {f"{part}.weight": torch.ones(8, 8), f"{part}.bias": torch.ones(8)}
@@ -56,7 +56,7 @@ def decoder(state):
 
 
 def teacher(state):
-    """DINO's full checkpoint; the student has other weights."""
+    """Build DINO's full checkpoint, whose student has other weights."""
     with_head = {f"backbone.{key}": value for key, value in state.items()}
     with_head |= {"head.mlp.0.weight": torch.ones(4, WIDTH), "head.last_layer.weight_g": torch.ones(4, 1)}
     student = {f"module.{key}": torch.zeros_like(value) for key, value in with_head.items()}
@@ -68,7 +68,7 @@ def dinov2(state):
 
 
 def deit3(state):
-    """Its names of LayerScale."""
+    """Use DeiT III's names for LayerScale."""
     return {"model": {key.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): state[key] for key in state}}
 
 
@@ -95,7 +95,7 @@ CASES = {
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
 def test_outputs_are_the_projects_own(case, save):
-    """Through a file and the public registry, with the final norm; the logits too where there is a head."""
+    """Load through a file and the public registry, with the final norm; compare the logits too if there is a head."""
     kind, options, wrap, name = CASES[case]
     theirs = moderate(kind(**options))
     path = save(wrap(theirs.state_dict()))
@@ -122,14 +122,14 @@ def test_layer_scale_is_kept_or_folded(scale, save):
         back = from_state_dict(convert(read_checkpoint(path), to).state, cfg="" if to == "slowfast" else None)
         again = backbone_of(out_type="raw", final_norm=False, **layer)
         load_into(again, back, min_found=0.5)
-        if to != "slowfast" or not scale:  # the scales are in PySlowFast's layers already
+        if to != "slowfast" or not scale:  # in PySlowFast's file the scales are part of the layers
             plain = backbone_of(out_type="raw", final_norm=False, **layer)
             load_into(plain, read_checkpoint(path))
             torch.testing.assert_close(again(IMAGES)[0], plain(IMAGES)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_norm_that_the_model_lacks_is_named(save):
-    """MAE's norm before pooling is not the norm after it: it stays out, as in MAE's own fine-tuning."""
+    """MAE's norm before pooling is not the norm after it. It is left out, as in MAE's own fine-tuning."""
     path = save({"model": moderate(TimmViT(classes=0)).state_dict()})
     backbone = build("mmpretrain.VisionTransformer", out_type="avg_featmap", final_norm=False)
     report = load_into(backbone, read_checkpoint(path))
@@ -141,7 +141,7 @@ def test_a_norm_that_the_model_lacks_is_named(save):
 
 
 def test_pyslowfast_without_its_head(save):
-    """The same keys: the container decides."""
+    """The keys are the same, so the container of the file decides."""
     state = moderate(TimmViT(classes=0)).state_dict()
     for content in ({"model_state": state}, {"model_state": state, "cfg": "MVIT: {}"}):
         checkpoint = read_checkpoint(save(content))
@@ -195,7 +195,7 @@ def test_other_models_are_refused_by_name(title, save):
 
 
 def test_positions_that_are_not_added_are_refused(save):
-    """timm's ViTs with rotary positions have no parameter for them."""
+    """timm's ViTs with rotary positions have no parameter for the positions."""
     state = moderate(TimmViT()).state_dict()
     del state["pos_embed"]
     with pytest.raises(CheckpointError, match="has no pos_embed: it is of a ViT with relative or rotary positions"):

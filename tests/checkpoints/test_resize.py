@@ -18,7 +18,7 @@ from maskfeat_plugin.checkpoints.resize import (
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 def test_relative_positions(old, new, seed):
-    """Both directions stay each other's mirror image, no value leaves the range, equal length changes nothing."""
+    """Both directions stay mirror images, no value leaves the range, an equal length changes nothing."""
     table = torch.randn(2 * old - 1, 3, generator=torch.Generator().manual_seed(seed))
     resized = resize_relative_positions(table, 2 * new - 1)
     assert resized.shape == (2 * new - 1, 3)
@@ -36,7 +36,7 @@ def test_relative_positions(old, new, seed):
     st.booleans(),
 )
 def test_absolute_positions(source, target, has_class, wants_class):
-    """Positions that are equal everywhere stay so on any grid; the class token's is kept, dropped or given."""
+    """Positions that are equal everywhere stay equal on any grid; the class token's is kept, dropped or given."""
     length = source[0] * source[1] * source[2]
     embedding = torch.full((1, length + has_class, 2), 3.0)
     if has_class:
@@ -65,7 +65,7 @@ def test_grids():
 
 @pytest.mark.parametrize("how", ["mean", "center"])
 def test_inflation_keeps_still_clips(how):
-    """A clip of one repeated image has that image's tokens."""
+    """A clip of one repeated image has the tokens of that image."""
     kernel, image = torch.randn(5, 3, 4, 4), torch.randn(2, 3, 8, 8)
     expected = torch.nn.functional.conv2d(image, kernel, stride=4)
     clip = image.unsqueeze(2).repeat(1, 1, 3, 1, 1)
@@ -77,7 +77,7 @@ def test_inflation_keeps_still_clips(how):
 
 @pytest.mark.parametrize("frames, size, kv", [(4, 96, 8), (8, 64, 8), (10, 128, 8), (4, 64, 4)])
 def test_mvit_of_another_size(frames, size, kv):
-    """More frames, larger frames and other strides of keys and values: only relative positions change."""
+    """With more or larger frames, or other strides of keys and values, only relative positions change."""
     state = pretraining_state("mvit")
     model = build("maskfeat.MaskedMViT", temporal_size=frames, spatial_size=size, adaptive_kv_stride=(1, kv, kv))
     report = load_into(model, from_state_dict(state))
@@ -93,7 +93,7 @@ def test_mvit_of_another_size(frames, size, kv):
 
 @pytest.mark.parametrize("frames, size", [(4, 64), (8, 96)])
 def test_mvit_with_absolute_positions(frames, size):
-    """3-D positions, joint as mmaction2 has them, and PySlowFast's separate ones of space, time and class token."""
+    """3-D positions: joint as in mmaction2, and PySlowFast's separate ones of space, time and class token."""
     source = randomised(build("maskfeat.MaskedMViT", use_abs_pos_embed=True))
     state = {f"backbone.{k}": v for k, v in source.state_dict().items()}
     space, time, first = torch.randn(1, 256, 8), torch.randn(1, 2, 8), torch.randn(1, 1, 8)
@@ -137,7 +137,7 @@ def test_positions_that_are_not_square():
 
 
 def test_as_many_positions_of_another_grid():
-    """16 tokens each: 2 x 8 positions are no 4 x 4."""
+    """Both have 16 tokens, but 2 x 8 positions are not 4 x 4 positions."""
     state = pretraining_state("vit")
     positions = state["backbone.pos_embed"]
     model = build("mmpretrain.VisionTransformer")
@@ -152,7 +152,7 @@ def test_as_many_positions_of_another_grid():
 
 @pytest.mark.parametrize("learnable", [True, False])
 def test_image_model_starts_a_video_model(learnable):
-    """mmaction2's ViT of clips computes on a still clip, token by token, what the ViT of images does on its image."""
+    """mmaction2's ViT on a clip of one image computes, token by token, the same as the ViT on the image."""
     state = pretraining_state("vit")
     image_model = build("mmpretrain.VisionTransformer", with_cls_token=False, out_type="featmap")
     load_into(image_model, from_state_dict(state))
@@ -177,7 +177,7 @@ def test_image_model_starts_a_video_model(learnable):
 
 
 def test_video_checkpoint_of_mmaction2_reads_back():
-    """The ViT of clips is a source too: its query and value biases become a fused bias with a zero for the key."""
+    """The ViT of clips is a source too: query and value biases become a fused bias with a zero for the key."""
     source = randomised(build("mmaction.VisionTransformer", use_learnable_pos_emb=True))
     checkpoint = from_state_dict(source.state_dict())
     assert checkpoint.format.name == "mmaction2-vit" and checkpoint.unknown == []

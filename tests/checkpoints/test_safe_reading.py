@@ -1,4 +1,4 @@
-"""Files that are refused, cut off, or no checkpoints at all: one clear error, and nothing of them runs."""
+"""Files that are refused, cut off, or no checkpoints: one clear error, and no code in them runs."""
 
 import os
 import pickle
@@ -33,13 +33,13 @@ def test_malicious_file_is_refused(writer, tmp_path):
     if writer != "pickle":
         assert "system" in str(error.value)
     assert not victim.exists()
-    # the file does what it is feared to do: this test can fail
+    # without protection the file does run its code, so this test can fail
     torch.load(path, weights_only=False) if writer != "pickle" else pickle.loads(path.read_bytes())
     assert victim.exists()
 
 
 def test_checkpoints_of_mmengine_are_not_refused(save):
-    """Their statistics of the training are plain values."""
+    """The statistics of a training are plain values."""
     content = {
         "state_dict": pretraining_state("vit"),
         "message_hub": {"log_scalars": {"train/loss": HistoryBuffer([0.5], [1])}},

@@ -1,4 +1,4 @@
-"""Files of safetensors: read wherever those of torch.save are, written by the converter, refused if damaged."""
+"""Safetensors files: read wherever files of torch.save are, written by the converter, refused if damaged."""
 
 import random
 
@@ -22,7 +22,7 @@ WEIGHTS = find_config(IMAGE).parent / "weights" / f"{IMAGE}.pth"
 
 @pytest.fixture
 def path(tmp_path):
-    """A small model's weights, written by us."""
+    """Write a small model's weights with this package."""
     write_checkpoint(from_state_dict(pretraining_state("vit")), tmp_path / "small.safetensors", "maskfeat")
     return tmp_path / "small.safetensors"
 
@@ -47,7 +47,7 @@ def test_other_types(dtype, tmp_path):
 
 
 def test_files_of_other_projects(tmp_path):
-    """They have no metadata of ours, or none at all; both ways of mmengine read them too."""
+    """They have no metadata of this package, or none at all; both ways of mmengine read them too."""
     state = {key.removeprefix("backbone."): value for key, value in pretraining_state("vit").items()}
     backbone = {key: value for key, value in state.items() if not key.startswith("neck.")}
     for metadata in (None, {"format": "pt"}):
@@ -91,7 +91,7 @@ def test_cut_off(path, share):
 
 
 def test_flipped_bits(path):
-    """Of the tensors, all are found; of the names and metadata, those that matter."""
+    """All flipped bits of the tensors are found; of the names and metadata, the ones that matter."""
     whole, rng = path.read_bytes(), random.Random(0)
     start = 8 + int.from_bytes(whole[:8], "little")
     for places, share in ((range(start), 0.5), (range(start, len(whole)), 1)):

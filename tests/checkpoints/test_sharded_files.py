@@ -32,7 +32,7 @@ def shard(begin, rows, size=(4, 2)):
 
 
 def write_parts(folder, records, **more):
-    """A folder as two processes write it, of older versions if nothing tells which files belong together."""
+    """Write a folder as two processes do; without ``written`` as older versions, which do not mark files as one set."""
     folder.mkdir()
     for rank, record in enumerate(records):
         part = dict(state_dict=dict(weight=record), **(dict(meta=dict(iter=7, epoch=0)) if rank == 0 else {}))
@@ -78,7 +78,7 @@ def test_parts_that_do_not_fit_are_passed_over(tmp_path, records, message):
 
 
 def test_parts_of_different_checkpoints(tmp_path):
-    """Files of a copy that was made while the folder was rewritten, or of other processes."""
+    """Files of a copy that was made during a rewrite of the folder, or files of other processes."""
     parts = [shard(0, ROWS[:2]), shard(2, ROWS[2:])]
     for name, more in (
         ("other", dict(written=lambda rank: "ab"[rank])),
@@ -92,7 +92,7 @@ def test_parts_of_different_checkpoints(tmp_path):
 
 
 def in_child(work):
-    """Run in a process of its own; its exit status."""
+    """Run a function in a child process and return its exit status."""
     child = os.fork()
     if child == 0:
         try:
@@ -107,7 +107,7 @@ CALLS = ("replace", "fsync", "rename", "unlink", "rmdir", "mkdir", "open")
 
 
 def rewrite_and_die(folder, number, after):
-    """Rewrite a folder and be killed before, or after, the call with that number that changes the disk."""
+    """Rewrite a folder, and be killed before or after the call number ``number`` that changes the disk."""
     count = 0
 
     def counted(call):

@@ -1,4 +1,4 @@
-"""Which checkpoints of a training are whole, and which is the newest: cut off, damaged, malicious and copied files."""
+"""The newest whole checkpoint of a training, among files that are cut off, damaged, malicious or copied."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ class Malicious:
 
 @pytest.fixture
 def save(tmp_path):
-    """Writes the checkpoint of an iteration as mmengine does; its path."""
+    """Return a function that writes the checkpoint of an iteration as mmengine does and returns its path."""
 
     def write(name, iteration, epoch=0, **more):
         torch.manual_seed(iteration)
@@ -43,7 +43,7 @@ def save(tmp_path):
 
 def damage(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # a bit of a weight, which torch.load would take
+    content[len(content) // 2] ^= 1  # a bit of a weight, which torch.load does not notice
     path.write_bytes(content)
 
 
@@ -72,7 +72,7 @@ def test_what_is_not_whole_is_passed_over(save, tmp_path, harm, caplog):
 
 
 def test_newest_is_of_most_iterations(save, tmp_path):
-    """Whatever the files' times, names, and last_checkpoint say."""
+    """File times, names and last_checkpoint do not matter."""
     newest, *others = save("iter_100.pth", 100), save("iter_99.pth", 99), save("epoch_3.pth", 30, 3)
     for age, path in enumerate((newest, *others)):
         os.utime(path, (1000 + age, 1000 + age))
@@ -80,7 +80,7 @@ def test_newest_is_of_most_iterations(save, tmp_path):
     torch.save(dict(state_dict=dict(weight=torch.rand(3))), tmp_path / "weights.pth")
     write_last(tmp_path, others[0])
     assert newest_whole(tmp_path) == newest
-    # the end of an epoch is further than its last step
+    # the end of an epoch counts as later than its last step
     at_end = save("epoch_10.pth", 100, 10)
     assert newest_whole(tmp_path) == at_end
 
@@ -115,7 +115,7 @@ def test_checkpoints_in_another_folder(save, tmp_path):
 
 @pytest.fixture
 def copied(save, tmp_path, monkeypatch):
-    """A work directory with checkpoints, and a copy of it with an older one; a checkpoint where the command runs."""
+    """Return a work directory with checkpoints and a copy with an older one; the current folder has one too."""
     work, copy, current = (tmp_path / name for name in ("work", "copy", "current"))
     for folder in (work, copy, current):
         folder.mkdir()
@@ -161,7 +161,7 @@ def test_checkpoints_of_another_training_are_not_taken(copied):
 
 
 def test_pointer_of_a_folder_that_was_given_relatively(save, tmp_path, monkeypatch):
-    """``out_dir`` of mmengine's hook: checkpoints stand in a folder of the work directory's name."""
+    """With ``out_dir`` of mmengine's hook, checkpoints are in a folder with the work directory's name."""
     work, beside = tmp_path / "work_dirs" / "a", tmp_path / "checkpoints" / "a"
     for folder in (work, beside):
         folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_pointer_of_a_folder_that_was_given_relatively(save, tmp_path, monkeypat
 
 
 def test_folder_of_an_engine(copied):
-    """DeepSpeed writes folders that end in .pth, which only it can check."""
+    """DeepSpeed writes folders that end in .pth, which only DeepSpeed can check."""
     work, copy = copied
     for folder in copied:
         next(folder.glob("*.pth")).unlink()

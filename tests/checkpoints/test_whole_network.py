@@ -1,4 +1,4 @@
-"""Every weight of a network of any kind, from files of several projects."""
+"""All weights of any network are loaded, from files of several projects."""
 
 import pytest
 import torch

@@ -52,13 +52,13 @@ class Block(nn.Module):
 
 
 class TimmViT(nn.Module):
-    """Images of 32 x 32 pixels, tokens of 8 x 8.
+    """ViT for images of 32 x 32 pixels with tokens of 8 x 8.
 
     Args:
-        classes (int): 0 for a backbone without a head.
-        pooled (bool): The norm follows mean pooling, as in MAE's fine-tuning.
-        scales (bool): LayerScale, as in DINOv2.
-        class_position (bool): The class token has a position, not so in DeiT III.
+        classes (int): Number of classes, 0 for a backbone without a head.
+        pooled (bool): Whether the norm follows mean pooling, as in MAE's fine-tuning.
+        scales (bool): Whether there is LayerScale, as in DINOv2.
+        class_position (bool): Whether the class token has a position, which it has not in DeiT III.
     """
 
     def __init__(self, classes=5, pooled=False, scales=False, class_position=True):

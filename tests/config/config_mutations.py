@@ -1,4 +1,4 @@
-"""Changes to a config of the kind that people make: wrong types and sizes, keys missing, misspelt or unknown."""
+"""Random changes to a config like users' mistakes: wrong types and sizes, missing, misspelt or unknown keys."""
 
 import copy
 import random
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# What training reads; each is taken as often as it is named.
+# Sections that training reads; a section is chosen as often as it is listed.
 SECTIONS = (
     *["model"] * 8,
     *["train_dataloader"] * 6,
@@ -22,7 +22,7 @@ WRONG = (None, "text", "", 0, -1, 3, 0.5, 1e30, float("nan"), float("inf"), 10**
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change: where, what, and what was there."""
+    """One change: the place, the kind of change, and the old value."""
 
     path: tuple[str | int, ...]
     kind: str
@@ -31,7 +31,7 @@ class Mutation:
 
     @property
     def key(self) -> str:
-        """The place as messages write it: ``model.backbone`` or ``pipeline[2]``."""
+        """Return the place as messages write it: ``model.backbone`` or ``pipeline[2]``."""
         return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path).lstrip(".")
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Mutation:
 
 
 def mutate(config: dict, seed: int) -> tuple[dict, Mutation]:
-    """A changed copy of a config, the same for the same seed, and what was changed."""
+    """Return a changed copy of a config, which depends only on the seed, and the change."""
     rng = random.Random(seed)
     config = copy.deepcopy(config)
     section = rng.choice([name for name in SECTIONS if name in config])
@@ -64,11 +64,11 @@ def mutate(config: dict, seed: int) -> tuple[dict, Mutation]:
 
 
 def _paths(node: object, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
-    """Every place below a node of the config, the node itself too."""
+    """Yield every place below a node of the config, and the node itself."""
     yield path
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
     for name, value in items:
-        # names of the registry are read in one way for all components
+        # registry names are read in the same way for all components
         if not isinstance(node, tuple):
             yield from _paths(value, (*path, name))
 
@@ -81,7 +81,7 @@ def _misspell(name: str, rng: random.Random) -> str:
 
 
 def _another(old: object, rng: random.Random) -> object:
-    """Another value: one of another type, or a number of another size."""
+    """Return another value: a value of another type, or a number of another size."""
     values = [value for value in WRONG if value != old or type(value) is not type(old)]
     if isinstance(old, int | float) and not isinstance(old, bool):
         values += [old + 1, -old, old * 2, old // 2, str(old), [old]] * 2
@@ -93,7 +93,7 @@ def _another(old: object, rng: random.Random) -> object:
 
 
 def names(mutation: Mutation, message: str) -> bool:
-    """Whether a message names what was changed: its key, or the part of the config it is in and its name."""
+    """Check whether a message names the change: its key, or its name and the part of the config around it."""
     path = list(mutation.path)
     if mutation.kind in ("remove", "misspell") and len(path) == 1:
         return str(path[0]) in message or str(mutation.old) in message
@@ -102,12 +102,12 @@ def names(mutation: Mutation, message: str) -> bool:
         if not re.search(rf"(?<![\w.]){re.escape(key)}(?!\w|\[|\.\w)", message):
             continue
         rest = [part for part in path[end:] if isinstance(part, str)]
-        if mutation.kind == "remove" and end == len(path) - 1:  # the part that it is missing in
+        if mutation.kind == "remove" and end == len(path) - 1:  # the part that lacks the key
             return True
         words = rest[-1:]
         if mutation.kind == "misspell":
             words.append(mutation.old)
-        elif mutation.kind == "remove":  # what is left of the part it is missing in
+        elif mutation.kind == "remove":  # the rest of the part that lacks the key
             words += [part for part in path[-2:-1] if isinstance(part, str)]
         return not rest or rest[-1] == "type" or any(re.search(rf"\b{re.escape(word)}\b", message) for word in words)
     return False

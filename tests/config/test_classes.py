@@ -1,4 +1,4 @@
-"""Classes that data sets, files, heads and metrics count differently: refused before training, in one line."""
+"""Classes that data sets, files, heads and metrics number differently: refused before training, in one line."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def add_images(folder, *classes, count=2):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Photos of cats, dogs and owls in folders, and the config of a classifier of them."""
+    """Write photos of cats, dogs and owls in folders, and the config of a classifier for them."""
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val", "test"):
         add_images(tmp_path / split, "cat", "dog", "owl")
@@ -55,7 +55,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def refusal(config, build=build_trainer, **options):
-    """The one line about a config with other settings; a dot of a key is written as two underscores."""
+    """Return the one-line error for a config with other settings; two underscores replace the dots of a key."""
     options = {name.replace("__", "."): value for name, value in options.items()}
     with pytest.raises(ConfigError) as error:
         build(load_config(config, "work", options))
@@ -75,7 +75,7 @@ def test_a_class_that_a_folder_lacks(photos, split):
     message = refusal("classifier.py")
     assert f"{split} lacks" in message if split != "train" else "val has the class 'dog', which train lacks" in message
     assert "'dog'" in message and "2" in message and "3" in message
-    (photos / split / "dog").mkdir()  # what the message says
+    (photos / split / "dog").mkdir()  # as the message advises
     build_trainer(load_config("classifier.py", "work", {}))
 
 
@@ -164,7 +164,7 @@ def test_knn_of_folders_that_differ(photos):
 
 @pytest.fixture
 def boxes(digits, tmp_path, monkeypatch):
-    """MovingDigits' boxes, in the demo's config; ``rewrite(split, names)`` names a split's categories anew."""
+    """Prepare MovingDigits' boxes in the demo's config; ``rewrite(split, names)`` renames a split's categories."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(digits / "data")
     notes = digits / "data" / "moving_digits" / "annotations"

@@ -1,4 +1,4 @@
-"""Changed at random, a demo config takes a step of training or is refused with one line that names what was changed."""
+"""A randomly changed demo config either trains for a step or is refused with one line that names the change."""
 
 import re
 import signal
@@ -21,11 +21,11 @@ from maskfeat_plugin.engine.process_info import resident_memory
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 DEMOS = sorted(path.name for path in CONFIGS.glob("*.py") if not path.stem.endswith("_long"))
 CASES, SHORT, SHARD = 500, 60, 10
-PATIENCE = 60  # s of processor time: no case is to run on
+PATIENCE = 60  # s of processor time: no case may take longer
 
 
 class Trained(BaseException):
-    """A step of training is done. No Exception, so that nothing takes it for one."""
+    """Signal that a step of training is done. It is no Exception, so that no handler catches it."""
 
 
 class StopAfterOneStep(Hook):
@@ -37,7 +37,7 @@ class StopAfterOneStep(Hook):
 
 @pytest.fixture
 def demo(digits, tmp_path, monkeypatch):
-    """A reader of a demo's config as a plain dict, with batches of two."""
+    """Return a function that reads a demo's config as a plain dict, with batches of two."""
     monkeypatch.chdir(digits)
 
     def read(name):
@@ -65,7 +65,7 @@ def no_running_on(what):
 
 
 def outcome(config, name):
-    """None if a step was trained, else the message of the ConfigError; any other exception passes."""
+    """Return None if a step was trained, else the message of the ConfigError; other exceptions are not caught."""
     try:
         with DefaultScope.overwrite_default_scope("mmengine"), no_running_on(name):
             runner = build_trainer(Config(config, filename=str(CONFIGS / name)))
@@ -76,7 +76,7 @@ def outcome(config, name):
         return None
     except ConfigError as error:
         return str(error)
-    finally:  # a case may have set what is global, and opens files
+    finally:  # a case may have changed global settings or opened files
         torch.use_deterministic_algorithms(False)
         experiment = config["experiment_name"]
         if MMLogger.check_instance_created(experiment):
@@ -87,7 +87,7 @@ def outcome(config, name):
 
 
 def check(seeds, demo):
-    """Every mutation of these seeds; all that goes wrong in one message."""
+    """Test all mutations of these seeds, and report all failures in one message."""
     wrong = []
     for seed in seeds:
         name = DEMOS[seed % len(DEMOS)]
@@ -132,7 +132,7 @@ CLIPS = "maskfeat_mvit-tiny_moving-digits.py"
 @pytest.mark.parametrize(
     ("name", "key", "value", "words"),
     [
-        # sizes that no machine holds, and numbers of layers that would never be built
+        # sizes that no machine can hold, and numbers of layers that would take forever to build
         (IMAGES, "model.backbone.arch.embed_dims", 10**9, "absurdly large"),
         (IMAGES, "model.backbone.arch.embed_dims", 999_999, "GB of memory"),
         (CLASSES, "model.backbone.arch.embed_dims", 999_999, "not enough memory"),
@@ -156,7 +156,7 @@ def test_absurd_sizes_are_refused_before_they_take_memory(demo, name, key, value
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("train_dataloader.dataset.indices", 1_281_167),  # images of ImageNet
+        ("train_dataloader.dataset.indices", 1_281_167),  # number of images in ImageNet
         ("train_dataloader.dataset.max_refetch", 2_000_000),
         ("train_dataloader.sampler.seed", 2**31 - 1),
         ("train_dataloader.dataset.indices", [0, 1, 2, 3]),
@@ -226,7 +226,7 @@ def test_the_cause_stays_at_hand(demo):
 
 
 def test_names_is_no_formality():
-    """The judge of the messages refuses one about another part of the config."""
+    """The judge of the messages refuses a message about another part of the config."""
     mutation = Mutation(("model", "neck", "in_channels"), "value", 96, 97)
     assert names(mutation, "model.neck fails; its settings are in_channels=97")
     assert names(mutation, "model.neck.in_channels=97 is wrong")

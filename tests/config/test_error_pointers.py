@@ -1,4 +1,4 @@
-"""Errors point to a key of the config only where the traceback or the config proves it; else they point to nothing."""
+"""Errors point to a key of the config only where the traceback or the config proves it, else to no key."""
 
 import re
 import time
@@ -17,15 +17,15 @@ from maskfeat_plugin.registry import HOOKS, TRANSFORMS
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 IMAGES, CLASSES = "maskfeat_vit-tiny_moving-digits.py", "vit-tiny_moving-digits-class.py"
 CLIPS, MOTION = "maskfeat_mvit-tiny_moving-digits.py", "mvit-tiny_moving-digits-motion.py"
-# How a label is refused that the model has no class for
+# Parts of the message for a label without a class in the model
 LABEL, NO_CLASS = "train_dataloader.dataset: .* has the label", "and the model has the classes 0 to 1"
-# How messages once led away from the fault
+# Parts of old messages that led away from the fault
 GUESSES = ("see also", "it has to fit", "the same numbers")
 
 
 @HOOKS.register_module(force=True)
 class RaisingHook(Hook):
-    """Raises in the first step what it is told to."""
+    """Hook that raises a given error in the first step."""
 
     def __init__(self, kind, text=None):
         self.error = dict(assertion=AssertionError, value=ValueError, runtime=RuntimeError, type=TypeError)[kind]
@@ -43,7 +43,7 @@ class RaisingTransform:
 
 @VISBACKENDS.register_module(force=True)
 class RaisingBackend(LocalVisBackend):
-    """Walks through the config before it fails, as the backends of some services do."""
+    """Backend that walks through the config before it fails, as the backends of some services do."""
 
     def add_config(self, config, **kwargs):
         for step in config.train_dataloader.dataset.pipeline:
@@ -53,7 +53,7 @@ class RaisingBackend(LocalVisBackend):
 
 @pytest.fixture
 def refused(digits, tmp_path, monkeypatch):
-    """The line of a training of a demo's config with some settings changed."""
+    """Return the one-line error of a training with some settings of a demo's config changed."""
     monkeypatch.chdir(digits)
 
     def run(name, changes):
@@ -82,7 +82,7 @@ PIPELINE = "train_dataloader.dataset.pipeline"
 @pytest.mark.parametrize(
     ("name", "changes", "message", "wrong"),
     [
-        # names that no registry has, also where mmengine takes what it finds without a look
+        # names that no registry has, also where mmengine does not check them
         (
             IMAGES,
             {"optim_wrapper.optimizer.type": "AdamWW"},
@@ -119,17 +119,17 @@ PIPELINE = "train_dataloader.dataset.pipeline"
             r"^visualizer.vis_backends\[0\] .*'NoBackend' is not registered",
             "pipeline",
         ),
-        # what a backend holds when it fails is not what is wrong
+        # data that a backend holds when it fails are not the cause
         (
             IMAGES,
             {"visualizer.vis_backends": [dict(type="RaisingBackend")]},
             r"^visualizer.vis_backends\[0\] .*RuntimeError: the service does not answer",
             "pipeline",
         ),
-        # labels that the model has no class for
+        # labels without a class in the model
         (CLASSES, {"model.head.num_classes": 2}, f"{LABEL} 5, {NO_CLASS}", "target_generator"),
         (MOTION, {"model.cls_head.num_classes": 2}, f"{LABEL} 7, {NO_CLASS}", "average_clips"),
-        # numbers of an error are no settings of the model
+        # numbers in an error are not settings of the model
         (
             IMAGES,
             {PIPELINE: [dict(type="maskfeat.RaisingTransform")]},
@@ -142,14 +142,14 @@ PIPELINE = "train_dataloader.dataset.pipeline"
             r"^custom_hooks\[0\] .*RuntimeError: 4 is not 96",
             "num_layers|embed_dims",
         ),
-        # an error without a text names the line of code
+        # for an error without a text, the line of code is named
         (
             IMAGES,
             {"custom_hooks": [dict(type="maskfeat.RaisingHook", kind="assertion")]},
             r"^custom_hooks\[0\] .*AssertionError in .*test_error_pointers.py, line \d+: raise self.error",
             "^of",
         ),
-        # an error that a hook calls one of the config itself
+        # an error that a hook itself reports as an error of the config
         (
             IMAGES,
             {"custom_hooks": [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.8))]},
@@ -161,7 +161,7 @@ PIPELINE = "train_dataloader.dataset.pipeline"
         (IMAGES, {"work_dir": "{file}/work"}, "^work_dir='.*/work': nothing can be written there", "cannot be built"),
         (IMAGES, {"work_dir": "{file}"}, "^work_dir=.*nothing can be written there", "cannot be built"),
         (IMAGES, {"work_dir": 3}, "^work_dir=3: ", "cannot be built"),
-        # sizes that torch compares prove the other one, where one setting alone has it
+        # sizes that torch compares identify the other setting, if only one setting has that size
         (
             IMAGES,
             {"model.neck.in_channels": 97},
@@ -175,7 +175,7 @@ PIPELINE = "train_dataloader.dataset.pipeline"
             r"^param_scheduler\[1\] .*begin=1300.*train_cfg \(max_iters=1200\)",
             "optim",
         ),
-        # a wrong type is named where the code that fails has the value at hand
+        # a wrong type is named if the failing code has the value in a variable
         (IMAGES, {"optim_wrapper.optimizer.lr": "fast"}, r"look at lr='fast' \(float or Tensor expected\)", "betas"),
     ],
 )
@@ -201,10 +201,10 @@ TEACHER = dict(
     ("changes", "message"),
     [
         ({f"{TARGETS}.hog.nbins": 0}, rf"{TARGETS}.hog \(maskfeat.HOGGenerator\) of .*: {TARGETS}.hog.nbins must be"),
-        # of two of a kind, that which is wrong
+        # of two targets of one kind, the wrong one
         ({f"{TARGETS}.pixel": FRAMES, f"{TARGETS}.hog.norm": "l7"}, f": {TARGETS}.hog.norm='l7' is unknown"),
         ({f"{TARGETS}.pixel": FRAMES, f"{TARGETS}.hog.cell_size": 5}, f": {TARGETS}.hog.cell_size=5 does not divide"),
-        # a part without a key of its own, while the model is built
+        # a part without its own key, while the model is built
         (
             {f"{TARGETS}.pixel": dict(TEACHER, mean=[1, 2], std=[1, 2, 3])},
             ": .*pixel.mean has 2 numbers and std 3,",
@@ -213,7 +213,7 @@ TEACHER = dict(
             {f"{TARGETS}.pixel": dict(type="maskfeat.SelfTeacherGenerator", num_layers=9)},
             f": {TARGETS}.pixel.num_layers=9, .* set {TARGETS}.pixel.num_layers to that or fewer",
         ),
-        # what one part says of another
+        # an error of one part about another
         ({"model.neck.necks.hog.out_channels": 100}, "set model.neck.necks.hog.out_channels=108 of the neck"),
         ({TARGETS: {}}, f": {TARGETS} is empty"),
     ],
@@ -225,7 +225,7 @@ def test_errors_of_one_target_of_several(refused, changes, message):
 
 
 def test_names_that_are_no_arguments_stay():
-    """Examples of a config, files and names of classes in the text of an error, and errors of other packages."""
+    """Examples of a config, files and class names in the text of an error, and errors of other packages, stay."""
     nodes = {
         "model": dict(neck={}, head={}),
         "model.neck": dict(type="N", size=3, data=""),
@@ -250,7 +250,7 @@ def test_names_that_are_no_arguments_stay():
 
 
 def test_an_error_from_nowhere_names_the_config_alone(refused, monkeypatch):
-    """A runner of others that fails before it builds anything."""
+    """A user's runner that fails before it builds anything."""
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 

@@ -1,4 +1,4 @@
-"""A config in YAML or JSON is data: whatever stands in it, no code of its author runs."""
+"""A config in YAML or JSON is data: for any content, no code of its author runs."""
 
 import json
 import os
@@ -20,7 +20,7 @@ DEEP = 100_000
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty folder, in which a command that was run leaves a file."""
+    """Return an empty folder, in which a command leaves a file if it is run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base.py").write_text(f"import os\nos.system('{COMMAND}')\n")
     yield tmp_path
@@ -99,13 +99,13 @@ def test_a_dumped_config_reads_the_same(ending):
     cfg = load_config(DEMO)
     cfg.dump(f"same.{ending}")
     same = load_config(f"same.{ending}")
-    if ending != "json":  # which has no tuples
+    if ending != "json":  # JSON has no tuples
         assert same.model == cfg.model and same.train_dataloader == cfg.train_dataloader
     assert type(get_model(same)) is type(get_model(cfg))
 
 
 def test_what_plain_configs_can_do():
-    """They inherit from installed configs, take variables, and name components in each way that mmengine knows."""
+    """They inherit from installed configs, use variables, and name components in every way that mmengine supports."""
     components = dict(
         a="torch.optim.SGD",
         b="mmengine.hooks.CheckpointHook",
@@ -119,7 +119,7 @@ def test_what_plain_configs_can_do():
     lines = ["_base_: [middle.yaml, mmpretrain::_base_/schedules/imagenet_bs256.py]", "title: '{{ fileBasename }}'"]
     lines += [f"{name}: {{type: {kind}}}" for name, kind in components.items()]
     Path("plain.yaml").write_text("\n".join([*lines, "iters: {{ _base_.max_iters }}", "size: [1, 2]"]))
-    with pytest.raises(ConfigError, match="Duplicate key"):  # mmengine's word on two bases with an optimizer
+    with pytest.raises(ConfigError, match="Duplicate key"):  # mmengine's message for two bases with an optimizer
         load_config("plain.yaml")
     lines[0] = "_base_: [middle.yaml]"
     Path("plain.yaml").write_text("\n".join([*lines, "iters: {{ _base_.max_iters }}"]))

@@ -1,4 +1,4 @@
-"""Sizes told from settings against sizes of real samples, and rectangular inputs from the check to the export."""
+"""Sizes computed from settings are equal to sizes of real samples; rectangular inputs work from check to export."""
 
 import random
 
@@ -29,7 +29,7 @@ def pair(rng):
     return rng.randint(8, 60), rng.randint(8, 60)
 
 
-# One random setting of each transform whose order of width and height is known, by the scope of the config
+# One random setting of each transform with a known order of width and height, by the scope of the config
 SETTINGS = {
     "mmpretrain": [
         lambda r: dict(type="Resize", scale=pair(r)),
@@ -78,7 +78,7 @@ SETTINGS = {
         lambda r: dict(type="maskfeat.Cached", transforms=[dict(type="Resize", scale=pair(r), keep_ratio=False)]),
     ],
 }
-# These want a frame that is large enough, or of one of the crop's sides
+# These need a frame that is large enough, or of one of the crop's sizes
 LAST = [
     lambda r, h, w: dict(type="CenterCrop", crop_size=(r.randint(8, w), r.randint(8, h))),
     lambda r, h, w: dict(type="RandomCrop", size=r.randint(8, min(h, w))),
@@ -88,7 +88,7 @@ LAST = [
 
 
 def run(steps, scope, height, width):
-    """The size that real frames have after the steps."""
+    """Return the size that real frames have after the steps."""
     frame = np.random.randint(0, 255, (height, width, 3), np.uint8)
     sample = dict(img=frame, img_shape=(height, width), ori_shape=(height, width), sample_idx=0)
     sample.update(imgs=[frame] * 2, modality="RGB", original_shape=(height, width))
@@ -101,7 +101,7 @@ def run(steps, scope, height, width):
 
 
 def compare(seed):
-    """Draw a pipeline and an image; True if its size was known beforehand, and the same as the real one."""
+    """Draw a pipeline and an image; return True if its size was known before and is equal to the real size."""
     rng = random.Random(seed)
     np.random.seed(seed)
     random.seed(seed)
@@ -119,7 +119,7 @@ def compare(seed):
     found = run(steps, scope, height, width)
     assert from_image in (None, found), (scope, steps, (height, width))
     (kind, *others) = [step["type"] for step in steps]
-    if expected is not None and not others and kind != "Pad":  # of an image that is large enough
+    if expected is not None and not others and kind != "Pad":  # for an image that is large enough
         grown = run(steps, scope, max(height, 400), max(width, 400))
         assert expected == grown, (scope, steps)
     return expected is not None or from_image is not None
@@ -156,7 +156,7 @@ def test_torchvision_takes_the_height_first(name, frame):
 
 
 def test_transforms_that_nobody_knows():
-    """Those that are given a size make it unknown; others leave it."""
+    """Unknown transforms with a size make the size unknown; other unknown transforms do not change it."""
     known = dict(type="mmcv.Resize", scale=(20, 10))
     assert input_size([known, dict(type="Blur", radius=3)], "mmpretrain") == (10, 20)
     assert input_size([known, dict(type="Somebodys", size=(30, 40))], "mmpretrain") is None
@@ -170,7 +170,7 @@ def scenes(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PAIRS)
 def test_from_the_check_to_the_export(kind, scenes, tmp_path):
-    """Each is right of a rectangle; with height and width swapped none of them would fit another."""
+    """Each is correct for a rectangle; with height and width swapped, none of them would fit another."""
     pretraining, finetuning = PAIRS[kind]
     hook = dict(type="maskfeat.MaskFeatVisualizationHook", interval=2, indices=(0,), attention=True)
     options = {"custom_hooks": [hook], "visualizer.type": "maskfeat.MaskFeatVisualizer"}
@@ -216,7 +216,7 @@ def test_swapped_grids_are_refused(kind, scenes, tmp_path):
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_without_randomness_the_middle_is_not_squeezed(kind, scenes, tmp_path):
-    """A picture of 60 x 120 is cropped to 2 : 1: a disc in its middle stays round."""
+    """A picture of 60 x 120 is cropped with the ratio 2 : 1, and a disc in its middle stays round."""
     cfg = rectangular(PAIRS[kind][0], scenes, tmp_path)
     picture = np.zeros((60, 120, 3), np.uint8)
     cv2.circle(picture, (60, 30), 20, (255,) * 3, -1)

@@ -1,4 +1,4 @@
-"""config.check is the one entry point of the checks before anything is built."""
+"""config.check is the only entry point of the checks before anything is built."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The one walk over a config: every part comes with the key that the user wrote."""
+"""The only walk over a config: every part comes with the key that the user wrote."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Real image and video files for the data sets of any config."""
+"""Real image and video files for the data sets of all configs."""
 
 import json
 import pickle
@@ -15,7 +15,7 @@ VIDEO_SETS = ("VideoDataset", "RepeatAugDataset")
 
 
 def write_video(path, frames):
-    """An H.264 file of frames (T, H, W, 3), uint8 RGB."""
+    """Write an H.264 file of frames (T, H, W, 3), uint8 RGB."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25)
         stream.height, stream.width = frames.shape[1:3]
@@ -27,7 +27,7 @@ def write_video(path, frames):
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """Two images and two clips with labels, in the layouts of ImageNet, Kinetics, AVA and COCO."""
+    """Write two images and two clips with labels, in the layouts of ImageNet, Kinetics, AVA and COCO."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("train", "meta", "videos"):
         (root / folder).mkdir()
@@ -44,7 +44,7 @@ def data_root(tmp_path_factory):
 
 
 def write_ava(root, frames):
-    """Raw frames of the first second after 900 s, two people at second 901, and proposals as a detector gives them."""
+    """Write raw frames of the first second after 900 s, two people at second 901, and proposals like a detector's."""
     for name, clip in zip(("aaa", "bbb"), frames, strict=True):
         (root / "rawframes" / name).mkdir(parents=True)
         for number in range(60):
@@ -65,12 +65,12 @@ def write_ava(root, frames):
 
 
 def annotations_of(dataset):
-    """The instances with COCO's names, or with the first names of a config that has its own."""
+    """Return the instances with COCO's names, or with the first names of a config that has its own names."""
     return "instances.json" if "metainfo" not in dataset else "digits.json"
 
 
 def write_coco(root):
-    """Instances of the two images: two boxes each, with polygons; also as digits."""
+    """Write the instances of the two images: two boxes each, with polygons; also as digits."""
     annotations = []
     for image in (0, 1):
         for x, y, w, h, category in ((8, 16, 60, 50, 1), (70, 10, 40, 80, 3)):
@@ -100,7 +100,7 @@ def write_coco(root):
 
 @pytest.fixture
 def use_data(data_root):
-    """Points a data set's config at these files."""
+    """Return a function that makes a data set's config use these files."""
 
     def use(dataset):
         kind = dataset.get("dataset_type", dataset.type).rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What the tests of the pages in docs/ share."""
+"""Helpers of the tests for the pages in docs/."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def read_page(name):
-    """Text of a page."""
+    """Return the text of a page."""
     return (ROOT / "docs" / name).read_text()
 
 
 def python_blocks(text):
-    """The Python examples of a page, each by its section; further ones of a section have a number."""
+    """Return the Python examples of a page by section; further examples of a section have a number."""
     blocks = {}
     for section in re.split(r"^## ", text, flags=re.MULTILINE):
         title = section.partition("\n")[0]
@@ -22,13 +22,13 @@ def python_blocks(text):
 
 
 def run_block(code):
-    """The names that an example sets."""
+    """Run an example and return the names that it sets."""
     scope = {}
     exec(code, scope)
     return scope
 
 
 def missing_links(text):
-    """Files that a page links to, beside the web, and that are not there."""
+    """Return the local files that a page links to and that do not exist."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     return [link for link in links if not (ROOT / "docs" / link).exists()]

@@ -1,7 +1,7 @@
-"""Every fine-tuning config is evaluated: its own test pipeline, views, model and metric on real files give a number.
+"""All fine-tuning configs can be evaluated: test pipeline, views, model and metric give a number on real files.
 
-At full depth and width; frames and pixels are fewer. Configs on Kinetics-600 and -700 differ from those on Kinetics-400
-by the number of classes alone (see test_recipe_pipelines.py), so that one of them stands for all.
+Depth and width are full-size; frames and pixels are fewer. Configs on Kinetics-600 and -700 differ from the configs on
+Kinetics-400 only in the number of classes (see test_recipe_pipelines.py), so one of them is tested for all.
 """
 
 import math
@@ -32,7 +32,7 @@ MEASURES = dict(
 
 
 def shrink(pipeline):
-    """Clips of 4 frames, pictures of 96 pixels; the number of clips and crops stays."""
+    """Shrink clips to 4 frames and pictures to 96 pixels; the number of clips and crops stays."""
     views = 1
     for transform in pipeline:
         kind = transform.type.rpartition(".")[2]
@@ -71,7 +71,7 @@ def test_evaluation(path, use_data):
     loader.update(batch_size=1, num_workers=0, persistent_workers=False, pin_memory=False)
     cfg.model.backbone.pop("init_cfg")
     if path.startswith("detection"):
-        # an untrained detector is sure of nothing: all of a few boxes count
+        # an untrained detector has low scores, so all of its few boxes count
         cfg.model.test_cfg.rpn.max_per_img = 20
         cfg.model.test_cfg.rcnn.score_thr = 0.0
     set_random_seed(0)

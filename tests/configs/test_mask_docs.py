@@ -1,4 +1,4 @@
-"""The examples of docs/masks.md build, and what the page says of kinds, counts, units and pictures holds."""
+"""The examples of docs/masks.md build, and the page's statements about kinds, counts, units and pictures are true."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Configs of tasks without a recipe of the authors say of each number whose it is; their choice is one key away."""
+"""Configs of tasks without a recipe of the authors mark the origin of each number; one key selects the authors' way."""
 
 import io
 import tokenize
@@ -19,12 +19,12 @@ SSV2 = [
 ]
 BASES = sorted(path for task in ("ava", "sthv2") for path in (configs_folder() / "_base_").glob(f"*/*{task}*.py"))
 PAGE = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
-# What is no choice: the classes of the data sets
+# Numbers that are not a choice: the classes of the data sets
 NO_CHOICE = ("num_classes=81", "num_classes = 174")
 
 
 def unmarked(text):
-    """Lines with a number, and no "authors" or "ours" in a comment beside or above them."""
+    """Yield lines with a number, and without "authors" or "ours" in a comment beside or above them."""
     lines = text.splitlines()
     tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     notes = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and is_note(token.string)}
@@ -52,7 +52,7 @@ def test_unmarked_numbers_are_found():
 
 @pytest.mark.parametrize("path", AVA, ids=lambda path: path.stem.partition("_")[0])
 def test_the_authors_way_to_read_boxes_is_one_key_away(path):
-    """The page's option gives mmaction2's extractor, whose boxes lie 15.5 pixels away from those of ours."""
+    """The page's option builds mmaction2's extractor, whose boxes are 15.5 pixels away from this package's."""
     option = next(part for part in PAGE.split("`") if part.startswith("--cfg-options model.roi_head"))
     key, _, value = option.removeprefix("--cfg-options ").partition("=")
     cfg = Config.fromfile(path)

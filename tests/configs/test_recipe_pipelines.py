@@ -1,4 +1,4 @@
-"""Data, augmentation and head of the full-size configs: what the recipes say, seen on what the pipelines give."""
+"""Data, augmentation and head of the full-size configs: the output of the pipelines agrees with the recipes."""
 
 import re
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_finetuning_clips(path, use_data):
     assert augment.magnitude_std == 0.5 and augment.hparams.pad_val == [128] * 3
     assert pipeline["RandomErasing"].erase_prob == 0.25
     batch = batch_of(cfg, use_data)
-    # two videos, with MViT-S each twice, and not twice the same
+    # two videos; with MViT-S each of them twice, with different augmentations
     size, frames, _ = clips_of(path)
     copies = 2 if "small" in path.name else 1
     assert [tuple(x.shape) for x in batch["inputs"]] == [(1, 3, frames, size, size)] * 2 * copies
@@ -124,7 +124,7 @@ def test_finetuning_clips(path, use_data):
 
 @pytest.mark.parametrize("path", FINETUNE_CLIPS, ids=stem)
 def test_one_draw_of_randaugment_for_all_frames(path, use_data):
-    """A clip of one repeated frame still is one after the augmentation, and changed in most draws."""
+    """A clip of one repeated frame stays one after the augmentation, and changes in most draws."""
     cfg = Config.fromfile(path)
     wrapper = transforms(cfg)["TransformBroadcaster"]
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -149,14 +149,14 @@ def test_views_for_testing(path, use_data):
     batch = batch_of(cfg, use_data, "test_dataloader", batch_size=1)
     assert tuple(batch["inputs"][0].shape) == (clips * crops, 3, frames, size, size)
     assert cfg.model.cls_head.average_clips == "prob"
-    # one crop is taken of a larger frame, three crops together are the frame
+    # one crop is cut from a larger frame; three crops together cover the frame
     for loader, crops_of_loader in (("val_dataloader", 1), ("test_dataloader", crops)):
         side = transforms(cfg, loader)["maskfeat.DecodeClip"].short_side
         assert side == size if crops_of_loader == 3 else side == round(size * 256 / 224)
 
 
 def clips_of(path):
-    """Pixels, frames and their interval, as the name of a config says."""
+    """Return pixels, frames and their interval from the name of a config."""
     size, frames, interval = re.search(r"mvit-(?:small|large)-(?:(\d{3})-)?(\d+)x(\d)_", path.name).groups()
     return int(size or 224), int(frames), int(interval)
 
@@ -186,7 +186,7 @@ def test_other_kinetics_differ_by_data_and_classes_alone(path):
 
 @pytest.mark.parametrize("path", SSV2, ids=stem)
 def test_something_something(path, use_data):
-    """Frames from all over the video, three crops of it for testing, and no flip anywhere."""
+    """Frames are from all over the video, testing has three crops, and nothing flips."""
     cfg = Config.fromfile(path)
     frames, size = (40, 312) if "312" in path.name else (16, 224)
     for loader, views in (("train_dataloader", 1), ("test_dataloader", 3)):
@@ -202,7 +202,7 @@ def test_something_something(path, use_data):
 
 
 def test_randaugment_never_mirrors():
-    """The whole list of operations on a picture of an arrow: none gives its mirror image."""
+    """No operation of the whole list turns a picture of an arrow into its mirror image."""
     cfg = Config.fromfile(SSV2[0])
     wrapper = transforms(cfg)["TransformBroadcaster"]
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -241,7 +241,7 @@ def test_one_view_for_testing(path, use_data):
 
 @pytest.mark.parametrize("path", FINETUNE_IMAGES + FINETUNE_CLIPS, ids=stem)
 def test_head_of_tiny_weights(path):
-    """Weights of the usual size, 0.02, times 0.001, so that the first logits are all but equal."""
+    """The weights are the usual ones of 0.02 times 0.001, so that the first logits are nearly equal."""
     cfg = Config.fromfile(path)
     head = cfg.model.get("head") or cfg.model.cls_head
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

@@ -1,4 +1,4 @@
-"""What docs/scaling.md tells to type runs: for real where a CPU will do, up to the launcher elsewhere."""
+"""The commands of docs/scaling.md run: completely where a CPU is enough, otherwise up to the launcher."""
 
 import functools
 import http.server
@@ -30,7 +30,7 @@ ON_CPU = [line for line in LINES if "dist_train.sh" in line and "tiny" in line]
 
 
 def split(line):
-    """Environment and words of a line."""
+    """Return the environment and the words of a line."""
     words = shlex.split(line)
     count = next(i for i, word in enumerate(words) if not re.fullmatch(r"[A-Z_]+=\S*", word))
     return dict(word.split("=", 1) for word in words[:count]), words[count:]

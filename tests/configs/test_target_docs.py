@@ -1,4 +1,4 @@
-"""The examples of docs/targets.md build, and the configs that name weights can read what they name."""
+"""The examples of docs/targets.md build, and configs that name weights can read these weights."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_missing_weights_are_named_before_training(name, use_data):
 
 
 def dino_names(depth, width):
-    """The names and shapes of DINO's released ViT, of any size."""
+    """Return the names and shapes of DINO's released ViT, of any size."""
     shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 197, width)}
     layers = {"patch_embed.proj": (width, 3, 16, 16), "norm": (width,)}
     for i in range(depth):

@@ -1,4 +1,4 @@
-"""Every config takes a training step: its own data pipeline, preprocessor, model and optimizer on real files."""
+"""All configs can take a training step: with their data pipeline, preprocessor, model and optimizer on real files."""
 
 import math
 import re
@@ -26,7 +26,7 @@ SHRUNK = dict(SampleFrames=dict(clip_len=4), UniformSample=dict(clip_len=4), Sam
 
 
 def shorten_clips(pipeline):
-    """4 frames instead of 16 to 40: an MViT-L of full depth then takes a step in 5 GB instead of 13 and more."""
+    """Use 4 frames instead of 16 to 40: an MViT-L of full depth then takes a step in 5 GB instead of 13 and more."""
     for transform in pipeline:
         transform.update(SHRUNK.get(transform.type.rpartition(".")[2], {}))
         if "token_grid" in transform:
@@ -34,7 +34,7 @@ def shorten_clips(pipeline):
 
 
 def shrink_frames(pipeline, size=96):
-    """Frames of 96 pixels for the sizes of 312 and 352, whose token grids end in uneven numbers as well."""
+    """Use frames of 96 pixels for the sizes of 312 and 352, whose token grids also end in odd numbers."""
     for transform in pipeline:
         kind = transform.type.rpartition(".")[2]
         if kind == "DecodeClip":
@@ -48,7 +48,7 @@ def shrink_frames(pipeline, size=96):
 
 
 def shrink_images(pipeline, size=(128, 160)):
-    """Images of 128 x 160 for detection, which is not square; their boxes shrink with them."""
+    """Use images of 128 x 160 for detection, which are not square; their boxes shrink with them."""
     for transform in pipeline:
         if transform.type in ("RandomResize", "Pad"):
             transform["scale" if transform.type == "RandomResize" else "size"] = size[::-1]
@@ -59,7 +59,7 @@ def shrink_images(pipeline, size=(128, 160)):
 
 
 def without_weights(node):
-    """Random weights for the networks that a target generator asks: the files that configs name are no part of this."""
+    """Use random weights for the networks of a target generator, because the files in the configs do not exist here."""
     if isinstance(node, dict):
         node.pop("init_cfg", None)
         for child in node.values():
@@ -77,12 +77,12 @@ def test_training_step(path, use_data):
         shrink_frames(cfg.train_dataloader.dataset.pipeline)
     if path.startswith("detection"):
         shrink_images(cfg.train_dataloader.dataset.pipeline)
-    batch_size = 2 if "linear" in path else 1  # its batch norm wants two
+    batch_size = 2 if "linear" in path else 1  # batch norm needs two
     cfg.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False, pin_memory=False)
     cfg.optim_wrapper.type = "OptimWrapper"  # mixed precision needs a GPU
     if "drop_path_rate" in cfg.model.get("backbone", {}):
-        cfg.model.backbone.drop_path_rate = 0.0  # dropped for a batch of one, a block would not move at all
-    cfg.optim_wrapper.optimizer.lr = 10.0  # layer decay leaves the first layers less than float32 can resolve
+        cfg.model.backbone.drop_path_rate = 0.0  # if dropped in a batch of one, a block would get no gradient
+    cfg.optim_wrapper.optimizer.lr = 10.0  # layer decay leaves steps for the first layers that float32 cannot resolve
     set_random_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
@@ -95,7 +95,7 @@ def test_training_step(path, use_data):
     loss = losses["loss"].item()
     assert math.isfinite(loss) and loss > 0
     moved = [name for name, p in model.named_parameters() if name in before and not torch.equal(p, before[name])]
-    # positions in time mean nothing to an image, and a detection head without positives learns from some of its layers
+    # an image has no use for positions in time, a detection head without positives trains only some of its layers, and
     # a tokenizer or teacher is not trained
     still = ["target_generator."] + ["rel_pos_t"] * path.startswith("detection")
     expected = [name for name in before if not any(part in name for part in still)]

@@ -1,4 +1,4 @@
-"""Small models of ours beside their parents, with the same weights."""
+"""Small models of this package and their parents, with the same weights."""
 
 import copy
 import functools
@@ -22,7 +22,7 @@ VIT = dict(
     patch_size=8,
     qkv_bias=False,
 )
-# ours and the parent
+# this package's class and its parent
 PARENT_MVIT = dict(type="mmaction.MViT", **MVIT, dim_mul_in_attention=False)
 PARENT_VIT = dict(type="mmpretrain.VisionTransformer", **VIT)
 PAIRS = dict(
@@ -37,7 +37,7 @@ MASKED = {name: ours for name, (ours, _) in PAIRS.items() if name not in ("mvit_
 
 
 def take_fast_paths(monkeypatch):
-    """Let models as small as these take the fast paths too."""
+    """Let small models take the fast paths too."""
     monkeypatch.setattr("maskfeat_plugin.ops.linear._LEAST_WORK", 0)
     monkeypatch.setattr("maskfeat_plugin.ops.blockwise_attention._LEAST_LOGITS", 0)
 
@@ -53,7 +53,7 @@ def built(name, which):
 
 
 def pair(name):
-    """Our model and its parent, with the same weights."""
+    """Build a model of this package and its parent, with the same weights."""
     ours, theirs = (copy.deepcopy(built(name, which)) for which in (0, 1))
     assert (
         set(theirs.state_dict()) >= set(theirs.load_state_dict(ours.state_dict(), strict=False).missing_keys) == set()
@@ -67,7 +67,7 @@ def inputs(name):
 
 
 def mask_of(name):
-    """Whole mask units, equally many in each sample."""
+    """Draw a mask of whole mask units, the same number in each sample."""
     grid = (2, 2, 4, 4) if "mvit" in name else (2, 1, 4, 4)
     mask = torch.zeros(grid, dtype=torch.bool)
     mask[0, :, :2], mask[1, :, 2:] = True, True
@@ -84,7 +84,7 @@ def assert_near(ours, theirs, bound=1e-4):
 
 
 def encode(model, name, masked):
-    """Pre-training's pass, or fine-tuning's."""
+    """Run the forward pass of pre-training (masked) or of fine-tuning."""
     if not masked:
         return model(inputs(name))
     masked_alone = isinstance(model, MaskedBackbone)

@@ -1,6 +1,6 @@
-"""Action detection with MViT: what makes half of the mAP disappear when it is wrong, one by one.
+"""Action detection with MViT: one test for each mistake that costs half of the mAP.
 
-Box scaling, aligned RoIAlign, feature stride, class token, normalisation and key-frame position.
+The tests cover box scaling, aligned RoIAlign, feature stride, class token, normalisation and key-frame position.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def stem(path):
 
 @pytest.fixture(scope="module")
 def raw_frames(tmp_path_factory):
-    """A non-square clip of 4 s in AVA's layout: the box is white; a strip at the top tells the frame's number."""
+    """Write a non-square clip of 4 s in AVA's layout: the box is white, a strip at the top encodes the number."""
     root = tmp_path_factory.mktemp("ava")
     folder = root / "rawframes" / "clip"
     folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ def build_dataset(root, pipeline, **kwargs):
 @pytest.mark.parametrize("path", AVA, ids=stem)
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
 def test_boxes_follow_the_frames(path, loader, raw_frames):
-    """Scaled, cropped and flipped by the config's own pipeline, the boxes still frame what is white."""
+    """After the config's pipeline scales, crops and flips, the boxes still frame the white region."""
     cfg = Config.fromfile(path)
     pipeline = cfg[loader].dataset.pipeline
     with DefaultScope.overwrite_default_scope("mmaction"):
@@ -74,14 +74,14 @@ def test_boxes_follow_the_frames(path, loader, raw_frames):
             rows, cols = np.nonzero((frame > 245).numpy())
             boxes = [sample["data_samples"].gt_instances.bboxes, sample["data_samples"].proposals.bboxes]
             for box in boxes:
-                assert box.shape == (1, 4)  # the proposal of little score is gone
+                assert box.shape == (1, 4)  # the proposal with a low score was dropped
                 seen = np.array([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1])
-                assert np.abs(box[0].numpy() - seen).max() <= 3.5  # the frame is enlarged up to 3.7 times
+                assert np.abs(box[0].numpy() - seen).max() <= 3.5  # the frame is enlarged by up to 3.7
 
 
 @pytest.mark.parametrize("path", AVA, ids=stem)
 def test_predicted_boxes_are_fractions_of_the_frame_again(path, raw_frames):
-    """What the metric gets is the annotated box, though the frames were scaled."""
+    """The metric gets the annotated box, although the frames were scaled."""
     cfg = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope("mmaction"):
         sample = build_dataset(raw_frames, cfg.val_dataloader.dataset.pipeline, test_mode=True)[0]
@@ -93,7 +93,7 @@ def test_predicted_boxes_are_fractions_of_the_frame_again(path, raw_frames):
 
 
 def planted_map(stride=32, height=224, width=384):
-    """A feature map of MViT's grid whose two channels are the centre (x, y) of each token in pixels."""
+    """Build a feature map on MViT's grid whose two channels are the centre (x, y) of each token in pixels."""
     y, x = torch.meshgrid(*(torch.arange(-(-size // stride)) * stride + 0.5 for size in (height, width)), indexing="ij")
     return torch.stack([x, y])[None, :, None].repeat(1, 1, 3, 1, 1)  # (N, 2, T', H', W')
 
@@ -105,7 +105,7 @@ def extractor(**kwargs):
 @pytest.mark.parametrize("box", [(70.0, 60.0, 190.0, 170.0), (120.5, 40.0, 300.0, 100.0)])
 @pytest.mark.parametrize("aligned", [True, False])
 def test_a_planted_box_recovers_its_features(box, aligned):
-    """The mean of the tokens' places within a box is the box's centre, and its width is theirs."""
+    """The mean of the token centres in a box is the centre of the box, and their width is the width of the box."""
     rois = torch.tensor([[0.0, *box]])
     features, _ = extractor(aligned=aligned)(planted_map(), rois)  # (1, 2, 1, 7, 7)
     centre = features.mean((0, 2, 3, 4))
@@ -115,7 +115,7 @@ def test_a_planted_box_recovers_its_features(box, aligned):
 
 
 def test_upstreams_extractor_looks_half_a_token_away():
-    """Why there is an own extractor: the same box, read 15.5 pixels to the upper left."""
+    """Upstream's extractor reads the same box 15.5 pixels to the upper left, so this package has its own."""
     theirs = MODELS.build(dict(type="mmdet.SingleRoIExtractor3D", output_size=7, featmap_stride=32))
     box = torch.tensor([70.0, 60.0, 190.0, 170.0])
     features, _ = theirs(planted_map(), torch.nn.functional.pad(box, (1, 0))[None])
@@ -124,7 +124,7 @@ def test_upstreams_extractor_looks_half_a_token_away():
 
 
 def local_mvit(path):
-    """The config's backbone, at most 16 blocks deep, whose tokens are but their patches' sums, pooled."""
+    """Build the config's backbone with at most 16 blocks, whose tokens are only pooled sums of their patches."""
     backbone = Config.fromfile(path).model.backbone
     backbone.pop("init_cfg")
     backbone.update(temporal_size=4, spatial_size=96, with_cp=False)
@@ -143,7 +143,7 @@ def local_mvit(path):
 
 @pytest.mark.parametrize("size", [(224, 384), (312, 312)])
 def test_token_i_is_centred_at_32_i(size):
-    """A spot at the pixel (32 i, 32 j) excites token (i, j) most and its neighbours alike, at odd sizes too."""
+    """A spot at the pixel (32 i, 32 j) excites token (i, j) most and its neighbours equally, also at odd sizes."""
     model = local_mvit(AVA[0])
     for norm in model.modules():
         if isinstance(norm, torch.nn.LayerNorm):
@@ -182,7 +182,7 @@ def test_class_token_is_not_in_the_map_and_the_map_is_normalised(path):
     with torch.no_grad():
         (featmap,) = plain(clip)
         ((same, token),) = with_token(clip)
-    assert featmap.shape == (1, 768, 2, 3, 4)  # 2 x 3 x 4 tokens, none more
+    assert featmap.shape == (1, 768, 2, 3, 4)  # 2 x 3 x 4 tokens without the class token
     torch.testing.assert_close(featmap, same)
     assert not any(torch.allclose(token, place) for place in featmap.flatten(2).unbind(2))
     # layer norm over the channels, as initialized: weight 1, bias 0
@@ -206,7 +206,7 @@ def test_inputs_are_normalised_as_in_pretraining(path):
 
 @pytest.mark.parametrize("clip_len, frame_interval", [(16, 4), (40, 3), (7, 2)])
 def test_the_clip_is_centred_on_the_annotated_second(clip_len, frame_interval, raw_frames):
-    """Frame img_00001 is second 900, so second 902 is img_00061; the strip at the top tells."""
+    """Frame img_00001 is second 900, so second 902 is img_00061; the strip at the top shows the number."""
     pipeline = [
         dict(type="maskfeat.SampleAVAFrames", clip_len=clip_len, frame_interval=frame_interval, test_mode=True),
         dict(type="RawFrameDecode"),
@@ -247,7 +247,7 @@ def test_bad_rows_are_named(row, message, raw_frames, tmp_path):
 
 
 def test_the_metric_is_mmactions_and_minds_absent_actions(tmp_path, raw_frames):
-    """One of two boxes found: AP 1 for the action that is right, and 0.5 for one that is right for one of two."""
+    """One of two boxes is found: AP is 1 for an action that is correct in it, 0.5 for one that is in both boxes."""
     rows = ["a,0902,0.1,0.1,0.5,0.5,1,0", "a,0902,0.1,0.1,0.5,0.5,2,0", "b,0902,0.2,0.2,0.6,0.6,2,0"]
     (tmp_path / "val.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "no.csv").write_text("")
@@ -269,6 +269,6 @@ def test_the_metric_is_mmactions_and_minds_absent_actions(tmp_path, raw_frames):
         found = dict(bboxes=torch.tensor([box]), scores=torch.tensor([scores]))
         metric.process({}, [dict(pred_instances=found, video_id=video, timestamp=902)])
     result = metric.evaluate(2)
-    # action 1: found first, 1.0. Action 2: the better scored one is wrong, then 1 of 2 is right: half of 0.5
+    # action 1: found first, 1.0. Action 2: the box with the better score is wrong, then 1 of 2 is correct: half of 0.5
     assert result["mAP/overall"] == pytest.approx((1.0 + 0.25) / 2, abs=1e-6)
     assert not list(Path.cwd().glob("AVA_*_result.csv"))

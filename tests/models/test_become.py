@@ -1,4 +1,4 @@
-"""A layer of a built model becomes one of a subclass, and of no other class."""
+"""A layer of a built model can take the class of a subclass, and no other class."""
 
 import pytest
 from torch import nn
@@ -7,7 +7,7 @@ from maskfeat_plugin.models.utils import become
 
 
 class Doubled(nn.Linear):
-    """A layer without state of its own."""
+    """A layer without additional state."""
 
     def forward(self, x):
         return 2 * super().forward(x)

@@ -1,4 +1,4 @@
-"""Layers that are changed or replaced: adapters, subclasses, parametrizations, pruning, checkpointing take part."""
+"""Changed or replaced layers take part: adapters, subclasses, parametrizations, pruning, checkpointing."""
 
 import copy
 import functools
@@ -21,7 +21,7 @@ def fast_paths_of_any_size(monkeypatch):
 
 
 class Adapter(nn.Module):
-    """A low-rank adapter around a layer, which knows neither ``weight`` nor ``bias``."""
+    """A low-rank adapter around a layer, without the attributes ``weight`` and ``bias``."""
 
     def __init__(self, layer):
         super().__init__()
@@ -37,7 +37,7 @@ class Adapter(nn.Module):
 
 
 class Scaled(nn.Linear):
-    """A subclass with a forward of its own."""
+    """A subclass with its own forward."""
 
     def forward(self, x):
         return nn.functional.linear(x, self.weight * 1.5, self.bias)
@@ -47,7 +47,7 @@ class Scaled(nn.Linear):
 
 
 class Doubled(nn.Module):
-    """A parametrization."""
+    """A parametrization that doubles a weight."""
 
     def forward(self, weight):
         return 2 * weight
@@ -76,7 +76,7 @@ def parametrized(model, path):
 
 
 def by_hook(change):
-    """A change of torch's that computes the weight in a hook before each call."""
+    """Wrap a change of torch that computes the weight in a hook before each call."""
 
     def changed(model, path):
         layer = model.get_submodule(path)
@@ -88,7 +88,7 @@ def by_hook(change):
 
 
 def with_weights(change):
-    """A change of torch's that turns the weight into a parametrization."""
+    """Wrap a change of torch that turns the weight into a parametrization."""
 
     def changed(model, path):
         change(model.get_submodule(path))
@@ -114,7 +114,7 @@ def linear_layers(model):
 
 
 def check_changes(name, changes, masked):
-    """Layers that are changed compute what layers with the resulting weights compute, and learn."""
+    """Changed layers compute the same as layers with the resulting weights, and they learn."""
     model, merged = copy.deepcopy(built(name, 0)), copy.deepcopy(built(name, 0))
     for path, change in changes.items():
         weight = CHANGES[change](model, path)
@@ -159,7 +159,7 @@ def test_many_random_layers_are_changed():
 
 @pytest.mark.parametrize("name", ["vit", "mvit"])
 def test_loras_of_mmpretrain_learn_in_pre_training(name):
-    """Every adapter gets a gradient in a step of pre-training, those of the last layer included."""
+    """All adapters get a gradient in a step of pre-training, including the adapters of the last layer."""
     targets = [dict(type=target) for target in ("qkv", "proj", "fc1", "layers.1")]
     lora = dict(type="mmpretrain.LoRAModel", module=MASKED[name], alpha=4, rank=2, targets=targets)
     torch.manual_seed(0)
@@ -198,13 +198,13 @@ def test_activation_checkpointing_of_any_part(name, kind):
     for model in (plain, wrapped):
         sum(t.square().sum() for t in tensors(encode(model, name, masked=True))).backward()
     gradients = [[p.grad for p in model.parameters() if p.grad is not None] for model in (plain, wrapped)]
-    noise = 1e-3 * max(gradient.abs().max() for gradient in gradients[0])  # those that should be zero
+    noise = 1e-3 * max(gradient.abs().max() for gradient in gradients[0])  # for gradients that should be zero
     for expected, gradient in zip(*gradients, strict=True):
         assert (gradient - expected).abs().max() <= 1e-4 * max(expected.abs().max(), noise)
 
 
 class Whole(nn.Module):
-    """A layer around an attention or an MLP, which knows its parent's arguments alone."""
+    """A layer around an attention or an MLP that accepts only its parent's arguments."""
 
     def __init__(self, inner):
         super().__init__()
@@ -224,7 +224,7 @@ def test_an_attention_with_the_parents_arguments(masked):
 
 
 class Counted(nn.Module):
-    """A layer around another that counts its calls."""
+    """A layer around another layer that counts its calls."""
 
     def __init__(self, inner):
         super().__init__()
@@ -236,7 +236,7 @@ class Counted(nn.Module):
 
 
 def test_parts_of_a_windowed_vit():
-    """Windows that do not divide the grid take another path: 5 x 4 tokens in windows of 3."""
+    """Windows that do not divide the grid take another code path: 5 x 4 tokens in windows of 3."""
     cfg = dict(arch=dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64), img_size=32, patch_size=8)
     model = MODELS.build(dict(type="maskfeat.WindowedViT", **cfg, window_size=3))
     model.eval()
@@ -263,7 +263,7 @@ def test_the_patch_embedding_of_an_image_mvit():
 
 
 class WithKernel(Counted):
-    """A counted convolution that says what its kernel is."""
+    """A counted convolution with the attributes of its kernel."""
 
     def __init__(self, inner):
         super().__init__(inner)

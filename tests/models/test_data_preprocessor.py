@@ -1,4 +1,4 @@
-"""MaskFeatDataPreprocessor on what the frameworks' packing transforms and collate functions make."""
+"""MaskFeatDataPreprocessor on the output of the frameworks' packing transforms and collate functions."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_images_are_normalised_and_masks_stacked(to_rgb):
     ],
 )
 def test_full_size_models_normalise_in_the_authors_order(config, mean, std):
-    """Bit for bit: ``x / 255``, then mean and standard deviation on that scale, for each value of a pixel."""
+    """Bitwise equal to ``x / 255``, then mean and standard deviation on that scale, for each value of a pixel."""
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
     ours = MODELS.build(Config.fromfile(CONFIGS / config).model.data_preprocessor)
     expected = (pixels.float() / 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)

@@ -17,7 +17,7 @@ def build(kind, **kwargs):
     torch.manual_seed(0)
     model = MODELS.build(dict(type=f"maskfeat.{kind}", **kwargs))
     model.init_weights()
-    model.eval()  # mmpretrain's backbones do not return themselves
+    model.eval()  # eval() of mmpretrain's backbones returns None
     return model
 
 
@@ -35,7 +35,7 @@ def test_one_window_is_full_attention():
     everywhere = windowed(window_size=3, global_attn_indexes=(0, 1, 2, 3))
     everywhere.load_state_dict(windows.state_dict())
     torch.testing.assert_close(run(windows, (96, 96))[0], run(everywhere, (96, 96))[0])
-    # larger than the grid: the rest of the window is not attended to
+    # larger than the grid: the padding of the window gets no attention
     padded = windowed(window_size=20, global_attn_indexes=())
     padded.load_state_dict(windows.state_dict())
     torch.testing.assert_close(run(padded, (96, 96))[0], run(everywhere, (96, 96))[0])
@@ -55,7 +55,7 @@ def test_a_window_sees_itself_alone():
     model = windowed(window_size=4, global_attn_indexes=())
     image = torch.randn(1, 3, 96, 80, generator=torch.Generator().manual_seed(1))
     changed = image.clone()
-    changed[..., :32, 64:] += 1.0  # the third window of the first row, which is but 2 of 4 tokens wide
+    changed[..., :32, 64:] += 1.0  # the third window of the first row, which is only 2 of 4 tokens wide
     with torch.no_grad():
         difference = (model(image)[0] - model(changed)[0]).abs().amax((0, 1))  # (12, 10)
     assert (difference[:4, 8:] > 1e-4).all()
@@ -107,7 +107,7 @@ def test_other_sizes_are_refused(kind, stride):
 
 
 def test_an_image_is_a_still_clip_to_mvit():
-    """The patch embedding of an image is that of the middle of a long clip of it."""
+    """The patch embedding of an image is equal to the middle time step of a long clip of that image."""
     image_model = build("ImageMViT", arch=TINY_MVIT, spatial_size=64)
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_an_image_is_a_still_clip_to_mvit():
 
 
 def test_a_scales_norm_does_not_change_what_follows():
-    """All scales or the last alone: the last map is the same; the blocks were pre-trained without the other norms."""
+    """The last map is the same with all scales and with only the last: the other norms were not pre-trained."""
     every = build("ImageMViT", arch=TINY_MVIT, spatial_size=64)
     last = build("ImageMViT", arch=TINY_MVIT, spatial_size=64, out_scales=(3,))
     last.load_state_dict(every.state_dict(), strict=False)
@@ -149,7 +149,7 @@ def test_recomputing_blocks_gives_the_same_gradients(kind):
 
 
 def test_weights_of_a_pretrained_vit_are_all_found(tmp_path):
-    """Pre-trained at another size and with a class token: everything but the pre-training's own tokens goes over."""
+    """Weights pre-trained at another size and with a class token load, except the tokens of pre-training."""
     pretrained = build("MaskedViT", arch=TINY, img_size=64, patch_size=8)
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in pretrained.state_dict().items()}}, tmp_path / "p.pth")
     init_cfg = dict(type="maskfeat.Pretrained", checkpoint=str(tmp_path / "p.pth"))
@@ -158,7 +158,7 @@ def test_weights_of_a_pretrained_vit_are_all_found(tmp_path):
         if name != "pos_embed":
             assert torch.equal(value, pretrained.state_dict()[name]), name
     assert model.pos_embed.shape == (1, 144, 32)
-    # resized, the positions still are like those of before where the two grids meet
+    # after resizing, positions are similar to the old positions where the two grids meet
     grid = pretrained.pos_embed[0, 1:].unflatten(0, (8, 8)).permute(2, 0, 1)[None]
     expected = torch.nn.functional.interpolate(grid, (12, 12), mode="bicubic", align_corners=False)
     torch.testing.assert_close(model.pos_embed[0].T.unflatten(1, (12, 12))[None], expected, atol=1e-4, rtol=1e-3)
@@ -177,7 +177,7 @@ def test_weights_of_a_video_mvit_are_all_found(tmp_path):
 
 
 def test_layer_decay_in_a_detector():
-    """Blocks by their depth; neck and heads with the full learning rate."""
+    """Blocks get the learning rate of their depth; neck and heads get the full learning rate."""
 
     class Detector(torch.nn.Module):
         def __init__(self):

@@ -13,7 +13,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 RANGES = {
     **{str(d): (d, torch.iinfo(d).min, torch.iinfo(d).max) for d in INTEGERS},
     **{str(d): (d, torch.finfo(d).min, torch.finfo(d).max) for d in FLOATS},
-    # the smallest steps that there are
+    # the smallest possible steps
     **{f"tiny-{d}": (d, 0.0, torch.finfo(d).smallest_normal) for d in FLOATS[:3]},
     "fractions": (torch.float32, 0.0, 1.0),
     "infinite": (torch.float32, -math.inf, math.inf),
@@ -47,7 +47,7 @@ def targets():
 
 
 def frames(kind, dtype, low, high):
-    """Two flat batches, and three in which black meets white."""
+    """Build two flat batches, and three batches with black beside white."""
     shape = (2, 3, 32, 32) if kind == "image" else (2, 3, 4, 32, 32)
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     for is_high in (y < 0, y >= 0, (x + y) % 2 == 0, x < 19, (x == 5) & (y == 5)):
@@ -81,10 +81,10 @@ def test_targets_loss_and_gradients_are_finite(model, targets, kind, name):
 
 
 def test_flat_frames_of_every_grey(model):
-    """Each cell has the same histogram: of nothing, or of one bin, as in the authors' code.
+    """Each cell has the same histogram, all zeros or one bin, as in the authors' code.
 
-    Where the normalised grey is not a round number, the sums of the Sobel filter leave a last digit, which the
-    normalisation of the cell makes as long as any gradient.
+    If the normalised grey is not a round number, the sums of the Sobel filter leave a rounding error. The normalisation
+    of the cell scales this error to the length of any other gradient.
     """
     greys = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 3, 16, 16)
     inputs = model.data_preprocessor(dict(inputs=greys))["inputs"]
@@ -96,7 +96,7 @@ def test_flat_frames_of_every_grey(model):
 
 
 def test_flat_frames_have_no_pixels(targets, kind):
-    """Nothing is left of them after each token is normalised."""
+    """After each token is normalised by itself, flat tokens are zero."""
     for value in (0.0, 1.0, -2.1179, 100.0):
         inputs = torch.full((2, 3, 32, 32) if kind == "image" else (2, 3, 4, 32, 32), value)
         assert targets["pixels"](inputs, mask_of(kind)).abs().max() < 0.05

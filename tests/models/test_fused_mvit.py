@@ -13,7 +13,7 @@ SETTINGS = dict(arch=ARCH, temporal_size=16, spatial_size=128, dim_mul_in_attent
 
 
 def pair(with_cp=False, **changes):
-    """Our MViT and mmaction2's with the same weights."""
+    """Build this package's MViT and mmaction2's with the same weights."""
     cfg = dict(SETTINGS, **changes)
     theirs = randomise(MODELS.build(dict(cfg, type="mmaction.MViT")))
     ours = MODELS.build(dict(cfg, type="maskfeat.MViT", with_cp=with_cp))
@@ -49,7 +49,7 @@ CASES = dict(
 
 
 def average_skips(model):
-    """Average pooling beside the attention: which of two equal values is the maximum depends on rounding."""
+    """Use average pooling beside the attention: rounding decides which of two equal values is the maximum."""
     for block in model.blocks:
         if block.pool_skip is not None:
             pool = block.pool_skip
@@ -67,7 +67,7 @@ def test_equals_mmaction2(case):
     exact_outs, exact_grads = outputs_and_gradients(theirs.double(), clips.double())
     assert len(ours_grads) == len(theirs_grads) > 60
     for ours, theirs, exact in ((ours_outs, theirs_outs, exact_outs), (ours_grads, theirs_grads, exact_grads)):
-        # where terms cancel, as in the gradient of the class token, single precision leaves few digits to either
+        # where terms cancel, as in the gradient of the class token, both have few correct digits in single precision
         noise = 1e-3 * max(c.abs().max() for c in exact)
         for a, b, c in zip(ours, theirs, exact, strict=True):
             error, theirs_error = ((m.double() - c).abs().max() / max(c.abs().max(), noise) for m in (a, b))
@@ -83,7 +83,7 @@ def test_inference_and_training_give_the_same():
 
 
 def test_the_cases_take_the_fast_paths(monkeypatch):
-    """Of other sizes, the test above would compare torch's kernels with themselves."""
+    """Check the fast path: with other sizes, the test above would compare torch's kernels with themselves."""
     taken = []
 
     def noting(q, *rest):

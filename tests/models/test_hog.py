@@ -1,4 +1,4 @@
-"""HOGGenerator: equal to its peers, local to the mask, sane on any input."""
+"""HOGGenerator: equal to other implementations, local to the mask, correct for any input."""
 
 import pytest
 import torch

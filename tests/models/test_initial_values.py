@@ -1,4 +1,4 @@
-"""Initial values of the backbones and the neck: those of the authors' code."""
+"""Initial values of the backbones and the neck are the same as in the authors' code."""
 
 import pytest
 import torch

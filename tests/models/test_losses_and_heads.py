@@ -1,4 +1,4 @@
-"""Losses and heads of masked tokens: torch's own means over them, whole batches or parts, classes, clear errors."""
+"""Losses and heads of masked tokens: torch's means over the tokens, batches whole or in parts, classes, clear errors."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_no_masked_token_is_no_loss_and_no_gradient(kind):
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_classification_baseline_is_that_of_the_frequencies(kind):
-    """No constant prediction is better: the best one, found by descent, has this loss."""
+    """No constant prediction is better: gradient descent finds the same loss."""
     pred, _ = tokens(count=40)
     target = classes(kind, count=40)
     head = MODELS.build(dict(type="maskfeat.ClassificationHead"))

@@ -1,4 +1,4 @@
-"""The loss of several processes is the mean over the tokens of all, though some have more of them."""
+"""The loss of several processes is the mean over all tokens, even if some processes have more tokens."""
 
 import subprocess
 

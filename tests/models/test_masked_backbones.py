@@ -1,4 +1,4 @@
-"""Backbones of MaskFeat and VisibleMaskFeat: the interface, backbones of users, one error for those that do not fit."""
+"""Backbones of MaskFeat and VisibleMaskFeat: the interface, users' backbones, one error for all others."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ MASK = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).argsor
 
 
 class Patches(nn.Module):
-    """A backbone that knows nothing of this package: the mean of each patch, as a user writes it."""
+    """A user's backbone without any class of this package: the mean of each patch."""
 
     def __init__(self, init_cfg=None):
         super().__init__()
@@ -40,7 +40,7 @@ class Patches(nn.Module):
 
 
 class PatchesOfMasked(Patches):
-    """The same, which computes the masked tokens alone."""
+    """The same backbone, which computes only the masked tokens."""
 
     def masked_tokens(self, x, mask):
         self.asked = True
@@ -101,7 +101,7 @@ def test_the_visible_vit_has_the_parameters_of_mmpretrains():
 @pytest.mark.parametrize("name", ["VisibleViT", "VisibleMViT"])
 def test_visible_tokens_are_those_of_the_forward(name):
     backbone = ours(name)
-    backbone.eval()  # mmpretrain's returns None
+    backbone.eval()  # eval() of mmpretrain's backbones returns None
     x = torch.randn(2, 3, 32, 32) if name == "VisibleViT" else torch.randn(2, 3, 4, 32, 32)
     mask = torch.zeros(2, *backbone.token_grid(x.shape[2:]), dtype=torch.bool)
     mask[:, :, :2] = True
@@ -158,7 +158,7 @@ def test_a_class_token_of_a_users_backbone_is_named():
         ("VisibleMaskFeat", dict(type="maskfeat.MaskedMViT", **MVIT), "MaskFeat, or use maskfeat.VisibleMViT instead"),
         ("VisibleMaskFeat", MASKABLE, "in maskfeat.MaskFeat, or use maskfeat.VisibleViT or maskfeat.VisibleMViT"),
         ("VisibleMaskFeat", dict(type="mmpretrain.MaskFeatViT", **VIT), r"\. Use maskfeat.VisibleViT instead"),
-        ("VisibleMaskFeat", dict(type="mmpretrain.VisionTransformer", **VIT), "no mask. Use maskfeat.VisibleViT instead"),
+        ("VisibleMaskFeat", dict(type="mmpretrain.VisionTransformer", **VIT), "no mask. Use maskfeat.VisibleViT inst"),
     ],
 )
 def test_a_backbone_that_does_not_fit_is_named_at_construction(kind, backbone, message):

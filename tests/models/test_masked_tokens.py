@@ -1,4 +1,4 @@
-"""The last block for the masked tokens alone gives what the whole block gives at these tokens."""
+"""The last block computes for the masked tokens alone the same as the whole block computes for them."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def batch(name, counts):
 
 
 def outcome(model, tokens):
-    """The tokens and the gradients of all parameters."""
+    """Return the tokens and the gradients of all parameters."""
     model.zero_grad()
     weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))
     (tokens * weights).sum().backward()
@@ -72,7 +72,7 @@ def test_tokens_and_gradients_are_those_of_the_whole_block(name, counts):
     assert tokens.shape == (sum(counts), expected.shape[1])
     torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
     for key, gradient in expected_gradients.items():
-        if gradient is None or gradients[key] is None:  # without use, or only zeros
+        if gradient is None or gradients[key] is None:  # not used, or only zeros
             assert all(g is None or not g.any() for g in (gradient, gradients[key])), key
         else:
             scale = float(gradient.abs().max())
@@ -97,7 +97,7 @@ def test_a_wrong_mask_is_refused(name):
 
 @pytest.mark.parametrize("name", ["vit", "mvit"])
 def test_maskfeat_asks_for_masked_tokens_alone(name):
-    """The last MLP sees as many tokens as are masked."""
+    """The last MLP gets exactly the masked tokens."""
     model = MODELS.build(
         dict(
             type="maskfeat.MaskFeat",

@@ -70,7 +70,7 @@ def test_training_falls_below_the_mean_predictor(kind):
         optim.update_params(loss)
         log.append(log_vars)
     assert set(log[0]) == {"loss", "baseline"}
-    assert log[0]["baseline"] == log[-1]["baseline"]  # a property of the data alone
+    assert log[0]["baseline"] == log[-1]["baseline"]  # it depends only on the data
     assert log[-1]["loss"] < 0.5 * log[-1]["baseline"]
 
 
@@ -100,7 +100,7 @@ def test_masked_content_does_not_reach_the_prediction(kind):
     model = BUILD[kind]().eval()
     model.init_weights()
     inputs, _ = batch(kind)
-    # The kernel of the video embedding reaches over its stride, so all but one corner is masked.
+    # The kernel of the video embedding is larger than its stride, so all but one corner is masked.
     mask = torch.ones((2, *model.backbone.token_grid(inputs.shape[2:])), dtype=torch.bool)
     other = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(9))
     torch.testing.assert_close(model.backbone(inputs, mask), model.backbone(other, mask))
@@ -109,7 +109,7 @@ def test_masked_content_does_not_reach_the_prediction(kind):
 
 
 def test_without_a_mask_it_is_the_upstream_backbone(kind, tmp_path):
-    """A pre-training checkpoint loads into the plain upstream backbone by the usual line of config."""
+    """A pre-training checkpoint loads into the plain upstream backbone with the usual ``init_cfg``."""
     model = BUILD[kind]()
     model.init_weights()
     inputs, _ = batch(kind)
@@ -128,7 +128,7 @@ def test_without_a_mask_it_is_the_upstream_backbone(kind, tmp_path):
         )
     plain = MODELS.build(dict(**cfg, init_cfg=init_cfg))
     plain.init_weights()
-    plain.eval()  # mmpretrain's returns None
+    plain.eval()  # eval() of mmpretrain's backbones returns None
     model.eval()
     expected, found = plain(inputs)[-1], model(inputs)[-1]
     if kind == "image":

@@ -1,4 +1,4 @@
-"""Parts of mmpretrain's MaskFeat in ours, and ours in theirs: the same numbers, or one error that says what fits."""
+"""Parts of mmpretrain's MaskFeat in this package's, and the reverse: equal numbers, or one error with the remedy."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def build(**parts):
 
 
 def step(cfg, state=None, data=None):
-    """The loss of a batch and its gradients by the parameters' names."""
+    """Compute the loss of a batch and its gradients by the parameters' names."""
     torch.manual_seed(0)
     model = MODELS.build(cfg)
     if state is None:
@@ -179,7 +179,7 @@ def test_backbones_that_do_not_fit_theirs_are_named(backbone):
 
 
 def test_data_preprocessor_of_mmaction():
-    """Clips of one view, (1, C, T, H, W) a sample, whose masks stay in the samples."""
+    """Clips of one view have the shape (1, C, T, H, W) per sample, and their masks stay in the samples."""
     arch = dict(embed_dims=16, num_layers=2, num_heads=1, downscale_indices=[1], dim_mul_indices=[1])
     backbone = dict(type="maskfeat.MaskedMViT", arch=arch, temporal_size=4, spatial_size=32)
     neck, target = dict(OURS["neck"], in_channels=32), dict(type="maskfeat.HOGGenerator", cell_size=4)

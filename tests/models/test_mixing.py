@@ -1,4 +1,4 @@
-"""Components of others with ours and ours with others': each config of configs/mixing trains on the right target."""
+"""Components of other packages with this package's and the reverse: each config of configs/mixing learns its target."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ VIT = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 
 
 class Setting:
-    """A config's model, optimizer and first batch."""
+    """The model, optimizer and first batch of a config."""
 
     def __init__(self, path):
         cfg = Config.fromfile(path)
@@ -50,7 +50,7 @@ def setting(digits, monkeypatch):
 
 
 def hog_by_hand(images, cell, side):
-    """HOG of every token of ``side`` pixels, (N, L, C * bins * u * v), cut out of that of the whole images."""
+    """Cut the HOG of every token of ``side`` pixels, (N, L, C * bins * u * v), from the HOG of the whole images."""
     whole = MODELS.build(dict(type="maskfeat.HOGGenerator", cell_size=cell)).hog(images).flatten(1, 2)
     cells = side // cell
     tokens = whole.unfold(2, cells, cells).unfold(3, cells, cells)  # (N, C * bins, H', W', u, v)
@@ -58,7 +58,7 @@ def hog_by_hand(images, cell, side):
 
 
 def masks(batch):
-    """bool (N, L)."""
+    """Return the masks, bool (N, L)."""
     mask = batch.get("mask")
     if mask is None:
         mask = torch.stack([sample.mask for sample in batch["data_samples"]])
@@ -107,7 +107,7 @@ def test_mim_head_compares_pixels(setting):
 
 
 def masked_tokens(host, images, mask):
-    """Tokens (N, L, C) that MaskedViT gives with the weights of a host's backbone."""
+    """Compute the tokens (N, L, C) of MaskedViT with the weights of another model's backbone."""
     arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
     backbone = MODELS.build(dict(type="maskfeat.MaskedViT", arch=arch, img_size=40, patch_size=8))
     backbone.load_state_dict(host.backbone.state_dict())
@@ -146,7 +146,7 @@ def test_i3d_head_pools_our_feature_map(setting):
 
 
 def shipped_vit():
-    """mmpretrain's ViT with the demo's weights, loaded by plain torch."""
+    """Load mmpretrain's ViT with the demo's weights by plain torch."""
     arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
     vit = MODELS.build(
         dict(type="mmpretrain.VisionTransformer", arch=arch, img_size=40, patch_size=8, out_type="featmap")
@@ -161,7 +161,7 @@ def shipped_vit():
 
 @pytest.mark.parametrize("name", ["maskfeat_vit-tiny_teacher", "maskfeat_mvit-tiny_teacher"])
 def test_teachers_features_are_the_target(setting, name):
-    """Of clips those of every second frame."""
+    """For clips, the teacher sees every second frame."""
     mixed = setting(name)
     inputs = mixed.batch["inputs"]
     frames = inputs[:, None] if inputs.dim() == 4 else inputs[:, :, ::2].transpose(1, 2)  # (N, T', C, H, W)
@@ -244,7 +244,7 @@ def test_no_backbone_sees_masked_pixels(name, scope):
         assert tokens.shape[:2] == (2, grid[1] * grid[2])
         torch.testing.assert_close(backbone(masked, mask), tokens)
         assert not torch.allclose(backbone(seen, mask), tokens)
-        # the order of the tokens is that of the map that the backbone itself gives
+        # the tokens have the same order as in the map that the backbone itself returns
         nothing = torch.zeros_like(mask)
         plain = backbone(images)[-1]
         plain = plain.flatten(2).mT if plain.dim() == 4 else plain

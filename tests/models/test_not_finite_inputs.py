@@ -1,4 +1,4 @@
-"""Inputs that are NaN or infinite where tokens are masked: the target or the loss says so, and nothing else fails."""
+"""Inputs that are NaN or infinite in masked tokens: the target or the loss becomes NaN, and nothing else fails."""
 
 import copy
 import random
@@ -29,7 +29,7 @@ CONFIG_NAMES = (
 
 
 def hog_of_one_bad_pixel(seed):
-    """Compare each cell with that of the same image without the bad pixel."""
+    """Compare each cell with the same cell of the image without the bad pixel."""
     rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     cell_size, cells = rng.randint(1, 6), rng.randint(1, 3)
@@ -58,7 +58,7 @@ def hog_of_one_bad_pixel(seed):
     spoilt = ~found.isfinite()
     assert found.shape == clean.shape and spoilt.any()
     untouched = (found == clean).all(-1)
-    # a neighbour in a block that is infinite is normalised to 0
+    # an infinite neighbour in a block normalises the cell to 0
     assert (untouched | spoilt.any(-1)).all() or hog.block_size > 1
 
 
@@ -76,7 +76,7 @@ def test_hog_is_not_finite_where_its_pixels_are_not_at_length():
 @pytest.mark.parametrize("cells", [1, 2, 3, 4])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_cells_of_a_token(cells, value):
-    """One cell a token was an index outside, an even number of cells silently another bin."""
+    """With one cell per token the index was out of range; with an even number of cells it was another bin."""
     hog = MODELS.build(dict(type="maskfeat.HOGGenerator", cell_size=8, patch_size=8 * cells))
     images = torch.zeros(1, 3, 16 * cells, 16 * cells)
     images[0, 1, 3, 3] = value
@@ -94,7 +94,7 @@ def build(name):
 
 @pytest.mark.parametrize("name", CONFIG_NAMES)
 def test_the_loss_says_so(name):
-    """The bad pixel is in a masked token, which the backbone does not see."""
+    """The bad pixel is in a masked token, which the backbone does not use."""
     torch.manual_seed(0)
     model = build(name)
     clip = "mvit" in name

@@ -1,4 +1,4 @@
-"""From files to features: what is planted in a box of the frames is found in the features of that box."""
+"""From files to features: content of a box in the frames appears in the features of that box."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from maskfeat_plugin.registry import DATASETS, MODELS
 CONFIG = Path(__file__).parents[2] / "configs/action_detection/mvit-small-16x4_k400-pre_8xb16-amp-coslr-30e_ava22.py"
 FPS = 30
 HEIGHT, WIDTH = 240, 400
-# pixels of the files; small, and far enough from the border
+# side in pixels; small, and far enough from the border
 BOXES = np.array([[160, 95, 205, 140], [215, 110, 260, 150], [120, 80, 150, 120]])
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A video for each box: grey frames whose box is white."""
+    """Write a video for each box: grey frames with a white box."""
     root = tmp_path_factory.mktemp("planted")
     rows = []
     for number, (x1, y1, x2, y2) in enumerate(BOXES):
@@ -38,7 +38,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def backbone():
-    """The config's MViT made local: attention and MLP add nothing, so that a token is what its patches pooled to."""
+    """Build the config's MViT without mixing: attention and MLP add nothing, so tokens are only pooled patches."""
     cfg = Config.fromfile(CONFIG).model.backbone
     cfg.pop("init_cfg")
     torch.manual_seed(0)
@@ -53,7 +53,7 @@ def backbone():
             if block.proj is not None:
                 block.proj.weight.copy_(torch.eye(*block.proj.weight.shape))
                 block.proj.bias.zero_()
-    # all channels are alike, which a norm over them would turn into zeros
+    # all channels are equal, so a norm over them would give zeros
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, torch.nn.LayerNorm):
@@ -62,7 +62,7 @@ def backbone():
 
 
 def offsets(root, backbone, loader, seeds, flip_ratio):
-    """How far from the centres of the planted boxes, in pixels (x, y), the features are highest."""
+    """Measure the distance in pixels (x, y) from the centres of the planted boxes to the highest features."""
     cfg = Config.fromfile(CONFIG)
     pipeline = cfg[loader].dataset.pipeline
     pipeline[0].clip_len = 2
@@ -90,7 +90,7 @@ def offsets(root, backbone, loader, seeds, flip_ratio):
             box = sample["data_samples"].gt_instances.bboxes[0]
             centre = (box[:2] + box[2:]) / 2
             if (centre < 80).any() or centre[0] > width - 80 or centre[1] > height - 80:
-                continue  # cropped, or too near to the border to see both sides
+                continue  # cut by the crop, or too near to the border to see both sides
             batch = preprocessor(dict(inputs=[sample["inputs"]], data_samples=[sample["data_samples"]]))
             with torch.no_grad():
                 features = backbone(batch["inputs"])
@@ -99,7 +99,7 @@ def offsets(root, backbone, loader, seeds, flip_ratio):
 
 
 def peak(extractor, features, centre, axis):
-    """Middle of where the features of small boxes along an axis are above half of their highest, from the centre."""
+    """Return the middle of the range along an axis where features of small boxes exceed half of their maximum."""
     shifts = torch.arange(-80.0, 81.0, 2.0)
     places = centre.repeat(len(shifts), 1)
     places[:, axis] += shifts
@@ -115,7 +115,7 @@ def peak(extractor, features, centre, axis):
     "loader, flip_ratio", [("train_dataloader", 0), ("train_dataloader", 1), ("val_dataloader", 0)]
 )
 def test_planted_box(loader, flip_ratio, root, backbone):
-    """Within a quarter of a token on average: in square crops, flipped or not, and in the test's non-square frames."""
+    """The mean distance is below a quarter of a token, in square crops, flipped or not, and in non-square frames."""
     found = offsets(root, backbone, loader, range(36 if loader == "train_dataloader" else 3), flip_ratio)
     assert len(found) >= 3
     assert np.abs(found.mean(0)).max() < 8
@@ -123,7 +123,7 @@ def test_planted_box(loader, flip_ratio, root, backbone):
 
 
 def test_planted_box_is_missed_by_a_box_elsewhere(root, backbone):
-    """The features of the box are high, those of a box beside it and of the mirrored box are not."""
+    """The features of the box are high; the features of a box beside it and of the mirrored box are low."""
     frame = torch.full((1, 3, 2, 224, 384), -0.1)
     frame[..., 64:160, 64:160] = 2.0
     extractor = MODELS.build(Config.fromfile(CONFIG).model.roi_head.bbox_roi_extractor)

@@ -1,4 +1,4 @@
-"""How many files a reader of one pre-training step has to open."""
+"""The number of files that a reader of one pre-training step has to open."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options of HOGGenerator: equal to scikit-image's HOG where it has them, and local to the mask."""
+"""Options of HOGGenerator: equal to scikit-image's HOG for common options, and local to the mask."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def build(**kwargs):
 
 
 def noise(*shape, seed=0):
-    """Values of 0 to 255, so that the constant that scikit-image adds to each norm is small beside it."""
+    """Draw values of 0 to 255, so that the constant that scikit-image adds to each norm is relatively small."""
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255
 
 
 def skimage_cells(image, nbins, cell_size, norm, block_size):
-    """scikit-image's blocks (rows, cols, b, b, bins) of an image (H, W).
+    """Compute scikit-image's blocks (rows, cols, b, b, bins) of an image (H, W).
 
-    It measures the angle from the other axis, which is the angle in the transposed image.
+    It measures the angle from the other axis, so the image is transposed.
     """
     blocks = skimage_hog(
         image.T.double().numpy(),
@@ -49,7 +49,7 @@ def test_cells_equal_scikit_image(nbins, cell_size, norm):
 @pytest.mark.parametrize("norm", ["l1", "l2", "l2-hys"])
 @pytest.mark.parametrize("block_size", [2, 3])
 def test_blocks_equal_scikit_image(norm, block_size):
-    """Each of its numbers is one of ours: block (r, c) at the place (i, j) is the cell (r + i, c + j) at (i, j)."""
+    """Each of its numbers is in our result: block (r, c) at position (i, j) is the cell (r + i, c + j) at (i, j)."""
     image = noise(48, 40, seed=1)
     hog = build(norm=norm, gradient="central", block_size=block_size)
     ours = hog.hog(image[None, None]).view(block_size, block_size, 9, 6, 5).numpy()
@@ -80,7 +80,7 @@ def test_signed_bins_folded_are_the_unsigned(gradient):
     first, second = signed.hog(images).split(9, dim=2)
     torch.testing.assert_close(first + second, unsigned)
     assert (first != second).any()
-    inverted = signed.hog(-images)  # dark for light: the other half
+    inverted = signed.hog(-images)  # dark becomes light, so votes go to the other half of the bins
     torch.testing.assert_close(inverted, torch.cat((second, first), 2))
 
 

@@ -1,4 +1,4 @@
-"""Several targets at once: each as it would be alone, its own projection and its own loss."""
+"""Several targets at once: each has the same values, projection and loss as it has alone."""
 
 import pytest
 import torch
@@ -116,7 +116,7 @@ MIM_HEAD = dict(type="mmpretrain.MIMHead", loss=L2)
 
 @MODELS.register_module(force=True)
 class MinimalHead(torch.nn.Module):
-    """A head as a user writes it: one method."""
+    """A user's head: only one method."""
 
     def loss(self, pred, target):
         return (pred - target).abs().mean()
@@ -124,7 +124,7 @@ class MinimalHead(torch.nn.Module):
 
 @MODELS.register_module(force=True)
 class MinimalTarget(torch.nn.Module):
-    """A target as a user writes it, of no class of this package."""
+    """A user's target without any class of this package."""
 
     def forward(self, inputs, mask, data_samples):
         return inputs.new_ones(int(mask.sum()), 192)
@@ -134,7 +134,7 @@ class MinimalTarget(torch.nn.Module):
     "head", [MIM_HEAD, dict(type="maskfeat.MinimalHead"), HEADS["hog"]], ids=["mmpretrain", "user", "ours"]
 )
 def test_every_head_of_maskfeat_is_one_of_several(head):
-    """With the loss that it has alone; a head that cannot tell the baseline logs none."""
+    """Each target has its usual loss. A head that cannot compute a baseline logs none."""
     target, neck = dict(hog=TARGETS["hog"]), dict(hog=108)
     several = build(target, neck, dict(hog=head))
     alone = MODELS.build(

@@ -1,4 +1,4 @@
-"""PixelGenerator: equal to MAE's pixels, local to the mask, every second frame."""
+"""PixelGenerator: equal to MAE's pixels, local to the mask, reads every second frame."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def build(**kwargs):
 @pytest.mark.parametrize("norm", [True, False])
 def test_equals_mmpretrain(norm):
     images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    square = images[..., :32]  # MAE's head cuts square images alone
+    square = images[..., :32]  # MAE's head supports only square images
     peer = MODELS.build(
         dict(
             type="mmpretrain.MAEPretrainHead",

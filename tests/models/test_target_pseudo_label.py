@@ -68,7 +68,7 @@ def test_masked_tokens_equal_the_same_tokens_of_the_whole(case, seed):
 
 @pytest.mark.parametrize("scope", ["mmpretrain", "mmaction", "mmdet"])
 def test_pooled_it_is_the_classifier_itself(scope):
-    """On a grid of one token, the place is the whole image, and the classifier says what it always says."""
+    """On a grid of one token, the token is the whole image, and the result is the classifier's usual output."""
     with DefaultScope.overwrite_default_scope(scope):
         labels = build(RESNET)
     images = randn("image")

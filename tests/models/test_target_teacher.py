@@ -1,4 +1,4 @@
-"""TeacherGenerator and SelfTeacherGenerator: the teacher's own features on the token grid, and who trains whom."""
+"""TeacherGenerator and SelfTeacherGenerator: the teacher's features on the token grid, and which network is trained."""
 
 import copy
 from importlib.metadata import PackageNotFoundError, version
@@ -66,7 +66,7 @@ def test_features_are_the_teachers_own(scope):
 
 
 def test_layers_and_grids():
-    """Of a ResNet, the layer of the token grid as it is, a finer one averaged, a coarser one interpolated."""
+    """A ResNet's layer on the token grid is used unchanged, a finer one is averaged, a coarser one interpolated."""
     images = F.interpolate(randn("image"), (64, 64), mode="bilinear")
     mask = torch.ones(2, 1, 4, 4, dtype=torch.bool)
     resnet = build(RESNET, norm="none")
@@ -92,7 +92,7 @@ def test_tokens_with_a_class_token_are_a_square_grid():
 
 
 class ChannelsLast(torch.nn.Module):
-    """A backbone as timm's Swin, whose map is (N, h, w, C)."""
+    """A backbone like timm's Swin, whose map is (N, h, w, C)."""
 
     def __init__(self):
         super().__init__()
@@ -147,7 +147,7 @@ def test_training_leaves_the_teacher_alone():
     assert not own & {id(p) for group in optim.optimizer.param_groups for p in group["params"]}
     assert not any("teacher" in name for name in model.state_dict())
     assert not any(p.requires_grad for p in teacher.parameters())
-    clone = copy.deepcopy(model)  # as the hooks of moving averages do
+    clone = copy.deepcopy(model)  # as hooks for moving averages do
     assert clone.target_generator.teacher.network is not teacher
     torch.testing.assert_close(clone.target_generator(randn("image")), model.target_generator(randn("image")))
 
@@ -159,7 +159,7 @@ def test_autocast_gives_nearly_the_same_features():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         reduced = generator(images)
     assert reduced.dtype == torch.float32 and not reduced.requires_grad
-    assert not torch.equal(reduced, full)  # the teacher does run in reduced precision
+    assert not torch.equal(reduced, full)  # so the teacher did run in reduced precision
     torch.testing.assert_close(reduced, full, atol=3e-2, rtol=0)
 
 
@@ -174,7 +174,7 @@ def test_inputs_are_normalised_as_the_teacher_wants():
 
 
 def test_renamed_weights(tmp_path):
-    """Weights of other names, such as DINO's, are read by patterns in the config."""
+    """Patterns in the config rename the weights of other projects, such as DINO's."""
     torch.manual_seed(1)
     source = MODELS.build(dict(VIT))
     source.init_weights()
@@ -204,7 +204,7 @@ def test_bad_config_is_named():
 
 def test_timm_is_asked_for_by_name():
     try:
-        version("timm")  # not an import: tests of converted checkpoints have imported it, from a folder apart
+        version("timm")  # not an import, because tests of converted checkpoints import timm from another folder
     except PackageNotFoundError:
         with pytest.raises(ImportError, match=r"teacher.type='mmpretrain.TIMMBackbone' needs timm.*pip install timm"):
             build(dict(type="mmpretrain.TIMMBackbone", model_name="vit_tiny_patch16_224"))
@@ -233,7 +233,7 @@ def test_the_self_teacher_is_the_moving_average():
     assert not torch.allclose(values(teacher.module), values(model.backbone))
     model.eval()
     model.target_generator(randn("image"))
-    torch.testing.assert_close(values(teacher.module), expected)  # it moves in training alone
+    torch.testing.assert_close(values(teacher.module), expected)  # it changes only in training
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

@@ -1,4 +1,4 @@
-"""TokenGenerator: the tokenizer's own tokens on the token grid, its weights from a file, clear errors."""
+"""TokenGenerator: the tokenizer's tokens on the token grid, its weights from a file, clear errors."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def build(tokenizer=DALLE, **kwargs):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of DALL-E's names, as the released one has them."""
+    """Write a file with DALL-E's names, as in the released file."""
     torch.manual_seed(1)
     encoder = MODELS.build(dict(DALLE))
     file = tmp_path_factory.mktemp("dalle") / "dalle_encoder.pth"
@@ -52,13 +52,13 @@ def test_masked_tokens_equal_the_same_tokens_of_the_whole(kind, seed):
     everything = tokens(inputs)
     assert everything.shape == (2, mask[0].numel()) and everything.dtype == torch.int64
     assert 0 <= everything.min() and everything.max() < 32 and len(everything.unique()) > 1
-    # a convolution over fewer frames may round otherwise, which may change the best of scores that are all but equal
+    # a convolution over fewer frames may round differently, which may change the best of nearly equal scores
     same = tokens(inputs, mask) == everything[mask.flatten(1)]
     assert len(same) == mask.sum() and (~same).sum() <= 0.05 * len(same)
 
 
 def test_tokens_of_dalle(weights):
-    """Its inputs are 0.1 to 0.9 for black to white, 8 pixels a token, whatever the model's own normalisation is."""
+    """The tokenizer gets 0.1 to 0.9 for black to white and 8 pixels per token, for any normalisation of the model."""
     encoder, file = weights
     model = MODELS.build(
         dict(

@@ -1,4 +1,4 @@
-"""Every target can be learned, of images and of clips, and none makes a step much slower than HOG does."""
+"""All targets can be learned, from images and clips, and no step is much slower than a step with HOG."""
 
 import copy
 import time
@@ -47,7 +47,7 @@ def kind_of_loss(kind):
 
 HOG = dict(type="maskfeat.HOGGenerator", cell_size=4)
 PIXEL = dict(type="maskfeat.PixelGenerator")
-# What ``model.target_generator``, ``model.neck`` and ``model.head`` are for each.
+# Settings of ``model.target_generator``, ``model.neck`` and ``model.head`` for each target.
 TARGETS = dict(
     hog=(HOG, neck(108), REGRESSION),
     hog_l1=(HOG, neck(108), kind_of_loss("l1")),
@@ -61,7 +61,7 @@ TARGETS = dict(
             tokenizer=dict(
                 type="mmpretrain.VQKD",
                 encoder_config=dict(arch=VIT, img_size=64, out_type="featmap", use_shared_rel_pos_bias=False),
-                num_embed=8,  # the first batch's means, because random ones may all be far from what there is
+                num_embed=8,  # means of the first batch, because random codes may all be far from the features
                 embed_dims=8,
             ),
             vocab_size=8,
@@ -154,9 +154,9 @@ def test_training_goes_below_the_constant_prediction(kind, name):
         optim.update_params(loss)
         log.append({key: value.item() for key, value in log_vars.items()})
     baseline = total(log[-1], "baseline")
-    if name != "self_teacher":  # whose target moves; that of the others is a property of the data alone
+    if name != "self_teacher":  # its target changes; the other targets depend only on the data
         assert total(log[0], "baseline") == pytest.approx(baseline, rel=1e-5)
-    # a distribution has an entropy that no prediction goes below
+    # no prediction can have a loss below the entropy of a distribution
     floor = 0.0
     if name in ("pseudo_label", "label_map"):
         target = model.target_generator(**data)
@@ -167,9 +167,9 @@ def test_training_goes_below_the_constant_prediction(kind, name):
 
 @pytest.mark.parametrize("kind", ["image", "clip"])
 def test_no_target_is_much_slower_than_hog(kind):
-    """With the demo's models; networks that a target asks, which cost what they cost, aside.
+    """Compare steps of the demo's models, without the time of the target generators' own networks.
 
-    The least processor time of some steps each, in turn, so that a busy machine counts little.
+    It takes the least processor time of some steps of each model, in turn, so that other programs matter little.
     """
     names = [name for name in TARGETS if "token" not in name and "teacher" not in name and name != "pseudo_label"]
     size, grid = ((3, 40, 40), (1, 5, 5)) if kind == "image" else ((3, 8, 32, 32), (4, 4, 4))

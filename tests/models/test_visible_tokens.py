@@ -1,4 +1,4 @@
-"""Encoders of the visible tokens: what they equal, that they learn, and where their weights go."""
+"""Encoders of the visible tokens: their equivalents, their learning, and transfer of their weights."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ NAMES = dict(
     video="maskfeat-visible_mvit-tiny_moving-digits.py",
 )
 VIT = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
-# Channels double in the MLP before block 1, or in the attention of it
+# Channels double in the MLP before block 1, or in the attention of block 1
 MVIT = dict(embed_dims=16, num_layers=3, num_heads=1, downscale_indices=[1], dim_mul_indices=[1, 2])
-# No pixel is seen by two tokens
+# No two tokens share a pixel
 APART = dict(kernel_size=(2, 4, 4), stride=(2, 4, 4), padding=(0, 0, 0))
 
 
@@ -31,7 +31,7 @@ def kind(request):
 
 
 def demo_model(kind):
-    """The model of the tiny config, and four random samples with masks of 40 %."""
+    """Build the model of the tiny config, and four random samples with masks of 40 %."""
     cfg = Config.fromfile(CONFIGS / NAMES[kind])
     set_random_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -48,11 +48,11 @@ def random_mask(samples, grid, share=0.4):
 
 
 def random_weights(model):
-    """Weights large enough that every one of them matters: positions and norms are not at their plain start."""
+    """Draw weights large enough to matter, also for positions and norms, which begin at zero or one."""
     generator = torch.Generator().manual_seed(0)
     for p in model.parameters():
         p.data = torch.randn(p.shape, generator=generator) * (0.5 if p.dim() == 1 or p.shape[0] == 1 else 0.2)
-    model.eval()  # mmpretrain's returns None
+    model.eval()  # eval() of mmpretrain's backbones returns None
     return model
 
 
@@ -101,12 +101,12 @@ def test_with_nothing_masked_it_is_the_dense_encoder(kind, settings):
     assert keys.missing_keys == ["mask_token"] and not keys.unexpected_keys
     with torch.no_grad():
         assert_equal(visible(inputs, mask), masked(inputs, mask))
-        assert_equal(visible(inputs)[-1], masked(inputs)[-1])  # without a mask, too
+        assert_equal(visible(inputs)[-1], masked(inputs)[-1])  # also without a mask
 
 
 @pytest.mark.parametrize("settings", [s for k, s in VARIANTS if k == "image"])
 def test_hiding_half_an_image_is_encoding_the_other_half(settings):
-    """The plain ViT on the crop, with the positions of the crop."""
+    """Compare with the plain ViT on the crop, with the positions of the crop."""
     whole, half = vit(**settings), vit(size=(32, 16), kind="MaskedViT", **settings)
     extra = whole.num_extra_tokens
     state = whole.state_dict()
@@ -123,7 +123,7 @@ def test_hiding_half_an_image_is_encoding_the_other_half(settings):
 @pytest.mark.parametrize("settings", [s for k, s in VARIANTS if k == "video" and "use_abs_pos_embed" not in s])
 @pytest.mark.parametrize("axis", ["time", "space"])
 def test_hiding_part_of_a_clip_is_encoding_the_rest(settings, axis):
-    """The dense MViT on the crop, whose relative positions are the middle of the tables: masked is like not there."""
+    """Compare with the dense MViT on the crop, with the middle of the tables of relative positions."""
     frames, size = (4, 64) if axis == "time" else (8, 32)
     whole, part = mvit(**settings), mvit(frames, size, kind="MViT", **settings)
     state = whole.state_dict()
@@ -153,7 +153,7 @@ def test_each_sample_has_its_own_mask(kind):
 
 
 def test_masked_pixels_are_not_seen(kind):
-    """Of an MViT's tokens a few pixels beyond are seen, by the patch embedding's kernel: here it has none beyond."""
+    """An MViT's patch embedding sees a few pixels beyond its token; here its kernel does not."""
     model = vit() if kind == "image" else mvit()
     inputs = torch.randn(2, 3, 32, 32) if kind == "image" else torch.randn(2, 3, 8, 64, 64)
     units = random_mask(2, (1, 4, 4))
@@ -182,7 +182,7 @@ def test_gradients_reach_every_parameter(kind):
     model(inputs, mask=mask, mode="loss")["loss"].backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
-    if kind == "video":  # weights of the pooling for the time steps before and after, which a unit alone never uses
+    if kind == "video":  # weights for the time steps before and after, which pooling inside a unit would not use
         grad = model.backbone.blocks[0].attn.pool_k.weight.grad  # (C, 1, 3, 3, 3)
         assert grad[:, :, 0].any() and grad[:, :, 2].any()
 
@@ -197,7 +197,7 @@ def test_predictions_are_in_the_masked_places(kind):
 
 
 def test_the_decoder_knows_places(kind):
-    """Masked tokens differ by their positions, also where the encoder gives the same token everywhere."""
+    """Masked tokens differ by their positions, even if the encoder returns equal tokens everywhere."""
     model, _, mask = demo_model(kind)
     channels = model.decoder.embed.in_features
     tokens = torch.ones(4, int((~mask[0]).sum()), channels)
@@ -248,7 +248,7 @@ def test_weights_load_in_the_plain_backbone(kind, tmp_path):
 
 
 def test_mask_units():
-    """The smallest cube that no pooling crosses, in tokens of the last stage."""
+    """The mask unit is the smallest cube that no pooling crosses, in tokens of the last stage."""
     assert mvit().mask_unit == (1, 2, 2)
     assert mvit(adaptive_kv_stride=(1, 2, 2)).mask_unit == (1, 1, 1)
     small = Config.fromfile(CONFIGS / "maskfeat-visible_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py")

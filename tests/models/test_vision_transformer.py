@@ -1,4 +1,4 @@
-"""The ViT of fine-tuning: mmpretrain's numbers, names and initial values, from any checkpoint of pre-training."""
+"""The ViT for fine-tuning: mmpretrain's results, names and initial values, from any pre-training checkpoint."""
 
 import copy
 
@@ -48,7 +48,7 @@ def test_outputs_and_gradients_are_the_parents(out_type, settings, small, monkey
     ours, theirs = (build(kind, out_type=out_type, **copy.deepcopy(settings)) for kind in ("maskfeat", "mmpretrain"))
     expected, ours_state = theirs.state_dict(), ours.state_dict()
     assert list(ours_state) == list(expected)
-    assert all(torch.equal(value, expected[name]) for name, value in ours_state.items())  # drawn in the same order
+    assert all(torch.equal(value, expected[name]) for name, value in ours_state.items())  # same order of random numbers
     for training in (True, False):
         ours.train(training), theirs.train(training)
         (found, found_grads), (outputs, grads) = map(outputs_and_gradients, (ours, theirs))

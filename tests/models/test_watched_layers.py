@@ -1,4 +1,4 @@
-"""Layers that are watched: hooks, counters and tracers see of our backbones what they see of the parents."""
+"""Watched layers: hooks, counters and tracers see the same of this package's backbones as of the parents."""
 
 import copy
 import functools
@@ -25,7 +25,7 @@ def fast_paths_of_any_size(monkeypatch):
 
 
 class Calls:
-    """Counts the calls of all modules and notes the sizes that hooks are given."""
+    """Counter of the calls of all modules, which also notes the sizes that hooks get."""
 
     def __init__(self, model):
         self.forward, self.before, self.backward = {}, Counter(), {}
@@ -52,7 +52,7 @@ def test_hooks_of_all_modules_fire_as_in_the_parent(name):
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 @of_each_masked
 def test_a_hook_of_one_module_fires_and_changes_nothing_else(name, masked):
-    """Each hook alone: other layers take their fast paths beside it."""
+    """Test each hook alone, because the other layers then take their fast paths."""
     model = copy.deepcopy(built(name, 0))
     calls = Calls(everything := copy.deepcopy(model))
     expected = encode(everything, name, masked)
@@ -101,7 +101,7 @@ def test_dynamic_quantization(name):
 
 
 def flops_of_modules(model, x):
-    """As thop counts: by forward hooks on layers of exactly these types."""
+    """Count operations as thop does: by forward hooks on layers of exactly these types."""
     total = []
 
     def count(module, args, out):
@@ -122,7 +122,7 @@ def flops_of_operations(model, x):
 
 
 def flops_by_tracing(model, x):
-    """mmengine's analysis, which is fvcore's."""
+    """Count operations with mmengine's analysis, which is fvcore's."""
     found = get_model_complexity_info(model, input_shape=tuple(x.shape[1:]), show_table=False, show_arch=False)
     return found["flops"]
 
@@ -135,7 +135,7 @@ def test_flops_are_those_of_the_parent(name, count):
 
 
 class Operations(TorchDispatchMode):
-    """Lists all operations, as tools of users do."""
+    """Mode that lists all operations, as users' tools do."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Random cases for mmcv's ops, and the recording of a compiled mmcv's results on them.
+"""Random cases for mmcv's operators, and a recording of a compiled mmcv's results for them.
 
 ``python tests/ops/mmcv_cases.py`` writes ``tests/data/mmcv_ops.npz``. It needs an mmcv 2.1.0 with compiled ops.
 """
@@ -15,7 +15,7 @@ COUNT = 200
 
 
 def make_boxes(random, count):
-    """Boxes (N, 4) that overlap a lot. In a third of the cases corners are whole numbers, so that overlaps repeat."""
+    """Draw boxes (N, 4) that overlap a lot. In a third of the cases corners are integers, so that overlaps repeat."""
     corner = random.rand(count, 2) * 50
     boxes = np.concatenate((corner, corner + random.rand(count, 2) * 30), axis=1)
     if random.rand() < 1 / 3:
@@ -24,12 +24,12 @@ def make_boxes(random, count):
 
 
 def make_scores(random, count):
-    """Scores (N,), no two of them equal: the compiled ops do not define the order of equal ones."""
+    """Draw scores (N,) without equal ones, because the compiled operators do not define the order of equal scores."""
     return torch.from_numpy(((random.permutation(count) + 0.5) / max(count, 1)).astype(np.float32))
 
 
 def make_equal_scores(random, count):
-    """Scores (N,). In a third of the cases they are tenths, so that many are equal."""
+    """Draw scores (N,). In a third of the cases they are tenths, so that many are equal."""
     scores = random.rand(count)
     return torch.from_numpy((scores.round(1) if random.rand() < 1 / 3 else scores).astype(np.float32))
 
@@ -43,12 +43,12 @@ def run_nms(random):
 
 
 def run_batched_nms(random):
-    count = random.randint(1, 60)  # mmcv's own code fails on no boxes at all
+    count = random.randint(1, 60)  # mmcv's own code fails without boxes
     boxes, scores = make_boxes(random, count), make_scores(random, count)
     labels = torch.from_numpy(random.randint(0, 4, count))
     config = dict(type=str(random.choice(["nms", "soft_nms"])), iou_threshold=0.5)
     if random.rand() < 0.5:
-        config["split_thr"] = 10  # each class on its own
+        config["split_thr"] = 10  # run each class separately
     dets, kept = ops.batched_nms(boxes, scores, labels, config)
     return dict(dets=dets, kept=kept)
 
@@ -79,8 +79,8 @@ def run_roi_align(random):
     height, width, count = random.randint(4, 14), random.randint(4, 14), random.randint(0, 6)
     features = torch.from_numpy(random.randn(2, 2, height, width).astype(np.float32)).requires_grad_()
     indices = torch.from_numpy(random.randint(0, 2, (count, 1)).astype(np.float32))
-    boxes = make_boxes(random, count) * 1.2 - 5  # some of them reach over the edges
-    boxes[:, 2:] += 0.1  # the compiled op of pool_mode "max" writes -3e38 for a box without area
+    boxes = make_boxes(random, count) * 1.2 - 5  # some of them reach beyond the edges
+    boxes[:, 2:] += 0.1  # the compiled operator writes -3e38 for a box without area in pool_mode "max"
     out = ops.roi_align(
         features,
         torch.cat((indices, boxes), dim=1),
@@ -105,7 +105,7 @@ RUNS = {
 
 
 def record(path=RECORDING):
-    """Run every case and write the results, those of all cases of an op one after the other."""
+    """Run all cases and write the results, concatenated for all cases of an operator."""
     arrays = {}
     for op, run in RUNS.items():
         results = [run(np.random.RandomState(seed)) for seed in range(COUNT)]
@@ -117,7 +117,7 @@ def record(path=RECORDING):
 
 
 def read(op, path=RECORDING):
-    """Return the recorded results of an op: for each case name -> flat array."""
+    """Return the recorded results of an operator: case name -> flat array."""
     with np.load(path) as file:
         names = [key.split(".")[1] for key in file if key.startswith(f"{op}.") and key.endswith(".sizes")]
         parts = {name: np.split(file[f"{op}.{name}"], np.cumsum(file[f"{op}.{name}.sizes"])[:-1]) for name in names}

@@ -1,4 +1,4 @@
-"""Attention of some queries at a time is attention."""
+"""Attention computed for blocks of queries is equal to ordinary attention."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def random(*size, seed=0, dtype=torch.float32):
     extra=st.integers(0, 1),
 )
 def test_attention_in_blocks(batch, heads, queries, keys, positions, extra):
-    """Against the formula in double precision, with blocks of a few queries."""
+    """Compare with the formula in double precision, with blocks of a few queries."""
     q, k, v = (random(batch, heads, n, 8, seed=i) for i, n in enumerate((queries, keys, keys)))
     by_position = random(batch, heads, queries, positions, seed=3)
     codes = random(1, 1, keys, positions, seed=4)

@@ -1,4 +1,4 @@
-"""The depthwise convolution of clips and its gradients are torch's."""
+"""The depthwise convolution of clips and its gradients are equal to torch's."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
 
 
 def gradients(convolve, x, weight, seed=0):
-    """Output and gradients for a random gradient of the output."""
+    """Compute the output, and the gradients for a random gradient of the output."""
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
     y = convolve(x, weight)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y.dtype)
@@ -19,7 +19,7 @@ def gradients(convolve, x, weight, seed=0):
 
 @st.composite
 def convolutions(draw):
-    """Shape of the maps, kernel, stride and padding."""
+    """Draw the shape of the maps, kernel, stride and padding."""
     kernel = [draw(st.integers(1, 4)) for _ in range(3)]
     padding = [draw(st.integers(0, k - 1)) for k in kernel]
     stride = [draw(st.integers(1, 9)) for _ in range(3)]
@@ -44,7 +44,7 @@ def test_equals_torch_in_double_precision(case, channels_last):
 
 @pytest.mark.parametrize("grid, channels, stride", [((8, 56, 56), 96, 1), ((8, 56, 56), 96, 8), ((8, 14, 14), 768, 2)])
 def test_rounding_at_the_size_of_mvit(grid, channels, stride):
-    """In float32 against double precision; a gradient of the weights sums up to 25,088 products."""
+    """Compare float32 with double precision; a gradient of the weights sums up to 25,088 products."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, *grid, channels, generator=generator).permute(0, 4, 1, 2, 3)
     weight = torch.randn(channels, 1, 3, 3, 3, generator=generator)

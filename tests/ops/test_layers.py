@@ -1,4 +1,4 @@
-"""Layers by fast arithmetic have the results and gradients of the layers."""
+"""Layers computed by fast paths have the results and gradients of the called layers."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_the_switch_leaves_layers_to_torch():
 
 
 def steps(tensor):
-    """Names of all steps of a backward pass."""
+    """Return the names of all steps of a backward pass."""
     names, left = set(), [tensor.grad_fn]
     while left:
         step = left.pop()

@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN are torch's, and only where it can take them."""
+"""Linear layers by oneDNN are equal to torch's, and are used only where oneDNN supports them."""
 
 import os
 import subprocess
@@ -22,14 +22,14 @@ def random(*size, dtype=torch.float32, seed=0):
 
 
 def gradients(function, *inputs):
-    """Result and gradients, for a random gradient of the result."""
+    """Compute the result, and the gradients for a random gradient of the result."""
     inputs = [None if x is None else x.detach().requires_grad_() for x in inputs]
     y = function(*inputs)
     return y, *torch.autograd.grad(y, [x for x in inputs if x is not None], random(*y.shape, seed=9).to(y.dtype))
 
 
 def assert_as_exact_as(ours, theirs, exact):
-    """Ours are as near to double precision as torch's, up to a factor that the order of the sums explains."""
+    """Assert that our result is as near to double precision as torch's, up to a factor for the order of the sums."""
     for a, b, c in zip(ours, theirs, exact, strict=True):
         scale = c.abs().max()
         error, torchs = ((m.double() - c).abs().max() / scale for m in (a, b))
@@ -38,7 +38,7 @@ def assert_as_exact_as(ours, theirs, exact):
 
 @st.composite
 def strided_matrices(draw):
-    """A matrix of any memory layout: slices of rows, of columns, transposed."""
+    """Draw a matrix of any memory layout: slices of rows, of columns, transposed."""
     rows, columns = draw(st.integers(1, 70)), draw(st.integers(1, 40))
     matrix = random(2 * rows + 1, 3 * columns + 2)[draw(st.integers(0, 1)) :: draw(st.sampled_from([1, 2]))]
     matrix = matrix[:rows, draw(st.integers(0, 2)) :: draw(st.sampled_from([1, 3]))][:, :columns]
@@ -122,7 +122,7 @@ def test_no_rows_and_frozen_weights():
 
 
 def test_recomputed_layers_are_recomputed():
-    """Gradient checkpointing sees what the layer keeps."""
+    """Gradient checkpointing knows about all tensors that the layer keeps."""
     layer = nn.Sequential(nn.Linear(96, 128), nn.Linear(128, 64))
     x = random(700, 96).requires_grad_()
     plain = torch.autograd.grad(apply_layer(layer, x).square().sum(), (x, *layer.parameters()))
@@ -144,7 +144,7 @@ def test_subclasses_keep_their_forward():
 
 @pytest.mark.parametrize("change", ["norm hook", "layer hook", "norm forward", "adapter"])
 def test_what_users_change_is_respected(change):
-    """Adapters, hooks and replaced forwards of a layer or its norm are called."""
+    """Adapters, hooks and replaced forwards of a layer or of its norm are called."""
     norm, layer = nn.LayerNorm(96), nn.Linear(96, 128)
     if change == "norm hook":
         norm.register_forward_hook(lambda module, inputs, output: output * 0)
@@ -158,7 +158,7 @@ def test_what_users_change_is_respected(change):
 
 
 class Zero(nn.Module):
-    """A parametrization that makes a weight zero."""
+    """A parametrization that sets a weight to zero."""
 
     def forward(self, weight):
         return weight * 0
@@ -175,7 +175,7 @@ model(torch.rand(2, 3, 8, 128, 128), mask).sum().backward()
 
 
 def test_no_product_of_a_training_step_takes_the_plain_loop(tmp_path):
-    """oneDNN multiplies matrices that it does not know how to take a hundred times slower, without a word."""
+    """For memory layouts that oneDNN does not support, it is a hundred times slower without a warning."""
     environment = dict(os.environ, ONEDNN_VERBOSE="profile_exec")
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py")]

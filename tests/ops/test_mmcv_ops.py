@@ -1,4 +1,4 @@
-"""mmcv's operators on top of torchvision: equal to mmcv's compiled ones, in any order of imports, on any device."""
+"""mmcv's operators with torchvision: equal to mmcv's compiled ones, in any order of imports, on any device."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def ours(monkeypatch):
-    """Let ``mmcv.ops`` call our operators, also where a compiled mmcv is installed."""
+    """Let ``mmcv.ops`` call this package's operators, also if a compiled mmcv is installed."""
     for name in ("nms", "roi_align", "roi_pool", "focal_loss", "deform_conv"):
         monkeypatch.setattr(sys.modules[f"mmcv.ops.{name}"], "ext_module", mmcv_ops)
 
 
 @pytest.mark.parametrize("op", list(RUNS))
 def test_results_and_gradients_are_those_of_the_compiled_operator(op):
-    """On 200 random cases, recorded by ``python tests/ops/mmcv_cases.py`` with a compiled mmcv 2.1.0."""
+    """Compare on 200 random cases, recorded by ``python tests/ops/mmcv_cases.py`` with a compiled mmcv 2.1.0."""
     recorded = read(op)
     assert len(recorded) == COUNT == 200
     for seed, expected in enumerate(recorded):
@@ -45,7 +45,7 @@ def test_results_and_gradients_are_those_of_the_compiled_operator(op):
 
 
 def pool_slowly(features, roi, size, scale):
-    """RoIPool of one region by its definition, a bin at a time; mmcv compiles it for GPUs alone."""
+    """Compute RoIPool of one region by its definition, bin by bin; mmcv compiles it only for GPUs."""
     height, width = features.shape[2:]
     index, x1, y1, x2, y2 = (np.float32(v) for v in roi)
     x1, y1, x2, y2 = x1 * scale, y1 * scale, (x2 + 1) * scale, (y2 + 1) * scale
@@ -94,7 +94,7 @@ def test_sigmoid_focal_loss_is_mmdets(reduction):
         generator = torch.Generator().manual_seed(seed)
         count, classes = 1 + seed % 7, 1 + seed % 5
         logits = (torch.randn(count, classes, generator=generator, dtype=torch.float64) * 3).requires_grad_()
-        target = torch.randint(0, classes + 1, (count,), generator=generator)  # the last is background
+        target = torch.randint(0, classes + 1, (count,), generator=generator)  # the last class is background
         gamma, alpha = (seed % 3) + 0.5, 0.25
         loss = ops.sigmoid_focal_loss(logits, target, gamma, alpha, None, reduction)
         one_hot = torch.nn.functional.one_hot(target, classes + 1)[:, :classes]
@@ -164,7 +164,7 @@ SHAPES = ("img_shape", "ori_shape", "pad_shape", "batch_input_shape")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_of_mmdet_takes_a_step_and_predicts(name):
-    """One-stage, two-stage and mask models, from mmdet's own configs."""
+    """Test one-stage, two-stage and mask models from mmdet's own configs."""
     import mmdet
     from mmdet.registry import MODELS as REGISTRY
     from mmdet.structures import DetDataSample
@@ -225,7 +225,7 @@ def test_the_order_of_imports_does_not_matter(imports):
 
 @pytest.fixture
 def bare_mmcv(tmp_path):
-    """A folder with an mmcv that has no ``_ext`` of any kind, as mmcv-lite installs it."""
+    """Make a folder with an mmcv that has no ``_ext`` of any kind, as mmcv-lite installs it."""
     folder = tmp_path / "mmcv"
     folder.mkdir()
     for file in Path(mmcv.__file__).parent.iterdir():

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens alone that the pooling looks at."""
+"""Keys and values of only the tokens that the pooling reads."""
 
 import torch
 from hypothesis import assume, given, settings

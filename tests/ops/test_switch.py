@@ -1,4 +1,4 @@
-"""With the fast paths off, models compute as their parents; with them on, the same up to rounding."""
+"""With the fast paths off, models compute the same as their parents; with them on, the same up to rounding."""
 
 import ast
 from pathlib import Path
@@ -65,7 +65,7 @@ def gradients(model, outputs):
 
 
 def steps(tensor):
-    """Names of all steps of a backward pass."""
+    """Return the names of all steps of a backward pass."""
     names, left, seen = set(), [tensor.grad_fn], set()
     while left:
         step = left.pop()
@@ -109,7 +109,7 @@ HAND_WRITTEN = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_masked_tokens_and_gradients_are_the_same_on_and_off(name):
-    """On, every hand-written function takes part; off, none does."""
+    """With the fast paths on, all hand-written functions are used; with them off, none is."""
     model = build(PAIRS[name][0])
     check_on_and_off(model, model.masked_tokens, name, HAND_WRITTEN[name])
 

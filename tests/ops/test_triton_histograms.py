@@ -33,7 +33,7 @@ def noise(*shape, seed=0):
 
 
 def fused(hog, frames, tokens=None, size=None):
-    """What the kernel gives for frames (N, T', C, H, W), on the CPU."""
+    """Compute the kernel's result for frames (N, T', C, H, W), on the CPU."""
     tokens = None if tokens is None else tokens.to(DEVICE)
     found = hog.to(DEVICE).fused_histograms(frames.to(DEVICE), tokens, size or tuple(frames.shape[-2:]))
     hog.cpu()
@@ -42,7 +42,7 @@ def fused(hog, frames, tokens=None, size=None):
 
 
 def whole(hog, images):
-    """The same of whole images, by the PyTorch operations."""
+    """Compute the same for whole images, with the PyTorch operations."""
     assert not images.is_cuda
     return hog.hog(images)
 
@@ -65,7 +65,7 @@ def whole(hog, images):
     ],
 )
 def test_equals_the_operations(options):
-    """Sides of 24 and 48 are no powers of two, cells of 3, 6, 12 and 24 neither."""
+    """Tokens of 24 and 48 pixels and cells of 3, 6, 12 and 24 pixels, which are no powers of two."""
     images, hog = noise(2, 3, 24, 48), build(**options)
     torch.testing.assert_close(fused(hog, images.unsqueeze(1)), whole(hog, images), atol=1e-5, rtol=1e-5)
 
@@ -91,7 +91,7 @@ def test_equals_the_operations_on_any_dtype(dtype):
     seed=st.integers(0, 2**16),
 )
 def test_masked_tokens_equal_the_operations(cells, grid, cell_size, window, order, share, seed):
-    """Clips in any order of their dimensions in memory."""
+    """Clips whose dimensions have any order in memory."""
     steps, rows, cols = grid
     height, width = cells[0] * cell_size, cells[1] * cell_size
     clips = noise(2, 3, 2 * steps, rows * height, cols * width, seed=seed)
@@ -118,7 +118,7 @@ def test_constant_frames_give_zeros(norm, value):
 
 @pytest.mark.parametrize(("nbins", "cell_size", "window"), [(9, 8, 0), (9, 8, 16), (18, 4, 0)])
 def test_equals_the_authors_recording(nbins, cell_size, window):
-    """As exactly as the PyTorch operations, see test_reference.py: a crop of the recorded image, without its border."""
+    """As exact as the PyTorch operations, see test_reference.py: a crop of the recorded image, without its border."""
     with np.load(ROOT / "tests" / "data" / "hog.npz") as arrays:
         image, mean, std = (torch.from_numpy(np.array(arrays[key])) for key in ("image_u8", "mean", "std"))
         reference = torch.from_numpy(np.array(arrays[f"hog_n{nbins}_p{cell_size}_g{window}"]))
@@ -138,10 +138,10 @@ def test_equals_the_authors_recording(nbins, cell_size, window):
 @pytest.mark.parametrize("kind", ["noise", "blocks", "ramps"])
 @pytest.mark.parametrize("options", [dict(nbins=9), dict(nbins=18), dict(nbins=18, signed=True), dict(nbins=12)])
 def test_pixels_on_the_edges_of_bins(kind, options):
-    """Normalised 8-bit images, in which many gradients lie on an axis but for their rounding.
+    """Use normalised 8-bit images, in which many gradients lie on an axis, up to rounding.
 
-    The diagonals are edges of 12 bins: the processor's arctangent, not the rounding, decides where exactly 45 degrees
-    go. There cells with a pixel on an edge may differ, but not in the sum of their bins.
+    The diagonals are edges of 12 bins. There the processor's arctangent, not rounding, decides about exactly 45
+    degrees. Cells with a pixel on such an edge may differ, but the sum of their bins may not.
     """
     generator = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
@@ -186,7 +186,7 @@ def test_the_switch_leaves_hog_to_the_operations():
 
 
 def in_another_process(code, **environment):
-    """Run Python without the interpreter's setting; returns what it prints."""
+    """Run Python without the interpreter's setting, and return its output."""
     kept = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     kept.update(environment)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=kept, capture_output=True, text=True)
@@ -195,8 +195,8 @@ def in_another_process(code, **environment):
 
 
 def test_the_operations_take_over():
-    """A tensor on the CPU never comes to the kernel. Without Triton nothing is said; a failure to run, here for want of
-    a GPU, is said once.
+    """The kernel never gets a tensor on the CPU. Without Triton nothing is logged. If the kernel cannot run, here
+    because there is no GPU, this is logged once.
     """
     printed = in_another_process(
         """
@@ -223,7 +223,7 @@ assert torch.equal(hog(images), expected)
 
 
 def test_compiles_for_gpus():
-    """To machine code, for which Triton needs no GPU: what its interpreter takes, its compiler may refuse."""
+    """Compile to machine code, which needs no GPU: Triton's compiler may refuse code that its interpreter runs."""
     printed = in_another_process(
         """
 import math
@@ -254,7 +254,7 @@ for capability, pixels, masked, signed in ((80, "*fp32", True, False), (90, "*bf
 @pytest.mark.parametrize("norm", ["none", "l1", "l2", "l2-hys"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_nan_stays_nan(norm, signed):
-    """In the cells that have it, and in no other."""
+    """NaN appears only in the cells that contain it."""
     images, hog = noise(1, 2, 16, 16), build(norm=norm, signed=signed, nbins=8)
     images[0, 1, 3, 3] = float("nan")
     found, expected = (cells.isfinite().all(2) for cells in (fused(hog, images.unsqueeze(1)), whole(hog, images)))
