@@ -1,4 +1,4 @@
-"""Losses and heads of masked tokens: torch's means over the tokens, batches whole or in parts, classes, clear errors."""
+"""Losses and heads of masked tokens: torch's means over the tokens, whole batches or parts, classes, clear errors."""
 
 import pytest
 import torch
