@@ -189,7 +189,7 @@ def test_bad_grids_and_vocabularies_are_named():
     unnamed = {k: v for k, v in DALLE.items() if k != "vocab_size"}
     with pytest.raises(ValueError, match="gives 8192 scores, but vocab_size=32"):
         build(unnamed)(inputs)
-    with pytest.raises(ValueError, match=r"call connect\(\)"):
+    with pytest.raises(ValueError, match=r"Call connect\(\)"):
         build(mean=-31.875, std=318.75)(inputs)
 
 
