@@ -1,6 +1,7 @@
-"""The command ``maskfeat``.
+"""Command line tool ``maskfeat``.
 
-It imports neither torch nor maskfeat_plugin, so that its help comes at once and its doctor runs where these do not.
+The package imports neither torch nor maskfeat_plugin. So the help appears at once, and ``maskfeat doctor`` also runs
+where these two are broken.
 """
 
 from .commands import COMMANDS, main

@@ -1,4 +1,4 @@
-"""``python -m maskfeat_cli``, the same as ``maskfeat``."""
+"""Entry point of ``python -m maskfeat_cli``, which does the same as ``maskfeat``."""
 
 import sys
 

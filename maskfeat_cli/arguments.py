@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and their types. Nothing heavy is imported here."""
+"""Argument types and parsers that several commands share. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LEVELS = ("none", "fast", "full")  # those of maskfeat_plugin.preparation.readable
-CONFIG_HELP = "config file, or the name of a config of this package: maskfeat --help says where they are"
+LEVELS = ("none", "fast", "full")  # the same as in maskfeat_plugin.preparation.readable
+CONFIG_HELP = "config file, or the name of a config of this package (maskfeat configs lists the names)"
 
 
 def positive(text: str) -> int:
@@ -44,7 +44,7 @@ def share(text: str) -> float:
 
 
 class OptionAction(argparse.Action):
-    """Action of ``--cfg-options``: mmengine's ``DictAction``, which refuses values that are not ``KEY=VALUE``."""
+    """Action of ``--cfg-options``: mmengine's ``DictAction``, with one line of error for values of another form."""
 
     def __call__(
         self,
@@ -53,8 +53,8 @@ class OptionAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Read the values, or end the command with one line."""
-        from mmengine.config import DictAction  # not before the option is given: --help needs no mmengine
+        """Read the values, or end the command with a one-line error."""
+        from mmengine.config import DictAction  # imported here because --help must work without mmengine
 
         pairs = list(values or ())
         try:
@@ -64,21 +64,21 @@ class OptionAction(argparse.Action):
 
 
 def build_parser(description: str | None, example: str, launcher: bool = True) -> argparse.ArgumentParser:
-    """Build a parser with the arguments of training and testing: the config, and how to run it.
+    """Build a parser with the arguments that training and testing share, such as the config and the work directory.
 
     Args:
         description (str, optional): First lines of ``--help``.
         example (str): Last lines of ``--help``.
-        launcher (bool): Whether several processes can share the work, by ``--launcher``. Defaults to True.
+        launcher (bool): Whether to add ``--launcher``, with which several processes share the work. Defaults to True.
 
     Returns:
-        argparse.ArgumentParser: The caller adds its own arguments.
+        argparse.ArgumentParser: The parser. The caller adds its own arguments.
     """
     parser = argparse.ArgumentParser(
         description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/ and the config's name)")
+    parser.add_argument("--work-dir", help="folder of logs and checkpoints (default: work_dirs/ and the config's name)")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -91,22 +91,22 @@ def build_parser(description: str | None, example: str, launcher: bool = True) -
             "--launcher",
             choices=("none", "pytorch", "slurm", "mpi"),
             default="none",
-            help="who starts the processes (default: none, a single one)",
+            help="program that starts the processes (default: none, for a single process)",
         )
-    parser.add_argument("--traceback", action="store_true", help="with an error in the config, show where it arose")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error in the config")
     return parser
 
 
 def build_data_parser(description: str | None, example: str, root: str) -> argparse.ArgumentParser:
-    """Build a parser with the arguments of every data set.
+    """Build a parser with the arguments that the preparation of every data set shares.
 
     Args:
         description (str, optional): First lines of ``--help``.
         example (str): Last lines of ``--help``.
-        root (str): Where the configs expect the data.
+        root (str): Folder where the configs expect the data.
 
     Returns:
-        argparse.ArgumentParser: The caller adds its own arguments.
+        argparse.ArgumentParser: The parser. The caller adds its own arguments.
     """
     parser = argparse.ArgumentParser(
         description=description, epilog=example, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,21 +115,25 @@ def build_data_parser(description: str | None, example: str, root: str) -> argpa
         "sources", metavar="SOURCE", type=Path, nargs="+", help="folders with the official downloads, unpacked or not"
     )
     parser.add_argument(
-        "--root", type=Path, default=Path(root), help=f"where the prepared data go ({root}, as in the configs)"
+        "--root",
+        type=Path,
+        default=Path(root),
+        help=f"folder of the prepared data (default: {root}, as in the configs)",
     )
     parser.add_argument(
         "--check",
         choices=LEVELS,
         default="fast",
-        help="how files are read: not at all; headers, first and last frames; or every pixel (%(default)s)",
+        help="parts of the files to read: none; fast, headers and the first and last frames; full, every pixel "
+        "(default: %(default)s)",
     )
     parser.add_argument("--move", action="store_true", help="move the files to ROOT instead of linking to them")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if anything is missing or unreadable")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if anything is missing or unreadable")
+    parser.add_argument("--dry-run", action="store_true", help="describe the work and write nothing")
     parser.add_argument(
         "--workers",
         type=positive,
-        help="processes that read files (as many as there are cores)",
+        help="number of processes that read files (default: the number of cores)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser

@@ -1,4 +1,4 @@
-"""What a check of the doctor says."""
+"""Result of a check of ``maskfeat doctor``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Finding(NamedTuple):
 
     Args:
         status (str): ``ok``, ``warning`` or ``error``.
-        check (str): What was looked at.
-        text (str): What was found.
-        remedy (str): What to do about it. Defaults to "", nothing.
+        check (str): Name of the check, such as a package.
+        text (str): Result of the check.
+        remedy (str): Advice to the user. Defaults to "", for nothing to do.
     """
 
     status: str

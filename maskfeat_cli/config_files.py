@@ -1,4 +1,4 @@
-"""Config files of the package: their names, their first lines, and copies that work anywhere."""
+"""Config files of the package: their names, their first lines, and copies that work in any folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from .folders import configs_folder
 
 PREFIX = "maskfeat_plugin::"
-"""Beginning of a path below the folder of the configs, as in ``_base_ = "maskfeat_plugin::demo/..."``."""
+"""Prefix of a path relative to the folder of the configs, as in ``_base_ = "maskfeat_plugin::demo/..."``."""
 
 
 def described_configs() -> dict[str, dict[str, str]]:
@@ -39,7 +39,7 @@ def config_path(reference: str) -> Path:
 
 
 def copy_of(path: Path) -> str:
-    """Return the text of a config with ``_base_`` files, and files beside it, that are found from any folder.
+    """Return the text of a config, with paths of ``_base_`` files and files beside it that work in any folder.
 
     Args:
         path (Path): A config of the package.

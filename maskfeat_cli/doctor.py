@@ -1,6 +1,6 @@
-"""Check the installation, and say for each thing that is wrong what to do.
+"""Check the installation and print a remedy for each problem.
 
-Exit status 1 if there is an error; a warning is something that works but may surprise.
+The exit status is 1 if there is an error. A warning marks something that works, but perhaps not as expected.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:  # the command starts where packaging is missing
+if TYPE_CHECKING:  # the command must start where packaging is missing
     from packaging.requirements import Requirement
 
 EXAMPLE = """examples:
   maskfeat doctor
   maskfeat doctor --json > doctor.json
 
-Nothing is changed. From a checkout that is not installed: python -m maskfeat_cli doctor."""
+The command changes nothing. In a checkout that is not installed, run: python -m maskfeat_cli doctor."""
 
 PACKAGE = "maskfeat_plugin"
-# An import of everything takes about ten seconds; a disk of the network may take minutes.
+# Importing everything takes about ten seconds, but may take minutes from a network disk.
 _TIMEOUT = 300
-# Docker gives containers 64 MB, which a few batches of clips fill.
+# Docker gives a container 64 MB by default. A few batches of clips fill that.
 _LEAST_SHM = 1 << 30
-# A checkpoint of ViT-B with its optimizer has 1 GB, and three are kept.
+# A checkpoint of ViT-B with its optimizer takes 1 GB, and three are kept.
 _LEAST_DISK = 5 << 30
-# Workers pass tensors on by file handles.
+# Data loader workers pass tensors through file handles.
 _LEAST_FILES = 1024
 
 
 def diagnose(tools: Path) -> Iterator[Finding]:
-    """Check everything; each check for itself, so that one that fails does not hide another.
+    """Run all checks. A check that fails does not stop the others.
 
     Args:
-        tools (Path): Folder of the tools, named in the remedies.
+        tools (Path): Folder of the tools, which some remedies name.
 
     Yields:
         Finding: In the order of the table.
@@ -69,12 +69,12 @@ def diagnose(tools: Path) -> Iterator[Finding]:
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except ImportError as error:  # of packaging, which compares versions
+    except ImportError as error:  # packaging, which compares versions, is missing
         yield Finding(
             ERROR, name, f"not checked: {describe(error)}", f"pip install --force-reinstall {error.name or ''}"
         )
     except Exception as error:
-        yield Finding(ERROR, name, f"this check failed: {describe(error)}", "report it, with this output")
+        yield Finding(ERROR, name, f"this check failed: {describe(error)}", "open an issue with this output")
 
 
 def run_probe(name: str) -> list[Finding]:
@@ -84,7 +84,7 @@ def run_probe(name: str) -> list[Finding]:
         name (str): One of :data:`.probes.PROBES`.
 
     Returns:
-        list[Finding]: Its findings; an error if the process died or took too long.
+        list[Finding]: The findings of the probe; one error if its process died or took too long.
     """
     file = Path(__file__).with_name("probes.py")
     command = [sys.executable, "-W", "ignore", str(file), name]
@@ -93,14 +93,14 @@ def run_probe(name: str) -> list[Finding]:
     except subprocess.TimeoutExpired:
         return [Finding(ERROR, name, f"no answer in {_TIMEOUT} seconds", REMEDIES[name])]
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["it said nothing"]
+        said = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no error message"]
         text = f"the process ended with status {done.returncode}: {said[0].strip()}"
         return [Finding(ERROR, name, text, REMEDIES[name])]
     return [Finding(*values) for values in json.loads(done.stdout.splitlines()[-1])]
 
 
 def check_python() -> Iterator[Finding]:
-    """The version of Python against what the package asks for."""
+    """Compare the version of Python with the range that the package supports."""
     found = ".".join(map(str, sys.version_info[:3]))
     from packaging.specifiers import SpecifierSet
 
@@ -111,11 +111,12 @@ def check_python() -> Iterator[Finding]:
     if SpecifierSet(wanted).contains(found, prereleases=True):
         yield Finding(OK, "python", f"{found}, {sys.executable}")
     else:
-        yield Finding(ERROR, "python", f"{found} is not {wanted}", "make a virtual environment of another Python")
+        text, remedy = f"{found} is not supported; needed: {wanted}", "make a virtual environment with another Python"
+        yield Finding(ERROR, "python", text, remedy)
 
 
 def check_packages() -> Iterator[Finding]:
-    """The installed versions against the ranges that were tested, as the package's metadata have them."""
+    """Compare the installed versions with the tested ranges, which stand in the package's metadata."""
     from packaging.requirements import Requirement
 
     try:
@@ -126,7 +127,7 @@ def check_packages() -> Iterator[Finding]:
         return
     requirements = [Requirement(text) for text in texts]
     good = []
-    # there are two distributions of mmcv, compiled and not, each in an extra of its own
+    # mmcv has two distributions: mmcv is compiled, mmcv-lite is not. Each has its own extra
     mmcv = _belonging(requirements, "mim" if is_installed("mmcv") else "mmcv-lite")
     for requirement in _belonging(requirements, "") + mmcv:
         finding, found = _compare(requirement, OK if requirement.name == "decord" else ERROR)
@@ -139,7 +140,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """What the optional extras need: absent is fine, another version is not."""
+    """Check the packages of the optional extras. They may be missing, but untested versions are warnings."""
     from packaging.requirements import Requirement
 
     try:
@@ -148,21 +149,21 @@ def check_extras() -> Iterator[Finding]:
         return
     requirements = [Requirement(text) for text in metadata.requires or []]
     for extra in metadata.metadata.get_all("Provides-Extra") or []:
-        if extra in ("all", "mim", "mmcv-lite", "tests", "docs"):  # of those who develop, or of others above
+        if extra in ("all", "mim", "mmcv-lite", "tests", "docs"):  # for developers, or covered elsewhere
             continue
         compared = [(need, *_compare(need, OK)) for need in _belonging(requirements, extra)]
         outside = [finding for _, finding, found in compared if finding and found]
         absent = [need.name for need, _, found in compared if not found]
         yield from (finding._replace(check=f"extra {extra}") for finding in outside)
         if absent:
-            text, remedy = f"not there: {', '.join(absent)}", f"if you want it: pip install '{PACKAGE}[{extra}]'"
+            text, remedy = f"not installed: {', '.join(absent)}", f"if you want it: pip install '{PACKAGE}[{extra}]'"
             yield Finding(OK, f"extra {extra}", text, remedy)
         elif not outside:
             yield Finding(OK, f"extra {extra}", ", ".join(f"{need.name} {found}" for need, _, found in compared))
 
 
 def _belonging(requirements: list, extra: str) -> list:
-    """Those of an extra, or with "" those of the package itself."""
+    """Return the requirements of an extra, or of the package itself if ``extra`` is ""."""
     return [
         need
         for need in requirements
@@ -172,28 +173,28 @@ def _belonging(requirements: list, extra: str) -> list:
 
 
 def _compare(requirement: Requirement, absent: str) -> tuple[Finding | None, str]:
-    """What is wrong with the installed version, if anything is, and the version, "" if there is none."""
+    """Compare an installed version with a requirement; return the problem, if any, and the version, "" if missing."""
     name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
-    # pip installs mmaction2 with decord, which has no wheels for some machines
+    # without --no-deps pip installs decord too, which has no wheels for some machines
     remedy = f"pip install {'--no-deps ' if name == 'mmaction2' else ''}'{wanted}'"
     if name == "mmcv-lite":
-        remedy += f", or '{PACKAGE}[mmcv-lite]'; it compiles nothing"
+        remedy += f", or pip install '{PACKAGE}[mmcv-lite]'; nothing is compiled"
     try:
         found = version(name)
     except PackageNotFoundError:
         return Finding(absent, name, "missing", remedy), ""
     if requirement.specifier.contains(found, prereleases=True):
         return None, found
-    return Finding(WARNING, name, f"{found} was not tested, {requirement.specifier} was", remedy), found
+    return Finding(WARNING, name, f"{found} was not tested; tested: {requirement.specifier}", remedy), found
 
 
 def check_machine() -> Iterator[Finding]:
-    """Shared memory, disk, file handles, and what ``make setup`` and ``make test`` leave to the machine."""
+    """Check shared memory, disk, file handles, an interrupted ``make setup``, and the browser for ``make test``."""
     shm = Path("/dev/shm")
     if shm.is_dir():
         size = shutil.disk_usage(shm).total
         remedy = "docker run --shm-size=8g, or --cfg-options train_dataloader.num_workers=0"
-        yield _measure("/dev/shm", size, _LEAST_SHM, f"{_gb(size)}, which data loaders pass batches by", remedy)
+        yield _measure("/dev/shm", size, _LEAST_SHM, f"{_gb(size)} for the batches of data loaders", remedy)
     free = shutil.disk_usage(Path.cwd()).free
     yield _measure("disk", free, _LEAST_DISK, f"{_gb(free)} free in {Path.cwd()}", "give another --work-dir")
     if resource is not None:
@@ -205,12 +206,12 @@ def check_machine() -> Iterator[Finding]:
     if Path(f"{sys.prefix}.unfinished").exists():
         yield Finding(WARNING, "set-up", f"the last make setup of {sys.prefix} was interrupted", "make setup")
     if is_installed("playwright") and shutil.which("chromium") is None:
-        text = "not there: make test leaves out the tests that open pages"
+        text = "not installed: make test skips the tests that open pages"
         yield Finding(OK, "chromium", text, "if you want them: apt install chromium (Debian, Ubuntu)")
 
 
 def _measure(check: str, found: int, least: int, text: str, remedy: str) -> Finding:
-    return Finding(OK, check, text) if found >= least else Finding(WARNING, check, f"{text}: little", remedy)
+    return Finding(OK, check, text) if found >= least else Finding(WARNING, check, f"{text}: this is little", remedy)
 
 
 def _gb(size: int) -> str:
@@ -218,7 +219,7 @@ def _gb(size: int) -> str:
 
 
 def format_finding(finding: Finding) -> str:
-    """A line of the table, and under it the remedy, as wide as the terminal."""
+    """Format a line of the table, with the remedy below it, to the width of the terminal."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     lines = _wrap(f"{finding.status:<8} {finding.check:<15} ", finding.text, width)
     if finding.remedy:
@@ -238,7 +239,7 @@ def _wrap(start: str, text: str, width: int) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
 """Folders of the configs and the tools: in a checkout beside the packages, in a wheel inside ``maskfeat_plugin/.mim``.
 
-No other module derives them from its own place. Nothing heavy is imported here, since the command starts with it.
+All other modules take the two folders from here. Nothing heavy is imported, since every command imports this module.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ def tools_folder() -> Path:
 
 
 def checkout() -> Path | None:
-    """Return the root of the checkout that the packages are in, None in a wheel."""
+    """Return the root of the checkout that contains the packages, or None for an installed wheel."""
     return None if _INSTALLED.is_dir() else _PACKAGES

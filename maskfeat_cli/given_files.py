@@ -1,7 +1,7 @@
-"""Look for the files and folders of a command line before the imports of its work, which take seconds.
+"""Checks that the files and folders of a command line exist. They run before the command's imports, which take seconds.
 
-The functions return the message of an error, None if nothing is missing. Files that are there but unfit are left to
-the work, and so are URLs.
+The functions return an error message, or None if nothing is missing. They check neither the contents of files nor URLs:
+the command itself does this later.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 from .named_configs import describe_unknown, find_config
 
-# Of several processes that share the work, the first says what is wrong. The others wait for so many seconds before
-# they say it too: the launcher has stopped them by then
+# Seconds that the processes of ranks above 0 wait before they print an error. Rank 0 has then printed the same error,
+# and the launcher has stopped the others
 PATIENCE = 15.0
 
 
 def refuse(*problems: str | None) -> bool:
-    """Print the first problem as the error of a command, and return whether there is one.
+    """Print the first problem as the error of the command, and return whether there is a problem.
 
     Args:
-        *problems (str, optional): Messages; None for what is right.
+        *problems (str, optional): Error messages. None means no problem.
     """
     problem = next(filter(None, problems), None)
     if problem is None:
@@ -35,29 +35,29 @@ def refuse(*problems: str | None) -> bool:
 
 
 def missing_config(config: str | None) -> str | None:
-    """Look for a config, by its path or its name; None is none that was given."""
+    """Check that a config exists, given by its path or its name. None means that no config was given."""
     return None if config is None or find_config(config) else describe_unknown(config)
 
 
 def missing_run(run: str | None) -> str | None:
-    """Look for the work directory of a training, a config or the name of one; None is none that was given."""
+    """Check that a work directory or a config exists. None means that neither was given."""
     return None if run is None or Path(run).is_dir() else missing_config(run)
 
 
 def missing_folder(folder: str | Path) -> str | None:
-    """Look for a folder of the user's files."""
+    """Check that a folder of the user's files exists."""
     return None if Path(folder).exists() else f"FOLDER: {folder} does not exist. Give a folder of images or videos."
 
 
 def missing_checkpoint(checkpoint: str | None) -> str | None:
-    """Look for a checkpoint; None is none that was given."""
+    """Check that a checkpoint exists. None means that no checkpoint was given."""
     if _is_there(checkpoint):
         return None
-    return f"The checkpoint {Path(str(checkpoint)).expanduser()} does not exist; give the path or URL of a file."
+    return f"The checkpoint {Path(str(checkpoint)).expanduser()} does not exist. Give the path or URL of a file."
 
 
 def missing_start(checkpoint: str | None) -> str | None:
-    """Look for the checkpoint that a runner starts from, ``load_from`` of its config; None is none that was given."""
+    """Check that the checkpoint exists that a runner loads (``load_from``). None means that no checkpoint was given."""
     if _is_there(checkpoint):
         return None
     return (
@@ -67,19 +67,19 @@ def missing_start(checkpoint: str | None) -> str | None:
 
 
 def missing_input(path: str | Path) -> str | None:
-    """Look for a file, folder or manifest that a model is to see."""
+    """Check that an input of a model exists: a file, a folder or a manifest."""
     if Path(path).suffix == ".parquet":
         return missing_manifest(path)
-    return None if Path(path).exists() else f"the input {Path(path)} does not exist."
+    return None if Path(path).exists() else f"the input {Path(path)} does not exist. Check the path."
 
 
 def missing_manifest(path: str | Path) -> str | None:
-    """Look for a manifest of ``maskfeat index``."""
+    """Check that a manifest of ``maskfeat index`` exists."""
     return None if Path(path).exists() else f"the manifest {path} does not exist. Write it with maskfeat index."
 
 
 def _is_there(checkpoint: str | None) -> bool:
     if checkpoint is None or re.match(r"[a-zA-Z0-9+]{2,}:", checkpoint):  # a URL
         return True
-    # a folder of shards that a killed process was replacing is put back when it is read
+    # a killed process may have left no folder of shards; reading the checkpoint then restores the previous one
     return checkpoint.rstrip("/").endswith(".sharded") or Path(checkpoint).expanduser().exists()

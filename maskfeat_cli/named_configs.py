@@ -1,4 +1,4 @@
-"""Configs of the package by their names. Nothing heavy is imported here, since the command looks for a config first."""
+"""Configs of the package by name. Nothing heavy is imported here, since commands look for their config first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .folders import configs_folder
 
 
 def named_configs() -> dict[str, Path]:
-    """Return every config of this package that can be trained, by its name: that of its file, without ``.py``.
+    """Return the configs of this package that can be trained: name -> file. The name is the file's, without ``.py``.
 
-    Old names, see :func:`is_old_name`, are not among them.
+    Old names are left out, see :func:`is_old_name`.
     """
     return {path.stem: path for path in _config_files() if not is_old_name(path)}
 
 
 def is_old_name(path: Path) -> bool:
-    """Check whether a config file only gives another one under its former name."""
+    """Check whether a config file only gives a former name to another config."""
     return path.read_text().startswith('"""Old name of ')
 
 
@@ -30,7 +30,7 @@ def find_config(config: str | Path) -> Path | None:
             file below the folder of the configs.
 
     Returns:
-        Path | None: The file, None if there is none of these; :func:`describe_unknown` says what is wrong then.
+        Path | None: The file, or None if it is not found. :func:`describe_unknown` then describes the problem.
     """
     if Path(config).is_file():
         return Path(config)
@@ -41,7 +41,7 @@ def find_config(config: str | Path) -> Path | None:
 
 
 def describe_unknown(config: str | Path) -> str:
-    """Describe a config that does not exist, with the names that are most like it.
+    """Describe the problem of a config that does not exist, with the most similar names.
 
     Args:
         config (str | Path): The path or the name that was given.
@@ -57,13 +57,13 @@ def describe_unknown(config: str | Path) -> str:
     is_path = path.suffix == ".py" or len(path.parts) > 1
     name = path.stem if is_path else str(config)
 
-    def likeness(known: str) -> float:  # to a name or, of one that was cut short, to its beginning
+    def likeness(known: str) -> float:  # a name that was cut short is compared with the beginning
         return max(SequenceMatcher(None, name, part).ratio() for part in (known, known[: len(name)]))
 
     near = [known for known in sorted(named_configs(), key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
     wrong = f"the config file {config} does not exist" if is_path else f"there is no config of the name {str(config)!r}"
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"{wrong}{hint} list_models() has all names, those of the files in {configs_folder()}."
+    return f"{wrong}{hint} list_models() returns all names. The files are in {configs_folder()}."
 
 
 def _config_files() -> list[Path]:

@@ -1,6 +1,6 @@
-"""Checks that import what may be broken. Each runs in a process of its own, so that none takes another with it.
+"""Checks that import packages which may be broken. Each check runs in its own process, so that a crash ends only one.
 
-``python probes.py NAME`` prints the findings as JSON, in the last line.
+``python probes.py NAME`` prints the findings as JSON in its last line.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the package may be what is broken
+if TYPE_CHECKING:  # the package itself may be broken
     from maskfeat_plugin.compat import Entry
 
 if __name__ == "__main__":
-    # modules are found as by any program of this Python, not beside this file; a checkout may not be installed
+    # do not import the modules beside this file; add the parent folder, since a checkout may not be installed
     _HERE = Path(__file__).resolve().parent
     sys.path = [*(path for path in sys.path if Path(path).resolve() != _HERE), str(_HERE.parent)]
 
@@ -28,22 +28,22 @@ from maskfeat_cli.check_results import ERROR, OK, WARNING, Finding
 REMEDIES = {
     "torch": "install torch and torchvision together, from one index: "
     "pip install --force-reinstall torch torchvision (with the versions of requirements/runtime.txt)",
-    "mmcv": "pip install --force-reinstall --no-deps mmcv-lite==2.1.0, which compiles nothing; before it pip uninstall "
-    "mmcv, if a compiled one is installed; from a checkout also pip install ./projects/mmcv_ops",
+    "mmcv": "pip install --force-reinstall --no-deps mmcv-lite==2.1.0, which compiles nothing. If a compiled mmcv is "
+    "installed, run pip uninstall mmcv before. In a checkout, also run pip install ./projects/mmcv_ops",
     "opencv": "pip install --force-reinstall opencv-python (opencv-python-headless where libGL is missing)",
     "av": "pip install --force-reinstall 'av>=17,<19'",
     "decord": "pip install --force-reinstall decord, or pip uninstall decord: clips are then read with av",
-    "plugin": "put right what is above, then reinstall: pip install -r requirements/openmmlab.txt, "
+    "plugin": "fix the problems above, then reinstall: pip install -r requirements/openmmlab.txt, "
     "pip install --no-deps --no-build-isolation -e .",
-    "gpu": "see whether nvidia-smi works and its driver is new enough for torch's CUDA",
+    "gpu": "check that nvidia-smi works and that the driver is new enough for torch's CUDA",
 }
-"""What to do where a probe fails; ``{tools}`` is the folder of the tools."""
+"""Remedies for probes that fail; ``{tools}`` stands for the folder of the tools."""
 
 _FRAMES, _SIDE = 8, 64
 
 
 def check_torch() -> Iterator[Finding]:
-    """torch computes, and torchvision's ops are those of this torch."""
+    """Check that torch computes and that torchvision's operators are built for the same CUDA."""
     import torch
     import torchvision
 
@@ -54,18 +54,18 @@ def check_torch() -> Iterator[Finding]:
     built, other = torch.version.cuda, None if number < 0 else f"{number // 1000}.{number % 1000 // 10}"
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     if built == other:
-        yield Finding(OK, "torch", f"{versions}: made for each other, NMS runs")
+        yield Finding(OK, "torch", f"{versions}: both are built for {_cuda(built)}, NMS runs")
     else:
-        text = f"{versions}: one is made for {_cuda(built)}, the other for {_cuda(other)}"
+        text = f"{versions}: torch is built for {_cuda(built)}, torchvision for {_cuda(other)}"
         yield Finding(ERROR, "torch", text, REMEDIES["torch"])
     threads, cores = torch.get_num_threads(), count_cores()
     text = f"{threads} {'thread' if threads == 1 else 'threads'} on {cores} {'core' if cores == 1 else 'cores'}"
     limit = os.environ.get("OMP_NUM_THREADS")
-    yield Finding(OK, "threads", f"{text}, as OMP_NUM_THREADS={limit} says" if limit else text)
+    yield Finding(OK, "threads", f"{text}, set by OMP_NUM_THREADS={limit}" if limit else text)
 
 
 def count_cores() -> int:
-    """Return the number of cores that this process may use, or of the machine where that is not told."""
+    """Return the number of cores that this process may use; all cores if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -74,19 +74,22 @@ def _cuda(release: str | None) -> str:
 
 
 def check_mmcv() -> Iterator[Finding]:
-    """mmcv's operators load and compute, from the compiled module or on top of torchvision's."""
+    """Check that mmcv's operators load and compute, compiled or on top of torchvision's."""
     import mmcv
 
     both = [name for name in ("mmcv", "mmcv-lite") if is_installed(name)]
     if len(both) > 1:
-        text = "mmcv and mmcv-lite are both installed, in one folder: which files are there is left to chance"
+        text = "mmcv and mmcv-lite are both installed, into the same folder, and overwrite each other's files"
         yield Finding(WARNING, "mmcv", text, "pip uninstall mmcv mmcv-lite, then install one of them")
     if find_spec("mmcv._ext") is None:
         import maskfeat_plugin  # noqa: F401, supplies the operators
 
-        text = "mmcv has none of its own. maskfeat_plugin supplies them when it is imported before mmcv.ops, which the "
-        remedy = "pip install ./projects/mmcv_ops in a checkout puts them into mmcv's folder"
-        yield Finding(WARNING, "mmcv ops", f"{text}frameworks' own tools do not do", remedy)
+        text = (
+            "mmcv has no operators of its own. maskfeat_plugin supplies them if imported before mmcv.ops, but the "
+            "frameworks' own tools do not import it first"
+        )
+        remedy = "run pip install ./projects/mmcv_ops in a checkout, which puts the operators into mmcv's folder"
+        yield Finding(WARNING, "mmcv ops", text, remedy)
     import torch
     from mmcv import _ext
     from mmcv.ops import nms, roi_align
@@ -100,10 +103,10 @@ def check_mmcv() -> Iterator[Finding]:
     origin = "on top of torchvision's" if _ext.__file__.endswith(".py") else "compiled"
     yield Finding(OK, "mmcv ops", f"mmcv {mmcv.__version__}, {origin}: NMS and RoIAlign run")
     if torch.cuda.is_available():
-        import maskfeat_plugin  # noqa: F401, its compat module serves the GPU where mmcv was compiled without CUDA
+        import maskfeat_plugin  # noqa: F401, its compat module runs the operators on the GPU if mmcv has no CUDA
 
         nms(boxes.cuda(), scores.cuda(), 0.5)
-        yield Finding(OK, "mmcv ops", "on the GPU too")
+        yield Finding(OK, "mmcv ops", "they run on the GPU too")
 
 
 def is_installed(name: str) -> bool:
@@ -116,7 +119,7 @@ def is_installed(name: str) -> bool:
 
 
 def check_opencv() -> Iterator[Finding]:
-    """OpenCV writes and reads a JPEG."""
+    """Check that OpenCV writes and reads a JPEG."""
     import cv2
     import numpy as np
 
@@ -128,7 +131,7 @@ def check_opencv() -> Iterator[Finding]:
 
 
 def check_av() -> Iterator[Finding]:
-    """PyAV writes and reads an H.264 clip."""
+    """Check that PyAV writes and reads an H.264 clip."""
     import av
 
     with tempfile.TemporaryDirectory() as folder:
@@ -142,15 +145,16 @@ def check_av() -> Iterator[Finding]:
         yield Finding(OK, "av", text)
     else:
         remedy = (
-            "for the demo's data and videos of pictures install av from its wheel: pip install --force-reinstall av"
+            "the demo's data and the drawn videos need H.264. Install av from its wheel: "
+            "pip install --force-reinstall av"
         )
-        yield Finding(WARNING, "av", f"{text}; it has no encoder of H.264", remedy)
+        yield Finding(WARNING, "av", f"{text}; this av has no H.264 encoder", remedy)
 
 
 def check_decord() -> Iterator[Finding]:
-    """decord, where it is there, reads an H.264 clip."""
+    """Check that decord, if it is installed, reads an H.264 clip."""
     if find_spec("decord") is None:
-        yield Finding(OK, "decord", "not there: clips are read with av")
+        yield Finding(OK, "decord", "not installed: clips are read with av")
         return
     import decord
 
@@ -159,7 +163,7 @@ def check_decord() -> Iterator[Finding]:
         try:
             codec = _write_clip(path)
         except ImportError:
-            yield Finding(WARNING, "decord", f"{decord.__version__} imports; without av there is no clip to try it on")
+            yield Finding(WARNING, "decord", f"{decord.__version__} imports; it was not tried, since av is missing")
             return
         shape = decord.VideoReader(str(path), num_threads=1).get_batch(range(_FRAMES)).asnumpy().shape
     assert shape == (_FRAMES, _SIDE, _SIDE, 3), f"it reads a clip as {shape}"
@@ -167,7 +171,7 @@ def check_decord() -> Iterator[Finding]:
 
 
 def _write_clip(path: Path) -> str:
-    """Write a clip, in H.264 where there is an encoder of it, else in MPEG-4; returns the codec."""
+    """Write a clip in H.264, or in MPEG-4 if there is no H.264 encoder, and return the codec."""
     import av
     import numpy as np
 
@@ -186,7 +190,7 @@ def _write_clip(path: Path) -> str:
 
 
 def check_plugin() -> Iterator[Finding]:
-    """The package imports; what its compat module repairs; its registry, and those that it stands in, build."""
+    """Check that the package imports, which compat entries are active, that models build, and the fast path."""
     import maskfeat_plugin
     from maskfeat_plugin import compat
 
@@ -209,7 +213,7 @@ def _explain(entry: Entry) -> str:
             return f"not needed: {name} is not installed ({issue})"
         if not SpecifierSet(versions).contains(version(name), prereleases=True):
             return f"not needed: {name} {version(name)} is not {versions} ({issue})"
-    return f"not needed: the fault does not show ({issue})"
+    return f"not needed: the fault does not occur ({issue})"
 
 
 def _check_registry() -> Finding:
@@ -236,7 +240,7 @@ def _check_registry() -> Finding:
     others = ["mmpretrain.VisionTransformer", "mmaction.MViT", "mmdet.FasterRCNN"]
     missing = [name for name in others if MODELS.get(name) is None]
     if missing:
-        return Finding(ERROR, "registry", f"it does not find {', '.join(missing)}", REMEDIES["plugin"])
+        return Finding(ERROR, "registry", f"not found: {', '.join(missing)}", REMEDIES["plugin"])
     return Finding(
         OK, "registry", f"a tiny MaskFeat is built and takes a step on {device}; {', '.join(others)} are found"
     )
@@ -257,13 +261,13 @@ def _check_fast_path() -> Finding:
 
 
 def check_gpu() -> Iterator[Finding]:
-    """The GPU, bfloat16 and Triton, which HOG's kernel is written in."""
+    """Check the GPU, bfloat16, and Triton, in which HOG's kernel is written."""
     import torch
 
     if not torch.cuda.is_available():
         if Path("/dev/nvidiactl").exists():
             built = torch.version.cuda
-            text = f"there is one, and torch (CUDA {built}) does not reach it" if built else "torch has no CUDA"
+            text = f"torch (CUDA {built}) cannot use this machine's GPU" if built else "torch is built without CUDA"
             yield Finding(ERROR, "GPU", text, REMEDIES["gpu"])
         else:
             yield Finding(OK, "GPU", "none; everything runs on the CPU")
@@ -275,14 +279,16 @@ def check_gpu() -> Iterator[Finding]:
         OK, "GPU", f"{torch.cuda.device_count()} x {name}, capability {capability}, CUDA {torch.version.cuda}"
     )
     if torch.cuda.is_bf16_supported():
-        yield Finding(OK, "bfloat16", "the GPU has it")
+        yield Finding(OK, "bfloat16", "the GPU supports it")
     else:
         remedy = "train with --cfg-options optim_wrapper.dtype=float16"
-        yield Finding(WARNING, "bfloat16", "the GPU lacks it, and configs of mixed precision may ask for it", remedy)
+        yield Finding(
+            WARNING, "bfloat16", "the GPU does not support it, but configs of mixed precision may need it", remedy
+        )
     try:
         import triton
     except ImportError:
-        remedy = f"pip install the triton of torch {torch.__version__}: pip install --force-reinstall torch"
+        remedy = f"install the triton version of torch {torch.__version__}: pip install --force-reinstall torch"
         yield Finding(WARNING, "triton", "missing: HOG is computed without its kernel", remedy)
     else:
         yield Finding(OK, "triton", triton.__version__)
@@ -300,7 +306,7 @@ PROBES: dict[str, Callable[[], Iterator[Finding]]] = {
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
+    """Describe an exception in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -312,7 +318,7 @@ def main() -> None:
     try:
         findings.extend(PROBES[name]())
     except Exception as error:
-        # what was found before the failure stays
+        # keep the findings from before the failure
         findings.append(Finding(ERROR, name, describe(error), REMEDIES[name]))
     print("\n" + json.dumps(findings))
 

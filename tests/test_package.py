@@ -255,4 +255,4 @@ def test_the_web_demo_serves_the_shipped_models(installed_wheel, empty):
 def test_what_belongs_to_a_checkout_says_so(maskfeat, name):
     done = maskfeat(name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: maskfeat {name}: it belongs to a checkout") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: maskfeat {name}: this is a make target") and done.stderr.count("\n") == 1
