@@ -53,7 +53,7 @@ def missing_checkpoint(checkpoint: str | None) -> str | None:
     """Check that a checkpoint exists. None means that no checkpoint was given."""
     if _is_there(checkpoint):
         return None
-    return f"The checkpoint {Path(str(checkpoint)).expanduser()} does not exist. Give the path or URL of a file."
+    return f"The checkpoint {Path(str(checkpoint)).expanduser()} does not exist; give the path or URL of a file."
 
 
 def missing_start(checkpoint: str | None) -> str | None:
@@ -70,7 +70,7 @@ def missing_input(path: str | Path) -> str | None:
     """Check that an input of a model exists: a file, a folder or a manifest."""
     if Path(path).suffix == ".parquet":
         return missing_manifest(path)
-    return None if Path(path).exists() else f"the input {Path(path)} does not exist. Check the path."
+    return None if Path(path).exists() else f"the input {Path(path)} does not exist."
 
 
 def missing_manifest(path: str | Path) -> str | None:

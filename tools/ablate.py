@@ -1,6 +1,6 @@
-"""Which target, which HOG, which masks? Pre-train small models with each, fine-tune them on few labels, compare.
+"""Compare targets, HOG settings and masks: pre-train small models with each and fine-tune them on few labels.
 
-A run is a pre-training, the k-NN accuracy of its features, and fine-tuning with the same budget for all.
+A run consists of a pre-training, the k-NN accuracy of its features, and a fine-tuning. All runs have the same budget.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 import torch
 
@@ -48,28 +48,28 @@ EXAMPLE = """examples:
   python tools/ablate.py all --docs docs/study.md      all studies on MovingDigits, three seeds
   python tools/ablate.py targets masks --seeds 0 --dry-run
   python tools/ablate.py targets --config PRETRAIN.py --finetune-config FINETUNE.py --target DINO=DINO.py
-  python tools/ablate.py step-times                    a training step of each target against HOG's
+  python tools/ablate.py step-times                    time a training step of each target, relative to HOG's
 
-A study that was interrupted goes on where it was. See docs/study.md."""
+Run the command again to continue an interrupted study. See docs/study.md."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all of them: all; or {STEP_TIMES}")
-    add("--list", action="store_true", help="show the studies and their settings, and stop")
-    add("--dry-run", action="store_true", help="show the runs and how long they take, and stop")
-    add("--seeds", nargs="+", type=int, default=list(SEEDS), help="a run of each setting a seed (0 1 2)")
-    add("--steps", type=positive, help="length of pre-training, in the unit of the config's loop")
-    add("--finetune-steps", type=positive, help="length of fine-tuning, in the unit of its loop")
-    add("--kinds", nargs="+", choices=("image", "video"), default=["image", "video"], help="of the demo, only one")
-    add("--config", metavar="FILE", help="config of pre-training to vary, instead of the demo's")
-    add("--finetune-config", metavar="FILE", help="config to fine-tune and test its backbone with")
-    add("--metric", help="what to compare of its test (top-1 accuracy, else the first)")
-    add("--target", nargs="+", default=[], metavar="NAME=FILE", help="compare the target of this config too")
+    add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all for all of them; or {STEP_TIMES}")
+    add("--list", action="store_true", help="list the studies and their settings, run nothing")
+    add("--dry-run", action="store_true", help="list the runs and estimate their time, run nothing")
+    add("--seeds", nargs="+", type=int, default=list(SEEDS), help="seeds; each setting has one run per seed (0 1 2)")
+    add("--steps", type=positive, help="length of pre-training: steps or epochs, as the config's loop counts")
+    add("--finetune-steps", type=positive, help="length of fine-tuning: steps or epochs, as the config's loop counts")
+    add("--kinds", nargs="+", choices=("image", "video"), default=["image", "video"], help="kinds of demo data to use")
+    add("--config", metavar="FILE", help="pre-training config to vary, instead of the demo's")
+    add("--finetune-config", metavar="FILE", help="config that fine-tunes and tests the backbone of --config")
+    add("--metric", help="metric of the test to compare (default: top-1 accuracy, else the first metric)")
+    add("--target", nargs="+", default=[], metavar="NAME=FILE", help="also compare the target of this config")
     add(
         "--cfg-options",
         nargs="+",
@@ -77,12 +77,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings to change in the pre-training config, such as train_dataloader.batch_size=8",
     )
-    add("--work-dir", type=Path, default=ROOT / "work_dirs" / "study", help="where runs write (work_dirs/study)")
-    add("--out", type=Path, metavar="FOLDER", help="where study.csv and study.html go (the work dir)")
-    add("--docs", type=Path, metavar="PAGE", help="put the tables between the two marks of this page")
-    add("--data-root", type=Path, default=DATA_ROOT, help="MovingDigits, made if it is missing (data/moving_digits)")
-    add("--workers", type=positive, help="runs side by side (one a GPU, else one a core)")
-    add("--repeats", type=positive, default=7, help=f"of {STEP_TIMES}: steps of each, the median counts (%(default)s)")
+    add(
+        "--work-dir",
+        type=Path,
+        default=ROOT / "work_dirs" / "study",
+        help="folder of the runs (default: work_dirs/study)",
+    )
+    add("--out", type=Path, metavar="FOLDER", help="folder for study.csv and study.html (default: the work directory)")
+    add("--docs", type=Path, metavar="PAGE", help="Markdown page; write the tables between its two marks")
+    add("--data-root", type=Path, default=DATA_ROOT, help="folder of MovingDigits, built if missing")
+    add("--workers", type=positive, help="number of parallel runs (default: one per GPU, else one per core)")
+    add("--repeats", type=positive, default=7, help=f"{STEP_TIMES}: timed steps of each target (default: %(default)s)")
     return parser
 
 
@@ -92,7 +97,7 @@ def say(text: str) -> None:
 
 
 def print_studies() -> None:
-    """Show what there is to compare."""
+    """Print the studies and their settings."""
     for study in STUDIES.values():
         say(f"{study.name}: {study.title}. {study.text}")
         for kind, settings in study.settings.items():
@@ -107,18 +112,18 @@ def print_step_times(repeats: int) -> None:
     rows = []
     for row in step_times(repeats, device):
         rows.append(row)
-        print(f"{row[0]}: {row[1] / row[2]:.2f} times HOG's step", file=sys.stderr, flush=True)
-    say(f"{describe_machine(device)}, median of {repeats} steps in turn:\n\n{format_step_times(rows)}")
+        print(f"{row[0]}: {row[1] / row[2]:.2f} x the time of HOG's step", file=sys.stderr, flush=True)
+    say(f"{describe_machine(device)}, median of {repeats} steps, in turns:\n\n{format_step_times(rows)}")
 
 
 def make_bases(args: argparse.Namespace) -> list[Base]:
-    """What to start from, by the command line.
+    """Build the configs that the settings vary: the demo's, or those from the command line.
 
     Raises:
         ConfigError: If a config cannot be used.
     """
     if (args.config is None) != (args.finetune_config is None):
-        raise ConfigError("--config and --finetune-config go together: one to pre-train by, one to test by.")
+        raise ConfigError("--config and --finetune-config go together: give both or neither.")
     lengths = (args.steps, args.finetune_steps, args.cfg_options)
     if args.config is not None:
         return [config_base(args.config, args.finetune_config, *lengths, args.metric)]
@@ -132,26 +137,26 @@ def make_bases(args: argparse.Namespace) -> list[Base]:
 
 
 def print_plan(plan: Plan, workers: int, in_seconds: bool) -> None:
-    """Show the number of runs and an estimate of their time."""
+    """Print the number of runs and an estimate of their time."""
     todo = [run for run in plan.runs if run.result is None]
     total = sum(run.seconds for run in todo)
-    text = f"{len(todo)} of {len(plan.runs)} runs to do, {workers} processes"
+    text = f"{len(todo)} of {len(plan.runs)} runs left, {workers} processes"
     if in_seconds:
         longest = max((run.seconds for run in todo), default=0.0)
         text += f", about {describe_seconds(max(total / workers, longest))}"
     else:
-        text += f", {total:.0f} steps or epochs together; the time left is told after the first"
+        text += f", {total:.0f} steps or epochs in total; the time left is printed after the first run"
     say(text)
 
 
 def print_runs(plan: Plan) -> None:
-    """Show the runs."""
+    """Print the runs."""
     for run in plan.runs:
         say(f"{'to do' if run.result is None else 'done':6} {run.title:48} {run.folder.name}")
 
 
 def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], workers: int, seconds: float) -> None:
-    """Write what there is by now: the CSV file, the page and, if asked for, the tables in the docs."""
+    """Write the results so far: the CSV file, the HTML page and, with ``--docs``, the tables in a page."""
     results = [result for run in plan.runs if (result := run.result)]
     if not results:
         return
@@ -163,8 +168,8 @@ def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], worke
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     intro = (
-        f"{len(results)} of {len(plan.runs)} runs, seeds {', '.join(map(str, args.seeds))}. {budgets} Together the "
-        f"runs took {describe_seconds(sum(r['seconds'] for r in results))}, {workers} processes side by side "
+        f"{len(results)} of {len(plan.runs)} runs, seeds {', '.join(map(str, args.seeds))}. {budgets} In total the "
+        f"runs took {describe_seconds(sum(r['seconds'] for r in results))}, with {workers} processes in parallel "
         f"({describe_machine(device).split(',')[0]}, torch {torch.__version__})."
     )
     out = args.out or args.work_dir
@@ -172,11 +177,11 @@ def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], worke
     page = write_page(plan, out / "study.html", intro, seconds)
     if args.docs:
         put_into_page(args.docs, markdown(plan, intro))
-    say(f"tables and plots: {page}, every run: {table}")
+    say(f"tables and plots: {page}; all runs: {table}")
 
 
 def run_studies(args: argparse.Namespace) -> list[Failure]:
-    """Plan the runs, do them and write what came out; returns those that failed."""
+    """Plan the runs, do them, write the results, and return the failures."""
     if args.docs:
         check_page(args.docs)
     extra = [own_target(text) for text in args.target]
@@ -201,18 +206,18 @@ def run_studies(args: argparse.Namespace) -> list[Failure]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = build_parser()
     args = parser.parse_args(arguments)
     unknown = sorted(set(args.studies) - {*STUDIES, "all", STEP_TIMES})
     if unknown:
-        parser.error(f"there is no study {unknown[0]}; choose from {', '.join(STUDIES)}, all, {STEP_TIMES}")
+        parser.error(f"STUDY: there is no study {unknown[0]}. Choose from {', '.join(STUDIES)}, all, {STEP_TIMES}.")
     if not args.studies and not args.list:
-        parser.error(f"name at least one study: {', '.join(STUDIES)}, or all")
+        parser.error(f"STUDY: no study is given. Choose from {', '.join(STUDIES)}, all, {STEP_TIMES}.")
     failures = []
 
     def work() -> None:
-        # `kill` ends the processes as Ctrl-C does
+        # handle `kill` like Ctrl-C, which ends the processes of the runs
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if args.list:
             print_studies()
@@ -221,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             failures.extend(run_studies(args))
 
-    status = run_tool(work, hint="the same command goes on from here")
+    status = run_tool(work, hint="run the same command again to continue")
     return status or int(bool(failures))
 
 

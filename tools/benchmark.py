@@ -1,4 +1,7 @@
-"""Time the plugin against the packages that do the same job, in one run: the ratios are what counts."""
+"""Compare the speed of the plugin with packages that do the same job.
+
+Both are timed in turns in one run, so the ratios are reliable even if the absolute times are not.
+"""
 
 import argparse
 import sys
@@ -6,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 import torch
 
@@ -29,39 +32,39 @@ from projects.benchmark import (
 )
 
 EXAMPLE = """examples:
-  make bench                                            every row, with this machine's threads
-  python tools/benchmark.py --json before.json          and keep it
-  python tools/benchmark.py --against before.json       what has changed since
+  make bench                                            all rows, with all threads of this machine
+  python tools/benchmark.py --json before.json          save the measurements
+  python tools/benchmark.py --against before.json       compare with saved measurements
   python tools/benchmark.py --only HOG masks --repeats 10
-  python tools/benchmark.py --costs                     how a step grows with batch, frames, side, ratio, processes
+  python tools/benchmark.py --costs                     cost of a step by batch size, frames, side, ratio, processes
   python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=positive, default=5, help="runs of each, the median counts (%(default)s)")
-    parser.add_argument("--gpu", action="store_true", help="on the GPU, models in bfloat16")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="the rows whose name has one of these words")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements too")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with what --json wrote earlier")
-    parser.add_argument("--costs", action="store_true", help="instead, how time and memory of a training step grow")
+    parser.add_argument("--repeats", type=positive, default=5, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--gpu", action="store_true", help="use the GPU; models run in bfloat16")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="time only rows whose name has one of these words")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the measurements to this file")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with measurements saved by --json")
+    parser.add_argument("--costs", action="store_true", help="instead, measure how the cost of a training step grows")
     parser.add_argument(
-        "--steps", nargs=2, metavar="CONFIG", help="instead, a training step of the first config against the second's"
+        "--steps", nargs=2, metavar="CONFIG", help="instead, compare a training step of two configs: first / second"
     )
-    parser.add_argument("--mask-ratio", nargs="+", type=float, default=[0.4], help="of --steps (%(default)s)")
-    parser.add_argument("--batch-size", type=positive, default=8, help="of --steps (%(default)s)")
+    parser.add_argument("--mask-ratio", nargs="+", type=float, default=[0.4], help="for --steps (default: 0.4)")
+    parser.add_argument("--batch-size", type=positive, default=8, help="for --steps (default: %(default)s)")
     args = parser.parse_args(arguments)
     return run_tool(lambda: _work(args))
 
 
 def _work(args: argparse.Namespace) -> None:
     if args.gpu and not torch.cuda.is_available():
-        raise ConfigError("--gpu: torch sees no GPU here; leave it out to run on the CPU.")
+        raise ConfigError("--gpu: torch sees no GPU. Leave out --gpu to run on the CPU.")
     if args.json and not args.json.absolute().parent.is_dir():
-        raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist.")
+        raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist. Create it.")
     device = torch.device("cuda" if args.gpu else "cpu")
     before = read_run(args.against) if args.against else None
     heading = f"{describe_machine(device)}, median of {args.repeats}:\n"
@@ -79,7 +82,9 @@ def _work(args: argparse.Namespace) -> None:
         _say(f"timing: {comparison.job}")
         rows.append(measure(comparison, args.repeats, device))
     if not rows:
-        raise ConfigError(f"--only {' '.join(args.only)}: no row has any of these words in its name.")
+        raise ConfigError(
+            f"--only {' '.join(args.only)}: no row has such a word in its name. Leave out --only for all."
+        )
     print(heading, format_table(rows), sep="\n")
     if args.json:
         write_run(args.json, describe_machine(device), args.repeats, rows)

@@ -1,4 +1,4 @@
-"""Time the work on a large archive: reading long files, starting with millions of files, index, extract, crops."""
+"""Measure the work on a large archive: read long files, start with millions of files, index, extract, crop."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 import torch
 
@@ -26,7 +26,7 @@ from projects.benchmark.archive import (
 from projects.benchmark.archive_files import build_archive
 
 EXAMPLE = """examples:
-  python tools/benchmark_archive.py                                    10,000 clips and four files of an hour
+  python tools/benchmark_archive.py                                    10,000 clips and four files of one hour
   python tools/benchmark_archive.py --clips 400 --minutes 5 --lines 50000     a quick look"""
 _EXTRACT = [
     "configs/demo/maskfeat_mvit-tiny_moving-digits.py",
@@ -35,14 +35,18 @@ _EXTRACT = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, default=Path("work_dirs/archive"), help="for the files (%(default)s)")
-    parser.add_argument("--clips", type=int, default=10_000, help="short files (%(default)s)")
-    parser.add_argument("--minutes", type=int, default=60, help="length of each of four long files (%(default)s)")
-    parser.add_argument("--lines", type=int, default=2_000_000, help="of the long lists (%(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("work_dirs/archive"), help="folder of the files (default: %(default)s)"
+    )
+    parser.add_argument("--clips", type=int, default=10_000, help="number of short files (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=int, default=60, help="length of each of four long files (default: %(default)s)"
+    )
+    parser.add_argument("--lines", type=int, default=2_000_000, help="length of the lists (default: %(default)s)")
     args = parser.parse_args(arguments)
     return run_tool(lambda: _work(args))
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 from projects import ROOT
 from projects.documentation.prose import check_repository
@@ -16,7 +16,7 @@ EXAMPLE = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print each place to rewrite; returns the exit status."""
+    """Print each place to rewrite and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )

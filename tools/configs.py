@@ -1,6 +1,6 @@
 """List the configs of this package, or copy one to change it.
 
-`maskfeat train NAME` takes each of these names. A config of your own can build on one:
+`maskfeat train NAME` accepts each of these names. Your own config can build on one:
 _base_ = "maskfeat_plugin::FOLDER/NAME.py"
 """
 
@@ -17,13 +17,13 @@ EXAMPLE = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """List or copy; returns the exit status."""
+    """List configs or copy one, and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", metavar="WORD", nargs="*", help="list only configs whose folder or name has the words")
-    parser.add_argument("--copy", metavar="NAME", help="copy this config; its _base_ files are found from anywhere")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="file of the copy (NAME.py in this folder)")
+    parser.add_argument("words", metavar="WORD", nargs="*", help="list only configs with all words in folder or name")
+    parser.add_argument("--copy", metavar="NAME", help="copy this config; the copy works in any folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file of the copy (default: NAME.py in this folder)")
     args = parser.parse_args(arguments)
     if args.copy is not None:
         return _copy(args.copy, args.out)

@@ -10,9 +10,9 @@ EXAMPLE = """example:
   python tools/convert_checkpoint.py k400_MVIT_S_MaskFeat_PT_epoch_00300.pyth mvit_s.pth --to maskfeat
   python tools/convert_checkpoint.py in1k_VIT_B_MaskFeat_PT_epoch_01600.pth vit_b/model.safetensors --to hf
 
-A model card is written beside DST, under its name with .md.
-The format of SRC is recognised by its keys. Loading is safe: a file that holds more than weights is refused.
-To use a checkpoint in a config no conversion is needed, see docs/checkpoints.md."""
+The command recognises the format of SRC by its keys. Loading is safe: it refuses files that hold more than weights.
+A model card is written beside DST, with .md added to the name.
+A config needs no conversion: it can load the original checkpoint, see docs/checkpoints.md."""
 
 TARGETS = (
     "maskfeat",
@@ -22,7 +22,7 @@ TARGETS = (
     "timm",
     "hf",
     "torchvision",
-)  # those of maskfeat_plugin.checkpoints
+)  # the same as in maskfeat_plugin.checkpoints
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,20 +38,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--to",
         choices=TARGETS,
         required=True,
-        help="whose names to write; for mmpretrain and mmaction2 the plain backbone",
+        help="format to write; for mmpretrain and mmaction2 the plain backbone",
     )
-    parser.add_argument("--config", help="config of the model, for its number of heads and its model card")
-    parser.add_argument("--dry-run", action="store_true", help="print what maps to what and write nothing")
+    parser.add_argument("--config", help="config of the model, from which the number of heads and the model card come")
+    parser.add_argument("--dry-run", action="store_true", help="print the table of names and write nothing")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Convert, print the table, and say what was done; returns the exit status."""
+    """Convert a checkpoint, print the table of names and a summary, and return the exit status."""
     args = parse_args(arguments)
     if refuse(missing_checkpoint(args.src), missing_config(args.config)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.checkpoints import (
         CheckpointError,
         convert,

@@ -1,14 +1,14 @@
-"""Run the demo: MaskFeat pre-trained on MovingDigits and fine-tuned into four tasks.
+"""Run the demo: pre-train MaskFeat on MovingDigits and fine-tune it for four tasks.
 
-Pre-training is short, and each task is fine-tuned from it, with one seed. With --full, pre-training is longer, training
-from scratch and the shipped weights are two more starts, and there are three seeds.
+By default pre-training is short, and each task is fine-tuned from it once. With --full, pre-training is longer, each
+task is also trained from scratch and from the shipped weights, and every training has three seeds.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 import projects.demo.orchestrate as demo
 from projects.demo.tasks import FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR
@@ -22,18 +22,22 @@ def parse_args() -> argparse.Namespace:
         epilog='example: python tools/demo.py --full --tasks ava coco (or: make demo-full TASKS="ava coco")',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--work-dir", type=Path, default=WORK_DIR, help="where to write (default: work_dirs/demo)")
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="some of the tasks alone")
-    parser.add_argument("--full", action="store_true", help="three starts and three seeds: the README's table")
-    parser.add_argument("--make-weights", action="store_true", help="train the shipped weights anew")
     parser.add_argument(
-        "--part", choices=list(PRETRAININGS), help="one pre-training and its tasks, in this process, without the report"
+        "--work-dir", type=Path, default=WORK_DIR, help="folder of all results (default: work_dirs/demo)"
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks to run (default: all)"
+    )
+    parser.add_argument("--full", action="store_true", help="three starts and three seeds: the README's table")
+    parser.add_argument("--make-weights", action="store_true", help="train the shipped weights again")
+    parser.add_argument(
+        "--part", choices=list(PRETRAININGS), help="run one pre-training and its tasks in this process, without report"
     )
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     args = parse_args()
     tasks = [TASKS[name] for name in TASKS if name in args.tasks]
     plan = FULL if args.full else QUICK
@@ -51,7 +55,7 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndemo: interrupted; the same command starts again, the data stays", file=sys.stderr)
+        print("\ndemo: interrupted. Run the same command to start again; the data set is kept.", file=sys.stderr)
         return 130
     return 0
 

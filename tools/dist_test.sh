@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Test on several GPUs of one machine, or of several with NNODES, NODE_RANK and MASTER_ADDR set. Without a GPU,
-# GPUS is the number of processes.
+# Test on several GPUs of one machine. For several machines, set NNODES, NODE_RANK and MASTER_ADDR. Without a GPU, GPUS
+# is the number of processes.
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 set -euo pipefail
 if [ $# -lt 3 ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train on several GPUs of one machine, or of several with NNODES, NODE_RANK and MASTER_ADDR set. Without a GPU,
-# GPUS is the number of processes.
+# Train on several GPUs of one machine. For several machines, set NNODES, NODE_RANK and MASTER_ADDR. Without a GPU, GPUS
+# is the number of processes.
 #   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 set -euo pipefail
 if [ $# -lt 2 ]; then

@@ -1,8 +1,8 @@
-"""What a training takes: parameters, FLOPs, memory and days, reckoned from its config; nothing is trained.
+"""Estimate the parameters, FLOPs, memory and days of a training from its config, without training.
 
-FLOPs count a multiplication and an addition as two. Memory is that of each GPU at the peak of a step: weights,
-gradients and optimizer ("states"), and activations, which are given for one sample. Days are those of computing alone:
-data that comes too late and communication add to them.
+A multiplication and an addition count as two FLOPs. Memory is the peak of a step on each GPU. It consists of weights,
+gradients and optimizer ("states"), and of activations, which are given for one sample. Days include computation only:
+slow data loading and communication add to them.
 """
 
 import argparse
@@ -17,39 +17,40 @@ EXAMPLE = """examples:
   python tools/estimate.py configs/scaling/maskfeat-fsdp_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py \\
       --measure data-parallel sharded --processes 2 --batch-size 1 --size 4 64 64
 
---measure trains two steps on this machine's CPU, in float32 on random inputs, and takes the memory of each process."""
+--measure trains two steps on this machine's CPU, in float32 on random inputs. It measures each process's memory."""
 
 
-WAYS = ("data-parallel", "sharded", "sharded-recomputed")  # those of maskfeat_plugin.apis.estimate
+WAYS = ("data-parallel", "sharded", "sharded-recomputed")  # the same as in maskfeat_plugin.apis.estimate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; returns the exit status."""
+    """Print the table and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", metavar="CONFIG", nargs="+", help=f"a row each: {CONFIG_HELP}")
-    parser.add_argument("--gpus", type=positive, help="how many (default: what the config's name says)")
-    parser.add_argument("--batch-size", type=positive, help="samples of a step on each (default: the config's)")
+    parser.add_argument("configs", metavar="CONFIG", nargs="+", help=f"{CONFIG_HELP}; each gives a row")
+    parser.add_argument("--gpus", type=positive, help="number of GPUs (default: the number in the config's name)")
+    parser.add_argument("--batch-size", type=positive, help="samples per step on each GPU (default: the config's)")
     parser.add_argument(
         "--tflops",
         type=positive_float,
         default=100.0,
-        help="what a GPU does in training, in 10**12 FLOPs a second (%(default)s, an assumption: see your first log)",
+        help="speed of a GPU in training, in 10**12 FLOPs per second (default: %(default)s, an assumption; take the "
+        "real value from the log of your first training)",
     )
-    parser.add_argument("--memory", type=positive_float, default=80.0, help="GB of a GPU (%(default)s)")
-    parser.add_argument("--samples", type=positive, help="samples of an epoch (default: of the annotations, if known)")
-    parser.add_argument("--measure", nargs="+", choices=WAYS, help="instead, measure the memory of processes here")
-    parser.add_argument("--processes", type=positive, default=2, help="of --measure (%(default)s)")
-    parser.add_argument("--size", type=positive, nargs="+", help="inputs of --measure: H W, or T H W")
+    parser.add_argument("--memory", type=positive_float, default=80.0, help="GB of each GPU (default: %(default)s)")
+    parser.add_argument("--samples", type=positive, help="samples per epoch (default: from the annotations, if known)")
+    parser.add_argument("--measure", nargs="+", choices=WAYS, help="instead, measure memory on this machine")
+    parser.add_argument("--processes", type=positive, default=2, help="processes of --measure (default: %(default)s)")
+    parser.add_argument("--size", type=positive, nargs="+", help="input size of --measure: H W, or T H W")
     args = parser.parse_args(arguments)
     wrong = None
     if args.measure and len(args.size or ()) not in (2, 3):
-        wrong = "--measure needs --size H W for images or --size T H W for clips."
+        wrong = "--measure: the input size is missing. Add --size H W for images or --size T H W for clips."
     if refuse(wrong, *map(missing_config, args.configs)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.running.command_line import run_tool
 
     return run_tool(lambda: _measure(args) if args.measure else _estimate(args))
@@ -64,12 +65,12 @@ def _estimate(args: argparse.Namespace) -> None:
     for path in args.configs:
         cfg = load_config(path)
         if cfg.get("train_dataloader") is None or cfg.get("optim_wrapper") is None:
-            raise ConfigError(f"{path} has no train_dataloader and optim_wrapper; give the config of a training.")
-        print(f"reckoning {path}", file=sys.stderr, flush=True)
+            raise ConfigError(f"{path} has no train_dataloader and optim_wrapper. Give the config of a training.")
+        print(f"estimating {path}", file=sys.stderr, flush=True)
         plans.append(
             plan_training(cfg, model_costs(cfg), args.tflops, args.memory, args.gpus, args.batch_size, args.samples)
         )
-    print(f"{args.tflops:g} TFLOP/s and {args.memory:g} GB a GPU\n")
+    print(f"{args.tflops:g} TFLOP/s and {args.memory:g} GB per GPU\n")
     print(format_plans(plans))
 
 

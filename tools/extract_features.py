@@ -19,17 +19,17 @@ EXAMPLE = """example:
   python tools/extract_features.py configs/demo/vit-tiny_moving-digits-class.py \\
       configs/demo/weights/maskfeat_vit-tiny_moving-digits.pth --dataset val --out features.parquet
 
-CONFIG is of pre-training by MaskFeat or of fine-tuning by mmpretrain or mmaction2: a file, or a name of
-maskfeat_plugin.apis.list_models(). Files that cannot be read are left out and listed. Interrupted and started again,
-the work goes on. Several processes share it: torchrun and --launcher pytorch, or --shard. See docs/inference.md."""
+CONFIG pre-trains with MaskFeat, or fine-tunes with mmpretrain or mmaction2. Unreadable files are skipped and listed.
+Run the command again to continue an interrupted extraction. Several processes can share the work: start them with
+torchrun and --launcher pytorch, or with --shard. See docs/inference.md."""
 
 
-# Those of maskfeat_plugin.apis.features.extraction
+# The same as in maskfeat_plugin.apis.features.extraction
 SPLITS, PRECISIONS, TYPES = ("train", "val", "test"), ("bfloat16", "float16"), ("float32", "float16")
 
 
 def shard(text: str) -> tuple[int, int]:
-    """A type of arguments: I/N, a share of the work."""
+    """Read I/N, a share of the work."""
     index, _, count = text.partition("/")
     if not 0 <= int(index) < int(count):
         raise argparse.ArgumentTypeError("has to be 0/N to N-1/N")
@@ -37,64 +37,71 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def describe_extraction(done: Extraction, out: Path, rows: str) -> str:
-    """Return the lines that are printed at the end."""
+    """Describe the result of this process."""
     if done.missing:
-        return f"{done.missing} samples are not done yet. The process that does the last of them writes {out}"
+        return f"{done.missing} samples are left to other processes. The last process to finish writes {out}"
     if done.rows is None:
-        return f"{out} is whole, or another process is writing it"
+        return f"{out} is complete, or another process is writing it"
     bad = f"\n{done.bad_files} files cannot be read: {done.bad_list}" if done.bad_files else ""
     return f"features of {done.rows} {rows}: {out}{bad}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Extract; returns the exit status."""
+    """Extract the features and return the exit status."""
     parser = build_parser(__doc__, EXAMPLE)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned weights: a path or a URL")
-    parser.add_argument("inputs", metavar="INPUTS", nargs="*", help="files, folders, manifests of maskfeat index")
-    parser.add_argument("--dataset", choices=SPLITS, help="a data set of CONFIG instead of INPUTS")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .lmdb")
+    parser.add_argument("inputs", metavar="INPUTS", nargs="*", help="files, folders, or manifests of maskfeat index")
+    parser.add_argument("--dataset", choices=SPLITS, help="use a data set of CONFIG instead of INPUTS")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="file to write: .npz, .parquet or .lmdb"
+    )
     parser.add_argument(
         "--every",
         type=positive_float,
         metavar="SECONDS",
-        help="a row for each window of a video, with its start and end",
+        help="write a row for each window of SECONDS of a video, with its start and end",
     )
-    parser.add_argument("--tokens", action="store_true", help="every token instead of one vector a sample")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="samples at once (%(default)s)")
+    parser.add_argument("--tokens", action="store_true", help="write every token instead of one vector per sample")
+    parser.add_argument(
+        "--batch-size", type=positive, default=32, metavar="N", help="batch size (default: %(default)s)"
+    )
     parser.add_argument(
         "--workers",
         type=whole,
         default=1,
         metavar="N",
-        help="processes that read the samples; with 0 a file that crashes its decoder ends the work (%(default)s)",
+        help="processes that read samples (default: %(default)s); with 0, a crash of the decoder ends the command",
     )
     parser.add_argument(
         "--timeout",
         type=positive_float,
         default=120.0,
         metavar="SECONDS",
-        help="a file that is not read in this time is left out and listed as bad (%(default)g)",
+        help="longest time to read a file; slower files are skipped and listed as bad (default: %(default)g)",
     )
     parser.add_argument(
-        "--part-size", type=positive, metavar="N", help="after so many files a part is kept (1024; with --every 16)"
+        "--part-size",
+        type=positive,
+        metavar="N",
+        help="save the features after every N files (default: 1024; 16 with --every)",
     )
     parser.add_argument(
-        "--shard", type=shard, default=(0, 1), metavar="I/N", help="do the I-th of N shares, counted from 0"
+        "--shard", type=shard, default=(0, 1), metavar="I/N", help="process only share I of N, counted from 0"
     )
     parser.add_argument(
-        "--amp", nargs="?", const="bfloat16", choices=PRECISIONS, help="compute in mixed precision (bfloat16)"
+        "--amp", nargs="?", const="bfloat16", choices=PRECISIONS, help="compute in mixed precision (default: bfloat16)"
     )
-    parser.add_argument("--dtype", choices=TYPES, default="float32", help="of the features in FILE (%(default)s)")
-    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
+    parser.add_argument("--dtype", choices=TYPES, default="float32", help="type in FILE (default: %(default)s)")
+    parser.add_argument("--device", help="cuda or cpu (default: cuda if there is a GPU)")
     args = parser.parse_args(arguments)
     wrong = None
     if bool(args.inputs) == (args.dataset is not None):
-        wrong = "give either files or the data set to extract the features of."
+        wrong = "give either INPUTS or --dataset, not both and not neither."
     files = (missing_config(args.config), missing_checkpoint(args.checkpoint), *map(missing_input, args.inputs))
     if refuse(wrong, *files):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.apis.features.extraction import extract_features
     from maskfeat_plugin.config.load import load_config
     from maskfeat_plugin.running.command_line import chosen_device, run_tool
@@ -122,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(describe_extraction(done, args.out, "windows" if args.every else "samples"))
 
-    return run_tool(work, args.traceback, hint="the same command goes on from here")
+    return run_tool(work, args.traceback, hint="run the same command again to continue")
 
 
 if __name__ == "__main__":

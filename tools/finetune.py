@@ -1,8 +1,8 @@
-"""Fine-tune a pre-trained model to classify images or videos that lie in a folder for each class.
+"""Fine-tune a pre-trained model to classify images or videos. Each class has its own folder.
 
-FOLDER has a folder for each class (FOLDER/CLASS/...), of which a fifth is held out for validation, or
-FOLDER/train/CLASS/... and FOLDER/val/CLASS/... The command writes the config that it used to the work directory;
-`maskfeat train` takes this config, changed or not.
+FOLDER holds FOLDER/CLASS/..., and a fifth of each class is held out for validation; or FOLDER holds
+FOLDER/train/CLASS/... and FOLDER/val/CLASS/... The command writes its config to the work directory. You can edit this
+config and train it with `maskfeat train`.
 """
 
 import argparse
@@ -30,22 +30,26 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         dest="run",
         required=True,
         metavar="RUN",
-        help="work directory of the pre-training, or a name of a model",
+        help="work directory of the pre-training, or the name of a shipped model",
     )
     parser.add_argument(
-        "--val-share", type=share, default=0.2, metavar="SHARE", help="share of each class to hold out (0.2)"
+        "--val-share",
+        type=share,
+        default=0.2,
+        metavar="SHARE",
+        help="share of each class for validation (default: 0.2)",
     )
     parser.set_defaults(model=None)
     return read_folder_arguments(parser, arguments, "finetune")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fine-tune; returns the exit status."""
+    """Fine-tune and return the exit status."""
     args = parse_args(arguments)
     if refuse(missing_run(args.run)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.apis.folder_training import (
         Settings,
         find_classes,
@@ -64,9 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
             cfg = finetuning_config(labelled, args.run, Settings.of(args))
             run_training(cfg, len(labelled.train), args.steps or STEPS, args.hours, args.dry_run)
         if not args.dry_run:
-            print(f"\nClasses of new files: maskfeat predict FILE ... --from {args.work_dir}")
+            print(f"\nTo classify new files: maskfeat predict FILE ... --from {args.work_dir}")
 
-    return run_tool(work, args.traceback, hint="--resume goes on from the last checkpoint")
+    return run_tool(work, args.traceback, hint="continue from the last checkpoint with --resume")
 
 
 if __name__ == "__main__":

@@ -12,23 +12,30 @@ EXAMPLE = """example:
   python tools/index_archive.py my_videos --out my_videos.parquet
   python tools/train.py my_videos.py --cfg-options train_dataloader.dataset.ann_file=my_videos.parquet
 
-Run it again after files came, changed or went: only those are read. See docs/data.md."""
+Run the command again after files were added, changed or removed. It reads only new and changed files. See
+docs/data.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the manifest; returns the exit status."""
+    """Write the manifest and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="images and videos, at any depth")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, ends in .parquet")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of images and videos, at any depth")
     parser.add_argument(
-        "--workers", type=positive, metavar="N", help="processes that read files (as many as there are cores)"
+        "--out", type=Path, required=True, metavar="FILE", help="file of the manifest, ends in .parquet"
     )
     parser.add_argument(
-        "--timeout", type=positive, default=60, metavar="SECONDS", help="longer may no file take (%(default)s)"
+        "--workers", type=positive, metavar="N", help="processes that read files (default: the number of cores)"
     )
-    parser.add_argument("--retry", action="store_true", help="read files again that had a problem")
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=60,
+        metavar="SECONDS",
+        help="longest time to read a file (default: %(default)s)",
+    )
+    parser.add_argument("--retry", action="store_true", help="read files with problems again")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     args = parser.parse_args(arguments)
     folder = os.path.abspath(args.folder)
@@ -36,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     if refuse(None if os.path.isdir(folder) else missing):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.machine import usable_cores
     from maskfeat_plugin.preparation.manifest_index import index_folder
     from maskfeat_plugin.running.command_line import run_tool
@@ -47,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(index_folder(args.folder, args.out, **options).summary())
         print(args.out)
 
-    return run_tool(work, hint="the same command goes on from here")
+    return run_tool(work, hint="run the same command again to continue")
 
 
 if __name__ == "__main__":

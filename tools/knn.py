@@ -1,6 +1,6 @@
 """Evaluate the features of a checkpoint by k-NN classification of labelled data. Nothing is trained.
 
-The labelled data are a folder with a folder for each class, as `maskfeat finetune` takes it, or those of a config.
+The labelled data come from a folder with a folder for each class, as for `maskfeat finetune`, or from a config.
 """
 
 from __future__ import annotations
@@ -22,21 +22,28 @@ EXAMPLE = """examples:
   python tools/knn.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\
       work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k/epoch_300.pth --k 10 20
 
-CONFIG is a config that fine-tunes the backbone, or a folder with classes. See docs/knn.md."""
+CONFIG is a config that fine-tunes the backbone, or a folder with a folder for each class. See docs/knn.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluate; returns the exit status."""
+    """Evaluate and return the exit status."""
     parser = build_parser(__doc__, EXAMPLE, launcher=False)
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", nargs="?", help="pre-trained or fine-tuned weights: a path or a URL"
     )
-    parser.add_argument("--from", dest="run", metavar="RUN", help="of a folder: the work directory of a pre-training")
-    parser.add_argument("--k", type=positive, nargs="+", default=[10, 20], help="numbers of neighbours (10 20)")
     parser.add_argument(
-        "--temperature", type=float, default=0.07, help="the smaller, the more the nearest count (0.07)"
+        "--from", dest="run", metavar="RUN", help="work directory of the pre-training, if CONFIG is a folder"
     )
-    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
+    parser.add_argument(
+        "--k", type=positive, nargs="+", default=[10, 20], help="numbers of neighbours (default: 10 20)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.07,
+        help="a smaller value gives near neighbours more weight (default: 0.07)",
+    )
+    parser.add_argument("--device", help="cuda or cpu (default: cuda if there is a GPU)")
     parser.add_argument("--out", type=Path, metavar="JSON", help="file to write the accuracies to")
     args = parser.parse_args(arguments)
     wrong = None
@@ -46,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if refuse(wrong, config, missing_run(args.run), missing_checkpoint(args.checkpoint)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.apis.knn_evaluation import evaluate_knn
     from maskfeat_plugin.config.load import load_config
     from maskfeat_plugin.files import writing
@@ -68,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _folder_config(args: argparse.Namespace) -> tuple[Config, str]:
-    """Build the config of a folder with classes; returns it and the checkpoint of the run."""
+    """Build the config of a folder with classes; return the config and the checkpoint of the run."""
     from maskfeat_plugin.apis.folder_training import Settings, find_classes, finetuning_config
 
     labelled = find_classes(args.config)

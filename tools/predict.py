@@ -23,22 +23,22 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--from", dest="run", required=True, metavar="RUN", help="work directory of the fine-tuning, or its config"
     )
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights of the model (the newest of the work directory)")
-    parser.add_argument("--top", type=positive, default=3, metavar="K", help="number of classes to name (3)")
-    parser.add_argument("--out", type=Path, metavar="CSV", help="table to write as well")
-    parser.add_argument("--device", help="cuda or cpu (cuda, if there is a GPU)")
-    parser.add_argument("--traceback", action="store_true", help="with an error, show where it arose")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights of the model (default: the newest of RUN)")
+    parser.add_argument("--top", type=positive, default=3, metavar="K", help="number of classes to print (default: 3)")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="also write the predictions to this table")
+    parser.add_argument("--device", help="cuda or cpu (default: cuda if there is a GPU)")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Classify; returns the exit status."""
+    """Classify and return the exit status."""
     args = parse_args(arguments)
     missing = (missing_run(args.run), *map(missing_input, args.inputs), missing_checkpoint(args.checkpoint))
     if refuse(*missing):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from tqdm import tqdm
 
     from maskfeat_plugin.apis.prediction import predict, write_predictions

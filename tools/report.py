@@ -1,6 +1,6 @@
-"""One HTML page about a training: curves, metrics, speed, samples, config and versions, in one file.
+"""Write one HTML page about a training: curves, metrics, speed, samples, config and versions.
 
-It reads what the training has written, while it runs or afterwards, and changes nothing.
+The command reads the files of the training, during the training or afterwards, and does not change them.
 """
 
 import argparse
@@ -12,22 +12,22 @@ from maskfeat_cli.given_files import refuse
 EXAMPLE = """example:
   python tools/report.py work_dirs/maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k
 
-Any training of a config here: pre-training, classification, recognition, detection. See docs/logs.md."""
+It works for every config of this package: pre-training, classification, recognition, detection. See docs/logs.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page; returns the exit status."""
+    """Write the page and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="work directory of the training")
-    parser.add_argument("--out", type=Path, metavar="HTML", help="file to write (WORK_DIR/report.html)")
+    parser.add_argument("--out", type=Path, metavar="HTML", help="file to write (default: WORK_DIR/report.html)")
     args = parser.parse_args(arguments)
     advice = "give the work directory of a training, the --work-dir of maskfeat train."
     if refuse(None if args.work_dir.exists() else f"{args.work_dir} does not exist; {advice}"):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.running.command_line import run_tool
     from maskfeat_plugin.training_report import write_training_report
 

@@ -1,4 +1,4 @@
-"""Write smaller copies of the videos below a folder: fewer pixels, no sound, long ones in pieces."""
+"""Write smaller copies of the videos in a folder: fewer pixels, no sound, and long videos cut into pieces."""
 
 import argparse
 import sys
@@ -11,26 +11,34 @@ EXAMPLE = """example:
   python tools/shrink_archive.py my_videos my_videos_256
   python tools/shrink_archive.py my_videos.parquet my_videos_256 --short-side 320 --max-seconds 30 --codec av1
 
-The libraries of ffmpeg come with PyAV; no program is needed. See docs/scaling.md."""
+PyAV brings the libraries of ffmpeg, so the program ffmpeg is not needed. See docs/scaling.md."""
 
-CODECS = ("h264", "av1")  # those of maskfeat_plugin.preparation.shrinking
+CODECS = ("h264", "av1")  # the same as in maskfeat_plugin.preparation.shrinking
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Shrink; returns the exit status."""
+    """Write the copies and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="a folder with videos, or a manifest of it")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder of the copies, outside of SOURCE")
-    parser.add_argument("--short-side", type=positive, default=256, metavar="PIXELS", help="at most (%(default)s)")
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder with videos, or a manifest of it")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the copies, outside SOURCE")
     parser.add_argument(
-        "--max-seconds", type=float, default=60.0, metavar="SECONDS", help="longer ones are cut into pieces (60)"
+        "--short-side",
+        type=positive,
+        default=256,
+        metavar="PIXELS",
+        help="largest short side of the copies (default: %(default)s)",
     )
-    parser.add_argument("--codec", choices=CODECS, default="h264", help="(%(default)s)")
-    parser.add_argument("--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (h264: 23, av1: 35)")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (as many as there are cores)")
-    parser.add_argument("--retry", action="store_true", help="read videos again that were left out before")
+    parser.add_argument(
+        "--max-seconds", type=float, default=60.0, metavar="SECONDS", help="cut longer videos into pieces (default: 60)"
+    )
+    parser.add_argument("--codec", choices=CODECS, default="h264", help="codec of the copies (default: %(default)s)")
+    parser.add_argument(
+        "--quality", type=int, metavar="CRF", help="0 to 51, smaller is better (default: 23 for h264, 35 for av1)"
+    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="number of processes (default: number of cores)")
+    parser.add_argument("--retry", action="store_true", help="read videos again that were skipped before")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     args = parser.parse_args(arguments)
     if args.source.suffix == ".parquet":
@@ -40,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.source.exists() and refuse(missing):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.machine import usable_cores
     from maskfeat_plugin.preparation.shrinking import ShrinkSettings, shrink_archive
     from maskfeat_plugin.running.command_line import run_tool
@@ -50,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = dict(workers=args.workers or usable_cores(), retry=args.retry, progress=not args.quiet)
         print(shrink_archive(args.source, args.out, settings, **options).summary())
 
-    return run_tool(work, hint="the same command goes on from here")
+    return run_tool(work, hint="run the same command again to continue")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test under Slurm, on GPUS processes of one GPU each.
+# Test under Slurm with GPUS processes of one GPU each.
 #   GPUS=8 tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 set -euo pipefail
 if [ $# -lt 4 ]; then
@@ -12,14 +12,14 @@ CONFIG=$3
 CHECKPOINT=$4
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
-# where the processes meet: another port than that of another job on the same machine
+# the port where the processes meet; it is random, so that two jobs on one machine have different ports
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 10000))}
 
-# The Python of the checkout's own environment, if there is one; PYTHON=... for another
+# PYTHON if it is set, else the Python of the checkout's .venv, else `python`
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
 
-# SRUN_ARGS holds several arguments, which come last: SRUN_ARGS=--gres=none for machines without a GPU
+# SRUN_ARGS may hold several arguments and overrides those above, such as SRUN_ARGS=--gres=none on machines without GPU
 # shellcheck disable=SC2086
 exec srun -p "$PARTITION" \
     --job-name="$JOB_NAME" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Train under Slurm, on GPUS processes of one GPU each.
+# Train under Slurm with GPUS processes of one GPU each.
 #   GPUS=16 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
-# Exit status 75: the machine was taken back (SIGTERM) and a checkpoint is there; start again with --resume, as
-# docs/robustness.md shows.
+# Exit status 75 means: the training was stopped (SIGTERM) after it wrote a checkpoint. Start it again with --resume, see
+# docs/robustness.md.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of tools/train.py]" >&2
@@ -13,14 +13,14 @@ JOB_NAME=$2
 CONFIG=$3
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
-# where the processes meet: another port than that of another job on the same machine
+# the port where the processes meet; it is random, so that two jobs on one machine have different ports
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 10000))}
 
-# The Python of the checkout's own environment, if there is one; PYTHON=... for another
+# PYTHON if it is set, else the Python of the checkout's .venv, else `python`
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
 
-# SRUN_ARGS holds several arguments, which come last: SRUN_ARGS=--gres=none for machines without a GPU
+# SRUN_ARGS may hold several arguments and overrides those above, such as SRUN_ARGS=--gres=none on machines without GPU
 # shellcheck disable=SC2086
 exec srun -p "$PARTITION" \
     --job-name="$JOB_NAME" \

@@ -1,4 +1,4 @@
-"""Test a fine-tuned model: the metrics of its config on the test data."""
+"""Test a fine-tuned model: compute the metrics of its config on the test data."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ EXAMPLE = """example:
   python tools/test.py configs/recognition/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400.py \\
       work_dirs/mvit-small-16x4_maskfeat-pre_16xb16-amp-coslr-100e_k400/epoch_100.pth
 
-The metrics are printed and written as JSON to the work directory. On several GPUs: tools/dist_test.sh."""
+The metrics are printed and written as JSON to the work directory. On several GPUs, use tools/dist_test.sh."""
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,12 +21,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Test; returns the exit status."""
+    """Test and return the exit status."""
     args = parse_args(arguments)
     if refuse(missing_config(args.config), missing_start(args.checkpoint)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.config.load import load_config
     from maskfeat_plugin.running.command_line import run_tool
     from maskfeat_plugin.running.training import build_tester

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What dist_train.sh and dist_test.sh share: a Python tool on several GPUs of one machine, or of several with NNODES,
-# NODE_RANK and MASTER_ADDR set. Without a GPU, GPUS is the number of processes.
+# Run a Python tool on several GPUs of one machine; dist_train.sh and dist_test.sh use it. For several machines, set
+# NNODES, NODE_RANK and MASTER_ADDR. Without a GPU, GPUS is the number of processes.
 #   tools/torchrun.sh GPUS TOOL.py [arguments of the tool]
 set -euo pipefail
 if [ $# -lt 2 ]; then
@@ -9,7 +9,7 @@ if [ $# -lt 2 ]; then
 fi
 
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    MEETING=(--standalone) # at a free port, so that several runs on one machine do not meet
+    MEETING=(--standalone) # a free port, so that several runs on one machine do not share one
 else
     MEETING=(
         --nnodes="${NNODES:-1}"
@@ -19,9 +19,9 @@ else
     )
 fi
 
-# The Python of the checkout's own environment, if there is one; PYTHON=... for another
+# PYTHON if it is set, else the Python of the checkout's .venv, else `python`
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
 
-# exec, so that a signal to this script is one to torchrun
+# exec, so that torchrun receives the signals that are sent to this script
 exec "$PYTHON" -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$1" "${@:2}"

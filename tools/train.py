@@ -11,7 +11,7 @@ EXAMPLE = """examples:
   python tools/train.py configs/classification/vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py \\
       --cfg-options model.backbone.init_cfg.checkpoint=in1k_VIT_B_MaskFeat_PT_epoch_01600.pth
 
-The learning rate follows the batch size (auto_scale_lr in the config). On several GPUs: tools/dist_train.sh."""
+The learning rate follows the batch size (auto_scale_lr in the config). On several GPUs, use tools/dist_train.sh."""
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -22,20 +22,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on with an interrupted training: from CHECKPOINT, or from the last one in the work directory",
+        help="continue an interrupted training from CHECKPOINT, or from the last checkpoint in the work directory",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; returns the exit status."""
+    """Train and return the exit status."""
     args = parse_args(arguments)
     start = None if args.resume == "auto" else args.resume
     if refuse(missing_config(args.config), missing_start(start)):
         return 1
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.config.load import load_config
     from maskfeat_plugin.running.command_line import run_tool
     from maskfeat_plugin.running.training import build_trainer, train
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         cfg = load_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.amp, args.resume)
         train(build_trainer(cfg))
 
-    return run_tool(work, args.traceback, hint="--resume goes on from the last checkpoint")
+    return run_tool(work, args.traceback, hint="continue from the last checkpoint with --resume")
 
 
 if __name__ == "__main__":

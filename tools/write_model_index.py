@@ -1,21 +1,21 @@
-"""Write configs/*/metafile.yml, model-index.yml, which `mim search` and `mim download` read, and docs/model_zoo.md."""
+"""Write the metafiles of the configs and model-index.yml, which `mim` reads, and docs/model_zoo.md."""
 
 import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 from projects import ROOT
 from projects.documentation.model_index import model_index_files
 from projects.documentation.model_zoo import PAGE, model_zoo_page
 
-EXAMPLE = """example, after a config was added:
+EXAMPLE = """example, after you added a config:
   python tools/write_model_index.py"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write what changed; returns the exit status."""
+    """Write the files that changed, and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(files: dict[Path, str], root: Path, check: bool) -> list[Path]:
-    """Write those files that are out of date, or only name them."""
+    """Write the files that are out of date, or only print their names."""
     stale = [path for path, content in files.items() if not path.exists() or path.read_text() != content]
     for path in stale:
         if not check:

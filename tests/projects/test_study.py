@@ -222,7 +222,7 @@ def test_an_interruption_ends_the_processes(digits, tmp_path):
         _, errors = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert process.returncode == 130 and "the same command goes on from here" in errors
+    assert process.returncode == 130 and "run the same command again to continue" in errors
     for _ in range(50):
         alive = [c for c in children if Path(f"/proc/{c}").exists()]
         if not alive:

@@ -30,14 +30,14 @@ def test_dry_run_writes_nothing(ablate, capsys, digits, tmp_path):
     assert ablate(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 * 3 + 1 and sum("cubes (base)" in line for line in lines) == 3
-    assert lines[-1].startswith("18 of 18 runs to do, 2 processes, about ") and not (tmp_path / "new").exists()
+    assert lines[-1].startswith("18 of 18 runs left, 2 processes, about ") and not (tmp_path / "new").exists()
     assert ablate([*arguments, "--kinds", "image", "--seeds", "7"]) == 0
-    assert "2 of 2 runs to do" in capsys.readouterr().out
+    assert "2 of 2 runs left" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(ablate, capsys, tmp_path):
     for arguments, message in (
-        ([], "name at least one study"),
+        ([], "no study is given"),
         (["colours"], "there is no study colours"),
         (["masks", "--steps", "0"], "has to be at least 1"),
     ):

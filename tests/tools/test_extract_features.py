@@ -223,7 +223,7 @@ def test_shards_in_any_order_give_the_same_file(ending, extract, tmp_path, capsy
     arguments = [FRAMES, "--batch-size", "2", "--part-size", "4", "--dtype", "float16"]
     for index in (2, 0):
         extract(IMAGE, *arguments, "--shard", f"{index}/3", out=f"shards.{ending}", status=None)
-        assert "samples are not done yet" in capsys.readouterr().out
+        assert "samples are left to other processes" in capsys.readouterr().out
     assert extract(IMAGE, *arguments, "--shard", "1/3", out=f"shards.{ending}").features.dtype == np.float16
     extract(IMAGE, *arguments, "--workers", "0", "--part-size", "6", out=f"once.{ending}")
     assert (tmp_path / f"shards.{ending}").read_bytes() == (tmp_path / f"once.{ending}").read_bytes()
@@ -308,8 +308,8 @@ def test_finished_is_not_overwritten(extract, tmp_path, capsys):
     [
         (IMAGE, [FRAMES], "features.csv", "ends in .npz, .parquet, .lmdb"),
         (IMAGE, [FRAMES, "--launcher", "pytorch"], "f.npz", "--launcher pytorch is for processes started by torchrun"),
-        (IMAGE, [], "f.npz", "either files or the data set"),
-        (IMAGE, [FRAMES, "--dataset", "train"], "f.npz", "either files or the data set"),
+        (IMAGE, [], "f.npz", "either INPUTS or --dataset"),
+        (IMAGE, [FRAMES, "--dataset", "train"], "f.npz", "either INPUTS or --dataset"),
         (IMAGE, ["--dataset", "val"], "f.npz", "no data set 'val'; it has train."),
         (IMAGE, [VIDEOS], "f.npz", "is a video, and .* takes images"),
         (MOTION, [FRAMES], "f.npz", "is an image, and .* takes videos"),

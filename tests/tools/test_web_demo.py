@@ -257,4 +257,4 @@ def test_without_gradio_it_says_what_to_install(tool, monkeypatch, capsys):
 
 def test_a_config_needs_its_checkpoint(tool, capsys):
     assert tool(["some.py"]) == 1
-    assert "CHECKPOINT is missing: give the weights of some.py too" in capsys.readouterr().err
+    assert "CHECKPOINT is missing. Give the weights of some.py too" in capsys.readouterr().err

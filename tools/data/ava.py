@@ -1,4 +1,4 @@
-"""Prepare AVA v2.2 from its official downloads: raw frames, and annotations of the videos that have them."""
+"""Prepare AVA v2.2 from its official downloads: extract frames, and write the annotations of the extracted videos."""
 
 import argparse
 import sys
@@ -9,8 +9,8 @@ from maskfeat_cli.arguments import build_data_parser, positive
 EXAMPLE = """example:
   python tools/data/ava.py downloads/ava --root data/ava
 
-SOURCE has the videos, ava_v2.2.zip or what it holds, and FAIR's proposals, ava_dense_proposals_*.pkl. Frames are
-extracted with decord, those of seconds 900 to 1800, 30 a second. Nothing is downloaded. See docs/data.md."""
+SOURCE holds the videos, ava_v2.2.zip or its content, and FAIR's proposals, ava_dense_proposals_*.pkl. decord extracts
+the frames of seconds 900 to 1800, 30 per second. Nothing is downloaded. See docs/data.md."""
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -20,16 +20,16 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--short-side",
         type=positive,
         metavar="PIXELS",
-        help="make frames smaller, to this short side (as large as the videos)",
+        help="resize frames to this short side (default: the size of the videos)",
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data; returns the exit status."""
+    """Prepare the data and return the exit status."""
     args = parse_args(arguments)
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.preparation import prepare_ava, run_preparation
 
     return run_preparation(partial(prepare_ava, short_side=args.short_side), args)

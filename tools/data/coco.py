@@ -1,4 +1,4 @@
-"""Prepare COCO 2017 from its official downloads: folders of images, and annotations of those that can be read."""
+"""Prepare COCO 2017 from its official downloads: folders of images, and annotations of the readable images."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from maskfeat_cli.arguments import build_data_parser
 EXAMPLE = """example:
   python tools/data/coco.py downloads/coco --root data/coco
 
-SOURCE has train2017.zip, val2017.zip and annotations_trainval2017.zip, or what they hold. Nothing is downloaded. See
+SOURCE holds train2017.zip, val2017.zip and annotations_trainval2017.zip, or their content. Nothing is downloaded. See
 docs/data.md."""
 
 
@@ -18,10 +18,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data; returns the exit status."""
+    """Prepare the data and return the exit status."""
     args = parse_args(arguments)
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.preparation import prepare_coco, run_preparation
 
     return run_preparation(prepare_coco, args)

@@ -1,4 +1,4 @@
-"""Prepare Kinetics-400, -600 or -700 from its official downloads: videos, and lists of those that can be read."""
+"""Prepare Kinetics-400, -600 or -700 from its official downloads: videos, and lists of the readable videos."""
 
 import argparse
 import sys
@@ -10,10 +10,10 @@ from maskfeat_cli.arguments import build_data_parser
 EXAMPLE = """example:
   python tools/data/kinetics.py downloads/k400 --version 400 --root data/kinetics400
 
-SOURCE has the annotations, train.csv and val.csv, and CVDF's .tar.gz archives or the videos, named
+SOURCE holds the annotations, train.csv and val.csv, and CVDF's .tar.gz archives or the videos, named
 YOUTUBEID_000001_000011.mp4, in any folders. Nothing is downloaded. See docs/data.md."""
 
-VERSIONS = (400, 600, 700)  # those of maskfeat_plugin.preparation.kinetics
+VERSIONS = (400, 600, 700)  # the same as in maskfeat_plugin.preparation.kinetics
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -27,10 +27,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data; returns the exit status."""
+    """Prepare the data and return the exit status."""
     args = parse_args(arguments)
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.preparation import prepare_kinetics, run_preparation
 
     return run_preparation(partial(prepare_kinetics, version=args.version), args)

