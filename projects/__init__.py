@@ -1,4 +1,4 @@
-"""The demo, the studies, the benchmarks and the documentation: only a checkout needs them, no wheel carries them."""
+"""Demo, studies, benchmarks and documentation. They exist only in a checkout, not in a wheel."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment of a program that imports ``projects``, which is no installed package.
+    """Return environment variables for a program that imports ``projects``, which is not an installed package.
 
     Args:
-        **changes (str): Variables that are set.
+        **changes (str): Further variables to set.
 
     Returns:
-        dict[str, str]: That of this process with the root of the checkout among the folders of Python's modules.
+        dict[str, str]: The variables of this process, with the root of the checkout in ``PYTHONPATH``.
     """
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **changes}

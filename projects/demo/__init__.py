@@ -1,4 +1,4 @@
-"""The demo: MaskFeat pre-trained on MovingDigits and fine-tuned into each task, against training from scratch."""
+"""Demo: MaskFeat is pre-trained on MovingDigits, fine-tuned for each task, and compared with training from scratch."""
 
 from projects.demo.orchestrate import make_weights, run_demo
 from projects.demo.report_page import format_table

@@ -1,4 +1,4 @@
-"""Samples of the test split that the demo's page shows: of different digits."""
+"""Choice of the test samples that the demo's page shows. They have different digits."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ def read_digits(data_root: Path) -> dict[str, list[str]]:
         data_root (Path): Root of MovingDigits.
 
     Returns:
-        dict[str, list[str]]: Of the pictures and clips of each pre-training, by its name and in their order; "" of a
-        clip that none of the pictures is of.
+        dict[str, list[str]]: Name of the pre-training -> digits of its pictures or clips, in their order. The digit of
+        a clip is "" if no picture comes from this clip.
     """
     pictures, clips = (
         [line.split() for line in (data_root / "annotations" / f"{name}_test.txt").read_text().splitlines()]
@@ -30,11 +30,11 @@ def choose_different(labels: Sequence[str], count: int, without: Collection[str]
 
     Args:
         labels (Sequence[str]): Label of each sample.
-        count (int): How many samples; fewer if there are fewer labels.
-        without (Collection[str]): Labels that are not chosen. Defaults to ().
+        count (int): Number of samples to choose. Fewer are chosen if there are fewer labels.
+        without (Collection[str]): Labels to leave out. Defaults to ().
 
     Returns:
-        list[int]: The first sample of each of the first labels.
+        list[int]: Indices. For each label, the first sample with this label is chosen.
     """
     first: dict[str, int] = {}
     for index, label in enumerate(labels):

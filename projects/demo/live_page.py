@@ -12,14 +12,14 @@ from .train import Say, read_json, results_file
 
 
 class Page:
-    """The page of a demo that runs, written anew whenever a part has written new results.
+    """Page of a running demo. It is written again whenever a part of the demo has new results.
 
     Args:
-        plan (Plan): How much the demo runs.
+        plan (Plan): Size of the demo.
         tasks (Sequence[Task]): The tasks.
-        work_dir (Path): Where the demo writes.
+        work_dir (Path): Folder that the demo writes to.
         data_root (Path): Root of MovingDigits.
-        say (Callable[[str], None]): Takes a line, when there is a page for the first time.
+        say (Callable[[str], None]): Prints a line when the page exists for the first time.
     """
 
     def __init__(self, plan: Plan, tasks: Sequence[Task], work_dir: Path, data_root: Path, say: Say) -> None:
@@ -39,7 +39,7 @@ class Page:
 
     @property
     def minutes(self) -> float:
-        """Time since the start."""
+        """Minutes since the start."""
         return (time.monotonic() - self._start) / 60
 
     def clear(self) -> None:
@@ -57,12 +57,12 @@ class Page:
         return results
 
     def update(self) -> None:
-        """Write the page if there are new results, and say where it is the first time."""
+        """Write the page if there are new results. The first time, print its path."""
         if self._times() != self._written:
             first = not self.path.exists()
             self.write()
             if first:
-                self.say(f"First predictions: {self.path}; reload it for more as the demo goes on")
+                self.say(f"First predictions: {self.path}. Reload the page for more while the demo runs.")
 
     def _times(self) -> dict[str, int]:
         return {name: file.stat().st_mtime_ns for name, file in self._files.items() if file.is_file()}

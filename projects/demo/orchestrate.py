@@ -1,4 +1,4 @@
-"""The whole demo: the data, images and clips side by side, the table and the page."""
+"""Run of the whole demo: build the data, train on images and clips in parallel, print the table, write the page."""
 
 import os
 import subprocess
@@ -25,12 +25,12 @@ DATA = MovingDigitsConfig(
     frames_per_clip=4,
     labelled=(200, 400, 1000),
 )
-# What a line begins with that one of the two processes has for the user.
+# Beginning of the lines that the two processes print for the user.
 PROGRESS = "> "
 
 
 class DemoError(RuntimeError):
-    """A part of the demo failed; the text says which and why."""
+    """Failure of a part of the demo. The message names the part and the reason."""
 
 
 def say(text: str) -> None:
@@ -39,18 +39,18 @@ def say(text: str) -> None:
 
 
 def say_progress(text: str) -> None:
-    """Print a line that the process above passes on; anything else is noise of the libraries."""
+    """Print a line that the parent process passes on. It drops all other lines, which come from the libraries."""
     say(PROGRESS + text)
 
 
 def build_data(data_root: Path) -> None:
-    """Build MovingDigits as the demo's configs expect it, or leave it if it is there.
+    """Build MovingDigits with the settings of the demo's configs. Do nothing if it exists.
 
     Args:
-        data_root (Path): Its root.
+        data_root (Path): Root of MovingDigits.
 
     Raises:
-        DemoError: If the root holds something else.
+        DemoError: If the root holds other data.
     """
     try:
         build_moving_digits(data_root, DATA)
@@ -64,15 +64,16 @@ def run_demo(
     tasks: Sequence[Task] | None = None,
     plan: Plan = QUICK,
 ) -> Path:
-    """Build the data, run the tasks, images and clips in a process each, print the table and write the page.
+    """Build the data, run the tasks, print the table and write the page.
 
-    The page appears with the first predictions and is written anew until it is complete.
+    One process runs the tasks on images, another the tasks on clips. The page appears with the first predictions and
+    is written again until it is complete.
 
     Args:
-        work_dir (Path): Where everything but the data is written.
+        work_dir (Path): Folder for everything except the data.
         data_root (Path): Root of MovingDigits.
         tasks (Sequence[Task], optional): The tasks. Defaults to all.
-        plan (Plan): How much of it to run. Defaults to the demo of minutes.
+        plan (Plan): Size of the demo. Defaults to the short demo, which takes minutes.
 
     Returns:
         Path: The page.
@@ -99,15 +100,15 @@ def run_demo(
     say(format_table(results) + "\n")
     say(describe_starts(results))
     say("\n".join(verdict(results, plan)))
-    say(f"\nDone in {page.minutes:.1f} minutes. Loss curves and pictures: {page.path}")
+    say(f"\nDone in {page.minutes:.1f} minutes. Loss curves and pictures are in {page.path}")
     return page.path
 
 
 def make_weights(work_dir: Path = WORK_DIR, data_root: Path = DATA_ROOT) -> None:
-    """Train the shipped weights anew: the demo's pre-trainings, longer.
+    """Train the shipped weights again. They come from longer versions of the demo's pre-trainings.
 
     Args:
-        work_dir (Path): Where the runs write.
+        work_dir (Path): Folder of the runs.
         data_root (Path): Root of MovingDigits.
 
     Raises:
@@ -122,11 +123,11 @@ def make_weights_of(pretraining: Pretraining, work_dir: Path, data_root: Path = 
 
     Args:
         pretraining (Pretraining): The pre-training.
-        work_dir (Path): Where the run writes.
+        work_dir (Path): Folder of the run.
         data_root (Path): Root of MovingDigits.
 
     Returns:
-        Path: The weights in the repository.
+        Path: The file of the weights in the repository.
     """
     target = pretraining.shipped_weights
     folder = work_dir / pretraining.name / "long_pretraining"
@@ -140,12 +141,13 @@ def make_weights_of(pretraining: Pretraining, work_dir: Path, data_root: Path = 
 def _run_side_by_side(
     arguments: Sequence[list[str]], work_dir: Path, meanwhile: Callable[[], None] = lambda: None
 ) -> None:
-    """Run ``tools/demo.py`` with each list of arguments, in a process each at the same time, and print their progress.
+    """Run a ``tools/demo.py`` process for each list of arguments, all at the same time, and print their progress.
 
     Args:
         arguments (Sequence[list[str]]): Arguments of each process.
-        work_dir (Path): Where they write.
-        meanwhile (Callable[[], None]): Called several times a second as long as they run. Defaults to nothing.
+        work_dir (Path): Folder that the processes write to.
+        meanwhile (Callable[[], None]): Called several times a second while they run. Defaults to a function that does
+            nothing.
 
     Raises:
         DemoError: If a process failed.
@@ -181,11 +183,11 @@ def _run_side_by_side(
             reader.join()
     for extra, process, tail in zip(arguments, processes, tails, strict=True):
         if process.returncode > 0:
-            raise DemoError(f"{' '.join(extra)} failed; its last lines:\n" + "\n".join(tail[-15:]))
+            raise DemoError(f"the part {' '.join(extra)} failed. Its last lines:\n" + "\n".join(tail[-15:]))
 
 
 def _pass_on(process: subprocess.Popen, tail: list[str]) -> None:
-    """Print a process's progress and keep what else it writes, for an error message."""
+    """Print the progress of a process, and keep its other output for an error message."""
     assert process.stdout is not None  # a pipe
     for line in process.stdout:
         line = line.rstrip()

@@ -1,4 +1,4 @@
-"""What the demo's fine-tuned detectors find, drawn on frames of the test split."""
+"""Pictures of test frames with the boxes that the demo's fine-tuned detectors find."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ READERS = ("ava", "coco")
 
 
 LEAST_SCORE = 0.3
-"""Least score of what a detector has found."""
+"""Least score of a box that counts as found."""
 _LOOKED_AT = 24
 _SCORE = re.compile(r"score (\d\.\d+)")
 
@@ -30,17 +30,17 @@ _SCORE = re.compile(r"score (\d\.\d+)")
 def find_boxes(
     task: Task, checkpoint: Path, choice: Choice, data_root: Path = DATA_ROOT
 ) -> Iterator[tuple[str, np.ndarray, Boxes, Boxes]]:
-    """Let a fine-tuned detector look at samples.
+    """Find boxes in samples with a fine-tuned detector.
 
     Args:
-        task (Task): "ava" or "coco", or a task with samples like theirs.
-        checkpoint (Path): Its fine-tuned weights.
+        task (Task): "ava" or "coco", or a task with samples of the same form.
+        checkpoint (Path): Fine-tuned weights of the task.
         choice (Choice): The samples.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Yields:
-        tuple[str, np.ndarray, Boxes, Boxes]: Split and number of the sample, frame as the model sees it, uint8 (H, W,
-        3) in RGB (of a clip the key frame), what is found and what is there.
+        tuple[str, np.ndarray, Boxes, Boxes]: Split and number of the sample; the frame that the model receives, uint8
+        (H, W, 3) in RGB (the key frame of a clip); found boxes; true boxes.
     """
     config = load_config(task.finetune_config, Path("find"), data_root)
     samples = Samples(config, (), choice)
@@ -48,33 +48,33 @@ def find_boxes(
     model = build_fine_tuned(config, checkpoint)
     for sample in samples:
         frames, finding = find(model, sample.read(), names, not samples.takes_clips, least_score=LEAST_SCORE)
-        assert isinstance(finding, Located) and finding.true is not None  # of a detector, with annotations
+        assert isinstance(finding, Located) and finding.true is not None  # a detector on data with annotations
         yield sample.title, frames[finding.key_frame or 0], finding.found, finding.true
 
 
 def draw_findings(task: Task, work_dir: Path, start: str, count: int, data_root: Path = DATA_ROOT) -> list[Picture]:
-    """Pictures of what a task's model of a start and the first seed finds.
+    """Draw the boxes that a task's model finds, for one start and the first seed.
 
     Args:
         task (Task): One of :data:`READERS`.
-        work_dir (Path): Where the demo's runs have written.
+        work_dir (Path): Folder of the demo's runs.
         start (str): The start.
-        count (int): How many pictures there are at most: of samples of the test split with different classes in which
-            the model finds something.
+        count (int): Largest number of pictures. They show samples of the test split with different classes, in which
+            the model finds boxes.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        list[Picture]: One a sample, what is found beside what is there. If the model finds nothing in the samples that
-        are looked at, the first of them.
+        list[Picture]: One picture per sample, with found boxes beside true boxes. If the model finds no box in any
+        sample that it is given, the first of these samples.
     """
     folder = finetuning_dir(work_dir, task, start, SEEDS[0])
     checkpoint = newest_whole(folder)
     if checkpoint is None:
-        raise ConfigError(f"{folder} has no checkpoint. Fine-tune the task first.")
+        raise ConfigError(f"{folder}: there is no checkpoint. Fine-tune the task first.")
     pictures: dict[str, Picture] = {}
     nothing: list[Picture] = []
     samples = find_boxes(task, Path(checkpoint), Choice("test", None, _LOOKED_AT), data_root)
-    # the page shows the first samples of the split already, and each task has others
+    # the page already shows the first samples of the split; each task starts at a different sample
     for title, frame, found, true in itertools.islice(samples, 1 + READERS.index(task.name), None):
         left = draw_boxes(frame, found.boxes, found.labels, FOUND_COLOR)
         right = draw_boxes(frame, true.boxes, true.labels, TRUE_COLOR)

@@ -1,4 +1,4 @@
-"""The demo's table, and its page, complete or of a demo that still runs."""
+"""Table and page of the demo. The page may be complete, or show a demo that is still running."""
 
 import platform
 import statistics
@@ -17,47 +17,48 @@ from .pictures import LEAST_SCORE, READERS, draw_findings
 from .tasks import DATA_ROOT, LIVE, PRETRAININGS, SCRATCH, SHIPPED, TASKS, Plan, Task
 from .train import draw_predictions
 
-# Samples of different classes, the first of them in sight and the others folded
+# Numbers of samples of different classes; the page shows the first one and folds the others
 SHOWN = {"image": 4, "video": 3}
 FOUND = 3
 
 INTRO = (
-    "A model that has predicted the edges of masked parts of pictures and clips, without labels, needs few labels for "
-    "the tasks in the table."
+    "First, a model learns without labels to predict the edges in masked parts of pictures and clips. Then it needs "
+    "few labels for the tasks in the table."
 )
 METHOD = (
-    "Hide a part of a picture and have a model say what is there: not the colours, but the edges, how strong they are "
-    "and which way they run. This is MaskFeat. Nobody has to label anything, for every picture and every clip holds "
-    "its own answer, and a model that gets it right has learned something about shapes and motion."
+    "MaskFeat masks a part of a picture, and a model predicts the edges in this part: their strength and direction, "
+    "not the colours. This needs no labels, because every picture and every clip contains the answer. A model that "
+    "predicts well has learned something about shapes and motion."
 )
 PREDICTIONS = (
-    "Digits that no model here was trained on. A stroke lies along the edges of a small square of the picture, the "
-    "brighter the stronger they are (HOG, a histogram of oriented gradients). Amber is what the model predicts where "
-    "it saw nothing; compare it with the true strokes."
+    "These digits were not used in any training. Each stroke shows the direction of the edges in a small square of the "
+    "picture; a brighter stroke means stronger edges (HOG, a histogram of oriented gradients). Amber strokes are the "
+    "model's predictions for masked parts. Compare them with the true strokes."
 )
 ONE_SEED = (
-    "This is one draw of the labelled samples and of the training: a few points may be chance. `make demo-full` "
-    "pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training from scratch and "
-    "with shipped weights."
+    "This is one seed for the labelled samples and the training, so a difference of a few points may be chance. "
+    "`make demo-full` pre-trains for longer, repeats each fine-tuning with three seeds, and compares with training "
+    "from scratch and with shipped weights."
 )
 FINDINGS = (
-    "Frames of the test split: what is found, and what is there. The samples are of different classes, and in each "
-    f"the model finds something with a score above {LEAST_SCORE}, if there is such a sample."
+    "Frames of the test split with the found boxes and the true boxes. The samples have different classes. In each "
+    f"sample the model finds a box with a score above {LEAST_SCORE}, if there is such a sample."
 )
 RUNNING = (
-    "This page is not complete: the demo has run for {minutes:.1f} minutes and goes on. Reload the page to see more."
+    "This page is not complete: the demo has run for {minutes:.1f} minutes and is still running. Reload the page to "
+    "see more."
 )
 NOTES = {
-    LIVE: "Live: the pre-training that this very run has done.",
-    SHIPPED: "Shipped: weights of the same model and recipe, trained for longer by `make demo-weights` and kept in "
-    "configs/demo/weights.",
+    LIVE: "Live: weights from the pre-training of this run.",
+    SHIPPED: "Shipped: weights from a longer pre-training with the same model and recipe, in configs/demo/weights. "
+    "`make demo-weights` trains them.",
 }
 SPLITS = "Train, validation and test splits hold different digit images."
-# In the order of the story
+# Titles of the panels, in the order of the page
 LABELS = {
-    "masked input": "1. What the model sees, the rest is grey (masked input)",
-    "prediction": "2. The edges it predicts, in amber (predicted HOG)",
-    "target": "3. The edges that are there (true HOG)",
+    "masked input": "1. Input of the model, masked parts are grey (masked input)",
+    "prediction": "2. Predicted edges, in amber (predicted HOG)",
+    "target": "3. True edges (true HOG)",
     "original": "4. The whole picture (original)",
 }
 KINDS = {"image": "Picture", "video": "Clip"}
@@ -69,13 +70,13 @@ def _spread(values: list[float]) -> str:
 
 
 def _scores(results: Mapping[str, dict]) -> dict[str, dict[str, list[float]]]:
-    """Task -> start -> percentages, in the order of the tasks."""
+    """Return the scores in the order of the tasks: task -> start -> percentages."""
     scores = {name: of_task for part in results.values() for name, of_task in part["scores"].items()}
     return {name: scores[name] for name in TASKS if name in scores}
 
 
 def shipped_steps(name: str) -> int:
-    """Training steps of the shipped weights of a pre-training."""
+    """Return the number of training steps of the shipped weights of a pre-training."""
     return torch.load(PRETRAININGS[name].shipped_weights, weights_only=True)["meta"]["steps"]
 
 
@@ -87,7 +88,7 @@ def describe_scores(plan: Plan) -> str:
 
 
 def describe_starts(results: Mapping[str, dict]) -> str:
-    """How long each start was pre-trained, in a sentence."""
+    """Describe the length of each start's pre-training in a sentence."""
     live = " and ".join(f"{part['pretraining']['max_iters']} steps ({name})" for name, part in results.items())
     text = f"Pre-trained live: {live}."
     if any(SHIPPED in starts for starts in _scores(results).values()):
@@ -113,13 +114,13 @@ def _rows(results: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def format_table(results: Mapping[str, dict]) -> str:
-    """The demo's result as a Markdown table: percentages, with several seeds their mean and standard deviation.
+    """Format the demo's results as a Markdown table: percentages, or mean and standard deviation over several seeds.
 
     Args:
         results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`.
 
     Returns:
-        str: The table, a line a task.
+        str: The table, with one line per task.
     """
     columns, rows = _rows(results)
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
@@ -128,13 +129,13 @@ def format_table(results: Mapping[str, dict]) -> str:
 
 
 def verdict(results: Mapping[str, dict], plan: Plan) -> list[str]:
-    """Describe the numbers: one sentence per task and start, and with one seed a warning about chance."""
+    """Describe the numbers: a sentence per task and start, and a warning about chance if there is one seed."""
     lines = []
     for name, of_task in _scores(results).items():
         for start, values in of_task.items():
             if start != SCRATCH and SCRATCH in of_task:
                 gain = statistics.mean(values) - statistics.mean(of_task[SCRATCH])
-                lines.append(f"{TASKS[name].title} {start}: {gain:+.1f} points against from scratch.")
+                lines.append(f"{TASKS[name].title} {start}: {gain:+.1f} points compared with training from scratch.")
     if len(plan.seeds) == 1:
         lines.append(ONE_SEED)
     return lines
@@ -148,14 +149,14 @@ def make_report(
     seconds: float,
     data_root: Path = DATA_ROOT,
 ) -> Path:
-    """Write the page, ``report.html``; while results are missing it begins with what is done.
+    """Write the page, ``report.html``. While results are missing, it begins with a list of the finished parts.
 
     Args:
         results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`, up to now.
-        plan (Plan): How much the demo runs.
-        tasks (Sequence[Task]): The tasks it runs.
-        work_dir (Path): Where the runs have written, and the page goes.
-        seconds (float): How long the demo took, up to now.
+        plan (Plan): Size of the demo.
+        tasks (Sequence[Task]): The tasks of the demo.
+        work_dir (Path): Folder of the runs. The page is written there too.
+        seconds (float): Duration of the demo, up to now.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
@@ -171,48 +172,48 @@ def make_report(
         "Every run": tables[1:],
         "More predictions": [picture for pictures in predictions.values() for picture in pictures[1:]],
         "More findings of the detectors": [picture for pictures in findings.values() for picture in pictures[1:]],
-        "How it learned": make_curves(results),
+        "Loss curves": make_curves(results),
         "Notes": [Notes([METHOD, *(NOTES[start] for start in plan.starts if start in NOTES), SPLITS])],
         "Versions and machine": [Facts("", environment(seconds))],
     }
     sections = [
         Section("Still running", done, RUNNING.format(minutes=seconds / 60)),
         Section("Results", tables[:1]),
-        Section("What it predicts", [pictures[0] for pictures in predictions.values() if pictures], PREDICTIONS),
-        Section("What the detectors find", [pictures[0] for pictures in findings.values() if pictures], FINDINGS),
+        Section("Predictions", [pictures[0] for pictures in predictions.values() if pictures], PREDICTIONS),
+        Section("Findings of the detectors", [pictures[0] for pictures in findings.values() if pictures], FINDINGS),
         Section("More", [Folded(title, parts) for title, parts in folded.items() if parts]),
     ]
     return write_report(
         work_dir / "report.html",
-        title="MaskFeat: predicting the edges of what is masked",
+        title="MaskFeat: predicting the edges of masked parts",
         intro=INTRO,
         sections=[section for section in sections if section.parts],
     )
 
 
 def list_progress(results: Mapping[str, dict], tasks: Sequence[Task]) -> dict[str, str]:
-    """Return the state of each part of a demo that runs.
+    """Return the state of each part of a running demo.
 
     Args:
         results (Mapping[str, dict]): Pre-training name -> outcome of :func:`run_part`, up to now.
-        tasks (Sequence[Task]): The tasks it runs.
+        tasks (Sequence[Task]): The tasks of the demo.
 
     Returns:
-        dict[str, str]: State by the name of the pre-training, then by the title of the task.
+        dict[str, str]: Name of a pre-training or title of a task -> state. The pre-trainings come first.
     """
     scores = _scores(results)
     states = {}
     for name in dict.fromkeys(task.pretraining.name for task in tasks):
-        states[f"Pre-training: {name}"] = "under way"
+        states[f"Pre-training: {name}"] = "in progress"
         if name in results:
             run = results[name]["pretraining"]
             steps, whole = run["steps"][-1], run["max_iters"]
             states[f"Pre-training: {name}"] = "done" if steps == whole else f"{steps} of {whole} steps done"
-    return states | {task.title: "done" if task.name in scores else "to come" for task in tasks}
+    return states | {task.title: "done" if task.name in scores else "not started" for task in tasks}
 
 
 def make_tables(results: Mapping[str, dict], plan: Plan) -> list[Table]:
-    """The results of the tasks that are done, and each run where there are several of a start."""
+    """Build the table of the finished tasks and, with several seeds, the table of all runs."""
     columns, rows = _rows(results)
     budget = ", all starts with the same fine-tuning budget" if len(plan.starts) > 1 else ""
     caption = f"{describe_scores(plan)}{budget}. {describe_starts(results)} "
@@ -230,7 +231,7 @@ def make_tables(results: Mapping[str, dict], plan: Plan) -> list[Table]:
 
 
 def make_curves(results: Mapping[str, dict]) -> list[Curve]:
-    """The loss of each pre-training of this run, beside that of predicting the mean."""
+    """Build a chart for each pre-training of this run: its loss, and the loss of predicting the mean."""
     return [
         Curve(
             f"Pre-training: {name}",
@@ -241,20 +242,20 @@ def make_curves(results: Mapping[str, dict]) -> list[Curve]:
                 "predicting the mean target": (r["pretraining"]["steps"], r["pretraining"]["baseline"]),
             },
             dashed=("predicting the mean target",),
-            caption="The live run. Below the dashed line the model has learned something of the input.",
+            caption="Pre-training of this run. Below the dashed line, the model predicts better than the mean target.",
         )
         for name, r in results.items()
     ]
 
 
 def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_ROOT) -> dict[str, list[Picture]]:
-    """Masked input, predicted and true HOG and original for samples of the test split, by the pre-training's name.
+    """Draw masked input, predicted HOG, true HOG and original of test samples, by the name of the pre-training.
 
-    The best model comes first, and each sample is of another digit; so are the first picture and the first clip.
+    The best model comes first. All samples have different digits, and so do the first picture and the first clip.
     """
     found: dict[str, list[Picture]] = {}
     digits = read_digits(data_root)
-    first = {""}  # of clips, where it is not known
+    first = {""}  # "" stands for clips with an unknown digit
     for name, result in results.items():
         pretraining, run = PRETRAININGS[name], result["pretraining"]
         models = {f"after {run['steps'][-1]} steps of this run's pre-training": run["checkpoint"]}
@@ -273,7 +274,7 @@ def make_panels(results: Mapping[str, dict], plan: Plan, data_root: Path = DATA_
 
 
 def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path = DATA_ROOT) -> dict[str, list[Picture]]:
-    """Draw samples of the test split with the boxes that the detectors of the best start find, by the task's name."""
+    """Draw test samples with the boxes that the detectors of the best start find, by the name of the task."""
     return {
         name: draw_findings(TASKS[name], work_dir, list(starts)[-1], FOUND, data_root)
         for name, starts in _scores(results).items()
@@ -282,7 +283,7 @@ def make_findings(results: Mapping[str, dict], work_dir: Path, data_root: Path =
 
 
 def environment(seconds: float) -> dict[str, str]:
-    """Where the numbers come from."""
+    """Return the duration, the machine and the versions behind the numbers."""
     import mmaction
     import mmdet
     import mmengine

@@ -1,4 +1,4 @@
-"""The demo's two pre-trainings, the four tasks that start from them, and how much of it a command runs."""
+"""Two pre-trainings of the demo, the four tasks that start from them, and the sizes of the demo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ DATA_ROOT = ROOT / "data" / "moving_digits"
 WORK_DIR = ROOT / "work_dirs" / "demo"
 SEEDS = (0, 1, 2)
 
-# How a fine-tuning run starts, in the order of the table.
+# Starts of a fine-tuning, in the order of the table.
 SCRATCH, LIVE, SHIPPED = "from scratch", "pre-trained live", "shipped weights"
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A pre-training without labels, whose weights go into several tasks.
+    """Pre-training without labels. Several tasks start from its weights.
 
     Args:
-        name (str): Short name, also of the folder of its run.
+        name (str): Short name, which is also the name of the run's folder.
         config (str): File in ``configs/demo``.
-        long_config (str): The same, long: the config of the shipped weights.
-        first_look (int): Step after which it predicts more than the mean, and its predictions are drawn for the first
-            time.
-        seconds (float): Usual time of one core, by which the time left is estimated.
+        long_config (str): File in ``configs/demo`` with a longer schedule. It gives the shipped weights.
+        first_look (int): Number of steps after which the model predicts better than the mean. Its predictions are
+            drawn for the first time then.
+        seconds (float): Usual duration on one core, for the estimate of the time left.
     """
 
     name: str
@@ -36,27 +36,27 @@ class Pretraining:
 
     @property
     def shipped_weights(self) -> Path:
-        """The weights in the repository."""
+        """File of the weights in the repository."""
         return CONFIGS / "weights" / f"{Path(self.config).stem}.pth"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A downstream task.
+    """Downstream task.
 
     Args:
-        name (str): Short name, also of the folder of its runs.
+        name (str): Short name, which is also the name of the folder of its runs.
         title (str): Name in the table.
         framework (str): Package that fine-tunes and evaluates.
-        pretraining (Pretraining): Whose weights it starts from.
+        pretraining (Pretraining): Pre-training whose weights the task starts from.
         finetune_config (str): File in ``configs/demo``.
         labels (int): Labelled samples to fine-tune on.
         annotation (str): Annotation file of the labelled samples below the data's root, with ``{labels}`` and
             ``{seed}``.
-        measure (str): What is measured, for people.
-        metric (str): The framework's name of it.
-        scale (float): What makes a percentage of it.
-        seconds (float): Usual time of one fine-tuning and its test on one core, by which the time left is estimated.
+        measure (str): Name of the metric in the table.
+        metric (str): Name of the metric in the framework.
+        scale (float): Factor that turns the metric into a percentage.
+        seconds (float): Usual duration of one fine-tuning and its test on one core, for the estimate of the time left.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Task:
     seconds: float
 
     def annotation_file(self, seed: int) -> str:
-        """Labelled samples of a seed, relative to the data's root."""
+        """Return the annotation file of a seed's labelled samples, relative to the data's root."""
         return self.annotation.format(labels=self.labels, seed=seed)
 
 
@@ -82,7 +82,7 @@ class Plan:
 
     Args:
         length (float): Length of each pre-training, as a share of its config's.
-        starts (tuple[str, ...]): How the fine-tunings of a task start, in the order of the table.
+        starts (tuple[str, ...]): Starts of the fine-tunings of a task, in the order of the table.
         seeds (tuple[int, ...]): Seeds of each fine-tuning.
     """
 
@@ -91,7 +91,7 @@ class Plan:
     seeds: tuple[int, ...]
 
     def seconds(self, pretraining: Pretraining, tasks: Sequence[Task]) -> list[float]:
-        """Return the usual time of each training of a part on one core, in their order.
+        """Return the usual duration of each training of a part on one core, in order.
 
         Args:
             pretraining (Pretraining): The part's pre-training.
@@ -105,9 +105,9 @@ class Plan:
 
 
 QUICK = Plan(length=0.5, starts=(LIVE,), seeds=SEEDS[:1])
-"""The demo of minutes, ``make demo``."""
+"""Short demo, ``make demo``. It takes minutes."""
 FULL = Plan(length=1.0, starts=(SCRATCH, LIVE, SHIPPED), seeds=SEEDS)
-"""The table with three starts and three seeds, ``make demo-full``."""
+"""Full demo with three starts and three seeds, ``make demo-full``."""
 
 IMAGE = Pretraining(
     name="image",

@@ -1,4 +1,4 @@
-"""A part of the demo, run by mmengine: a pre-training, then its tasks, fine-tuned from each start with each seed."""
+"""Run of a part of the demo with mmengine: a pre-training, then a fine-tuning for each task, start and seed."""
 
 import json
 import time
@@ -27,12 +27,12 @@ Publish = Callable[[dict], object]
 
 
 class ProgressHook(Hook):
-    """Progress of a training every few seconds: the step, the loss and the time left.
+    """Hook that prints the progress of a training every few seconds: the step, the loss and the time left.
 
     Args:
-        say (Callable[[str], None]): Takes a line.
-        title (str): What is being trained.
-        later (float): Usual time of the trainings after this one, as a multiple of this one's. Defaults to 0.
+        say (Callable[[str], None]): Prints a line.
+        title (str): Name of the training.
+        later (float): Usual duration of all later trainings, as a multiple of this one's. Defaults to 0.
         interval (float): Seconds between lines. Defaults to 10.
     """
 
@@ -49,7 +49,7 @@ class ProgressHook(Hook):
         self._start = self._last = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Say a line if it is time."""
+        """Print a line if the interval is over."""
         now = time.monotonic()
         done = runner.iter + 1
         if now - self._last < self.interval and done < runner.max_iters:
@@ -63,16 +63,16 @@ class ProgressHook(Hook):
             text += f" (predicting the mean: {scalars['train/baseline'].mean(50):.4f})"
         text = f"{self.title}: step {done} of {runner.max_iters}, {text}, about {remaining:.0f} s left"
         if self.later:
-            text += f", {(remaining + self.later * whole) / 60:.1f} min with the trainings after it"
+            text += f", {(remaining + self.later * whole) / 60:.1f} min including the later trainings"
         self.say(text)
 
 
 class FirstLookHook(Hook):
-    """Outcome of a pre-training on the way: its weights and curves after some steps, before it ends.
+    """Hook that publishes weights and curves of a pre-training before its end, after a number of steps.
 
     Args:
-        step (int): Steps after which the weights are written, beside the checkpoints.
-        publish (Callable[[dict], None]): Takes the outcome so far, as :func:`pretrain` gives it.
+        step (int): Number of steps after which the weights are written, beside the checkpoints.
+        publish (Callable[[dict], None]): Receives the outcome so far, in the form of :func:`pretrain`'s result.
     """
 
     priority = "VERY_LOW"
@@ -86,7 +86,7 @@ class FirstLookHook(Hook):
         self._start = time.monotonic()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Publish the outcome if it is time."""
+        """Publish the outcome at the given step."""
         if runner.iter + 1 == self.step:
             checkpoint = Path(runner.work_dir, "first_look.pth")
             torch.save(dict(state_dict=runner.model.state_dict()), checkpoint)
@@ -94,16 +94,16 @@ class FirstLookHook(Hook):
 
 
 def load_config(name: str, work_dir: Path, data_root: Path = DATA_ROOT, options: dict | None = None) -> Config:
-    """Read a config of ``configs/demo`` and point it at its data and folder.
+    """Read a config of ``configs/demo`` and set its data root and work directory.
 
     Args:
         name (str): File in ``configs/demo``.
-        work_dir (Path): Where the run writes.
+        work_dir (Path): Folder that the run writes to.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
         options (dict, optional): Further keys to set, as ``--cfg-options``. Defaults to None.
 
     Returns:
-        Config: Ready for ``Runner.from_cfg``.
+        Config: The config, ready for ``Runner.from_cfg``.
     """
     root = f"{data_root}/"
     config = Config.fromfile(CONFIGS / name)
@@ -111,7 +111,7 @@ def load_config(name: str, work_dir: Path, data_root: Path = DATA_ROOT, options:
     old = config.data_root
     replace_text(config._cfg_dict, lambda text: root + text[len(old) :] if text.startswith(old) else text)
     config.work_dir = str(work_dir)
-    # mmengine keeps its loggers, message hubs and visualizers by this name
+    # mmengine stores loggers, message hubs and visualizers under this name, so each run needs its own
     config.experiment_name = f"{Path(name).stem}_{work_dir.name}_{time.monotonic_ns()}"
     config.log_level = "ERROR"
     config.merge_from_dict(options or {})
@@ -132,17 +132,18 @@ def pretrain(
 
     Args:
         config_name (str): File in ``configs/demo``.
-        work_dir (Path): Where the run writes.
-        say (Callable[[str], None]): Takes lines of progress.
+        work_dir (Path): Folder that the run writes to.
+        say (Callable[[str], None]): Prints lines of progress.
         data_root (Path): Root of MovingDigits.
         options (dict, optional): Further keys of the config to set. Defaults to None.
-        length (float): Length as a share of the config's; warm-up and decay keep their shares of it. Defaults to 1.
+        length (float): Length relative to the config's. Warm-up and decay are scaled with it. Defaults to 1.
         later (float): See :class:`ProgressHook`. Defaults to 0.
         hooks (Sequence[Hook]): Further hooks. Defaults to ().
 
     Returns:
-        dict: ``checkpoint`` (str), ``seconds`` (float), ``max_iters`` (int), ``step_seconds`` (float), the median of a
-        step, reading included, ``steps`` (list[int]), ``loss`` and ``baseline`` (list[float]) smoothed over 50 steps.
+        dict: ``checkpoint`` (str), ``seconds`` (float), ``max_iters`` (int), ``step_seconds`` (float, the median time
+        of a step including data loading), ``steps`` (list[int]), ``loss`` and ``baseline`` (list[float], smoothed over
+        50 steps).
     """
     config = load_config(config_name, work_dir, data_root, options)
     set_length(config, max(1, round(length * length_of(config))))
@@ -150,14 +151,14 @@ def pretrain(
 
 
 def run_pretraining(config: Config, hooks: Sequence[Hook]) -> dict:
-    """Pre-train by a config as it stands.
+    """Pre-train with an unchanged config.
 
     Args:
         config (Config): Config of pre-training, with its ``work_dir``.
-        hooks (Sequence[Hook]): Further hooks, :class:`ProgressHook` among them where someone waits.
+        hooks (Sequence[Hook]): Further hooks, such as :class:`ProgressHook`.
 
     Returns:
-        dict: As :func:`pretrain`; ``baseline`` only where there is a single target.
+        dict: The same as from :func:`pretrain`. ``baseline`` is missing if there are several targets.
     """
     runner = Runner.from_cfg(config)
     for hook in hooks:
@@ -168,9 +169,9 @@ def run_pretraining(config: Config, hooks: Sequence[Hook]) -> dict:
 
 
 def _outcome(runner: Runner, checkpoint: str, seconds: float) -> dict:
-    """Return the outcome of a pre-training up to the present step, see :func:`pretrain`."""
+    """Return the outcome of a pre-training up to the current step, see :func:`pretrain`."""
     scalars = runner.message_hub.log_scalars
-    # of several targets each has its own baseline
+    # with several targets, each has its own baseline under another name
     curve = {key: _smooth(scalars[f"train/{key}"].data[0]) for key in ("loss", "baseline") if f"train/{key}" in scalars}
     done = len(scalars["train/loss"].data[0])
     steps = np.linspace(1, done, len(curve["loss"])).round().astype(int).tolist()
@@ -186,7 +187,7 @@ def _outcome(runner: Runner, checkpoint: str, seconds: float) -> dict:
 
 
 def _smooth(values: Sequence[float], width: int = 50, points: int = 200) -> list[float]:
-    """Mean over the last ``width`` values at up to ``points`` places."""
+    """Compute the mean of the last ``width`` values at up to ``points`` places."""
     values = np.asarray(values, np.float64)
     total = np.concatenate(([0.0], values.cumsum()))
     ends = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
@@ -208,22 +209,22 @@ def finetune(
 
     Args:
         task (Task): The task.
-        checkpoint (str, optional): Pre-trained weights, None to start from scratch.
-        seed (int): Chooses the labelled samples and the randomness of the training.
-        work_dir (Path): Where the run writes.
-        say (Callable[[str], None]): Takes lines of progress.
+        checkpoint (str, optional): Pre-trained weights. None means training from scratch.
+        seed (int): Seed of the labelled samples and of the training.
+        work_dir (Path): Folder that the run writes to.
+        say (Callable[[str], None]): Prints lines of progress.
         data_root (Path): Root of MovingDigits.
         options (dict, optional): Further keys of the config to set. Defaults to None.
         later (float): See :class:`ProgressHook`. Defaults to 0.
 
     Returns:
-        float: ``task.measure`` in percent.
+        float: The task's metric in percent.
     """
     config = load_config(task.finetune_config, work_dir, data_root, options)
     dataset = config.train_dataloader.dataset
     labelled = task.annotation_file(seed)
     dataset.ann_file = labelled if "data_root" in dataset else f"{data_root}/{labelled}"
-    # the test alone is shown, so validating at the end would be time for nothing
+    # only the test result is shown, so skip the validation
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
         config[key] = None
     metrics = run_finetuning(config, checkpoint, seed, [ProgressHook(say, work_dir.name, later)])
@@ -233,13 +234,13 @@ def finetune(
 
 
 def run_finetuning(config: Config, checkpoint: str | None, seed: int, hooks: Sequence[Hook]) -> dict[str, float]:
-    """Fine-tune by a config and evaluate on its test data.
+    """Fine-tune with a config and evaluate on its test data.
 
     Args:
         config (Config): Config of mmpretrain, mmaction2 or mmdet, with its ``work_dir``.
-        checkpoint (str, optional): Pre-trained weights, None to start from scratch.
-        seed (int): Chooses the randomness of the training.
-        hooks (Sequence[Hook]): Further hooks, :class:`ProgressHook` among them where someone waits.
+        checkpoint (str, optional): Pre-trained weights. None means training from scratch.
+        seed (int): Seed of the training.
+        hooks (Sequence[Hook]): Further hooks, such as :class:`ProgressHook`.
 
     Returns:
         dict[str, float]: The framework's metrics.
@@ -264,19 +265,19 @@ def run_part(
 ) -> dict:
     """Run a pre-training and the tasks that start from it.
 
-    The outcome so far is written to ``results.json``, see :func:`results_file`: at the first look at the pre-training,
-    at its end, and after each task.
+    The outcome so far is written to ``results.json`` (see :func:`results_file`) after the pre-training's first steps
+    (``first_look``), at its end, and after each task.
 
     Args:
         pretraining (Pretraining): The pre-training.
         tasks (Sequence[Task]): Tasks that start from it.
         plan (Plan): Length of the pre-training, starts and seeds of the tasks.
-        work_dir (Path): Where the runs write, in a folder each for the pre-training and the tasks.
-        say (Callable[[str], None]): Takes lines of progress.
+        work_dir (Path): Folder of all runs. Each pre-training and each task has its own folder in it.
+        say (Callable[[str], None]): Prints lines of progress.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        dict: ``pretraining``, see :func:`pretrain`, ``scores``: task -> start -> percentages, one a seed, and
+        dict: ``pretraining``, see :func:`pretrain`; ``scores``, task -> start -> percentages, one per seed; and
         ``seconds``.
     """
     start = time.monotonic()
@@ -327,12 +328,12 @@ def results_file(work_dir: Path, pretraining: Pretraining) -> Path:
 
 
 def finetuning_dir(work_dir: Path, task: Task, start: str, seed: int) -> Path:
-    """Folder of a fine-tuning run."""
+    """Return the folder of a fine-tuning run."""
     return work_dir / task.name / f"{task.name}, {start}, seed {seed}"
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a file that is complete or not there."""
+    """Write a JSON file atomically: it is complete or does not exist."""
     with writing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1))
 
@@ -344,7 +345,7 @@ def read_json(path: Path) -> dict:
         path (Path): The file.
 
     Returns:
-        dict: What was written.
+        dict: The content.
 
     Raises:
         ConfigError: If the file is damaged.
@@ -352,18 +353,18 @@ def read_json(path: Path) -> dict:
     with reading(path, "is damaged", "Remove it, and it is made again."):
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
-            raise ValueError("it holds no dict")
+            raise ValueError("its content is not a dict")
         return content
 
 
 def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> None:
-    """Write a model's weights in half precision, to ship them.
+    """Write a model's weights in half precision, for the repository.
 
     Args:
         checkpoint (str): mmengine's checkpoint.
         target (Path): The file to write.
-        source (str): What made them, for whoever finds the file.
-        steps (int): Training steps.
+        source (str): Origin of the weights. It is stored in the file.
+        steps (int): Number of training steps.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -375,16 +376,16 @@ def export_weights(checkpoint: str, target: Path, source: str, steps: int) -> No
 def draw_predictions(
     pretraining: Pretraining, checkpoint: str, indices: Sequence[int], data_root: Path = DATA_ROOT
 ) -> list[dict[str, np.ndarray]]:
-    """Let a pre-trained model predict what is masked of held-out samples, and draw it.
+    """Draw the predictions of a pre-trained model for masked test samples.
 
     Args:
-        pretraining (Pretraining): Whose model it is.
-        checkpoint (str): Its weights.
-        indices (Sequence[int]): Samples of the test split.
+        pretraining (Pretraining): Pre-training of the model.
+        checkpoint (str): Weights of the model.
+        indices (Sequence[int]): Indices of samples in the test split.
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        list[dict[str, np.ndarray]]: For each sample what :func:`draw_prediction` gives.
+        list[dict[str, np.ndarray]]: For each sample the result of :func:`draw_prediction`.
     """
     from mmengine.registry import DATASETS, MODELS, DefaultScope
 

@@ -1,4 +1,4 @@
-"""The length of a training: read it from a config, and set another one."""
+"""Length of a training in a config: read and change it."""
 
 from mmengine.config import Config
 
@@ -6,7 +6,7 @@ from maskfeat_plugin.errors import ConfigError
 
 
 def length_of(cfg: Config) -> int:
-    """Return the length of the training: iterations, or epochs where the loop counts these.
+    """Return the length of a training: iterations, or epochs if the loop counts epochs.
 
     Args:
         cfg (Config): Config of training.
@@ -20,16 +20,16 @@ def length_of(cfg: Config) -> int:
     loop = cfg.train_cfg
     length = loop.get("max_iters") or loop.get("max_epochs")
     if not length:
-        raise ConfigError(f"{cfg.filename}: train_cfg has neither max_iters nor max_epochs.")
+        raise ConfigError(f"{cfg.filename}: train_cfg has neither max_iters nor max_epochs. Set one of them.")
     return length
 
 
 def set_length(cfg: Config, length: int) -> None:
-    """Set another length; warm-up and decay keep their shares of it, and the last checkpoint is kept.
+    """Set the length of a training. Warm-up and decay are scaled with it, and the last checkpoint is kept.
 
     Args:
         cfg (Config): Config of training, changed in place.
-        length (int): In the unit of :func:`length_of`.
+        length (int): Length in the unit of :func:`length_of`.
 
     Raises:
         ConfigError: If ``train_cfg`` has no length.

@@ -1,4 +1,4 @@
-"""Studies: MaskFeat's choices compared on small models, each pre-trained, fine-tuned on few labels and tested."""
+"""Studies that compare settings of MaskFeat. Small models are pre-trained, fine-tuned on few labels, and tested."""
 
 from projects.study.planned_runs import Base, Plan, Run, choose, config_base, demo_base, describe_seconds, plan_runs
 from projects.study.result_page import check_page, markdown, put_into_page, write_csv, write_page

@@ -1,4 +1,4 @@
-"""From studies to runs: which configs, with which seeds, in which folders."""
+"""Plans of studies: the runs with their configs, seeds and folders."""
 
 import copy
 import hashlib
@@ -29,21 +29,21 @@ from .settings import CLASSIFIER, SCRATCH, STUDIES, VERSION, Setting, Study, kin
 
 RESULT = "result.json"
 FOLDERS = {"pretrain": "pretraining", "finetune": "finetuning"}
-# Metrics that are known, and what makes percentages of them.
+# Known metrics, and the factors that turn them into percentages.
 METRICS = {"accuracy/top1": 1.0, "acc/top1": 100.0}
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long the runs of the demo's models are: about as short as shows any effect of pre-training.
+    """Length of the runs with the demo's models. It is about the shortest that shows an effect of pre-training.
 
     Args:
-        steps (int): Steps of pre-training of the base.
-        finetune_steps (int): Steps of fine-tuning, the same for all.
+        steps (int): Pre-training steps of the base setting.
+        finetune_steps (int): Fine-tuning steps, the same for all settings.
         options (dict): Further settings of the pre-training config.
         finetune_options (dict): Further settings of the fine-tuning config.
-        step_seconds (tuple[float, float]): A step of pre-training and of fine-tuning on one core, measured.
-        rest_seconds (float): Everything else of a run.
+        step_seconds (tuple[float, float]): Measured seconds of a pre-training and a fine-tuning step on one core.
+        rest_seconds (float): Seconds of all other work of a run.
     """
 
     steps: int
@@ -54,7 +54,7 @@ class Length:
     rest_seconds: float
 
 
-# Found by trials: at this length the demo's own batch sizes and rates show no effect of pre-training.
+# Found by trials. At this length, the demo's own batch sizes and learning rates show no effect of pre-training.
 LENGTHS = {
     "image": Length(
         2000,
@@ -74,13 +74,13 @@ LENGTHS = {
         1000, 500, {"train_dataloader.batch_size": 16}, {"train_dataloader.batch_size": 16}, (0.07, 0.07), 10.0
     ),
 }
-# The classifier that gives supervised targets is trained so many times longer than fine-tuning.
+# Training length of the classifier that gives supervised targets, as a multiple of the fine-tuning length.
 CLASSIFIER_LENGTH = 5
 
 
 @dataclass(frozen=True)
 class Base:
-    """What a study starts from.
+    """Configs and lengths that a study varies.
 
     Args:
         kind (str): "image" or "video".
@@ -88,7 +88,7 @@ class Base:
         finetune (Config): Config of fine-tuning.
         steps (int): Length of pre-training, in the unit of its loop.
         finetune_steps (int): Length of fine-tuning, in the unit of its loop.
-        metric (str, optional): What is measured; None for top-1 accuracy, else the first that the test gives.
+        metric (str, optional): Metric to compare. None means top-1 accuracy, or else the first metric of the test.
         digits_root (Path, optional): Root of MovingDigits, None for other data.
     """
 
@@ -103,18 +103,18 @@ class Base:
 
 @dataclass
 class Run:
-    """A pre-training and its evaluation with one seed.
+    """Pre-training and its evaluation with one seed.
 
     Args:
-        setting (str): Name of what it was first asked for.
+        setting (str): Name of the first setting that needs the run.
         kind (str): "image" or "video".
-        seed (int): Of everything random.
-        pretrain (Config, optional): Config of pre-training, None for none.
+        seed (int): Seed of all random numbers.
+        pretrain (Config, optional): Config of pre-training. None means no pre-training.
         finetune (Config): Config of fine-tuning.
         metric (str, optional): See :class:`Base`.
-        folder (Path): Where it writes; its name has the hash of the configs.
-        seconds (float): Estimate of its duration, in seconds for the demo's models, else in steps.
-        needs (Path, optional): Folder of the run that has to be there before.
+        folder (Path): Folder of the run. Its name contains the hash of the configs.
+        seconds (float): Estimated duration, in seconds for the demo's models, else in steps.
+        needs (Path, optional): Folder of a run that must be finished first.
     """
 
     setting: str
@@ -129,13 +129,13 @@ class Run:
 
     @property
     def result(self) -> dict | None:
-        """What came out, None as long as it has not run."""
+        """Result of the run, or None before it has run."""
         path = self.folder / RESULT
         return read_json(path) if path.is_file() else None
 
     @property
     def title(self) -> str:
-        """For lines of progress."""
+        """Name in lines of progress."""
         return f"{self.kind}, {self.setting}, seed {self.seed}"
 
 
@@ -144,9 +144,9 @@ class Plan:
     """All runs of some studies, each once.
 
     Args:
-        runs (list[Run]): In the order in which they are to be started.
-        cells (dict): Runs of the table of a study: (study, kind) -> setting -> runs, one a seed.
-        left_out (list[str]): Settings that do not apply to the base, and why.
+        runs (list[Run]): The runs, in the order in which they start.
+        cells (dict): Runs of each study's table: (study, kind) -> setting -> runs, one per seed.
+        left_out (list[str]): Settings that do not apply to the base, with the reasons.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -161,7 +161,7 @@ def demo_base(
     options: dict | None = None,
     data_root: Path = DATA_ROOT,
 ) -> Base:
-    """The demo's small models on MovingDigits.
+    """Build the base of studies on MovingDigits with the demo's small models.
 
     Args:
         kind (str): "image" or "video".
@@ -171,7 +171,7 @@ def demo_base(
         data_root (Path): Root of MovingDigits. Defaults to the demo's.
 
     Returns:
-        Base: To plan from.
+        Base: The base for :func:`plan_runs`.
     """
     pretraining, task = (IMAGE, TASKS["digit"]) if kind == "image" else (VIDEO, TASKS["motion"])
     length = LENGTHS[kind]
@@ -195,7 +195,7 @@ def config_base(
     options: dict | None = None,
     metric: str | None = None,
 ) -> Base:
-    """Configs of any data set.
+    """Build the base of studies with the user's own configs, of any data set.
 
     Args:
         pretrain (str): Config file of pre-training.
@@ -203,10 +203,10 @@ def config_base(
         steps (int, optional): Length of pre-training. Defaults to None, the config's.
         finetune_steps (int, optional): Length of fine-tuning. Defaults to None, the config's.
         options (dict, optional): Further settings of the pre-training config. Defaults to None.
-        metric (str, optional): What is measured. Defaults to None, see :class:`Base`.
+        metric (str, optional): Metric to compare. Defaults to None, see :class:`Base`.
 
     Returns:
-        Base: To plan from.
+        Base: The base for :func:`plan_runs`.
 
     Raises:
         ConfigError: If a config cannot be used.
@@ -214,11 +214,11 @@ def config_base(
     first, second = load_config(pretrain, options=options), load_config(finetune)
     for cfg, path in ((first, pretrain), (second, finetune)):
         if cfg.get("train_cfg") is None or cfg.get("train_dataloader") is None:
-            raise ConfigError(f"{path} has no train_cfg and train_dataloader; it cannot be trained.")
+            raise ConfigError(f"{path} has no train_cfg or no train_dataloader. Give a config of a training.")
     if second.get("test_dataloader") is None or second.get("test_cfg") is None:
-        raise ConfigError(f"{finetune} has no test_dataloader and test_cfg; there is nothing to compare settings by.")
+        raise ConfigError(f"{finetune} has no test_dataloader or no test_cfg. The study needs a test: add both keys.")
     if "target_generator" not in first.model:
-        raise ConfigError(f"{pretrain} has no model.target_generator; give a config of pre-training with MaskFeat.")
+        raise ConfigError(f"{pretrain} has no model.target_generator. Give a config of pre-training with MaskFeat.")
     for cfg, stage in ((first, "train"), (second, "train"), (second, "test")):
         check(cfg, stage)
     lengths = (steps or length_of(first), finetune_steps or length_of(second))
@@ -228,17 +228,17 @@ def config_base(
 def plan_runs(
     studies: Sequence[Study], bases: Sequence[Base], seeds: Sequence[int], work_dir: Path, extra: Sequence[Setting] = ()
 ) -> Plan:
-    """List the runs of studies; what several settings or studies share is run once.
+    """List the runs of studies. A run that several settings or studies share is listed once.
 
     Args:
-        studies (Sequence[Study]): What to compare.
-        bases (Sequence[Base]): What to start from, one a kind.
-        seeds (Sequence[int]): One run each.
-        work_dir (Path): Where the runs write.
+        studies (Sequence[Study]): The studies.
+        bases (Sequence[Base]): Bases of the studies, one per kind.
+        seeds (Sequence[int]): Seeds. Each setting has one run per seed.
+        work_dir (Path): Folder of the runs.
         extra (Sequence[Setting]): Settings to add to the study of targets. Defaults to ().
 
     Returns:
-        Plan: The runs; nothing is written.
+        Plan: The runs. Nothing is written.
 
     Raises:
         ConfigError: If no setting applies.
@@ -260,17 +260,17 @@ def plan_runs(
                 plan.cells[study.name, base.kind] = cells
     if not known:
         raise ConfigError("no setting applies: " + "; ".join(plan.left_out or ["the study has none for this config"]))
-    # The classifier first, and what needs it last, so that nobody waits for it.
+    # The classifier first, and the runs that need it last, so that no process waits for it.
     plan.runs = sorted(known.values(), key=lambda run: (run.needs is not None, run.setting != "classifier"))
     return plan
 
 
 def resolve(setting: Setting, base: Base) -> Config:
-    """The pre-training config of a setting, its neck fitted to the target.
+    """Build the pre-training config of a setting, with a neck that fits the target.
 
     Args:
-        setting (Setting): What is changed.
-        base (Base): Of what.
+        setting (Setting): The setting.
+        base (Base): The base whose config the setting changes.
 
     Returns:
         Config: The config.
@@ -279,7 +279,7 @@ def resolve(setting: Setting, base: Base) -> Config:
         ConfigError: If the setting does not apply to the base.
     """
     if setting.digits_only and base.digits_root is None:
-        raise ConfigError("its teacher is of MovingDigits; name your own with --target NAME=CONFIG")
+        raise ConfigError("its teacher was trained on MovingDigits. Give your own target with --target NAME=CONFIG")
     cfg = copy.deepcopy(base.pretrain)
     for change in setting.changes:
         change(cfg)
@@ -293,7 +293,7 @@ def resolve(setting: Setting, base: Base) -> Config:
 
 
 def fit_neck(cfg: Config) -> None:
-    """Set the width of the neck to that of the target, a neck for each of several targets.
+    """Set the width of the neck to the width of the target. If there are several targets, each gets its own neck.
 
     Args:
         cfg (Config): Config of pre-training, changed in place.
@@ -301,7 +301,7 @@ def fit_neck(cfg: Config) -> None:
     Raises:
         ValueError: If the target does not fit the input or the mask.
     """
-    TRANSFORMS.build(mask_generator(cfg))  # a mask of another kind than the grid is found here
+    TRANSFORMS.build(mask_generator(cfg))  # fails if the mask generator does not fit the grid
     neck = cfg.model.neck
     found = target_widths(cfg)
     if not isinstance(found, dict):
@@ -313,13 +313,13 @@ def fit_neck(cfg: Config) -> None:
 
 @torch.no_grad()
 def target_widths(cfg: Config) -> int | dict[str, int]:
-    """Values or classes of a token, measured by computing the target of a random input.
+    """Return the number of values or classes per token, found by computing the target of a random input.
 
     Args:
         cfg (Config): Config of pre-training. Weights of teachers are not read.
 
     Returns:
-        int | dict[str, int]: Of one target, or of each of several.
+        int | dict[str, int]: The number of one target, or the numbers of several targets by name.
     """
     model = nn.Module()
     grid = mask_generator(cfg)["token_grid"]
@@ -341,7 +341,7 @@ def target_widths(cfg: Config) -> int | dict[str, int]:
 def _make_run(
     setting: Setting, base: Base, pretrain: Config | None, seed: int, work_dir: Path, known: dict[str, Run]
 ) -> Run:
-    """The run of a setting, or the same that is known already; it is added to those known."""
+    """Make the run of a setting and add it to ``known``, or return the same run if it is known already."""
     needs = None
     if pretrain is not None:
         pretrain = copy.deepcopy(pretrain)
@@ -359,7 +359,7 @@ def _make_run(
 
 
 def _classifier(base: Base, work_dir: Path, known: dict[str, Run]) -> Run:
-    """The run that trains the classifier of images whose features and classes are predicted; one for all seeds."""
+    """Make the run that trains the image classifier for supervised targets. All seeds share it."""
     task = TASKS["digit"]
     assert base.digits_root is not None  # see resolve
     options = LENGTHS["image"].finetune_options
@@ -373,12 +373,12 @@ def _classifier(base: Base, work_dir: Path, known: dict[str, Run]) -> Run:
 
 
 def _add(run: Run, known: dict[str, Run], needs: Run | None) -> Run:
-    """Give a run its folder, unless there is the same one."""
+    """Set the folder of a run and add it to ``known``, or return the same run if it is known already."""
     configs = [None if cfg is None else _comparable(cfg) for cfg in (run.pretrain, run.finetune)]
     text = json.dumps([VERSION, configs, run.seed, run.metric], sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:10]
     if key not in known:
-        # without the setting's name: studies that share a run give it different ones
+        # the folder's name has no setting, since studies that share a run name it differently
         run.folder = (run.folder / "runs" / f"{run.kind}_{key}_seed{run.seed}").resolve()
         run.needs = None if needs is None else needs.folder
         known[key] = run
@@ -386,12 +386,12 @@ def _add(run: Run, known: dict[str, Run], needs: Run | None) -> Run:
 
 
 def _comparable(cfg: Config) -> dict:
-    """A config without what differs each time it is read."""
+    """Return a config without the keys that differ each time it is read."""
     return {k: v for k, v in cfg.to_dict().items() if k not in ("work_dir", "experiment_name")}
 
 
 def _use_labels(finetune: Config, base: Base, seed: int) -> None:
-    """The labelled samples of a seed; there are as many subsets as the demo has seeds, further seeds reuse them."""
+    """Set the labelled samples of a seed. There is a subset for each seed of the demo; further seeds reuse them."""
     dataset = finetune.train_dataloader.dataset
     task = TASKS["digit" if base.kind == "image" else "motion"]
     labelled = task.annotation_file(SEEDS[seed % len(SEEDS)])
@@ -399,7 +399,7 @@ def _use_labels(finetune: Config, base: Base, seed: int) -> None:
 
 
 def _evaluate_once(finetune: Config, steps: int) -> None:
-    """Fine-tune for so many steps, without validation and without a checkpoint; the test is at the end."""
+    """Change a config to fine-tune for ``steps``, without validation and checkpoints; the test comes at the end."""
     set_length(finetune, steps)
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
         finetune[key] = None
@@ -410,7 +410,7 @@ def _evaluate_once(finetune: Config, steps: int) -> None:
 
 
 def _cache_test_reading(finetune: Config) -> None:
-    """Where training keeps what it has read in memory, let the test do so too: the next run reads it from there."""
+    """Cache the test samples in memory if the training caches its samples, so that the next run need not read them."""
     train, test = (finetune[key].dataset for key in ("train_dataloader", "test_dataloader"))
     first = (train.get("pipeline") or [{}])[0]
     if not str(first.get("type", "")).endswith("Cached"):
@@ -421,7 +421,7 @@ def _cache_test_reading(finetune: Config) -> None:
 
 
 def _estimate(base: Base, steps: float, finetune_steps: int) -> float:
-    """Seconds of a run of the demo's models on one core, or the number of steps of other models."""
+    """Estimate the seconds of a run of the demo's models on one core, or return the steps of other models."""
     if base.digits_root is None:
         return steps + finetune_steps
     length = LENGTHS[base.kind]
@@ -429,7 +429,7 @@ def _estimate(base: Base, steps: float, finetune_steps: int) -> float:
 
 
 def write_run(run: Run) -> None:
-    """Write what the process needs that does the run: its configs, to be used by hand too, and ``run.json``."""
+    """Write the files for the process that does a run: the configs, which can be used by hand too, and ``run.json``."""
     run.folder.mkdir(parents=True, exist_ok=True)
     for name, cfg in (("pretrain", run.pretrain), ("finetune", run.finetune)):
         if cfg is not None:
@@ -441,14 +441,14 @@ def write_run(run: Run) -> None:
 
 
 def describe_seconds(seconds: float) -> str:
-    """A duration for people."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def choose(names: Sequence[str]) -> list[Study]:
-    """Studies by name, "all" for all of them."""
+    """Return the studies with the given names; "all" stands for all of them."""
     return list(STUDIES.values()) if "all" in names else [STUDIES[name] for name in STUDIES if name in names]
 
 

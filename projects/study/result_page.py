@@ -1,4 +1,4 @@
-"""What came out of a study: a CSV file, a page, tables in Markdown."""
+"""Results of a study as a CSV file, an HTML page, and Markdown tables."""
 
 import csv
 import io
@@ -34,13 +34,13 @@ KINDS = {"image": "images", "video": "clips"}
 
 
 def rows_of(plan: Plan) -> list[dict]:
-    """A row for each run that has a result, for each table that it is in.
+    """Return a row for each run with a result. A run that is in several tables has a row for each of them.
 
     Args:
         plan (Plan): The plan.
 
     Returns:
-        list[dict]: With the keys ``COLUMNS``.
+        list[dict]: Rows with the keys ``COLUMNS``.
     """
     rows = []
     for (study, kind), cells in plan.cells.items():
@@ -65,7 +65,7 @@ def rows_of(plan: Plan) -> list[dict]:
 
 
 def write_csv(plan: Plan, path: Path) -> Path:
-    """Write one row a run.
+    """Write one row per run.
 
     Args:
         plan (Plan): The plan.
@@ -83,7 +83,7 @@ def write_csv(plan: Plan, path: Path) -> Path:
 
 
 def tables_of(plan: Plan) -> list[Table]:
-    """A table for each study and kind of data.
+    """Build a table for each study and kind of data.
 
     Args:
         plan (Plan): The plan.
@@ -123,7 +123,7 @@ def tables_of(plan: Plan) -> list[Table]:
 
 
 def charts_of(plan: Plan) -> list[Spread]:
-    """A chart for each study and kind of data, of the settings that have results.
+    """Build a chart for each study and kind of data, with the settings that have results.
 
     Args:
         plan (Plan): The plan.
@@ -138,7 +138,9 @@ def charts_of(plan: Plan) -> list[Spread]:
         if groups:
             reference = next((s.name for s in cells if _is_base(s) and s.name in groups), None)
             metric = next(r["metric"] for results in done.values() for r in results)
-            caption = "Dot and bar: mean and standard deviation over the seeds; strokes: each run. Dashed: the base."
+            caption = (
+                "Dot and bar: mean and standard deviation over the seeds. Strokes: single runs. Dashed line: the base."
+            )
             charts.append(Spread(f"{STUDIES[study].title}: {KINDS[kind]}", metric, groups, reference, caption))
     return charts
 
@@ -149,15 +151,15 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
     Args:
         plan (Plan): The plan.
         path (Path): The file.
-        intro (str): How the runs were made.
-        seconds (float): How long they took.
+        intro (str): Description of the runs.
+        seconds (float): Duration of all runs.
 
     Returns:
         Path: The file.
     """
     return write_report(
         path,
-        title="MaskFeat: what matters",
+        title="MaskFeat: results of the studies",
         intro=intro,
         sections=[
             Section("Charts", charts_of(plan)),
@@ -169,20 +171,20 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
 
 
 NOTE = (
-    "Score: result on the test data after fine-tuning with the same budget, as mean ± standard deviation over the "
-    "seeds. A seed sets all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
-    "features before fine-tuning. Loss / baseline: the last loss of pre-training, divided by the loss of predicting "
-    "the mean target. Step: median time of a pre-training step, with reading, while the other processes of the study "
-    "run."
+    "Score: metric on the test data after fine-tuning with the same budget, as mean ± standard deviation over the "
+    "seeds. A seed controls all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
+    "features at the start of fine-tuning. Loss / baseline: the last pre-training loss, divided by the loss of "
+    "predicting the mean target. Step: the median time of a pre-training step, including data loading, while the other "
+    "processes of the study run."
 )
 
 
 def markdown(plan: Plan, intro: str) -> str:
-    """All tables in Markdown.
+    """Format all tables in Markdown.
 
     Args:
         plan (Plan): The plan.
-        intro (str): How the runs were made.
+        intro (str): Description of the runs.
 
     Returns:
         str: The text.
@@ -196,7 +198,7 @@ def markdown(plan: Plan, intro: str) -> str:
 
 
 def put_into_page(path: Path, text: str) -> None:
-    """Put a text between the two marks of a page, in the place of what is there.
+    """Replace the text between the two marks of a page.
 
     Args:
         path (Path): A page in Markdown.
@@ -212,14 +214,14 @@ def put_into_page(path: Path, text: str) -> None:
 
 
 def check_page(path: Path) -> str:
-    """The text of a page that has the two marks.
+    """Read a page and check that it has the two marks.
 
     Raises:
         ConfigError: If the page or a mark is missing.
     """
     page = path.read_text() if path.is_file() else ""
     if not 0 <= page.find(BEGIN) < page.find(END):
-        raise ConfigError(f"--docs {path}: the file has to have the lines {BEGIN} and {END}; the tables go between.")
+        raise ConfigError(f"--docs {path}: the marks are missing. Add the lines {BEGIN} and {END}; tables go between.")
     return page
 
 
@@ -232,14 +234,14 @@ def _is_base(setting: Setting) -> bool:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
+    """Format mean and standard deviation."""
     if len(values) > 1:
         return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
     return f"{values[0]:.1f}" if values else ""
 
 
 def _relative_loss(results: Sequence[dict]) -> str:
-    """The loss as a share of that of predicting the mean."""
+    """Format the loss, divided by the loss of predicting the mean."""
     shares = [r["loss"] / r["baseline"] for r in results if r["loss"] is not None and r["baseline"]]
     return f"{statistics.mean(shares):.2f}" if shares else ""
 

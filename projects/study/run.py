@@ -1,4 +1,4 @@
-"""One run of a study: pre-training, features, fine-tuning, test; and the process that does runs one after another."""
+"""One run of a study (pre-training, k-NN, fine-tuning, test), and the process that does runs one after another."""
 
 import json
 import os
@@ -27,17 +27,17 @@ NEIGHBOURS = 20
 
 
 class KeptReading:
-    """What ``maskfeat.Cached`` has read, for the next run of the process that reads the same data set."""
+    """Samples that ``maskfeat.Cached`` has read. Later runs of the same process reuse them for the same data set."""
 
     def __init__(self) -> None:
         self._kept: dict[str, object] = {}
 
     def share(self, dataset: Dataset, config: dict) -> None:
-        """Let a data set read from what is kept, and keep what it reads.
+        """Let a data set reuse the samples read before, and keep the samples that it reads.
 
         Args:
-            dataset (Dataset): A data set of mmengine's.
-            config (dict): Its config.
+            dataset (Dataset): A data set of mmengine.
+            config (dict): Config of the data set.
         """
         transforms = getattr(getattr(dataset, "pipeline", None), "transforms", [])
         if not transforms or type(transforms[0]).__name__ != "Cached":
@@ -48,7 +48,7 @@ class KeptReading:
 
 
 class ShareHook(Hook):
-    """Lets the data sets of a runner share what they have read, see :class:`KeptReading`."""
+    """Hook that lets the data sets of several runners share the samples they have read, see :class:`KeptReading`."""
 
     priority = "VERY_HIGH"
 
@@ -65,12 +65,12 @@ class ShareHook(Hook):
 
 
 class FeaturesHook(Hook):
-    """k-NN accuracy of the features that fine-tuning starts from: labelled samples vote, test samples are classified.
+    """Hook that measures the k-NN accuracy at the start of fine-tuning: labelled samples vote on the test samples.
 
-    Both are read by the pipeline of the test, and training draws the random numbers that it would have drawn.
+    Both are read with the pipeline of the test. The random numbers of the training do not change.
 
     Attributes:
-        accuracy (float | None): In percent; None where the data have no single class of each sample.
+        accuracy (float | None): Accuracy in percent, or None if the samples do not have a single class each.
     """
 
     def __init__(self, kept: KeptReading) -> None:
@@ -78,7 +78,7 @@ class FeaturesHook(Hook):
         self.accuracy: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Evaluate."""
+        """Evaluate the features."""
         test, train = runner.cfg.test_dataloader, runner.cfg.train_dataloader.dataset
         labelled = {**train, "pipeline": test.dataset.pipeline}
         try:
@@ -95,21 +95,21 @@ class FeaturesHook(Hook):
         loader = runner.build_dataloader(settings, seed=runner.seed)
         self.kept.share(loader.dataset, data)
         found = compute_features(runner.model, loader)
-        assert found is not None  # of a single process
+        assert found is not None  # this is a single process
         return found
 
 
 def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = None) -> dict:
-    """Do the run whose configs are in a folder; what it had finished before it was killed is not done again.
+    """Do the run whose configs are in a folder. A pre-training that was finished before an interruption is reused.
 
     Args:
-        folder (Path): With ``run.json``, ``finetune.py`` and, unless it starts from scratch, ``pretrain.py``.
-        say (Callable[[str], None]): Takes lines of progress.
-        kept (KeptReading, optional): What earlier runs have read. Defaults to None, nothing.
+        folder (Path): Folder with ``run.json``, ``finetune.py`` and, except for training from scratch, ``pretrain.py``.
+        say (Callable[[str], None]): Prints lines of progress.
+        kept (KeptReading, optional): Samples that earlier runs have read. Defaults to None, no samples.
 
     Returns:
-        dict: ``score`` and ``metric``, ``knn`` (all percentages where the metric is an accuracy), ``seconds``, and of
-        pre-training ``loss``, ``baseline``, ``steps``, ``step_seconds``; also written to ``result.json``.
+        dict: ``score``, ``metric`` and ``knn`` (percentages if the metric is an accuracy), ``seconds``, and of the
+        pre-training ``loss``, ``baseline``, ``steps`` and ``step_seconds``. The same dict is in ``result.json``.
     """
     start = time.monotonic()
     kept = kept or KeptReading()
@@ -148,14 +148,14 @@ def do_run(folder: Path, say: Callable[[str], None], kept: KeptReading | None = 
 
 
 def choose_metric(metrics: dict[str, float], name: str | None = None) -> tuple[str, float]:
-    """What is compared, of all that a test gives; accuracies in percent.
+    """Choose the metric to compare from the metrics of a test. Accuracies are returned in percent.
 
     Args:
-        metrics (dict[str, float]): Of the test.
-        name (str, optional): Which. Defaults to None: top-1 accuracy, else the first.
+        metrics (dict[str, float]): Metrics of the test.
+        name (str, optional): Name of the metric. Defaults to None: top-1 accuracy, else the first metric.
 
     Returns:
-        tuple[str, float]: Name and value.
+        tuple[str, float]: Name and value of the metric.
 
     Raises:
         ValueError: If there is no such metric.
@@ -163,24 +163,24 @@ def choose_metric(metrics: dict[str, float], name: str | None = None) -> tuple[s
     if name is None:
         name = next((known for known in METRICS if known in metrics), next(iter(metrics), ""))
     if name not in metrics:
-        raise ValueError(f"the test gives no metric {name!r}, but {sorted(metrics)}.")
+        raise ValueError(f"--metric {name}: the test has no such metric. Choose from {sorted(metrics)}.")
     return name, float(metrics[name]) * METRICS.get(name, 1.0)
 
 
 def _read(path: Path) -> Config:
     cfg = Config.fromfile(path)
     import_modules_from_strings(**cfg.get("custom_imports", dict(imports=["maskfeat_plugin"])))
-    # mmengine keeps its loggers, message hubs and visualizers by this name
+    # mmengine stores loggers, message hubs and visualizers under this name, so each run needs its own
     cfg.experiment_name = f"{path.parent.name}_{path.stem}_{time.monotonic_ns()}"
     cfg.log_level = "WARNING"
     return cfg
 
 
 def serve() -> None:
-    """Do the runs whose folders come on standard input, a line each, and answer on standard output in lines of JSON.
+    """Do runs. Their folders arrive on standard input, one per line; answers go to standard output as lines of JSON.
 
-    ``{"say": TEXT}`` is progress, ``{"done": FOLDER}`` and ``{"failed": FOLDER}`` end a run. All else that is printed
-    goes to the run's ``log.txt``.
+    ``{"say": TEXT}`` is progress. ``{"done": FOLDER}`` and ``{"failed": FOLDER}`` end a run. All other output goes to
+    the run's ``log.txt``.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     if "OMP_NUM_THREADS" in os.environ:
@@ -195,7 +195,7 @@ def serve() -> None:
             try:
                 do_run(folder, lambda text: print(json.dumps(dict(say=text)), file=answers), kept)
                 answer = dict(done=str(folder))
-            except Exception:  # a run may fail in any way, and the others go on
+            except Exception:  # a run may fail in any way, and the others must continue
                 traceback.print_exc()
                 answer = dict(failed=str(folder))
             sys.stdout.flush()
@@ -204,6 +204,6 @@ def serve() -> None:
 
 
 def _lines() -> Iterator[str]:
-    """Lines of standard input as they come."""
+    """Yield the lines of standard input as they arrive."""
     while line := sys.stdin.readline():
         yield line.strip()

@@ -1,4 +1,4 @@
-"""Doing the runs of a plan, several processes side by side."""
+"""Schedule that does the runs of a plan in several parallel processes."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from projects import environment
 from .planned_runs import RESULT, Run, describe_seconds, write_run
 from .run import LOG
 
-# The process that does runs; `projects.study.run.serve` has the protocol.
+# Command of the process that does runs. `projects.study.run.serve` documents the protocol.
 COMMAND = [sys.executable, "-W", "ignore", "-c", "from projects.study.run import serve; serve()"]
 TAIL = 8
 
 
 @dataclass
 class Failure:
-    """A run that failed.
+    """Failed run.
 
     Args:
         run (Run): The run.
@@ -37,31 +37,31 @@ class Failure:
     lines: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.run.title} failed, see {self.run.folder / LOG}:\n" + "\n".join(f"    {x}" for x in self.lines)
+        return f"{self.run.title}: failed. See {self.run.folder / LOG}:\n" + "\n".join(f"    {x}" for x in self.lines)
 
 
 def default_workers() -> int:
-    """A process a GPU, or a core where there is none."""
+    """Return the number of processes: one per GPU, or one per core without a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     return usable_cores()
 
 
 def do_runs(runs: Sequence[Run], workers: int, say: Callable[[str], None], interval: float = 60.0) -> list[Failure]:
-    """Do the runs that have no result yet; an interruption ends the processes.
+    """Do the runs that have no result yet. An interruption ends the processes.
 
     Args:
-        runs (Sequence[Run]): In the order in which to start them.
-        workers (int): Processes.
-        say (Callable[[str], None]): Takes lines of progress.
-        interval (float): Seconds between lines of a run. Defaults to 60.
+        runs (Sequence[Run]): The runs, in the order in which to start them.
+        workers (int): Number of processes.
+        say (Callable[[str], None]): Prints lines of progress.
+        interval (float): Seconds between two lines of a run. Defaults to 60.
 
     Returns:
-        list[Failure]: Those that failed; the others have a ``result.json``.
+        list[Failure]: The failed runs. All others have a ``result.json``.
     """
     todo = [run for run in runs if not (run.folder / RESULT).is_file()]
     if len(todo) < len(runs):
-        say(f"{len(runs) - len(todo)} of {len(runs)} runs are there already")
+        say(f"{len(runs) - len(todo)} of {len(runs)} runs are finished already")
     schedule = _Schedule(todo, len(runs), workers, say, interval)
     threads = [threading.Thread(target=schedule.work, args=(i,), daemon=True) for i in range(min(workers, len(todo)))]
     for thread in threads:
@@ -77,7 +77,7 @@ def do_runs(runs: Sequence[Run], workers: int, say: Callable[[str], None], inter
 
 
 class _Schedule:
-    """Runs that wait, that are being done, and that are over; one thread a process works on it."""
+    """Waiting, active and finished runs. There is one thread for each process."""
 
     def __init__(
         self, todo: Sequence[Run], total: int, workers: int, say: Callable[[str], None], interval: float
@@ -95,7 +95,7 @@ class _Schedule:
         self.change = threading.Condition()
 
     def work(self, index: int) -> None:
-        """Give runs to a process, until there are none."""
+        """Give runs to a process until none is left."""
         while (run := self._take()) is not None:
             ok = self._do(index, run)
             with self.change:
@@ -119,7 +119,7 @@ class _Schedule:
             process.terminate()
 
     def _take(self) -> Run | None:
-        """The next run whose need is there, waiting for it if it is being done."""
+        """Take the next run whose needed run is finished. Wait if the needed runs are still active."""
         with self.change:
             while self.waiting:
                 for run in self.waiting:
@@ -127,9 +127,9 @@ class _Schedule:
                         self.waiting.remove(run)
                         self.active.append(run)
                         return run
-                if not self.active:  # what they need has failed
+                if not self.active:  # the runs that they need have failed
                     for run in self.waiting:
-                        self.failures.append(Failure(run, [f"it needs {run.needs}, which has failed"]))
+                        self.failures.append(Failure(run, [f"it needs the run {run.needs}, which failed"]))
                         self.say(str(self.failures[-1]))
                     self.waiting.clear()
                     self.change.notify_all()
@@ -138,7 +138,7 @@ class _Schedule:
         return None
 
     def _do(self, index: int, run: Run) -> bool:
-        """Let the process of this thread do a run, a new process if the last one has ended."""
+        """Let the process of this thread do a run. Start a new process if the last one has ended."""
         with self.change:
             if self.stopped:
                 return False
@@ -167,7 +167,7 @@ class _Schedule:
         return False
 
     def _end(self, run: Run, ok: bool) -> None:
-        """Note a run that is over and say where the study stands."""
+        """Record a run that has ended, and print the progress of the study."""
         if ok:
             self.done.append(run)
         else:
@@ -175,7 +175,7 @@ class _Schedule:
             self.say(str(self.failures[-1]))
         left = self.waiting + self.active
         seconds = time.monotonic() - self.start
-        # the share of the planned work that is over; runs that are being done count as half done
+        # amounts of planned work; active runs count as half done
         half = _work(self.active) / 2
         over = _work(self.done) + _work(failure.run for failure in self.failures) + half
         remaining = _work(self.waiting) + half
@@ -200,7 +200,7 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 
 
 def _start(index: int, workers: int) -> subprocess.Popen[str]:
-    """A process that does runs, on its share of the cores or on its GPU."""
+    """Start a process that does runs, on its share of the cores or on its GPU."""
     threads = str(max(1, usable_cores() // workers))
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The studies: what is varied, as changes of a pre-training config."""
+"""Studies and their settings. A setting is a list of changes to a pre-training config."""
 
 import copy
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from maskfeat_plugin.errors import ConfigError
 
 CONFIGS = configs_folder()
 IMAGE, VIDEO = "image", "video"
-# Raised whenever the same settings give other results; results of another version are not taken for these.
+# Increase this number when the same settings give other results. Results of another version are not reused.
 VERSION = 1
-# Stands for the weights of the classifier that the study trains, until it is known where they are.
+# Placeholder for the path of the classifier's weights, which is known once its run is planned.
 CLASSIFIER = "{classifier}"
 
 Change = Callable[[Config], None]
@@ -23,15 +23,15 @@ Change = Callable[[Config], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to pre-train.
+    """Variant of pre-training.
 
     Args:
         name (str): Name in the tables.
-        description (str): What it is.
-        changes (tuple[Change, ...]): What is changed of the base config, in this order.
-        length (float): Steps of pre-training as a multiple of the base's; 0 for none. Defaults to 1.
-        digits_only (bool): Whether it needs something that there is of MovingDigits alone. Defaults to False.
-        needs_classifier (bool): Whether it needs the classifier that the study trains. Defaults to False.
+        description (str): Description in the tables.
+        changes (tuple[Change, ...]): Changes to the base config, in this order.
+        length (float): Pre-training steps as a multiple of the base's; 0 means no pre-training. Defaults to 1.
+        digits_only (bool): Whether the setting works only with MovingDigits. Defaults to False.
+        needs_classifier (bool): Whether the setting needs the classifier that the study trains. Defaults to False.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Study:
 
     Args:
         name (str): Name on the command line.
-        title (str): Heading.
-        text (str): What is compared, and what to know to read it.
-        settings (dict[str, tuple[Setting, ...]]): By what is pre-trained on, "image" or "video".
+        title (str): Heading of the table.
+        text (str): Explanation below the heading.
+        settings (dict[str, tuple[Setting, ...]]): Settings by kind of data, "image" or "video".
     """
 
     name: str
@@ -60,10 +60,10 @@ class Study:
 
 
 def target_of(pattern: str) -> Change:
-    """Target generator and head of another config; the neck stays and is fitted afterwards.
+    """Return a change that takes target generator and head from another config. The neck is fitted later.
 
     Args:
-        pattern (str): Config file, relative ones from ``configs``; ``{model}`` stands for "vit" or "mvit".
+        pattern (str): Config file, absolute or relative to ``configs``. ``{model}`` stands for "vit" or "mvit".
 
     Returns:
         Change: The change.
@@ -73,10 +73,10 @@ def target_of(pattern: str) -> Change:
         model = {IMAGE: "vit", VIDEO: "mvit"}[kind_of(cfg)]
         path = CONFIGS / pattern.replace("{model}", model)
         if not path.is_file():
-            raise ConfigError(f"the config file {path} does not exist.")
+            raise ConfigError(f"the config file {path} does not exist. Check the path.")
         other = Config.fromfile(path).model
         target = copy.deepcopy(other.target_generator)
-        if "hog" in target.get("targets", {}):  # as the base's, whose cells fit its tokens
+        if "hog" in target.get("targets", {}):  # use the base's HOG, whose cells fit the base's tokens
             target.targets.hog = copy.deepcopy(cfg.model.target_generator)
         cfg.model.target_generator = target
         cfg.model.head = copy.deepcopy(other.head)
@@ -85,7 +85,7 @@ def target_of(pattern: str) -> Change:
 
 
 def weights_of_target(**init_cfg: object) -> Change:
-    """Other weights of the teacher or the classifier that gives the target."""
+    """Return a change that sets the weights of the teacher or classifier that gives the target."""
 
     def change(cfg: Config) -> None:
         generator = cfg.model.target_generator
@@ -96,7 +96,7 @@ def weights_of_target(**init_cfg: object) -> Change:
 
 
 def layer_of_teacher(index: int, layers: int = 4) -> Change:
-    """The output of one layer of the teacher, layer-normalised so that layers compare."""
+    """Return a change that predicts one layer of the teacher, layer-normalised so that layers can be compared."""
 
     def change(cfg: Config) -> None:
         cfg.model.target_generator.teacher.out_indices = list(range(layers))
@@ -107,19 +107,19 @@ def layer_of_teacher(index: int, layers: int = 4) -> Change:
 
 
 def hog(cell_scale: float = 1.0, **options: object) -> Change:
-    """Options of :class:`HOGGenerator`; ``cell_scale`` multiplies the base's side of a cell."""
+    """Return a change of :class:`HOGGenerator`'s options. ``cell_scale`` multiplies the base's ``cell_size``."""
 
     def change(cfg: Config) -> None:
         generator = cfg.model.target_generator
         if not generator.type.endswith("HOGGenerator"):
-            raise ConfigError(f"model.target_generator.type={generator.type!r}: it has to be maskfeat.HOGGenerator.")
+            raise ConfigError(f"model.target_generator.type={generator.type!r}: the setting changes HOG only.")
         generator.update(cell_size=int(generator.get("cell_size", 8) * cell_scale), **options)
 
     return change
 
 
 def masks(kind: str) -> Change:
-    """Another mask generator of the same grid and ratio."""
+    """Return a change to another mask generator with the same grid and ratio."""
 
     def change(cfg: Config) -> None:
         mask = _find_masks(cfg)
@@ -131,7 +131,7 @@ def masks(kind: str) -> Change:
 
 
 def mask_ratio(ratio: float) -> Change:
-    """Another share of masked tokens."""
+    """Return a change of the share of masked tokens."""
 
     def change(cfg: Config) -> None:
         _find_masks(cfg)["mask_ratio"] = ratio
@@ -140,7 +140,7 @@ def mask_ratio(ratio: float) -> Change:
 
 
 def kind_of(cfg: Config) -> str:
-    """Whether a config pre-trains on images or on clips.
+    """Return the kind of data that a config pre-trains on: images or clips.
 
     Args:
         cfg (Config): Config of pre-training.
@@ -149,13 +149,13 @@ def kind_of(cfg: Config) -> str:
         str: "image" or "video".
 
     Raises:
-        ConfigError: If it has no mask generator, which is what tells.
+        ConfigError: If the config has no mask generator, whose token grid decides the kind.
     """
     return VIDEO if len(mask_generator(cfg)["token_grid"]) == 3 else IMAGE
 
 
 def _find_masks(cfg: Config) -> dict:
-    """The config of the mask generator itself, to be changed."""
+    """Return the config of the mask generator itself, so that the caller can change it."""
     mask_generator(cfg)
     return next(t for t in cfg.train_dataloader.dataset.pipeline if "token_grid" in t)
 
@@ -168,21 +168,21 @@ _BOTH = Setting(
 )
 _TOKEN = Setting(
     "tokens",
-    "discrete tokens of a tokenizer with random weights, instead of DALL-E's",
+    "discrete tokens of a tokenizer with random weights instead of DALL-E's",
     (target_of("targets/maskfeat-token_{model}-tiny_moving-digits.py"),),
 )
 _TEACHER = "mixing/maskfeat_{model}-tiny_teacher_moving-digits.py"
 _DEEP = Setting(
     "features, unsupervised",
-    "of a frozen ViT: the demo's shipped MaskFeat weights, themselves trained for 6000 steps to predict HOG",
+    "features of a frozen ViT with the demo's shipped MaskFeat weights, which were pre-trained with HOG for 6000 steps",
     (target_of(_TEACHER),),
     digits_only=True,
 )
-# the classifier's norm after mean pooling becomes that of every token
+# the classifier normalises after mean pooling; the same norm is applied to every token here
 _NORM = [(r"^backbone\.ln2\.", "backbone.ln1.")]
 _SUPERVISED = Setting(
     "features, supervised",
-    "of a frozen ViT that the study trains to classify, with the labels of the whole training split",
+    "features of a frozen ViT classifier that the study trains on the labels of the whole training split",
     (
         target_of(_TEACHER),
         weights_of_target(type="Pretrained", checkpoint=CLASSIFIER, prefix="backbone.", revise_keys=_NORM),
@@ -192,12 +192,12 @@ _SUPERVISED = Setting(
 )
 _SELF = Setting(
     "features, its own past",
-    "the moving average of the model itself",
+    "features of the model's own moving average",
     (target_of("targets/maskfeat-self-teacher_{model}-tiny_moving-digits.py"),),
 )
 _PSEUDO = Setting(
     "pseudo-labels",
-    "class of each token, predicted by the classifier that also gives the supervised features",
+    "classes of each token, predicted by the classifier of the supervised features",
     (
         target_of("targets/maskfeat-pseudo-label_{model}-tiny_moving-digits.py"),
         weights_of_target(type="Pretrained", checkpoint=CLASSIFIER, revise_keys=_NORM),
@@ -212,8 +212,8 @@ STUDIES = {
     for study in (
         Study(
             "targets",
-            "Target",
-            "The target of pre-training, all else equal.",
+            "Targets",
+            "The settings differ only in the target of pre-training.",
             {
                 IMAGE: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SUPERVISED, _SELF, _PSEUDO),
                 VIDEO: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SELF),
@@ -221,8 +221,8 @@ STUDIES = {
         ),
         Study(
             "hog",
-            "Which HOG",
-            "Options of HOG, one at a time.",
+            "HOG options",
+            "Each setting changes one option of HOG.",
             {
                 IMAGE: (
                     BASE,
@@ -241,8 +241,9 @@ STUDIES = {
         ),
         Study(
             "masks",
-            "Which tokens are masked",
-            "The kind of mask at the same ratio, as near as whole blocks allow: a frame mask hides whole time steps.",
+            "Kinds of masks",
+            "The settings differ in the kind of mask. The ratio is the same as far as possible: a frame mask can only "
+            "mask whole time steps.",
             {
                 IMAGE: (
                     Setting("blocks (base)", "the base config"),
@@ -258,8 +259,8 @@ STUDIES = {
         ),
         Study(
             "ratios",
-            "How many tokens are masked",
-            "The share of masked tokens; the base's is 40 %.",
+            "Mask ratios",
+            "The settings differ in the share of masked tokens. The base masks 40 %.",
             {
                 kind: (_RATIOS[0], Setting("40% masked (base)", "the base config"), *_RATIOS[1:])
                 for kind in (IMAGE, VIDEO)
@@ -267,8 +268,9 @@ STUDIES = {
         ),
         Study(
             "schedule",
-            "How long",
-            "Steps of pre-training, as a multiple of the base's; each has its own cosine schedule.",
+            "Length of pre-training",
+            "The settings differ in the number of pre-training steps, relative to the base. Each has its own cosine "
+            "schedule.",
             {
                 IMAGE: (
                     SCRATCH,
@@ -281,9 +283,9 @@ STUDIES = {
         ),
         Study(
             "depth",
-            "Which layer of a teacher",
-            "The layer of a frozen ViT of four layers (the demo's shipped MaskFeat weights) whose layer-normalised "
-            "output is predicted.",
+            "Layers of the teacher",
+            "The target is the layer-normalised output of one layer of a frozen ViT. The ViT has four layers and the "
+            "demo's shipped MaskFeat weights.",
             {
                 IMAGE: (
                     BASE,
@@ -304,20 +306,20 @@ STUDIES = {
 
 
 def own_target(text: str) -> Setting:
-    """A setting from the command line.
+    """Build a setting from an argument of the command line.
 
     Args:
-        text (str): ``NAME=CONFIG``: the target generator and the head of that pre-training config.
+        text (str): ``NAME=CONFIG``. The setting takes target generator and head of this pre-training config.
 
     Returns:
-        Setting: To be added to the study of targets.
+        Setting: The setting, for the study of targets.
 
     Raises:
-        ConfigError: If the text is not of this form, or there is no such file.
+        ConfigError: If the text does not have this form, or the file does not exist.
     """
     name, _, path = text.partition("=")
     if not name or not path:
-        raise ConfigError(f"--target {text}: give NAME=CONFIG, a name and the pre-training config whose target it is.")
+        raise ConfigError(f"--target {text}: give NAME=CONFIG, a name and a pre-training config with the target.")
     if not Path(path).is_file():
-        raise ConfigError(f"--target {text}: the config file {path} does not exist.")
+        raise ConfigError(f"--target {text}: the config file {path} does not exist. Check the path.")
     return Setting(name, f"the target of {path}", (target_of(str(Path(path).resolve())),))

@@ -1,4 +1,4 @@
-"""How long a training step of each target is, against HOG's."""
+"""Times of a training step with each target, relative to HOG."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +18,19 @@ TARGETS = ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_movi
 def step_times(
     repeats: int, device: torch.device, mask_ratio: float = 0.4, batch_size: int | None = None
 ) -> Iterator[tuple[str, float, float]]:
-    """Time the steps of all targets of the small models against HOG's, in turn, so that a busy machine slows both.
+    """Time a training step of the small models for each target, and compare it with HOG.
 
-    Weights of teachers are not read, which changes no time.
+    The steps of both run in turns, so that a busy machine slows both. Weights of teachers are not read, which does not
+    change the times.
 
     Args:
-        repeats (int): Steps of each, the median counts.
-        device (torch.device): Where they run.
-        mask_ratio (float): Share of the tokens to hide. Defaults to 0.4.
-        batch_size (int, optional): Samples of a step. Defaults to None, the config's.
+        repeats (int): Timed steps of each; the result is the median.
+        device (torch.device): Device of the steps.
+        mask_ratio (float): Share of masked tokens. Defaults to 0.4.
+        batch_size (int, optional): Samples per step. Defaults to None, the config's.
 
     Yields:
-        tuple[str, float, float]: Name of the config, seconds of its step, seconds of HOG's.
+        tuple[str, float, float]: Name of the config, seconds of its step, seconds of HOG's step.
     """
     for path in sorted(path for pattern in TARGETS for path in CONFIGS.glob(pattern)):
         kind = "mvit" if "_mvit-" in path.name else "vit"
@@ -43,10 +44,10 @@ def step_times(
 
 
 def format_step_times(rows: list[tuple[str, float, float]]) -> str:
-    """The times as a Markdown table.
+    """Format the times as a Markdown table.
 
     Args:
-        rows (list[tuple[str, float, float]]): As :func:`step_times` gives them.
+        rows (list[tuple[str, float, float]]): Rows of :func:`step_times`.
 
     Returns:
         str: The table.

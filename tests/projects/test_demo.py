@@ -111,7 +111,7 @@ def test_progress_tells_the_time_of_what_follows(pretraining, data_root, tmp_pat
     lines = []
     options = SHORT | {"max_iters": 6, "train_cfg.max_iters": 6}
     outcome = pretrain(pretraining.config, tmp_path, lines.append, data_root, options, length=0.5, later=60.0)
-    minutes = re.search(r"step 3 of 3, .* about 0 s left, (\d+\.\d) min with the trainings after it", lines[-1])[1]
+    minutes = re.search(r"step 3 of 3, .* about 0 s left, (\d+\.\d) min including the later trainings", lines[-1])[1]
     assert outcome["step_seconds"] - 0.1 <= float(minutes) <= outcome["seconds"] + 0.1
 
 
@@ -198,7 +198,7 @@ def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_
     assert several == (plan == FULL,) * 4 and ("may be chance" in page) == (plan == QUICK)
     assert ("fine-tuned pre-trained live" in page) == (task.name in READERS)
     assert not re.search(r"(src|href)=\"https?:", page)
-    headings = ["Results", "What it predicts", *(["What the detectors find"] if task.name in READERS else []), "More"]
+    headings = ["Results", "Predictions", *(["Findings of the detectors"] if task.name in READERS else []), "More"]
     assert re.findall(r"<h2>(.*?)</h2>", page) == headings
     shown = page[: page.index("<details>")]
     assert len(re.findall("<table>", shown)) == 1 and shown.index("<table>") < shown.index("<img")
@@ -230,7 +230,7 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     write_json(results_file(tmp_path, PRETRAININGS["image"]), image | dict(pretraining=look, scores={}))
     page.update()
     text = page.path.read_text()
-    assert lines == [f"First predictions: {page.path}; reload it for more as the demo goes on"]
+    assert lines == [f"First predictions: {page.path}. Reload the page for more while the demo runs."]
     assert "Still running" in text and "Reload the page" in text and "3 of 9 steps done" in text
     assert (
         "after 3 steps" in text
@@ -238,13 +238,13 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
         and "Picture 0 of" in text
         and not re.search(r"Clip \d+ of", text)
     )
-    assert text.count("to come") == 2 and "under way" in text and "Results" not in text
+    assert text.count("not started") == 2 and "in progress" in text and "Results" not in text
 
     write_json(results_file(tmp_path, PRETRAININGS["image"]), image)
     os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # another time, however coarse the clock
     page.update()
     text = page.path.read_text()
-    assert "Still running" in text and text.count("to come") == 1 and "Result" in text and "50.0" in text
+    assert "Still running" in text and text.count("not started") == 1 and "Result" in text and "50.0" in text
 
     before = page.path.stat()
     page.update()

@@ -78,9 +78,9 @@ def test_a_page_is_readable_on_every_screen(name, open_page, request):
 def test_the_demo_begins_with_its_results(demo_page, open_page):
     facts = open_page(demo_page)
     assert [text for level, text in facts.headings if level < 3] == [
-        "MaskFeat: predicting the edges of what is masked",
+        "MaskFeat: predicting the edges of masked parts",
         "Results",
-        "What it predicts",
+        "Predictions",
         "More",
     ]
     assert facts.height < 5000  # on a phone, the rest folded

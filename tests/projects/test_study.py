@@ -121,7 +121,7 @@ def test_seeds_differ_in_labels_and_randomness(bases, tmp_path):
 
 MINI = Study(
     "masks",
-    "Which tokens are masked",
+    "Kinds of masks",
     "A study for the tests.",
     {
         "image": (
@@ -175,7 +175,7 @@ def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, 
     kept = {name: (runs[name].folder / "result.json").stat().st_mtime_ns for name in names if name != lost.setting}
     lines.clear()
     assert do_runs([runs[name] for name in names], 1, lines.append, interval=1e6) == []
-    assert lines[0] == "2 of 3 runs are there already" and lines[1].startswith("3 of 3 runs done")
+    assert lines[0] == "2 of 3 runs are finished already" and lines[1].startswith("3 of 3 runs done")
     assert all((runs[name].folder / "result.json").stat().st_mtime_ns == time_ for name, time_ in kept.items())
     for key in ("score", "knn", "loss", "baseline", "metric", "steps"):
         assert lost.result[key] == first[lost.setting][key], key

@@ -47,7 +47,7 @@ def test_mistakes_are_one_line(ablate, capsys, tmp_path):
     for arguments, message in (
         (["masks", "--config", "a.py"], "--config and --finetune-config go together"),
         (["masks", "--config", "a.py", "--finetune-config", "b.py"], "a.py does not exist"),
-        (["masks", "--docs", str(tmp_path / "none.md")], "the tables go between"),
+        (["masks", "--docs", str(tmp_path / "none.md")], "tables go between"),
         (["targets", "--target", "dino"], "give NAME=CONFIG"),
     ):
         assert ablate(arguments) == 1
