@@ -1,4 +1,4 @@
-"""Times and memory of the plugin's parts against the packages that do the same job, in one process."""
+"""Benchmarks that compare times and memory of the plugin with packages that do the same job, in one process."""
 
 from projects.benchmark.costs import Cost, costs
 from projects.benchmark.measuring import Comparison, Measurement, measure

@@ -1,4 +1,4 @@
-"""Times and memory of work on a large archive: long files, long lists, and the share of pictures that crops see."""
+"""Benchmarks of a large archive: reading long files, loading long lists, and the part of pictures that crops cover."""
 
 import json
 import subprocess
@@ -21,11 +21,11 @@ from maskfeat_plugin.registry import TRANSFORMS
 _CLIP_LEN, _INTERVAL, _TARGET_FPS = 16, 4, 30
 _PLACES = (0.03, 0.21, 0.48, 0.66, 0.9)
 SHAPES = ((960, 2560), (1080, 3840), (240, 704), (1080, 1920), (240, 320))
-"""Heights and widths of pictures that crops are drawn in."""
+"""Heights and widths of the pictures to crop."""
 
 
 class Reading(NamedTuple):
-    """Medians of one way to read a clip of a file."""
+    """Median time and median amount of data of one way to read a clip."""
 
     way: str
     seconds: float
@@ -33,13 +33,15 @@ class Reading(NamedTuple):
 
 
 def measure_long_file(path: Path) -> list[Reading]:
-    """Measure a clip of 16 frames in 64 / 30 s: by a plain seek, by the reader, and as the reader did before.
+    """Measure three ways to read a clip of 16 frames in 64 / 30 s: a plain seek, the reader, and its former way.
+
+    The former way reads all packets of the file first.
 
     Args:
         path (Path): The file.
 
     Returns:
-        list[Reading]: Seconds and read megabytes of each way, medians over places in the file.
+        list[Reading]: Seconds and megabytes of each way, as medians over several places in the file.
     """
     ways = {"plain seek": _by_plain_seek, "the reader": _by_reader, "all packets": _by_all_packets}
     readings = []
@@ -84,13 +86,13 @@ def _by_all_packets(path: str, place: float) -> None:
 
 
 def _numbers(count: int, rate: float, place: float) -> np.ndarray:
-    """Numbers of the frames of a clip."""
+    """Return the frame numbers of a clip."""
     steps = np.arange(_CLIP_LEN) * _INTERVAL * rate / _TARGET_FPS
     return np.minimum(int(place * count) + steps.astype(int), count - 1)
 
 
 def _bytes_read() -> int:
-    """Bytes that this process has read from files, in the cache or not (Linux)."""
+    """Return the bytes that this process has read from files, cached or not (Linux)."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
@@ -126,7 +128,7 @@ print(json.dumps(dict(count=len(dataset), seconds=seconds, rank=rank, worker=flo
 
 
 class Start(NamedTuple):
-    """Costs of a list of files before the first sample: seconds, and megabytes of a rank and of each worker of it."""
+    """Costs of a list of files before the first sample: seconds, megabytes of a rank, megabytes of each worker."""
 
     seconds: float
     rank: float
@@ -134,33 +136,33 @@ class Start(NamedTuple):
 
 
 def measure_start(settings: dict, count: int) -> Start:
-    """Measure a data set of videos, in a process of its own.
+    """Measure the start of a data set of videos in a new process.
 
     Args:
-        settings (dict): Of ``maskfeat.VideoDataset``.
-        count (int): Number of its videos.
+        settings (dict): Arguments of ``maskfeat.VideoDataset``.
+        count (int): Number of videos in the data set.
 
     Returns:
-        Start: The costs. A worker is forked, and reads 20,000 samples.
+        Start: The costs. The worker is a forked process that looks up 20,000 samples.
     """
     command = [sys.executable, "-W", "ignore", "-c", _START, json.dumps(settings)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     if found.pop("count") != count:
-        raise RuntimeError(f"the data set has not {count} videos")
+        raise RuntimeError(f"the data set does not have {count} videos")
     return Start(**found)
 
 
 def measure_columns(crop: dict, shape: tuple[int, int], draws: int = 400) -> float:
-    """Measure the share of the columns of a picture that crops see.
+    """Measure the share of a picture's columns that random crops cover.
 
     Args:
         crop (dict): Config of a transform of clips.
         shape (tuple[int, int]): Height and width of the picture.
-        draws (int): Crops. Defaults to 400.
+        draws (int): Number of crops. Defaults to 400.
 
     Returns:
-        float: In [0, 1].
+        float: The share, in [0, 1].
     """
     with DefaultScope.overwrite_default_scope("mmaction"):
         transform = TRANSFORMS.build(crop)
@@ -173,14 +175,14 @@ def measure_columns(crop: dict, shape: tuple[int, int], draws: int = 400) -> flo
 
 
 def measure_command(command: Sequence[str], files: int) -> float:
-    """Measure files a second of a command.
+    """Measure the files per second of a command.
 
     Args:
         command (Sequence[str]): The command line.
-        files (int): Files that it works on.
+        files (int): Number of files that the command works on.
 
     Returns:
-        float: Files a second, the start of the process included.
+        float: Files per second, including the start of the process.
     """
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -188,11 +190,11 @@ def measure_command(command: Sequence[str], files: int) -> float:
 
 
 def write_long_lists(folder: Path, count: int) -> tuple[Path, Path]:
-    """Write a list of names and a manifest of as many videos, which are not there.
+    """Write a list of names and a manifest of videos that do not exist.
 
     Args:
-        folder (Path): Where they are written.
-        count (int): Lines.
+        folder (Path): Folder to write to.
+        count (int): Number of videos.
 
     Returns:
         tuple[Path, Path]: The list and the manifest.

@@ -1,4 +1,4 @@
-"""An archive to measure on: many short clips of mixed codecs, rates and shapes, some damaged, and a few long files."""
+"""Archive for benchmarks: many short clips of different codecs, rates and shapes, some damaged; and four long files."""
 
 import random
 import shutil
@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-# Ending, codec, frames a second, height and width of the short clips
+# Short clips: file ending, codec, frames per second, (height, width)
 CLIPS = (
     ("mp4", "libx264", 25, (240, 320)),
     ("mp4", "libx265", 30, (180, 320)),
@@ -19,7 +19,7 @@ CLIPS = (
     ("ts", "libx264", 15, (180, 640)),
     ("webm", "libvpx-vp9", 30, (320, 180)),
 )
-# Those of the long files
+# Long files: the same values
 LONG = (
     ("mp4", "libx264", 30, (540, 960)),
     ("mkv", "libx264", 25, (540, 960)),
@@ -32,31 +32,31 @@ _OPTIONS = {"libx264": {"preset": "veryfast"}, "libx265": {"preset": "ultrafast"
 
 
 class Archive(NamedTuple):
-    """Files of an archive: the folder of the clips, and the long ones."""
+    """Files of an archive: the folder of the clips, and the long files."""
 
     clips: Path
     long: list[Path]
 
 
 def build_archive(folder: Path, clips: int, minutes: int, say: Callable[[str], None]) -> Archive:
-    """Build an archive, or take what an earlier call with the same numbers has built.
+    """Build an archive, or reuse the files of an earlier call with the same numbers.
 
     Args:
-        folder (Path): Where it is made.
-        clips (int): Number of short clips, of 3 s; one in a hundred is damaged.
+        folder (Path): Folder of the archive.
+        clips (int): Number of short clips of 3 s. One in a hundred is damaged.
         minutes (int): Length of the four long files.
-        say (Callable[[str], None]): Told what is done.
+        say (Callable[[str], None]): Prints lines of progress.
 
     Returns:
         Archive: The files.
     """
     archive = Archive(folder / f"clips_{clips}", [folder / f"long_{minutes}.{spec[0]}" for spec in LONG])
     if not archive.clips.is_dir():
-        say(f"{clips} clips are written to {archive.clips}")
+        say(f"writing {clips} clips to {archive.clips}")
         _write_clips(archive.clips, clips)
     for path, spec in zip(archive.long, LONG, strict=True):
         if not path.is_file():
-            say(f"{path} is written")
+            say(f"writing {path}")
             take = folder / f"take.{spec[0]}"
             _encode(take, _TAKE_SECONDS, *spec[1:])
             _repeat(take, path, 60 * minutes // _TAKE_SECONDS)
@@ -65,7 +65,7 @@ def build_archive(folder: Path, clips: int, minutes: int, say: Callable[[str], N
 
 
 def _write_clips(folder: Path, count: int) -> None:
-    """Copies of one clip of each kind, in folders of a thousand."""
+    """Write copies of one clip of each kind into folders of a thousand clips."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -87,7 +87,7 @@ def _write_clips(folder: Path, count: int) -> None:
 
 
 def _encode(path: Path, seconds: int, codec: str, rate: int, size: tuple[int, int]) -> None:
-    """Coloured blocks that move; a key frame every two seconds."""
+    """Write a video of moving coloured blocks with a key frame every two seconds."""
     height, width = size
     blocks = np.random.default_rng(0).integers(0, 256, (height // 10 + 1, width // 10 + 1, 3), dtype=np.uint8)
     picture = blocks.repeat(10, 0).repeat(10, 1)[:height, :width]
@@ -102,7 +102,7 @@ def _encode(path: Path, seconds: int, codec: str, rate: int, size: tuple[int, in
 
 
 def _repeat(source: Path, path: Path, times: int) -> None:
-    """Copy the packets of a file several times, one after the other."""
+    """Write a video that repeats the packets of another file several times."""
     unfinished = path.with_name(f"unfinished_{path.name}")
     with av.open(str(unfinished), "w") as long:
         stream: VideoStream | None = None

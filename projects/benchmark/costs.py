@@ -1,4 +1,4 @@
-"""How time and memory of a pre-training step grow with what a user can choose."""
+"""Costs of a pre-training step: growth of time and memory with the settings that a user can choose."""
 
 import statistics
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from .several_processes import measure_processes
 
 @dataclass(frozen=True)
 class Cost:
-    """A training step of one setting.
+    """Cost of a training step with one setting.
 
     Args:
-        model (str): Which.
-        what (str): What is varied; all else is as in the first row.
-        value (str): To what.
-        samples (int): Images or clips of a step.
-        seconds (float): Of a step, the median.
-        memory (float, optional): Megabytes at the peak beyond weights and optimizer, None if not known.
+        model (str): Name of the model.
+        what (str): The varied setting; all others are the same as in the first row.
+        value (str): Value of the varied setting.
+        samples (int): Images or clips per step.
+        seconds (float): Median time of a step.
+        memory (float, optional): Peak megabytes beyond weights and optimizer. None if unknown.
     """
 
     model: str
@@ -37,16 +37,16 @@ class Cost:
 
 
 def costs(repeats: int, device: torch.device) -> Iterator[Cost]:
-    """Time and memory of a step by batch, frames, resolution, mask ratio and, on a CPU, processes.
+    """Measure time and memory of a step for several batch sizes, frames, resolutions and mask ratios.
 
-    Float32 on a CPU, bfloat16 on a GPU.
+    On a CPU, several processes are measured too. Steps run in float32 on a CPU and in bfloat16 on a GPU.
 
     Args:
-        repeats (int): Steps of each, the median counts.
-        device (torch.device): Where they run.
+        repeats (int): Timed steps of each setting; the result is the median.
+        device (torch.device): Device of the steps.
 
     Yields:
-        Cost: One after the other, MViT-S on clips, then ViT-B on images.
+        Cost: One cost per setting, first of MViT-S on clips, then of ViT-B on images.
     """
     clips: dict[str, Any] = dict(frames=16, side=224, batch=1, ratio=0.4)
     images: dict[str, Any] = dict(frames=1, side=224, batch=8, ratio=0.4)

@@ -1,4 +1,4 @@
-"""Time of the data pipeline of video pre-training, from files to a batch."""
+"""Comparison of data pipelines for video pre-training, from files to a batch."""
 
 import random
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ _RATIO = 0.4
 
 
 def data_comparison(folder: Path) -> Comparison:
-    """The pipeline of the Kinetics-400 pre-training configs against mmaction2's own transforms.
+    """Compare the pipeline of the Kinetics-400 pre-training configs with mmaction2's own transforms.
 
-    Both give the same clips: the same frames, crops and flips of the same random numbers.
+    Both give the same clips: the same random numbers lead to the same frames, crops and flips.
 
     Args:
-        folder (Path): Where to write the video that is read.
+        folder (Path): Folder for the video that both read.
 
     Returns:
-        Comparison: Decode, crop, flip, mask and collate a batch of 4 clips.
+        Comparison: Decoding, cropping, flipping, masking and collating a batch of 4 clips.
     """
     path = folder / "kinetics.mp4"
     write_kinetics_like(path)
@@ -70,14 +70,14 @@ def data_comparison(folder: Path) -> Comparison:
 
 
 def write_kinetics_like(path: Path, options: dict[str, str] | None = None) -> None:
-    """Write 10 s of 340 x 256 pixels at 30 frames a second, H.264 as x264 makes it by default.
+    """Write a video of 10 s with 340 x 256 pixels and 30 frames per second, in H.264 with x264's defaults.
 
-    A camera with some noise moves over photographs, on which parts of others move about, with a cut in the middle. The
-    same frames each time.
+    A camera with some noise moves over a photograph, and parts of another photograph move on it. There is a cut in the
+    middle. Every call writes the same frames.
 
     Args:
         path (Path): File to write.
-        options (dict[str, str], optional): Settings of x264. Defaults to None, its own.
+        options (dict[str, str], optional): Settings of x264. Defaults to None, the defaults of x264.
     """
     photos = load_photos()
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def write_kinetics_like(path: Path, options: dict[str, str] | None = None) -> No
 
 
 def _draw(photos: Sequence[np.ndarray], number: int, rng: np.random.Generator) -> np.ndarray:
-    """Frame of a video, uint8 (H, W, 3)."""
+    """Draw a frame of the video, uint8 (H, W, 3)."""
     (height, width), time = _SIZE, number / 30
     shot = 2 * number // _FRAMES
     photo, other = photos[shot], photos[1 - shot]
@@ -115,7 +115,7 @@ def _draw(photos: Sequence[np.ndarray], number: int, rng: np.random.Generator) -
 
 
 def _add_mask_by_loops(results: dict) -> dict:
-    """A mask as the pipeline's, drawn patch by patch."""
+    """Draw the same kind of mask as the pipeline, patch by patch."""
     mask = cubes_by_loops(_WINDOWS, _RATIO)
     for axis, (whole, windows) in enumerate(zip(_GRID, _WINDOWS, strict=True)):
         mask = mask.repeat(whole // windows, axis)
@@ -124,7 +124,7 @@ def _add_mask_by_loops(results: dict) -> dict:
 
 
 def _batch(pipeline: Compose, path: Path) -> dict:
-    """A batch of clips of random parts of the video, the same parts each time."""
+    """Read a batch of clips from random parts of the video. Every call reads the same parts."""
     clips = []
     for seed in range(_CLIPS):
         np.random.seed(seed)

@@ -1,4 +1,4 @@
-"""Fine-tuning steps against the models of timm, torchvision and mmpretrain."""
+"""Comparison of fine-tuning steps with the models of timm, torchvision and mmpretrain."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ from maskfeat_plugin.registry import MODELS
 from .measuring import Comparison
 from .peers import normal, training
 
-# Names of torchvision's MViT and of mmaction2's, tried in this order
+# Parameter names of torchvision's MViT -> mmaction2's names, applied in this order
 _TORCHVISION = (
     (r"^conv_proj\.", "patch_embed.projection."),
     (r"^pos_encoding\.class_token$", "cls_token"),
@@ -32,12 +32,12 @@ _TORCHVISION = (
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear layer of as many classes as the peer has.
+    """Classifier of a backbone and a linear layer with the peer's number of classes.
 
     Args:
         backbone (nn.Module): The backbone.
-        features (Callable[[tuple], Tensor]): Takes the features (N, C) out of what it returns.
-        head (nn.Linear): The peer's layer, whose weights are copied.
+        features (Callable[[tuple], Tensor]): Selects the features (N, C) from the backbone's outputs.
+        head (nn.Linear): The peer's linear layer. Its weights are copied.
     """
 
     def __init__(self, backbone: nn.Module, features: Callable[[tuple], Tensor], head: nn.Linear) -> None:
@@ -53,14 +53,14 @@ class Classifier(nn.Module):
 
 
 def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparison]:
-    """Build the rows of a fine-tuning step of ViT-B, from the same weights: forward and backward pass, optimizer.
+    """Compare fine-tuning steps of ViT-B with the same weights: forward pass, backward pass and optimizer.
 
     Args:
-        device (torch.device): Where it runs.
-        batch_size (int): Images of a step. Defaults to 8.
+        device (torch.device): Device of the steps.
+        batch_size (int): Images per step. Defaults to 8.
 
     Returns:
-        list[Comparison]: Against mmpretrain's ViT and, where it is installed, timm's.
+        list[Comparison]: Comparisons with mmpretrain's ViT and, if timm is installed, with timm's.
     """
     images = normal(batch_size, 3, 224, 224).to(device)
     job = f"ViT-B/16, fine-tuning step, {batch_size} images"
@@ -71,7 +71,9 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
     ours.backbone.load_state_dict(theirs.backbone.state_dict())
     rows = [_compare(job, "mmpretrain", ours, theirs, images)]
     if find_spec("timm") is None:
-        print_log("timm is not installed: its row is left out (pip install timm).", "current", logging.WARNING)
+        print_log(
+            "timm is not installed: the row of timm is left out. Run pip install timm.", "current", logging.WARNING
+        )
         return rows
     import timm
 
@@ -82,16 +84,16 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
 
 
 def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Comparison:
-    """Build the row of a fine-tuning step of MViT-S, from the same weights: forward and backward pass, optimizer.
+    """Compare fine-tuning steps of MViT-S with the same weights: forward pass, backward pass and optimizer.
 
-    Channels grow in the attention, as in torchvision's, and the class token gives the features.
+    The channels grow in the attention, as in torchvision's model, and the class token gives the features.
 
     Args:
-        device (torch.device): Where it runs.
-        batch_size (int): Clips of a step. Defaults to 1.
+        device (torch.device): Device of the steps.
+        batch_size (int): Clips per step. Defaults to 1.
 
     Returns:
-        Comparison: Against torchvision's ``mvit_v2_s``.
+        Comparison: Comparison with torchvision's ``mvit_v2_s``.
     """
     clips = normal(batch_size, 3, 16, 224, 224).to(device)
     theirs = mvit_v2_s(dropout=0.0, stochastic_depth_prob=0.0)

@@ -1,4 +1,4 @@
-"""Time and memory of two that do the same job."""
+"""Measurement of time and memory of two functions that do the same job."""
 
 import statistics
 import time
@@ -12,13 +12,13 @@ from maskfeat_plugin.engine.process_info import peak_memory
 
 @dataclass(frozen=True)
 class Comparison:
-    """One job done by two.
+    """Two functions that do the same job.
 
     Args:
-        job (str): What is done.
-        peer (str): Who else does it.
-        ours (Callable[[], object]): Does it by the plugin.
-        theirs (Callable[[], object]): Does it by the peer.
+        job (str): Name of the job.
+        peer (str): Name of the package to compare with.
+        ours (Callable[[], object]): Does the job with the plugin.
+        theirs (Callable[[], object]): Does the job with the peer.
     """
 
     job: str
@@ -29,16 +29,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a comparison came to.
+    """Result of a comparison.
 
     Args:
-        job (str): What was done.
-        peer (str): Who else did it.
-        ours (float): Seconds of the plugin, the median.
-        theirs (float): Seconds of the peer, the median.
-        ours_memory (float, optional): Megabytes that the plugin needed at its peak beyond what was there before, None
-            where the system does not tell.
-        theirs_memory (float, optional): The same of the peer.
+        job (str): Name of the job.
+        peer (str): Name of the package to compare with.
+        ours (float): Median seconds of the plugin.
+        theirs (float): Median seconds of the peer.
+        ours_memory (float, optional): Peak megabytes of the plugin, beyond the memory in use before. None if the
+            system does not report it.
+        theirs_memory (float, optional): The same for the peer.
     """
 
     job: str
@@ -50,15 +50,17 @@ class Measurement:
 
 
 def measure(comparison: Comparison, repeats: int, device: torch.device) -> Measurement:
-    """Median times of both, measured in turn, so that a busy machine slows both, then the memory of each.
+    """Measure the median times of both functions, then the memory of each.
+
+    The two run in turns, so that a busy machine slows both.
 
     Args:
-        comparison (Comparison): What to time.
-        repeats (int): Runs of each, after one to warm up.
-        device (torch.device): Where it runs; a GPU is waited for.
+        comparison (Comparison): The two functions.
+        repeats (int): Runs of each function, after one run to warm up.
+        device (torch.device): Device of the work. A GPU is synchronised before and after each run.
 
     Returns:
-        Measurement: Of both.
+        Measurement: Times and memory of both.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for i in range(repeats + 1):
@@ -71,14 +73,14 @@ def measure(comparison: Comparison, repeats: int, device: torch.device) -> Measu
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one run.
+    """Measure the wall time of one run.
 
     Args:
-        run (Callable[[], object]): What to time.
-        device (torch.device): Where it runs; a GPU is waited for.
+        run (Callable[[], object]): The function to time.
+        device (torch.device): Device of the work. A GPU is synchronised before and after the run.
 
     Returns:
-        float: Seconds.
+        float: The time in seconds.
     """
     _wait(device)
     start = time.perf_counter()

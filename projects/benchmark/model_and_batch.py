@@ -1,4 +1,4 @@
-"""The models whose steps are measured at several sizes, and random batches for them."""
+"""Models whose steps are measured at several sizes, and random batches for them."""
 
 import torch
 from mmengine.config import Config
@@ -11,11 +11,11 @@ from .rows import BASE_MODELS
 
 
 def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[BaseModel, Tensor, Tensor]:
-    """MaskFeat with MViT-S and a batch for it.
+    """Build MaskFeat with MViT-S and a batch for it.
 
     Args:
         size (dict): ``frames``, ``side`` in pixels, ``batch`` and mask ``ratio``.
-        device (torch.device | str): Where they are. Defaults to "cpu".
+        device (torch.device | str): Device of the model and the batch. Defaults to "cpu".
 
     Returns:
         tuple[BaseModel, Tensor, Tensor]: The model, random clips (N, 3, T, H, W) and their masks (N, T', H', W').
@@ -24,12 +24,12 @@ def video_step(size: dict, device: torch.device | str = "cpu") -> tuple[BaseMode
 
 
 def model_and_batch(model: str, size: dict, device: torch.device | str) -> tuple[BaseModel, Tensor, Tensor]:
-    """MaskFeat with one of two models and a batch for it.
+    """Build MaskFeat with one of two backbones and a batch for it.
 
     Args:
-        model (str): "MViT-S", or "ViT-B" for images.
-        size (dict): As in :func:`video_step`; images have no ``frames``.
-        device (torch.device | str): Where they are.
+        model (str): "MViT-S" for clips, or "ViT-B" for images.
+        size (dict): The same keys as in :func:`video_step`. For images, ``frames`` is not used.
+        device (torch.device | str): Device of the model and the batch.
 
     Returns:
         tuple[BaseModel, Tensor, Tensor]: The model, random inputs and their masks (N, T', H', W').

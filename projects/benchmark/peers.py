@@ -1,4 +1,4 @@
-"""MaskFeat as it is made of mmaction2's MViT and mmpretrain's parts, to time the plugin's against."""
+"""MaskFeat built from mmaction2's MViT and mmpretrain's parts, as the peer of the plugin."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from maskfeat_plugin.registry import MODELS
 
 
 class PeerVideoMaskFeat(nn.Module):
-    """Pre-training of mmaction2's MViT by mmpretrain's HOG: all tokens are predicted, the masked ones count.
+    """Pre-training of mmaction2's MViT with mmpretrain's HOG. It predicts all tokens; the loss uses the masked ones.
 
     Args:
         backbone (dict): Config of ``mmaction.MViT``, without the down-sampling of the last stage.
-        in_channels (int): Channels of its last output.
-        frame_stride (int): Frames of a token, of which the first gives the target. Defaults to 2.
+        in_channels (int): Channels of the backbone's last output.
+        frame_stride (int): Frames per token. The first of them gives the target. Defaults to 2.
     """
 
     def __init__(self, backbone: dict, in_channels: int, frame_stride: int = 2) -> None:
@@ -31,13 +31,13 @@ class PeerVideoMaskFeat(nn.Module):
 
     def _hide(self, module: nn.Module, args: tuple, output: tuple[Tensor, tuple[int, ...]]) -> tuple:
         assert self._mask is not None  # the loss sets it
-        tokens, grid = output  # (N, T' * 4H' * 4W', C), of which 4 x 4 are one token of the last stage
+        tokens, grid = output  # (N, T' * 4H' * 4W', C); 4 x 4 of these are one token of the last stage
         scale = grid[-1] // self._mask.shape[-1]
         mask = self._mask.repeat_interleave(scale, 2).repeat_interleave(scale, 3).flatten(1).unsqueeze(2)
         return tokens * ~mask + self.mask_token * mask, grid
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
             inputs (Tensor): Normalised clips (N, 3, T, H, W).
@@ -56,7 +56,7 @@ class PeerVideoMaskFeat(nn.Module):
 
 
 def image_maskfeat() -> BaseModel:
-    """mmpretrain's MaskFeat with ViT-B as its config has it, but without a Gaussian window, as the authors'."""
+    """Build mmpretrain's MaskFeat with ViT-B as in its config, but without a Gaussian window, as the authors do."""
     return MODELS.build(
         dict(
             type="mmpretrain.MaskFeat",
@@ -70,18 +70,20 @@ def image_maskfeat() -> BaseModel:
 
 
 def optimizer(model: nn.Module) -> OptimWrapper:
-    """AdamW and clipping as the pre-training configs have them, the same for both sides."""
+    """Build AdamW with gradient clipping as in the pre-training configs. Both sides use it."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return OptimWrapper(torch.optim.AdamW(trained, lr=1e-5, betas=(0.9, 0.95)), clip_grad=dict(max_norm=0.02))
 
 
 def training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """Return a function that trains a model by one step, in bfloat16 on a GPU, and returns the loss before it.
+    """Return a function that trains a model for one step and returns the loss before the step.
+
+    On a GPU, the step runs in bfloat16.
 
     Args:
         model (nn.Module): The model.
-        loss (Callable[[], Tensor]): Computes its loss.
-        device (torch.device): Where the model is.
+        loss (Callable[[], Tensor]): Computes the loss of the model.
+        device (torch.device): Device of the model.
     """
     wrapper = optimizer(model)
 
@@ -95,5 +97,5 @@ def training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device)
 
 
 def normal(*size: int) -> Tensor:
-    """Return normally distributed numbers, the same for a size."""
+    """Return normally distributed numbers. The same size always gives the same numbers."""
     return torch.randn(size, generator=torch.Generator().manual_seed(0))

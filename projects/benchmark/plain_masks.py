@@ -1,4 +1,4 @@
-"""Masks drawn patch by patch in plain Python: what the mask generators are timed against."""
+"""Masks drawn patch by patch in plain Python, as the peer of the mask generators."""
 
 import math
 import random
@@ -7,15 +7,15 @@ import numpy as np
 
 
 def cubes_by_loops(grid: tuple[int, int, int], mask_ratio: float, min_aspect: float = 0.3) -> np.ndarray:
-    """The masks of ``CubeMaskGenerator``, patch by patch in plain Python.
+    """Draw the same kind of mask as ``CubeMaskGenerator``, patch by patch in plain Python.
 
     Args:
         grid (tuple[int, int, int]): Token grid (T, H, W).
-        mask_ratio (float): Share of the tokens to hide.
-        min_aspect (float): Least aspect ratio; the greatest is its inverse. Defaults to 0.3.
+        mask_ratio (float): Share of masked tokens.
+        min_aspect (float): Smallest aspect ratio. The largest is its inverse. Defaults to 0.3.
 
     Returns:
-        np.ndarray: bool (T, H, W).
+        np.ndarray: The mask, bool (T, H, W).
     """
     steps, height, width = grid
     mask = [[[False] * width for _ in range(height)] for _ in range(steps)]

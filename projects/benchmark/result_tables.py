@@ -1,4 +1,4 @@
-"""Measurements as tables and files."""
+"""Tables and files of measurements."""
 
 import json
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from .measuring import Measurement
 
 
 def format_table(rows: Sequence[Measurement]) -> str:
-    """The comparisons as a Markdown table.
+    """Format comparisons as a Markdown table.
 
     Args:
-        rows (Sequence[Measurement]): What was measured.
+        rows (Sequence[Measurement]): The measurements.
 
     Returns:
-        str: The table; times in milliseconds, peak memory in megabytes of 2**20 bytes.
+        str: The table, with times in milliseconds and peak memory in megabytes of 2**20 bytes.
     """
     lines = [
         "| work | here, ms | peer, ms | times faster | here, MB | peer, MB | times less | peer |",
@@ -43,10 +43,10 @@ def format_table(rows: Sequence[Measurement]) -> str:
 
 
 def format_costs(rows: Sequence[Cost]) -> str:
-    """How the cost grows, as a Markdown table.
+    """Format the costs of training steps as a Markdown table.
 
     Args:
-        rows (Sequence[Cost]): What was measured.
+        rows (Sequence[Cost]): The measurements.
 
     Returns:
         str: The table.
@@ -61,15 +61,15 @@ def format_costs(rows: Sequence[Cost]) -> str:
 
 
 def format_changes(before: dict, rows: Sequence[Measurement]) -> str:
-    """This run beside an earlier one.
+    """Format a comparison of this run with an earlier run.
 
     Args:
-        before (dict): As :func:`read_run` gives it.
-        rows (Sequence[Measurement]): This run.
+        before (dict): The earlier run, from :func:`read_run`.
+        rows (Sequence[Measurement]): Measurements of this run.
 
     Returns:
-        str: A Markdown table: a row for each work that both have. Both ratios are against the peer in the same run, so
-        that they compare even where the machines do not.
+        str: A Markdown table with a row for each job that both runs have. Each run has a ratio against the peer in the
+        same run. These ratios can be compared even if the machines differ.
     """
     earlier = {row["job"]: Measurement(**row) for row in before["rows"]}
     lines = [
@@ -89,13 +89,13 @@ def format_changes(before: dict, rows: Sequence[Measurement]) -> str:
 
 
 def write_run(path: Path, machine: str, repeats: int, rows: Sequence[Measurement]) -> None:
-    """Write a run as JSON, a file that is complete or not there.
+    """Write a run as JSON, atomically.
 
     Args:
-        path (Path): Where to.
-        machine (str): As :func:`describe_machine` gives it.
-        repeats (int): Runs of which the median was taken.
-        rows (Sequence[Measurement]): What was measured, seconds and megabytes.
+        path (Path): File to write.
+        machine (str): Description from :func:`describe_machine`.
+        repeats (int): Number of runs behind each median.
+        rows (Sequence[Measurement]): The measurements, in seconds and megabytes.
     """
     content = dict(machine=machine, repeats=repeats, rows=[asdict(row) for row in rows])
     with writing(path) as unfinished:
@@ -112,7 +112,7 @@ def read_run(path: Path) -> dict:
         dict: ``machine`` (str), ``repeats`` (int) and ``rows`` (list[dict]), arguments of :class:`Measurement`.
 
     Raises:
-        ConfigError: If the file is not there or holds something else.
+        ConfigError: If the file is missing or holds something else.
     """
     with reading(f"--against {path}:", "give a file that --json wrote"):
         run = json.loads(path.read_text())
@@ -122,13 +122,13 @@ def read_run(path: Path) -> dict:
 
 
 def describe_machine(device: torch.device) -> str:
-    """The device, the number of threads and the versions that the times hold for.
+    """Describe the device, the number of threads, and the versions behind the times.
 
     Args:
-        device (torch.device): Where it ran.
+        device (torch.device): Device of the measurements.
 
     Returns:
-        str: One line.
+        str: The description, in one line.
     """
     if device.type == "cuda":
         name, precision = torch.cuda.get_device_name(device), "models in bfloat16"

@@ -1,4 +1,4 @@
-"""What is timed against the packages that do the same job."""
+"""Comparisons of the benchmark: the plugin against packages that do the same job."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +24,14 @@ IMAGE_TOKENS, CLIP_TOKENS = (14, 14), (8, 14, 14)
 
 
 def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
-    """Everything that is compared, built one after the other, because the models are large.
+    """Build all comparisons one after another, because the models are large.
 
-    On a GPU, models run under autocast to bfloat16, on both sides, pre-training in larger batches, and HOG is held
-    against the memory bandwidth too.
+    On a GPU, the models of both sides run under autocast to bfloat16, pre-training has larger batches, and HOG is also
+    compared with the memory bandwidth.
 
     Args:
-        device (torch.device): Where models and tensors are.
-        folder (Path): For the video that is read.
+        device (torch.device): Device of models and tensors.
+        folder (Path): Folder for the video that the data pipelines read.
 
     Yields:
         Comparison: HOG, masks, the data pipeline, linear layers, pre-training, fine-tuning and inference.
@@ -52,13 +52,15 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
 
 
 def hog(device: torch.device) -> list[Comparison]:
-    """HOG of 16 images, and of what is masked of a clip of 16 frames, whose tokens take the first of 2 frames each.
+    """Compare HOG of 16 images, and HOG of the masked tokens of a clip with 16 frames.
+
+    A token of the clip spans 2 frames; the first of them gives the target.
 
     Args:
-        device (torch.device): Where the tensors are.
+        device (torch.device): Device of the tensors.
 
     Returns:
-        list[Comparison]: Against mmpretrain's generator, which computes all cells.
+        list[Comparison]: Comparisons with mmpretrain's generator, which computes all cells.
     """
     images = normal(16, 3, 224, 224).to(device)
     clip = normal(1, 3, 16, 224, 224).to(device)
@@ -78,19 +80,21 @@ def hog(device: torch.device) -> list[Comparison]:
 
 
 def hog_bandwidth(device: torch.device, count: int = 256) -> Comparison:
-    """HOG against the least that it has to move, every pixel in and every histogram out.
+    """Compare HOG with the least possible memory traffic: read every pixel, write every histogram.
 
     Args:
-        device (torch.device): Where the tensors are.
-        count (int): Images. Defaults to 256, 147 MB, more than a GPU's caches hold.
+        device (torch.device): Device of the tensors.
+        count (int): Number of images. Defaults to 256, which are 147 MB, more than the caches of a GPU hold.
 
     Returns:
-        Comparison: Against a copy that reads and writes as many bytes as that; 0.5 "times faster" is half of the
-        bandwidth.
+        Comparison: Comparison with a copy that reads and writes this number of bytes. A value of 0.5 in the column
+        "times faster" means half of the bandwidth.
     """
     images = normal(count, 3, 224, 224).to(device)
     ours = MODELS.build(dict(type="maskfeat.HOGGenerator")).to(device)
-    source = torch.zeros((images.numel() + count * 196 * 108) // 2, device=device)  # is read, and as much is written
+    source = torch.zeros(
+        (images.numel() + count * 196 * 108) // 2, device=device
+    )  # the copy reads this tensor and writes as much
     target = torch.empty_like(source)
     return Comparison(
         f"HOG, {count} images of 224 x 224, and the bandwidth",
@@ -101,10 +105,10 @@ def hog_bandwidth(device: torch.device, count: int = 256) -> Comparison:
 
 
 def masks() -> list[Comparison]:
-    """Masks of an image and of a clip.
+    """Compare the mask generators of images and clips.
 
     Returns:
-        list[Comparison]: Against loops over the patches: mmpretrain's, and one in plain Python.
+        list[Comparison]: Comparisons with loops over the patches: mmpretrain's generator, and plain Python.
     """
     blocks = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=IMAGE_TOKENS))
     beit = TRANSFORMS.build(
@@ -128,10 +132,10 @@ def masks() -> list[Comparison]:
 
 
 def linear_layers() -> Comparison:
-    """The first linear layer of an MLP of MViT-S, on a CPU: what the processor makes of the way that products take.
+    """Compare the first linear layer of an MLP of MViT-S on a CPU. The result depends on the processor.
 
     Returns:
-        Comparison: Against torch's own.
+        Comparison: Comparison with torch's linear layer.
     """
     x, weight, bias = normal(1568, 384), normal(1536, 384), normal(1536)
 
@@ -149,14 +153,14 @@ def linear_layers() -> Comparison:
 
 
 def video_pretraining(device: torch.device, batch_size: int = 1) -> Comparison:
-    """A training step of MaskFeat with MViT-S from the same weights: target, forward, backward pass, optimizer.
+    """Compare pre-training steps of MViT-S with the same weights: target, forward pass, backward pass and optimizer.
 
     Args:
-        device (torch.device): Where it runs.
-        batch_size (int): Clips of a step. Defaults to 1.
+        device (torch.device): Device of the steps.
+        batch_size (int): Clips per step. Defaults to 1.
 
     Returns:
-        Comparison: Against mmaction2's MViT with mmpretrain's HOG.
+        Comparison: Comparison with mmaction2's MViT and mmpretrain's HOG.
     """
     config = Config.fromfile(BASE_MODELS / "maskfeat_mvit-small.py").model
     ours = MODELS.build(config).to(device).train()
@@ -176,13 +180,13 @@ def video_pretraining(device: torch.device, batch_size: int = 1) -> Comparison:
 
 
 def video_finetuning(device: torch.device) -> list[Comparison]:
-    """Forward and backward pass, and forward pass alone, of MViT-S from the same weights.
+    """Compare MViT-S with the same weights: forward and backward pass, and forward pass only.
 
     Args:
-        device (torch.device): Where it runs.
+        device (torch.device): Device of the steps.
 
     Returns:
-        list[Comparison]: Against mmaction2's MViT.
+        list[Comparison]: Comparisons with mmaction2's MViT.
     """
     settings = dict(arch="small", dim_mul_in_attention=False)
     theirs = MODELS.build(dict(type="mmaction.MViT", **settings)).to(device)
@@ -206,14 +210,14 @@ def video_finetuning(device: torch.device) -> list[Comparison]:
 
 
 def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
-    """A training step of MaskFeat with ViT-B from the same weights: target, forward, backward pass, optimizer.
+    """Compare pre-training steps of ViT-B with the same weights: target, forward pass, backward pass and optimizer.
 
     Args:
-        device (torch.device): Where it runs.
-        batch_size (int): Images of a step. Defaults to 8.
+        device (torch.device): Device of the steps.
+        batch_size (int): Images per step. Defaults to 8.
 
     Returns:
-        Comparison: Against mmpretrain's MaskFeat.
+        Comparison: Comparison with mmpretrain's MaskFeat.
     """
     ours = MODELS.build(Config.fromfile(BASE_MODELS / "maskfeat_vit-base-p16.py").model).to(device).train()
     theirs = image_maskfeat().to(device).train()
@@ -242,7 +246,7 @@ def _step(model: nn.Module, clip: Tensor) -> None:
     with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
         loss = model(clip)[-1][1].float().sum()
     loss.backward()
-    model.zero_grad()  # not kept for the next run, so that its memory is counted there
+    model.zero_grad()  # free the gradients, so that the next run's memory includes them
 
 
 @torch.no_grad()

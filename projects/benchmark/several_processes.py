@@ -1,4 +1,4 @@
-"""A training step of several processes on a CPU, which share its cores."""
+"""Training steps of several processes that share the cores of a CPU."""
 
 import json
 import statistics
@@ -21,7 +21,7 @@ from .peers import optimizer
 
 
 class LossOf(nn.Module):
-    """A pre-training model whose forward is its loss, as data parallel training wants it."""
+    """Pre-training model whose ``forward`` computes the loss, as data parallel training requires."""
 
     model: BaseModel
 
@@ -30,24 +30,23 @@ class LossOf(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """The loss, a scalar, of normalised inputs and their mask."""
+        """Compute the loss, a scalar, of normalised inputs and their mask."""
         return self.model.loss(inputs, mask=mask)["loss"]
 
 
 def measure_processes(count: int, size: dict, repeats: int) -> tuple[float, float | None]:
-    """Data parallel steps of MViT-S, a share of the threads for each process.
+    """Measure data parallel steps of MViT-S. The processes share the threads of this one.
 
     Args:
-        count (int): Processes.
-        size (dict): Frames, side, batch of each process and mask ratio of its clips.
-        repeats (int): Steps, the median counts.
+        count (int): Number of processes.
+        size (dict): ``frames``, ``side``, ``batch`` of each process and mask ``ratio`` of the clips.
+        repeats (int): Timed steps; the result is the median.
 
     Returns:
-        tuple[float, float | None]: Seconds of a step, and megabytes at the peak of one process, beyond weights and
-        optimizer.
+        tuple[float, float | None]: Seconds of a step, and peak megabytes of one process beyond weights and optimizer.
 
     Raises:
-        RuntimeError: If a process fails; the message is what it printed.
+        RuntimeError: If a process fails. The message is the end of its output.
     """
     threads = max(torch.get_num_threads() // count, 1)
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
@@ -59,12 +58,12 @@ def measure_processes(count: int, size: dict, repeats: int) -> tuple[float, floa
 
 
 def run_process(make: Callable[[dict], tuple[nn.Module, Tensor, Tensor]], size: dict, repeats: int) -> None:
-    """What each process does; the first prints the result.
+    """Do the work of each process. Rank 0 prints the result.
 
     Args:
-        make (Callable[[dict], tuple[nn.Module, Tensor, Tensor]]): Gives model, inputs and mask of a size.
+        make (Callable[[dict], tuple[nn.Module, Tensor, Tensor]]): Builds model, inputs and mask of a size.
         size (dict): The size.
-        repeats (int): Steps, the median counts.
+        repeats (int): Timed steps; the result is the median.
     """
     init_process_group("gloo")
     with quiet():

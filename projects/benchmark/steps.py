@@ -1,4 +1,4 @@
-"""Time of a pre-training step of one config against another's."""
+"""Comparison of the pre-training steps of two configs."""
 
 import re
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from .measuring import Comparison
 
 
 def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: int, device: torch.device) -> Comparison:
-    """Training steps of two configs on the same random inputs and masks.
+    """Compare training steps of two configs on the same random inputs and masks.
 
-    A step is the whole of it: normalisation, target, forward and backward pass, optimizer. Only the reading of files
-    is left out. Masks are drawn by the generator of the second config, at the given ratio.
+    A step includes normalisation, target, forward pass, backward pass and optimizer, but no reading of files. The mask
+    generator of the second config draws the masks, with the given ratio.
 
     Args:
         ours (Config): A pre-training config of this package.
-        theirs (Config): Another of the same input size.
-        mask_ratio (float): Share of the tokens to hide.
-        batch_size (int): Samples of a step.
-        device (torch.device): Where it runs; mixed precision of a config is kept on a GPU only.
+        theirs (Config): Another pre-training config with the same input size.
+        mask_ratio (float): Share of masked tokens.
+        batch_size (int): Samples per step.
+        device (torch.device): Device of the steps. Mixed precision of a config is used on a GPU only.
 
     Returns:
-        Comparison: Of both.
+        Comparison: Comparison of both steps.
 
     Raises:
         ConfigError: If a config has no mask generator or no input size, or the sizes differ.
@@ -42,7 +42,8 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
     size = input_size(ours)
     if input_size(theirs) != size:
         raise ConfigError(
-            f"{theirs.filename} takes {input_size(theirs)}, {ours.filename} {size}; compare equal inputs."
+            f"{theirs.filename}: its input size is {input_size(theirs)}, but {ours.filename} has {size}. Give two "
+            "configs with the same input size."
         )
     draw = TRANSFORMS.build(dict(mask_generator(theirs), mask_ratio=mask_ratio, seed=0))
     samples = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(batch_size)]
@@ -58,18 +59,18 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
 def training_step(
     cfg: Config, inputs: list[Tensor], samples: list[DataSample], device: torch.device
 ) -> Callable[[], dict[str, Tensor]]:
-    """A config's model and optimizer as a function that trains them by one step.
+    """Build model and optimizer of a config, and return a function that trains them for one step.
 
-    The weights are as built: the initialization, which logs every parameter, changes no time.
+    The weights are not initialised, since this would log every parameter and does not change the time.
 
     Args:
         cfg (Config): A pre-training config.
         inputs (list[Tensor]): uint8 images (3, H, W) or clips (3, T, H, W).
-        samples (list[DataSample]): A mask each.
-        device (torch.device): Where it runs.
+        samples (list[DataSample]): The mask of each input.
+        device (torch.device): Device of the steps.
 
     Returns:
-        Callable[[], dict[str, Tensor]]: Takes the step and returns its losses.
+        Callable[[], dict[str, Tensor]]: Trains for one step and returns the losses.
     """
     settings = cfg.optim_wrapper.copy()
     if device.type == "cpu":
@@ -83,5 +84,5 @@ def training_step(
 
 
 def _name(cfg: Config) -> str:
-    """What the file's name says of the model: all before the batch size or the data set."""
+    """Return the model part of the file's name: the part before the batch size or the data set."""
     return re.split(r"_\d+xb|_moving-digits", Path(cfg.filename).stem)[0]

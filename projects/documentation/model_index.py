@@ -1,4 +1,4 @@
-"""Metafiles of the configs, in OpenMMLab's form, written from the configs themselves."""
+"""Metafiles of the configs in OpenMMLab's format, made from the configs."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from maskfeat_cli.named_configs import is_old_name
 PAPER = dict(
     Title="Masked Feature Prediction for Self-Supervised Visual Pre-Training", URL="https://arxiv.org/abs/2112.09133"
 )
-# Folder below configs/ -> task of the model (as the frameworks' inferencers name it), page of the docs
+# Folder below configs/ -> (task in the words of the frameworks' inferencers, page of the docs)
 FOLDERS = dict(
     pretrain=("Self-Supervised Learning", "docs/targets.md"),
     efficient=("Self-Supervised Learning", "docs/efficient.md"),
@@ -35,14 +35,14 @@ HEADER = "# Written by tools/write_model_index.py from the configs.\n"
 
 
 def describe_config(path: Path, root: Path) -> dict:
-    """The entry of one config in a metafile.
+    """Build the entry of a config in a metafile.
 
-    These configs are recipes. Nobody has trained one at full size, so an entry has no metric, no weights and no
-    ``Training Resources``; ``Recipe For`` is the number of GPUs that its batch size is meant for.
+    These configs are recipes. Nobody has trained them at full size, so an entry has no metric, no weights and no
+    ``Training Resources``. ``Recipe For`` is the number of GPUs of the recipe.
 
     Args:
         path (Path): Config file below one of ``FOLDERS``, with a name such as ``..._8xb256-amp-coslr-300e_in1k.py``.
-        root (Path): The project, which paths are relative to.
+        root (Path): The project. Paths in the entry are relative to it.
 
     Returns:
         dict: "Name", "In Collection", "Config", "Metadata", "Results".
@@ -55,7 +55,9 @@ def describe_config(path: Path, root: Path) -> dict:
     size = re.search(r"(\d+)xb(\d+)", path.stem)
     if suffix not in DATASETS or size is None:
         known = ", ".join(DATASETS)
-        raise ValueError(f"{path}: a name needs GPUs and batch such as 8xb256, and at its end one of {known}.")
+        raise ValueError(
+            f"{path}: the name must contain GPUs and batch size, such as 8xb256, and end in one of {known}."
+        )
     gpus, batch = map(int, size.groups())
     metadata = {
         "Architecture": "MViT" if "mvit-" in path.stem else "ViT",
@@ -77,7 +79,7 @@ def describe_config(path: Path, root: Path) -> dict:
 
 
 def collection_name(folder: str) -> str:
-    """Name of a folder's collection."""
+    """Return the name of a folder's collection."""
     if folder == "efficient":
         return "MaskFeat: Encoder of Visible Tokens"
     if folder == "scaling":
@@ -86,23 +88,23 @@ def collection_name(folder: str) -> str:
 
 
 def listed_configs(folder: Path) -> list[Path]:
-    """Return the configs of a folder that metafiles list: all but those on the demo's data and old names."""
+    """Return the configs that a folder's metafile lists: all except configs of the demo's data and old names."""
     return sorted(
         path for path in folder.glob("*.py") if not (path.stem.endswith("moving-digits") or is_old_name(path))
     )
 
 
 def model_index_files(root: Path) -> dict[Path, str]:
-    """What the metafile of each folder and the index of all have to hold.
+    """Compute the content of each folder's metafile and of the index.
 
     Args:
         root (Path): The project: a folder with ``configs/``.
 
     Returns:
-        dict[Path, str]: Content of each file.
+        dict[Path, str]: File -> content.
 
     Raises:
-        ValueError: If a config's name does not say what a metafile needs.
+        ValueError: If a config's name lacks the data set, the GPUs or the batch size.
     """
     files = {}
     for folder, (_, page) in FOLDERS.items():

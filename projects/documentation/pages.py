@@ -1,4 +1,4 @@
-"""Files of the repository outside docs/ as pages of the site, so that links to them work on GitHub and on the site."""
+"""Pages of the site for files outside docs/, so that links to these files work on GitHub and on the site."""
 
 import posixpath
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from .links import link_targets, map_links
 
 PREFIX = "repository"
-# In the navigation
+# Pages in the navigation
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _LANGUAGES = {".py": "python", ".sh": "bash", ".yml": "yaml", ".yaml": "yaml", ".toml": "toml", ".json": "json"}
 _NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 
 
 def repository_pages(root: Path) -> dict[str, str]:
-    """Pages of all that the pages in docs/, and those at the root, link to outside docs/.
+    """Build a page for every file or folder outside docs/ that docs/ or the pages at the root link to.
 
     Args:
         root (Path): The repository.
 
     Returns:
-        dict[str, str]: Markdown by the page's path in the site's source, such as "repository/configs/demo.md".
+        dict[str, str]: Path of a page in the site's source, such as "repository/configs/demo.md" -> Markdown.
     """
     pages: dict[str, str] = {}
     waiting = list(ROOT_PAGES)
@@ -34,26 +34,26 @@ def repository_pages(root: Path) -> dict[str, str]:
 
 
 def is_page(path: str, root: Path) -> bool:
-    """Whether something of the repository is a page of the site because it is linked to."""
+    """Return whether a link target is a file or folder of the repository outside docs/."""
     outside = path.startswith(("docs/", "..", "/")) or path == "docs"
     return not outside and (root / path).exists()
 
 
 def page_name(path: str) -> str:
-    """Where the site's source has the page of a file or folder."""
+    """Return the path of a file's or folder's page in the site's source."""
     return f"{PREFIX}/{path}" if path.endswith(".md") else f"{PREFIX}/{path}.md"
 
 
 def rewrite_links(text: str, page: str, root: Path) -> str:
-    """Let the links of a page lead to where the site has what they name.
+    """Rewrite the links of a page so that they work on the site.
 
     Args:
-        text (str): Its Markdown.
-        page (str): Its path in the site's source: "masks.md", "repository/README.md".
+        text (str): Markdown of the page.
+        page (str): Path of the page in the site's source: "masks.md", "repository/README.md".
         root (Path): The repository.
 
     Returns:
-        str: The page; links to what is not there are as they were, which the site's build complains of.
+        str: The page. Links to missing files are not changed, so that the site's build reports them.
     """
     inside, folder = page.startswith(f"{PREFIX}/"), posixpath.dirname(page)
     here = posixpath.relpath(folder, PREFIX) if inside else posixpath.join("docs", folder)
@@ -70,7 +70,7 @@ def rewrite_links(text: str, page: str, root: Path) -> str:
 
 
 def _page(path: str, root: Path) -> tuple[str, list[str]]:
-    """The page of a file or folder, and what it links to."""
+    """Build the page of a file or folder, and return it with the targets of its links."""
     file = root / path
     if file.is_dir():
         children = [f"{path}/{child.name}" for child in sorted(file.iterdir()) if _is_text(child)]

@@ -1,4 +1,4 @@
-"""The config reference: a section for each component registered here, with its keys, defaults and docstring."""
+"""Config reference: a section for each registered component, with its keys, defaults and docstring."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ from mmengine.registry import Registry
 from maskfeat_plugin import registry
 from maskfeat_plugin.config.signatures import parameters
 
-# Registry, subpackage of the component (only models have many) -> name and title of the page
+# (registry, subpackage of the component, "" for registries without subpackages) -> (name, title) of the page
 PAGES = {
     ("MODELS", "selfsup"): ("algorithms", "Algorithms"),
     ("MODELS", "target_generators"): ("target_generators", "Target generators"),
@@ -35,19 +35,20 @@ PAGES = {
 _PACKAGE = "maskfeat_plugin"
 _INDEX = """# Config reference
 
-Every component of scope `maskfeat`, made from the registries and the docstrings when this site is built. Each section
-begins with the component's config: all its keys with their defaults; `...` is a key that has none and has to be given.
+All components of scope `maskfeat`. The pages are made from the registries and the docstrings when this site is built.
+Each section begins with the component's config, with all keys and their defaults. `...` marks a key without a default:
+you must set it.
 
-| type | kind | what it is |
+| type | kind | description |
 | --- | --- | --- |
 """
 
 
 def reference_pages() -> dict[str, tuple[str, str]]:
-    """Pages of the config reference, made from the registries: nothing that is registered is missing.
+    """Build the pages of the config reference from the registries. They contain every registered component.
 
     Returns:
-        dict[str, tuple[str, str]]: Title and Markdown, for mkdocstrings, of each page by its name, the index first.
+        dict[str, tuple[str, str]]: Name of a page -> title and Markdown for mkdocstrings. The index comes first.
     """
     sections: dict[tuple[str, str], list[str]] = {}
     rows = []
@@ -64,14 +65,14 @@ def reference_pages() -> dict[str, tuple[str, str]]:
 
 
 def config_text(key: str, component: Callable) -> str:
-    """The config of a component with all its keys.
+    """Format the config of a component with all its keys.
 
     Args:
-        key (str): Its name in the registry.
-        component (Callable): Its class.
+        key (str): Name of the component in the registry.
+        component (Callable): Class of the component.
 
     Returns:
-        str: Python, each key with its default or ``...``; those that another package's class takes stand last.
+        str: Python code. Each key has its default or ``...``. Keys of another package's base class come last.
     """
     own: list[str] = []
     others: dict[str, list[str]] = {}
@@ -105,13 +106,13 @@ def _section(key: str, component: Callable) -> str:
         lines += [f'Named in a config as `"maskfeat.{key}"`.', ""]
     lines += [f"::: {path}", ""]
     for base in _bases_with_keys(component):
-        lines += [f"Keys that it has from `{base.__name__}`:", "", f"::: {base.__module__}.{base.__name__}"]
+        lines += [f"Keys inherited from `{base.__name__}`:", "", f"::: {base.__module__}.{base.__name__}"]
         lines += ["    options:", "      show_docstring_description: false", ""]
     return "\n".join(lines)
 
 
 def _bases_with_keys(component: Callable) -> list[type]:
-    """Classes of this package whose docstrings say what keys mean that the component's own does not."""
+    """Return the base classes of this package that document keys which the component's own docstring leaves out."""
     if not inspect.isclass(component):
         return []
     bases, missing = [], set(parameters(component)) - _told(component)
@@ -124,18 +125,18 @@ def _bases_with_keys(component: Callable) -> list[type]:
 
 
 def _told(component: Callable) -> set[str]:
-    """Keys that a docstring says the meaning of; "See ..." is no meaning."""
+    """Return the keys that a docstring explains. "See ..." is not an explanation."""
     return set(re.findall(r"^ +(\w+) \([^\n]+\): (?!See )", _own_doc(component), re.MULTILINE))
 
 
 def _own_doc(component: Callable) -> str:
-    """The docstring of a class itself and of its ``__init__``; not that of a base."""
+    """Return the docstrings of a class and its ``__init__``, without those inherited from a base class."""
     init = vars(component).get("__init__") if inspect.isclass(component) else None
     return (component.__doc__ or "") + (getattr(init, "__doc__", None) or "")
 
 
 def _source(name: str, component: Callable) -> str | None:
-    """The class of another package that takes a key, as configs name it; None if it is of this one."""
+    """Return the class of another package that takes a key, as named in configs; None for a class of this package."""
     for cls in component.__mro__ if inspect.isclass(component) else ():
         init = vars(cls).get("__init__")
         if init is not None and name in getattr(inspect.signature(init), "parameters", {}):
