@@ -1,30 +1,30 @@
-# make demo and make test are all a user needs; both set up .venv first.
+# Users need only make demo and make test. Both set up .venv first.
 PYTHON ?= python3
-# It is for the set-up alone: the launchers in tools/ would take it too
+# PYTHON is only for the set-up. Without this line, the launchers in tools/ would use it too
 unexport PYTHON
-# Without bytecode every process compiles thousands of files of the frameworks first, which takes ten seconds
+# Let Python write bytecode. Otherwise every process first compiles thousands of files, which takes ten seconds
 unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 REQUIREMENTS := $(wildcard requirements/*.txt)
-# Test processes; each takes up to 6 GB and one core.
+# Number of test processes. Each takes up to 6 GB and one core.
 JOBS   ?= 2
 
 .PHONY: help setup demo demo-full demo-weights check test test-slow bench docs lint format clean
 
 help:
-	@echo "make demo          pre-train and fine-tune on MovingDigits, report in work_dirs/demo/report.html;"
-	@echo "                   some tasks alone: make demo TASKS=\"digit motion ava coco\""
-	@echo "make demo-full     the same with three seeds and the shipped weights, as in the README"
-	@echo "make check         lint, types and the quick tests"
-	@echo "make test          lint and run every test but the long ones"
-	@echo "make test-slow     run the long tests: kills, soak, faults over hundreds of trials"
-	@echo "make bench         time HOG and the backbones against mmpretrain's and mmaction2's"
-	@echo "make docs          the documentation site, in work_dirs/docs/index.html"
-	@echo "make demo-weights  train the demo's shipped weights anew"
-	@echo "make setup         make .venv with everything in it (done by the others)"
-	@echo "make lint          ruff check, ruff format --check and mypy"
+	@echo "make demo          pre-train and fine-tune on MovingDigits, write work_dirs/demo/report.html;"
+	@echo "                   choose tasks with make demo TASKS=\"digit motion ava coco\""
+	@echo "make demo-full     run the demo with three seeds and the shipped weights, as in the README"
+	@echo "make check         run make lint and the quick tests"
+	@echo "make test          run make lint and all tests except the long ones"
+	@echo "make test-slow     run the long tests: kills, endurance, faults in hundreds of trials"
+	@echo "make bench         compare the speed with mmpretrain, mmaction2, timm and torchvision"
+	@echo "make docs          build the documentation site, work_dirs/docs/index.html"
+	@echo "make demo-weights  train the demo's shipped weights again"
+	@echo "make setup         create .venv with all packages (the other targets do this first)"
+	@echo "make lint          run ruff check, ruff format --check and mypy"
 
 setup: $(STAMP)
 
@@ -46,14 +46,14 @@ check: lint
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist worksteal $(TESTS)
 
-# One after the other: what they time or count is of this machine
+# One test at a time: they measure times and memory of the whole machine
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --timeout 7200 $(TESTS)
 
 bench: setup
 	$(BIN)/python tools/benchmark.py
 
-# A warning is an error (strict, mkdocs.yml); Python's deprecations are those of torch
+# A warning of mkdocs is an error (strict in mkdocs.yml). Python's warnings are off, since they come from torch
 docs: setup
 	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build
 

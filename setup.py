@@ -1,4 +1,4 @@
-"""Packaging; configs and tools travel inside the package under ``.mim``, where OpenMMLab's tools look for them."""
+"""Packaging of the project. Configs and tools go into the package's folder ``.mim``, where OpenMMLab's tools look."""
 
 import re
 import runpy
@@ -23,20 +23,20 @@ CHECKOUT_TOOLS = (
     "docs",
     "setup",
 )
-# A link of the README that cannot be followed from elsewhere, and the scheme that marks it
+# Scheme that marks relative links of the README, which do not work on the package index, and a pattern for them
 RELATIVE = "relative"
 RELATIVE_LINK = re.compile(rf"!?\[([^][]*)\]\({RELATIVE}:[^)]*\)")
 
 
 class BuildWithMim(build_py):
-    """Copies configs and tools into the built package; an editable install reads them where they are."""
+    """Build command that copies configs and tools into the package. An editable install reads the original files."""
 
     def run(self) -> None:
         """Build the package, then add ``maskfeat_plugin/.mim``."""
         if self.editable_mode:
             super().run()
             return
-        for package in PACKAGES:  # files of an earlier build that the sources have no longer
+        for package in PACKAGES:  # remove files of an earlier build
             shutil.rmtree(Path(self.build_lib, *package.split(".")), ignore_errors=True)
         super().run()
         target = Path(self.build_lib, "maskfeat_plugin", ".mim")
@@ -51,26 +51,26 @@ class BuildWithMim(build_py):
 
 
 def read_requirements(name: str) -> list[str]:
-    """Requirements of a file in ``requirements/``, without comments."""
+    """Read the requirements of a file in ``requirements/``, without comments."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def read_version() -> str:
-    """The version, without importing the package and what it needs."""
+    """Read the version without importing the package and its requirements."""
     scope: dict[str, str] = {}
     exec((ROOT / "maskfeat_plugin" / "version.py").read_text(), scope)
     return scope["__version__"]
 
 
 def read_citation(key: str) -> str | None:
-    """Read a value of ``CITATION.cff``, None if it has none; the build has no parser of YAML."""
+    """Read a value of ``CITATION.cff``, or None if the key is missing. The build has no YAML parser."""
     found = re.search(rf"^(?:  - )?{key}: *(\S.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
     return found and found[1].strip("'\"")
 
 
 def project_pages(repository: str | None) -> dict[str, str]:
-    """Return the addresses that the package index shows beside the description."""
+    """Return the links that the package index shows beside the description."""
     paper = {"Paper": "https://arxiv.org/abs/2112.09133"}
     if repository is None:
         return paper
@@ -83,14 +83,14 @@ def project_pages(repository: str | None) -> dict[str, str]:
 
 
 def describe(repository: str | None) -> str:
-    """Read the README for the package index, where relative links lead nowhere.
+    """Read the README for the package index, where relative links do not work.
 
     Args:
-        repository (str, optional): Address of the repository, which the links are put under. Links become plain text
-            without it.
+        repository (str, optional): Address of the repository, the base of the links. Without it, relative links become
+            plain text.
 
     Returns:
-        str: Markdown with absolute links alone.
+        str: Markdown without relative links.
     """
     map_links = runpy.run_path(str(ROOT / "projects" / "documentation" / "links.py"))["map_links"]
 
@@ -106,10 +106,10 @@ def describe(repository: str | None) -> str:
 repository = read_citation("repository-code")
 extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs", "tracking")}
 extras["all"] = sum(extras.values(), [])
-# not among "all": it would overwrite a compiled mmcv
+# not part of "all", because it would overwrite a compiled mmcv
 extras["mmcv-lite"] = read_requirements("mmcv")
 extras["mim"] = ["mmcv>=2.1.0,<2.2"]
-# not among "all": NumPy does the same, and the set-up stays fast
+# not part of "all", because NumPy does the same and the set-up is faster without it
 extras["search"] = ["faiss-cpu>=1.15,<2"]
 
 setup(
