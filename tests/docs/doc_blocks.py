@@ -1,4 +1,4 @@
-"""The code blocks of a page, and how they are run."""
+"""Code blocks of a page, and functions that run them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A block: its language, "" if it has none, its text, and the line of the page where it begins."""
+    """Code block: its language ("" if none is given), its text, and the number of its first line in the page."""
 
     language: str
     text: str
@@ -22,25 +22,25 @@ class Block(NamedTuple):
 
 
 def code_blocks(page):
-    """All blocks of a page in their order."""
+    """Return all blocks of a page in order."""
     text = page.read_text()
     return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1) for m in FENCE.finditer(text)]
 
 
 def file_name(block):
-    """The file that a Python block is, by the comment in its first line; None for one that names none."""
+    """Return the file name in the first-line comment of a Python block, or None if there is no such comment."""
     found = re.match(r"# (\w+\.py)\n", block.text)
     return found and found[1]
 
 
 def commands(block):
-    """The commands of a shell block, lines that end in a backslash joined; comments and blank lines left out."""
+    """Return the commands of a shell block. Continued lines are joined, comments and blank lines left out."""
     lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def link_checkout(folder):
-    """Make a folder look like the root of a checkout, without copying it."""
+    """Make a folder look like the root of a checkout, with links instead of copies."""
     folder.mkdir(parents=True)
     for name in ("configs", "docs", "maskfeat_plugin", "tools"):
         (folder / name).symlink_to(ROOT / name)
@@ -49,7 +49,7 @@ def link_checkout(folder):
 
 
 def run_shell(text, folder):
-    """Run a block as it is written; its output, if every command succeeds."""
+    """Run a block exactly as written and return its output. Fail if a command fails."""
     path = os.pathsep.join((str(warm_python.folder()), str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -66,9 +66,9 @@ def run_shell(text, folder):
 
 
 def missing_line(expected, output):
-    """The first line of an expected output that does not come, in its place; None if all do.
+    """Return the first line of the expected output that the real output lacks, or None if all lines come in order.
 
-    ``...`` stands for anything, in a line or as a line of its own.
+    ``...`` stands for any text within a line, or for any lines if it is a line of its own.
     """
     lines = iter(output.splitlines())
     for line in filter(None, map(str.strip, expected.splitlines())):

@@ -7,22 +7,22 @@ ROOT = Path(__file__).parents[2]
 
 
 def read(name):
-    """Text of a page."""
+    """Return the text of a page."""
     return (ROOT / "docs" / name).read_text()
 
 
 def section(text, title):
-    """What a page says below a heading, up to the next one of its level or above."""
+    """Return the text below a heading, up to the next heading of the same or a higher level."""
     level, body = re.search(rf"^(#+) {re.escape(title)}\n(.*)", text, re.MULTILINE | re.DOTALL).groups()
     return re.split(rf"^#{{1,{len(level)}}} ", body, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def blocks(text, language="python"):
-    """The examples of a page or section."""
+    """Return the examples of a page or section."""
     return re.findall(rf"^```{language}\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def run(code, **scope):
-    """The names that an example sets."""
+    """Run an example and return the names that it sets."""
     exec(code, scope)
     return scope

@@ -1,4 +1,4 @@
-"""A user's own data under the names that the tutorials use: files that no data set of this package has written."""
+"""Data of an imaginary user under the file names of the tutorials. No data set of this package writes these files."""
 
 import json
 
@@ -11,7 +11,7 @@ CHINA, FLOWER = load_sample_images().images  # (427, 640, 3), uint8 RGB
 
 
 def write_own_data(project):
-    """Write all of it into a folder."""
+    """Write all data into a folder."""
     rng = np.random.default_rng(0)
     write_images(project / "my_images", rng)
     write_videos(project / "my_videos", rng)
@@ -22,20 +22,20 @@ def write_own_data(project):
 
 
 def write_images(root, rng):
-    """16 images of two sizes, some in a sub-folder."""
+    """Write 16 images of two sizes, some in a sub-folder."""
     for i in range(16):
         save(crop((CHINA, FLOWER)[i % 2], (240 + i, 300), rng), root / ("more" if i < 4 else ".") / f"{i}.jpg")
 
 
 def write_videos(root, rng):
-    """6 videos of a camera that pans, one in a sub-folder."""
+    """Write 6 videos of a panning camera, one in a sub-folder."""
     for i in range(6):
         path = root / ("more" if i == 5 else ".") / f"{i}.mp4"
         write_video(path, pan(crop((CHINA, FLOWER)[i % 2], (144, 400), rng), (144, 192), 70, speed=3))
 
 
 def write_photos(root, rng):
-    """Images in a folder for each class."""
+    """Write images into a folder for each class."""
     for split, count in (("train", 8), ("val", 4)):
         for name, picture in (("china", CHINA), ("flower", FLOWER)):
             for i in range(count):
@@ -43,7 +43,7 @@ def write_photos(root, rng):
 
 
 def write_clips(root, rng):
-    """Videos of a camera that pans to the left or to the right, and lists of them with labels."""
+    """Write videos of a camera that pans to the left or to the right, and lists of the videos with labels."""
     names = []
     for i in range(6):
         frames = pan(crop(CHINA, (64, 160), rng), (64, 64), 24, speed=3)
@@ -56,7 +56,7 @@ def write_clips(root, rng):
 
 
 def write_boxes(root, rng):
-    """Flowers put into photographs, with their boxes in COCO's form."""
+    """Write photographs with flowers, and the flowers' boxes in COCO's format."""
     for split in ("train", "val"):
         images, annotations = [], []
         for i in range(6):
@@ -72,7 +72,7 @@ def write_boxes(root, rng):
 
 
 def write_ava(root, rng):
-    """Flowers that move to the left or to the right, 3 seconds at 10 frames a second; boxes at second 1."""
+    """Write clips of flowers that move to the left or right: 3 seconds, 10 frames per second, boxes at second 1."""
     rows = []
     for i in range(8):
         frames = np.stack([crop(CHINA, (64, 64), np.random.default_rng(i))] * 30)
@@ -93,13 +93,13 @@ def write_ava(root, rng):
 
 
 def crop(picture, size, rng):
-    """A random part, a copy."""
+    """Return a copy of a random part."""
     y, x = (int(rng.integers(0, full - part + 1)) for full, part in zip(picture.shape, size, strict=False))
     return picture[y : y + size[0], x : x + size[1]].copy()
 
 
 def pan(picture, size, frames, speed):
-    """Frames (T, h, w, 3) of a window that moves over a picture and stops at its end."""
+    """Return frames (T, h, w, 3) of a window that moves over a picture and stops at the picture's end."""
     last = picture.shape[1] - size[1]
     return np.stack([picture[: size[0], x : x + size[1]] for x in (min(speed * t, last) for t in range(frames))])
 

@@ -1,5 +1,7 @@
-"""The commands in README.md, docs/ and the help of the tools: each option is one that the tool has, each config is
-there and takes the settings. Those on MovingDigits are run for two steps, in the order of their page.
+"""Tests of the commands in README.md, docs/ and the help of the tools.
+
+Each option must be an option of the tool. Each config must exist and accept the settings. The commands on MovingDigits
+are run for two steps, in the order of their page.
 """
 
 import argparse
@@ -18,18 +20,18 @@ from maskfeat_plugin.apis import load_config
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TOOLS = sorted(path for path in (ROOT / "tools").rglob("*.py") if "EXAMPLE" in path.read_text())
-# Arguments of the launchers that are not the tool's: how many come before the config, and the place of the processes
+# Launcher -> the number of its own arguments before the config, and the position of the number of processes
 LAUNCHERS = {"dist_train.sh": (0, 1), "dist_test.sh": (0, 2), "slurm_train.sh": (2, None), "slurm_test.sh": (2, None)}
 SHELL = ("shell", "bash")
 SHORT = ["train_cfg.max_iters=2", "default_hooks.checkpoint.interval=2", "train_dataloader.batch_size=4"]
 SHORT += ["param_scheduler.0.end=1", "param_scheduler.1.begin=1"]
 RUNNABLE = ("train.py", "test.py", "knn.py", "export_model.py")
-# What the commands of a page need that the page has others make: parsed, not run
+# Pages whose commands need files from elsewhere: their commands are parsed, not run
 NOT_RUN = {"scaling.md", "tutorials"}
 
 
 class Command(NamedTuple):
-    """A command of a page: the tool's file, its arguments, and where it stands."""
+    """Command of a page: the tool's file, its arguments, and its place in the page."""
 
     page: str
     tool: Path
@@ -40,8 +42,8 @@ class Command(NamedTuple):
 
 
 def read_command(page, line):
-    """The tool's call in a line, None if there is none."""
-    line = re.sub(r"\[(-[^]]*)\]", r"\1", line)  # of a synopsis: what may be left out, and what is chosen from
+    """Return the call of a tool in a line, or None if there is no call."""
+    line = re.sub(r"\[(-[^]]*)\]", r"\1", line)  # brackets of a synopsis: optional arguments, and alternatives
     line = re.sub(r"\{(\w+),[^}]*\}", r"\1", line)
     words = shlex.split(line, comments=True)
     if words[:1] == ["maskfeat"] and words[1:] and not words[1].startswith("-"):
@@ -58,7 +60,7 @@ def read_command(page, line):
 
 
 def launched(page, name, arguments):
-    """A launcher's call is one of the tool that it starts."""
+    """Convert the call of a launcher to a call of the tool that it starts."""
     path = ROOT / name
     if path.name in LAUNCHERS:
         before, processes = LAUNCHERS[path.name]
@@ -68,7 +70,7 @@ def launched(page, name, arguments):
 
 
 def documented():
-    """Every call of a tool on a page, in a block or in the text, and in the help of the tools."""
+    """Return every call of a tool in the blocks and the text of the pages, and in the help of the tools."""
     found = []
     for page in PAGES:
         name = str(page.relative_to(ROOT))
@@ -79,7 +81,7 @@ def documented():
         found += [read_command(name, line) for line in re.findall(r"`((?:python tools/|maskfeat )[^`\n]+)`", text)]
     for tool in TOOLS:
         lines = re.sub(r"\\\\\n\s*", "", tool.read_text())
-        # two spaces before what a line says of its command
+        # two spaces separate a command from its explanation
         examples = re.findall(r"^  (python tools/.+?)(?:\"\"\"|  .*)?$", lines, re.MULTILINE)
         found += [read_command(tool.name, line) for line in examples]
     return list(dict.fromkeys(command for command in found if command))
@@ -95,16 +97,16 @@ for command in CALLS:
 
 
 class Parsed(Exception):
-    """Thrown by a tool's parser in the place of its work."""
+    """Exception that a tool raises instead of doing its work, once its arguments are parsed."""
 
 
 def load_main(tool):
-    """``main`` of a tool, of its path."""
+    """Import the function ``main`` of a tool from its path."""
     return load_tool(str(tool.relative_to(ROOT / "tools").with_suffix(""))).main
 
 
 def parse(command, monkeypatch):
-    """What the tool's own parser makes of the arguments."""
+    """Parse the arguments with the tool's own parser."""
     read = argparse.ArgumentParser.parse_args
 
     def read_and_stop(self, *args, **kwargs):
@@ -117,7 +119,7 @@ def parse(command, monkeypatch):
 
 
 def saved_by_the_page(command):
-    """Files that the reader of a page is told to write."""
+    """Return the files that a page asks its reader to write."""
     page = ROOT / command.page
     return set(re.findall(r"`([\w/]+\.py)`|^# (\w+\.py)$", page.read_text(), re.MULTILINE)) if page.is_file() else set()
 
@@ -143,7 +145,7 @@ def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
     for command in TO_RUN[page]:
         arguments = list(command.arguments)
         steps = load_config(arguments[0]).get("train_cfg", {}).get("max_iters")
-        shortened = command.tool.name == "train.py" and steps is not None  # epochs of so few samples are short
+        shortened = command.tool.name == "train.py" and steps is not None  # epochs with so few samples are short
         if shortened:
             arguments += SHORT if "--cfg-options" in arguments else ["--cfg-options", *SHORT]
         assert load_main(command.tool)(arguments) == 0, command
@@ -158,14 +160,14 @@ def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
 
 
 def keep_as_trained(arguments, steps):
-    """Give the checkpoint of two steps the name that the one of the whole training has."""
+    """Rename the checkpoint after two steps to the name of the whole training's checkpoint."""
     given = arguments[arguments.index("--work-dir") + 1] if "--work-dir" in arguments else None
     folder = Path(given or f"work_dirs/{Path(arguments[0]).stem}")
     shutil.copy(folder / "iter_2.pth", folder / f"iter_{steps}.pth")
 
 
 def test_what_is_run():
-    """Every page whose commands can be run in seconds is among those run."""
+    """Check that all pages are run whose commands take only seconds."""
     assert {"docs/knn.md", "docs/export.md"} <= set(TO_RUN)
     assert {"README.md", "docs/quick_start.md", "docs/targets.md", "docs/mixing.md", "docs/masks.md"} <= set(TO_RUN)
     assert len(CALLS) > 60

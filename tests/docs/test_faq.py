@@ -1,4 +1,4 @@
-"""docs/faq.md: our own messages are those that are raised, examples run, threads are named by what they link to."""
+"""Tests of docs/faq.md: our own messages are raised, examples run, and links to threads have the right names."""
 
 import re
 
@@ -18,7 +18,7 @@ HEADINGS = re.findall(r"^### (.+)$", PAGE, re.MULTILINE)
 
 
 def heading(start):
-    """The message of a heading as a pattern, what stands for anything as such."""
+    """Return the message in a heading as a pattern. Its placeholders match any text."""
     (found,) = (h for h in HEADINGS if h.lstrip("`").startswith(start))
     return re.escape(re.match(r"`(.+?)`", found)[1]).replace(r"\.\.\.", ".+")
 

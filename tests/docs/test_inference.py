@@ -35,7 +35,7 @@ def test_page(digits, tmp_path, monkeypatch):
 
 
 def shown(cell, scope):
-    """Run a cell without Jupyter; the value of its last line, which a notebook shows, None if that is no expression."""
+    """Run a cell without Jupyter. Return the value of its last line, or None if the last line is not an expression."""
     tree = ast.parse("".join(cell["source"]), str(NOTEBOOK))
     last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, str(NOTEBOOK), "exec"), scope)

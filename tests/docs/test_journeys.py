@@ -1,4 +1,4 @@
-"""The journeys of a user: the commands of a page, run in an empty folder in a fresh environment with the wheel."""
+"""Tests of whole pages: the commands are run in an empty folder, in a fresh environment with the wheel."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from own_data import write_images, write_photos, write_videos
 
 @pytest.fixture(scope="module")
 def environment(installed_wheel, tmp_path_factory):
-    """A fresh virtual environment with the wheel and its dependencies; the checkout is not in it."""
+    """Fresh virtual environment with the wheel and its dependencies, but without the checkout."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder)
     python = folder / "bin" / "python"
     [packages] = folder.glob("lib/python*/site-packages")
-    # a .pth file inside these folders, such as that of the checkout, is not read
+    # Python does not read .pth files in these folders, such as the checkout's
     (packages / "wheel.pth").write_text(f"{installed_wheel}\n{sysconfig.get_path('purelib')}\n")
     command = (installed_wheel / "bin" / "maskfeat").read_text().split("\n", 1)[1]
     (folder / "bin" / "maskfeat").write_text(f"#!{python}\n{command}")

@@ -1,4 +1,4 @@
-"""The page on large archives, from the folder to features: its commands and its config, on a small folder."""
+"""Tests of the page on large archives: its commands and its config, from the folder to features, on few files."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from doc_blocks import ROOT, code_blocks, commands, file_name, link_checkout, ru
 from own_data import write_clips, write_videos
 
 PAGE = ROOT / "docs" / "large_archive.md"
-# What is large on the page, and what stands for it here
+# Large values of the page -> small values for the test
 SMALLER = {
     "/data/archive": "my_videos",
     "/fast/archive": "small_videos",

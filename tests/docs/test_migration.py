@@ -1,4 +1,4 @@
-"""docs/migration.md: examples are our configs' models, keys and names exist, none of the authors' is left out."""
+"""Tests of docs/migration.md: examples match our configs, all names exist, and all keys of the authors are listed."""
 
 import re
 
@@ -17,7 +17,7 @@ from maskfeat_plugin.registry import MODELS, TRANSFORMS, WEIGHT_INITIALIZERS
 PAGE = read("migration.md")
 CONFIGS = ROOT / "configs"
 
-# All that the authors' configs of MaskFeat (configs/masked_ssl) set in these groups, and masks have in AUG
+# All keys of these groups in the authors' configs of MaskFeat (configs/masked_ssl), and the keys of masks in AUG
 AUTHORS_KEYS = {
     "MASK": "ENABLE PRETRAIN_DEPTH HEAD_TYPE PRED_HOG",
     "AUG": "NUM_SAMPLE AA_TYPE RE_PROB GEN_MASK_LOADER MASK_RATIO MASK_TUBE MASK_FRAMES MASK_WINDOW_SIZE",
@@ -42,7 +42,7 @@ def test_every_key_of_the_authors_configs_is_on_the_page():
 
 
 def models_agree(example, config):
-    """Whether two models have the same parts with the same settings, as far as their weights and classes tell."""
+    """Check that two models have the same classes, shapes of weights and printed settings; return True."""
     with torch.device("meta"):
         one, two = MODELS.build(example), MODELS.build(config)
     assert {k: v.shape for k, v in one.state_dict().items()} == {k: v.shape for k, v in two.state_dict().items()}
@@ -64,7 +64,7 @@ def test_example_of_pretraining_is_the_model_of_our_config(title, number, config
     example = run(blocks(section(PAGE, title))[number])
     ours = Config.fromfile(CONFIGS / "pretrain" / f"{config}.py")
     gaussian_window = example["model"]["target_generator"].get("gaussian_window", 0)
-    assert gaussian_window == (0 if title == "From PySlowFast" else 16)  # OpenMMLab's window, which the authors lack
+    assert gaussian_window == (0 if title == "From PySlowFast" else 16)  # OpenMMLab has this window, the authors do not
     with DefaultScope.overwrite_default_scope(scope):
         assert models_agree(example["model"], ours.model)
         transforms = Compose(example["train_pipeline"]).transforms
@@ -90,14 +90,14 @@ def test_example_of_finetuning_builds():
 
 
 def configs_in(row):
-    """The configs in the cells of a table's row."""
+    """Yield the configs in the cells of a table's row."""
     for text in re.findall(r"dict\(type=\"[^`]+\)", row):
         if "..." not in text:
-            yield eval(text, dict(FILE="a.pth", FILE_OR_URL="a.pth"))  # a line of our own page
+            yield eval(text, dict(FILE="a.pth", FILE_OR_URL="a.pth"))  # safe: the text comes from our own page
 
 
 def test_configs_in_tables_have_keys_that_exist():
-    """Ours are built; those of mmpretrain are looked up: a key of theirs that never was would mislead."""
+    """Build our configs and look up mmpretrain's keys, since a key that never existed would mislead readers."""
     built = 0
     for row in re.findall(r"^\|.+\|$", PAGE, re.MULTILINE):
         for config in configs_in(row):
@@ -118,7 +118,7 @@ def test_configs_in_tables_have_keys_that_exist():
 
 
 def test_key_paths_in_tables_are_keys():
-    """`backbone.with_cp` and the like, right of the authors' keys, are arguments of what the page speaks of."""
+    """Check that paths such as `backbone.with_cp`, beside the authors' keys, are arguments of the components."""
     names = {
         "backbone": "maskfeat.MaskedMViT",
         "target_generator": "maskfeat.PixelGenerator",
@@ -130,5 +130,5 @@ def test_key_paths_in_tables_are_keys():
     assert len(cells) >= 8
     for part, key in cells:
         cls = MODELS.get(names[part])
-        # MViTHead passes what it does not name on to its base
+        # MViTHead passes all other arguments to its base class
         assert key == "type" or key in parameters(cls), (part, key)

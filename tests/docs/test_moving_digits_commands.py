@@ -9,13 +9,13 @@ from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.datasets.moving_digits.motions import MOTIONS
 
 DEMO = ROOT / "configs" / "demo"
-# Classes beside the motions: AVA has small, large, darker and lighter, and mmaction2's class 0
+# Number of classes besides the motions: AVA has small, large, darker, lighter, and mmaction2's class 0
 OTHERS = {"mvit-tiny_moving-digits-motion.py": 0, "mvit-tiny_moving-digits-ava.py": 5}
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if "tools/data/moving_digits.py" in path.read_text()]
 
 
 def trainings():
-    """Pages, their configs of motions, and the motions of the data that the page builds before."""
+    """Return the pages, their configs that classify motions, and the motions of the data that the page builds."""
     for page in PAGES:
         for block in code_blocks(page):
             motions = None

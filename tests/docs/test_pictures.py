@@ -1,4 +1,4 @@
-"""The commands of docs/visualization.md that draw are run, with fine-tuned models of any weights."""
+"""Tests that run the drawing commands of docs/visualization.md, with random weights for fine-tuned models."""
 
 import shlex
 
@@ -45,7 +45,7 @@ def test_pictures_from_the_command_line(digits, tmp_path, monkeypatch):
 
 
 def save_weights(config, path):
-    """Weights of a fine-tuned model, before it has learned anything."""
+    """Save the initial weights of a fine-tuning config's model."""
     cfg = Config.fromfile(ROOT / "configs" / "demo" / f"{config}.py")
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)

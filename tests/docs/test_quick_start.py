@@ -1,4 +1,4 @@
-"""docs/quick_start.md and docs/concepts.md: their examples build, their numbers are those of the code."""
+"""Tests of docs/quick_start.md and docs/concepts.md: examples can be built, and numbers agree with the code."""
 
 import torch
 from examples import blocks, read, run

@@ -1,4 +1,4 @@
-"""The documentation site: complete, without warnings, asking nothing of the network; links, files at the root."""
+"""Tests of the documentation site: it is complete, has no warnings, needs no network, and its links work."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def identify(page):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the site, built as ``make docs`` does, into another place."""
+    """Folder of the site, built with the command of ``make docs`` into a temporary folder."""
     folder = tmp_path_factory.mktemp("site") / "site"
     recipe = re.search(r"^docs: setup\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     command = recipe.replace("$(BIN)/mkdocs", f"{sys.executable} -m mkdocs") + f" --site-dir {folder}"
@@ -54,7 +54,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def address(site):
-    """Where the site is served."""
+    """Address of the served site."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -84,7 +84,7 @@ def every_page_is_there_with_what_the_registries_hold(site):
         pages = [name for name, text in reference.items() if f'<h2 id="{key.lower()}">' in text]
         assert len(pages) == 1, key
         assert f'href="{pages[0]}#{key.lower()}"' in index
-    # keys, defaults and what they mean
+    # keys, defaults and explanations
     hog = re.sub(r"<[^>]+>", "", reference["target_generators.html"])
     assert "nbins=9," in hog and "Orientation bins over 180 degrees" in hog
     assert ":class:" not in hog
@@ -106,7 +106,7 @@ def pages_ask_nothing_of_others_and_the_search_finds(address, chromium):
         page.set_viewport_size(dict(width=1400, height=900))
         page.click("input.md-search__input")
         page.keyboard.type("MaskRatioHook", delay=20)
-        # What is found changes with each letter
+        # the results change with each letter
         expect(page.locator(".md-search-result__list")).to_contain_text("MaskRatioHook", timeout=60_000)
         browser.close()
     assert requests and [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
@@ -119,12 +119,12 @@ def test_a_component_has_one_section_with_all_its_keys():
     for _, key in OURS:
         assert text.count(f"## {key} {{") == 1, key
     section = text.partition("## MaskedViT {")[2].partition("\n## ")[0]
-    # its own key, those of the class that it inherits from, and where they are from
+    # its own key, inherited keys, and the class that they come from
     assert 'type="maskfeat.MaskedViT"' in section and 'arch="base"' in section
     assert "# keys of mmpretrain.VisionTransformer" in section and "patch_size=16" in section
     section = text.partition("## CubeMaskGenerator {")[2].partition("\n## ")[0]
     assert "token_grid=...," in section  # a key without default
-    # what keys mean is said where it is written, by the class or a base of ours; "See ..." is not it
+    # keys are explained by the class or by a base class of this package; "See ..." is not an explanation
     assert "masking.base.BaseMaskGenerator\n    options:" in section
 
 
@@ -166,7 +166,7 @@ def test_links_out_of_the_docs_lead_to_pages_of_the_site(tmp_path):
     assert rewritten("[c](../../configs/demo)", "deep/a.md") == "[c](../repository/configs/demo.md)"
     assert rewritten("[r](../../README.md#top)", "deep/a.md") == "[r](../repository/README.md#top)"
     assert rewritten("[b](../b.md#x)", "deep/a.md") == "[b](../b.md#x)"
-    assert rewritten("[g](../gone.py)", "b.md") == "[g](../gone.py)"  # which the build complains of
+    assert rewritten("[g](../gone.py)", "b.md") == "[g](../gone.py)"  # the build reports this link
     assert rewritten("[b](docs/b.md)", "repository/README.md") == "[b](../b.md)"
     assert rewritten("[x.py](demo/x.py)", "repository/configs/demo.md") == "[x.py](demo/x.py.md)"
 

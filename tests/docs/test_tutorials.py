@@ -1,4 +1,4 @@
-"""The tutorials, run from top to bottom as a user would: every file written, every command run, its output compared."""
+"""Tests of the tutorials from top to bottom: every file is written, every command is run, its output is compared."""
 
 import json
 import math
@@ -14,7 +14,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def own_data(tmp_path_factory):
-    """A user's own data."""
+    """Data of an imaginary user."""
     folder = tmp_path_factory.mktemp("own")
     write_own_data(folder)
     return folder
@@ -22,7 +22,7 @@ def own_data(tmp_path_factory):
 
 @pytest.fixture
 def project(own_data, tmp_path):
-    """The root of a checkout with a user's data in it."""
+    """Root of a checkout with the user's data."""
     folder = link_checkout(tmp_path / "project")
     shutil.copytree(own_data, folder, dirs_exist_ok=True)
     return folder
@@ -31,7 +31,7 @@ def project(own_data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_tutorial(page, project):
-    output = None  # of the shell block before
+    output = None  # output of the previous shell block
     for block in code_blocks(page):
         where = f"{page.name}, line {block.line}"
         if block.language == "python":
@@ -50,7 +50,7 @@ def test_tutorial(page, project):
 
 
 def check_loss(work_dir, where):
-    """The loss that a training has logged is finite and has fallen."""
+    """Check that the logged loss of a training is finite and has decreased."""
     (log,) = work_dir.glob("*/vis_data/scalars.json")
     losses = [row["loss"] for row in map(json.loads, log.read_text().splitlines()) if "loss" in row]
     assert len(losses) > 1 and all(map(math.isfinite, losses)), f"{where}: {losses}"

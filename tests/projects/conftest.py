@@ -1,3 +1,3 @@
-"""Trainings that are done once for the tests of a page on them."""
+"""Fixtures with finished trainings, which the tests of their pages share."""
 
 from finished_trainings import finetuning, interrupted_training  # noqa: F401 (fixtures)

@@ -1,4 +1,4 @@
-"""The benchmark compares like with like; its times are not asserted."""
+"""Tests of the benchmark: both sides compute the same. Times are not asserted."""
 
 import json
 import random
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def test_hog_is_the_same_numbers():
     whole, masked = benchmark_rows.hog(CPU)
     for comparison in (whole, masked):
-        # a pixel whose gradient lies between two bins falls into the one or the other by its last bit
+        # if a gradient lies between two bins, its last bit decides which bin the pixel votes for
         ours, theirs = comparison.ours(), comparison.theirs()
         assert ours.shape == theirs.shape
         assert ((ours - theirs).abs() > 1e-4).float().mean() < 1e-3
@@ -40,7 +40,7 @@ def test_hog_is_the_same_numbers():
 
 
 def test_the_bandwidth_is_that_of_pixels_and_histograms():
-    """The row is for a GPU, its parts are the same on a CPU."""
+    """Check the row on a CPU. It is meant for a GPU, but its parts are the same."""
     comparison = benchmark_rows.hog_bandwidth(CPU, count=2)
     cells = comparison.ours()
     assert cells.shape == (2, 3, 9, 28, 28)
@@ -58,7 +58,7 @@ def test_masks_are_of_the_same_size():
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_pretraining_has_the_same_loss(kind):
-    """The weights are the same before and after a step."""
+    """Compare two steps: the weights are the same before and after a step."""
     if kind == "image":
         comparison = benchmark_rows.image_pretraining(CPU, batch_size=1)
     else:
@@ -75,7 +75,7 @@ def test_inference_has_the_same_features():
 
 
 def test_cubes_by_loops_are_the_generators():
-    """Both are drawn 1000 times: where tokens are masked and how they follow each other in time."""
+    """Draw both 1000 times, and compare the positions of masked tokens and their sequences in time."""
     random.seed(0)
     loops = np.stack([cubes_by_loops((4, 6, 6), 0.4) for _ in range(1000)])
     generator = TRANSFORMS.build(dict(type="maskfeat.CubeMaskGenerator", token_grid=(4, 6, 6), seed=0))
@@ -112,7 +112,7 @@ def test_linear_layers_are_the_same_numbers():
 
 
 def test_costs_are_of_the_settings_they_name(monkeypatch):
-    """Every row is a step of another size; the steps themselves are cut short here, one of them is taken."""
+    """Check that every row measures a step of a different size. Most steps are skipped; one is run."""
     asked = []
 
     def skip(model, size, *_):

@@ -1,4 +1,4 @@
-"""The comparison of data pipelines: both sides give the same clips, from the same file each time."""
+"""Tests of the comparison of data pipelines: both sides give the same clips, and the file is always the same."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The rows against mmpretrain, timm and torchvision: the same loss on both sides, before and after a step."""
+"""Tests of the comparisons with mmpretrain, timm and torchvision: both sides have the same losses around a step."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""A training step of the one encoder against the other's: the same inputs and masks; times are not asserted."""
+"""Tests of the comparison of two configs' steps: inputs and masks are the same. Times are not asserted."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def pair(kind):
 def test_both_train_on_the_same_samples(kind):
     comparison = compare_steps(*pair(kind), 0.75, 2, CPU)
     ours, theirs = comparison.ours(), comparison.theirs()
-    assert ours["baseline"] == theirs["baseline"] > 0  # of the same targets in the same places
+    assert ours["baseline"] == theirs["baseline"] > 0  # same targets at the same tokens
     assert comparison.ours()["loss"] != ours["loss"]  # a step was taken
     found = measure(comparison, 1, CPU)
     assert found.ours > 0 and found.theirs > 0

@@ -1,4 +1,4 @@
-"""The demo's parts on a tiny MovingDigits: every step runs for real, only shorter."""
+"""Tests of the demo's parts on a tiny MovingDigits: every step really runs, but is short."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(data_root, tmp_path_factory):
-    """Each pre-training, run when it is first asked for."""
+    """Function that returns the result of a pre-training and runs it at the first call."""
     done = {}
 
     def run(pretraining):
@@ -107,7 +107,7 @@ def test_a_first_look_is_the_outcome_so_far_and_changes_nothing(pretraining, run
 
 
 def test_progress_tells_the_time_of_what_follows(pretraining, data_root, tmp_path):
-    """Estimate the rest as 60 times as long: as many minutes as this training takes seconds."""
+    """Set the later trainings to 60 times this one's duration, so that its seconds become minutes."""
     lines = []
     options = SHORT | {"max_iters": 6, "train_cfg.max_iters": 6}
     outcome = pretrain(pretraining.config, tmp_path, lines.append, data_root, options, length=0.5, later=60.0)
@@ -125,13 +125,13 @@ def test_finetuning_ends_in_the_frameworks_metric(task, runs, data_root, tmp_pat
 
 
 def test_pretrained_weights_are_where_finetuning_starts(task, runs, data_root, tmp_path):
-    """With a learning rate of 0 the fine-tuned backbone is the pre-trained one."""
+    """Fine-tune with a learning rate of 0, so that the backbone keeps its pre-trained weights."""
     options = {**SHORT, "train_cfg.val_interval": 3, "optim_wrapper.optimizer.lr": 0.0}
     checkpoint = runs(task.pretraining)["checkpoint"]
     finetune(task, checkpoint, 0, tmp_path, lambda line: None, data_root, options)
     before = torch.load(checkpoint, weights_only=True)["state_dict"]
     after = torch.load(tmp_path / "iter_3.pth", weights_only=True)["state_dict"]
-    # the final norm is pre-training's own, and positions are of another grid where there is no class token
+    # the final norm belongs to pre-training only; positions have another grid if there is no class token
     own = re.compile(r"norm\d|ln1\." + (r"|pos_embed" if task.name == "coco" else ""))
     shared = [k for k in after if k in before and k.startswith("backbone.") and not own.search(k)]
     assert len(shared) > 20
@@ -159,7 +159,7 @@ def test_pictures_of_held_out_samples(pretraining, run, data_root):
 
 
 def fake_results(task, run, plan=FULL):
-    """Results of one task and its pre-training, without runs from the shipped weights."""
+    """Make up the results of one task and its pre-training, without runs from the shipped weights."""
     scores = {SCRATCH: [40.0, 42.0, 44.0], LIVE: [50.0, 51.0, 52.0]}
     shown = {start: values[: len(plan.seeds)] for start, values in scores.items() if start in plan.starts}
     scores = {task.name: shown}
@@ -202,7 +202,7 @@ def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_
     assert re.findall(r"<h2>(.*?)</h2>", page) == headings
     shown = page[: page.index("<details>")]
     assert len(re.findall("<table>", shown)) == 1 and shown.index("<table>") < shown.index("<img")
-    pictures = 4 + 2 * (task.name in READERS)  # a prediction, and what a detector finds beside what is there
+    pictures = 4 + 2 * (task.name in READERS)  # a prediction, and a picture of found boxes beside true boxes
     assert shown.count("<img") == pictures < page.count("<img") and "<svg" not in shown
 
 
@@ -241,7 +241,7 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
     assert text.count("not started") == 2 and "in progress" in text and "Results" not in text
 
     write_json(results_file(tmp_path, PRETRAININGS["image"]), image)
-    os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # another time, however coarse the clock
+    os.utime(results_file(tmp_path, PRETRAININGS["image"]), ns=(0, 1))  # a different time even if the clock is coarse
     page.update()
     text = page.path.read_text()
     assert "Still running" in text and text.count("not started") == 1 and "Result" in text and "50.0" in text
@@ -272,7 +272,7 @@ def test_pictures_of_a_task_that_is_not_trained(tmp_path):
 
 @pytest.mark.parametrize("name", list(READERS))
 def test_true_boxes_are_drawn_where_the_digit_is(name, data_root, tmp_path):
-    """The digit differs most from the background within its box: there the frame varies, outside it is a gradient."""
+    """Check that the frame varies most inside the box of the digit. Outside, the background is a gradient."""
     task = dataclasses.replace(TASKS[name], labels=40)
     options = {**SHORT, "train_cfg.val_interval": 3}
     finetune(task, None, 0, tmp_path, lambda line: None, data_root, options)
@@ -291,7 +291,7 @@ def test_true_boxes_are_drawn_where_the_digit_is(name, data_root, tmp_path):
 
 @pytest.mark.parametrize("plan", [QUICK, FULL])
 def test_a_part_runs_every_start_of_every_task_with_every_seed(plan, pretraining, data_root, tmp_path, monkeypatch):
-    """Replace the functions that run_part calls; they are tested above."""
+    """Replace the functions that run_part calls, which are tested above."""
     tasks = [task for task in TASKS.values() if task.pretraining == pretraining]
     lengths, calls = [], []
 
@@ -318,7 +318,7 @@ def test_a_part_runs_every_start_of_every_task_with_every_seed(plan, pretraining
     assert lengths == [(plan.length, sum(seconds[1:]) / seconds[0])]
     later = [sum(seconds[i + 1 :]) / seconds[i] for i in range(1, len(seconds))]
     assert [call[3] for call in calls] == pytest.approx(later)
-    assert calls[0][4] == [] and calls[-1][4] == [tasks[0].name]  # a task is there when all its runs are
+    assert calls[0][4] == [] and calls[-1][4] == [tasks[0].name]  # a task is published when all its runs are finished
 
 
 def test_the_plans_are_those_that_the_readme_names():
@@ -327,7 +327,7 @@ def test_the_plans_are_those_that_the_readme_names():
 
 
 def test_chosen_tasks_run_with_the_pretraining_they_need(tmp_path, data_root, monkeypatch):
-    """``make demo TASKS=motion`` starts one process; all tasks start one for images and one for clips."""
+    """Check that ``make demo TASKS=motion`` starts one process, and that all tasks start two: images and clips."""
     started = []
 
     def stop(arguments, work_dir, meanwhile):

@@ -1,4 +1,4 @@
-"""The demo's page, a training's and a study's, opened in Chromium: on a phone and a desktop, light and dark."""
+"""Tests of the pages about the demo, trainings and studies in Chromium: on a phone and a desktop, light and dark."""
 
 import json
 
@@ -25,7 +25,7 @@ SCREENS = [(width, dark) for width in (360, 1280) for dark in (False, True)]
 
 @pytest.fixture(scope="module")
 def demo_page(digits, tmp_path_factory):
-    """The demo's page of real short pre-trainings and made-up scores."""
+    """Page of the demo with real short pre-trainings and made-up scores."""
     folder, root = tmp_path_factory.mktemp("demo"), digits / "data" / "moving_digits"
     results = {}
     for name, task in (("image", "digit"), ("video", "motion")):
@@ -40,7 +40,7 @@ def demo_page(digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study_page(digits, tmp_path_factory):
-    """The page of a study whose runs have made-up results."""
+    """Page of a study with made-up results."""
     folder = tmp_path_factory.mktemp("study")
     bases = [demo_base(kind, 2, 2, None, digits / "data" / "moving_digits") for kind in ("image", "video")]
     plan = plan_runs([STUDIES["targets"], STUDIES["masks"]], bases, (0, 1), folder)
@@ -85,7 +85,7 @@ def test_the_demo_begins_with_its_results(demo_page, open_page):
     ]
     assert facts.height < 5000  # on a phone, the rest folded
     pictures = [figure["name"] for figure in facts.figures if figure["kind"] == "img"]
-    # two pictures and a clip, each by the shipped weights and by those of the run, in four steps
+    # three samples, each with the shipped weights and the weights of the run, in four pictures
     assert len(pictures) == 4 * 2 * 3
     for number, part in enumerate(("masked input", "predicted HOG", "true HOG", "original")):
         assert all(part in name for name in pictures[number::4])
@@ -118,7 +118,7 @@ def test_the_study_has_a_chart_for_each_table(study_page, open_page):
 
 
 def test_a_picture_of_a_clip_has_the_width_of_the_page(open_page, tmp_path):
-    for step in (0, 10, 20):  # of the size of four time steps in four rows
+    for step in (0, 10, 20):  # the size of a picture with four time steps in four rows
         Image.new("RGB", (930, 1034), "grey").save(tmp_path / f"prediction_0_{step}.png")
     pictures, _ = make_pictures(sorted(tmp_path.glob("*.png")))
     page = write_report(tmp_path / "page.html", title="Clips", sections=[Section("Clips", pictures)])

@@ -1,4 +1,4 @@
-"""Studies: every setting is a config that trains, runs are real only short, and what comes out is computed right."""
+"""Tests of the studies: every setting gives a config that trains, runs are real but short, and results are correct."""
 
 import csv
 import dataclasses
@@ -85,7 +85,7 @@ def test_a_target_is_that_of_its_config(kind, name, file, bases):
     setting = next(s for s in STUDIES["targets"].settings[kind] if s.name == name)
     found = resolve(setting, bases[kind]).model.to_dict()
     true = Config.fromfile(CONFIGS / file.format(model=MODEL[kind])).model.to_dict()
-    assert found == true  # the width of the neck was measured, that of the file was written by hand
+    assert found == true  # the study measures the neck's width; the file has a width written by hand
 
 
 def test_what_studies_share_is_run_once(bases, tmp_path):
@@ -140,7 +140,7 @@ def small_plan(bases, work_dir, kinds=("image",)):
 
 @pytest.mark.slow
 def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, tmp_path, monkeypatch):
-    """Beside runs that work, one raises, one needs that one, and the process of one dies, as if memory had run out."""
+    """Plan runs that work, a run that raises, a run that needs it, and a run whose process dies as if out of memory."""
     (tmp_path / "dies_here.py").write_text("import os\nos._exit(9)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -168,7 +168,7 @@ def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, 
     told = [line for line in lines if re.match(r"\d of 6 runs done", line)]
     assert [line[0] for line in told] == list("00123") and "2 failed, about " in told[1] and " left" in told[3]
 
-    # a result that is lost is run again, alone, and is the same, in another process and without runs before it
+    # only a run whose result is lost runs again. Its result is the same in another process, without earlier runs
     lost = runs["blocks (base)"]
     (lost.folder / "result.json").unlink()
     (lost.folder / "pretraining.json").unlink()
@@ -197,12 +197,12 @@ def test_a_run_that_was_killed_after_pretraining_starts_with_finetuning(bases, t
 
 @pytest.mark.slow
 def test_an_interruption_ends_the_processes(digits, tmp_path):
-    """A study is interrupted in the middle of a run; the run's process is gone, and the study can go on."""
+    """Interrupt a study in the middle of a run. The run's process must end, so that the study can continue."""
     root = Path(__file__).parents[2]
     command = [sys.executable, "-W", "ignore", str(root / "tools" / "ablate.py"), "masks", "--kinds", "image"]
     command += ["--seeds", "0", "--steps", "100000", "--finetune-steps", "2", "--workers", "1"]
     command += ["--work-dir", str(tmp_path), "--data-root", str(digits / "data" / "moving_digits")]
-    # tests that a shell runs in the background ignore the signal, and so would the process
+    # if a shell runs the tests in the background, they ignore the signal, and the process would inherit this
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -232,7 +232,7 @@ def test_an_interruption_ends_the_processes(digits, tmp_path):
 
 
 def write_results(plan, scores):
-    """Results as if the runs had been done: settings by name -> a score a seed."""
+    """Write results as if the runs had been done. ``scores`` maps a setting's name to one score per seed."""
     for cells in plan.cells.values():
         for setting, runs in cells.items():
             for run, score in zip(runs, scores.get(setting.name, ()), strict=False):
@@ -302,7 +302,7 @@ def test_accuracies_are_percentages():
 
 @pytest.fixture
 def own_configs(digits, tmp_path, monkeypatch):
-    """Configs as a user has them, of images of 64 x 64 in tokens of 16 x 16, that know nothing of the demo's."""
+    """Write configs that do not depend on the demo, as a user would: images of 64 x 64 with tokens of 16 x 16."""
     monkeypatch.chdir(digits)
     small = {"img_size": 64, "patch_size": 16}
     for name, file in (("pretrain", DEMO["image"]), ("finetune", "demo/vit-tiny_moving-digits-class.py")):

@@ -1,4 +1,4 @@
-"""The length of a training, of the demo's configs and of one in epochs."""
+"""Tests of the length of a training, with the demo's configs and with a config that counts epochs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command lines as functions, and a tiny config with its data."""
+"""Fixtures: the command lines as functions, and a tiny config with its data."""
 
 import cv2
 import numpy as np
@@ -109,7 +109,7 @@ def test():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with six JPEG images and the configs ``pretrain.py`` and ``finetune.py``; the working directory."""
+    """Working directory with six JPEG images and the configs ``pretrain.py`` and ``finetune.py``."""
     images = tmp_path / "data" / "images"
     images.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The command line of the studies."""
+"""Tests of the command line of the studies."""
 
 import pytest
 from tool_modules import load_tool

@@ -1,4 +1,4 @@
-"""What cannot work is said in one line, before training, with the key or the file and what would do."""
+"""Tests of bad input: one line before training names the key or the file, and a value that works."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @pytest.fixture
 def fails(project, train, capsys):
-    """Runs the training with options that cannot work and returns its one line."""
+    """Function that runs the training with bad options and returns the one line of error."""
 
     def run(*options, config="pretrain.py"):
         assert train([config, *(["--cfg-options", *options] if options else [])]) == 1
@@ -145,7 +145,7 @@ def test_keys_inside_wrappers(project):
 
 
 def test_wrapper_around_itself(project):
-    """``update`` merges, so a wrapper of the data set that it stands for ends up around itself."""
+    """Test a wrapper that contains itself. This happens because ``update`` merges it with the data set it replaces."""
     cfg = Config.fromfile("pretrain.py")
     loader = cfg.train_dataloader
     loader.update(dataset=dict(type="RepeatDataset", times=2, dataset=loader.dataset))
@@ -188,6 +188,6 @@ def test_input_size(pipeline, size):
 
 
 def test_full_size_configs_fit_their_masks():
-    """The check knows the full-size configs well enough to find a wrong grid in them."""
+    """Check that a wrong token grid is found in each full-size config."""
     cfg = Config.fromfile(CONFIGS / "pretrain/maskfeat_mvit-small-16x4_16xb32-amp-coslr-300e_k400.py")
     assert input_size(cfg.train_dataloader.dataset.pipeline, cfg.default_scope) == (16, 224, 224)

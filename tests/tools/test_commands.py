@@ -1,4 +1,4 @@
-"""The command ``maskfeat``: the tools by short names, from a checkout and from an installed wheel."""
+"""Tests of the command ``maskfeat`` in a checkout and in an installed wheel."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_help_lists_every_command_in_a_line_without_importing_torch():
 
 @pytest.mark.parametrize("name", [name for name, command in maskfeat_cli.COMMANDS.items() if command.tool])
 def test_a_command_is_a_tool(name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["maskfeat"])  # put back what the command changes
+    monkeypatch.setattr(sys, "argv", ["maskfeat"])  # the command changes it; monkeypatch restores it
     assert maskfeat_cli.commands.tools_folder() == ROOT / "tools"
     with pytest.raises(SystemExit) as end:
         maskfeat_cli.main([name, "--help"])
@@ -59,7 +59,7 @@ def test_a_command_is_a_tool(name, monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [["knn", "a.py", "a.pth"], ["export", "a.py", "a.pth", "a.onnx"]])
 def test_launcher_is_for_commands_that_share_their_work(arguments, monkeypatch, capsys):
-    """Others would do all of it in each process."""
+    """Check that other commands refuse ``--launcher``: each process would do all the work."""
     monkeypatch.setattr(sys, "argv", ["maskfeat"])
     with pytest.raises(SystemExit, match="2"):
         maskfeat_cli.main([*arguments, "--launcher", "pytorch"])

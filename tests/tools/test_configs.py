@@ -1,4 +1,4 @@
-"""``maskfeat configs`` lists and copies configs; a config of a user builds on ours by ``maskfeat_plugin::``."""
+"""Tests of ``maskfeat configs``, which lists and copies configs, and of user configs based on ``maskfeat_plugin::``."""
 
 import pytest
 from mmengine.config import Config
@@ -14,7 +14,7 @@ NAME = "maskfeat_vit-tiny_moving-digits"
 
 @pytest.fixture
 def configs(tmp_path, monkeypatch):
-    """``maskfeat configs`` in an empty folder."""
+    """Function that runs ``maskfeat configs`` in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return load_main(tools_folder() / "configs.py")
 

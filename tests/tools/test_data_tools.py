@@ -1,4 +1,4 @@
-"""Tiny official downloads of each data set become what its configs read, and what is wrong with them is said."""
+"""Tests of data preparation: tiny official downloads become the files that configs read, and errors are reported."""
 
 import importlib.util
 import io
@@ -30,7 +30,7 @@ WNIDS = ("n01440764", "n01443537", "n02084071")
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Runs a tool on ``downloads`` and returns its status, its lines and its report."""
+    """Function that runs a tool on ``downloads`` and returns its status, its lines and its report."""
 
     def run_tool(name, *options, sources=("downloads",), root="root", dataset=None):
         arguments = [*(str(tmp_path / source) for source in sources), "--root", str(tmp_path / root), "--quiet"]
@@ -45,7 +45,7 @@ def run(tmp_path, capsys):
 
 
 def build(config, loader, **changes):
-    """The data set of a config, on prepared data."""
+    """Build the data set of a config on the prepared data."""
     cfg = Config.fromfile(ROOT / "configs" / config)
     dataset = cfg[f"{loader}_dataloader"].dataset
     dataset.update(changes)
@@ -55,7 +55,7 @@ def build(config, loader, **changes):
 
 
 def contents(root):
-    """Every file below a root, without the times in the report, and where the links lead."""
+    """Return the content of every file below a root, without times in the report, and the targets of links."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -69,13 +69,13 @@ def contents(root):
 
 
 def picture(seed, size=(48, 64)):
-    """Bytes of a JPEG file."""
+    """Return the bytes of a JPEG file."""
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 def clip(path, seed=0, frames=20):
-    """A video file."""
+    """Write a video file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).integers(0, 256, (frames, 1, 1, 3), dtype=np.uint8)
     write_video(path, np.broadcast_to(values, (frames, 64, 64, 3)), 10)
@@ -89,7 +89,7 @@ def add(tar, name, content):
 
 
 def tar_bytes(files, mode="w"):
-    """An archive of name -> content."""
+    """Return an archive with the given files (name -> content)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as tar:
         for name, content in files.items():
@@ -101,7 +101,7 @@ def tar_bytes(files, mode="w"):
 
 
 def development_kit(wnids, truth):
-    """The archive of the development kit: its numbers of the classes are not the order of their names."""
+    """Return the archive of the development kit. Its class numbers do not follow the order of the class names."""
     rows = np.zeros(len(wnids) + 1, [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")])
     for index, wnid in enumerate(wnids):
         rows[index] = (index + 1, wnid, "a thing", 0)
@@ -116,7 +116,7 @@ def development_kit(wnids, truth):
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """ImageNet's archives with 2 of 1000 classes; n01440764 is class 1 and n01443537 class 2 of these."""
+    """ImageNet's archives with 2 of the 1000 classes: n01440764 is class 1 and n01443537 is class 2."""
     folder = tmp_path / "downloads"
     folder.mkdir()
     train = {
@@ -174,7 +174,7 @@ def test_imagenet_folders_are_linked(imagenet, tmp_path, run):
 
 
 def test_imagenet_val_in_class_folders(tmp_path, run):
-    """Without the development kit the classes are those of the training folders."""
+    """Check that the training folders give the classes if the development kit is missing."""
     for split, wnids in (("train", WNIDS), ("val", WNIDS[1:])):
         for wnid in wnids:
             (tmp_path / "downloads" / split / wnid).mkdir(parents=True)
@@ -188,7 +188,7 @@ def test_imagenet_val_in_class_folders(tmp_path, run):
 
 
 def test_imagenet_in_its_place_keeps_the_users_list(tmp_path, run):
-    """The root may be the source; a list of the user's that has to change is kept."""
+    """Prepare the data inside the source folder. A user's list that must change is kept as a copy."""
     root = tmp_path / "root"
     (root / "val").mkdir(parents=True)
     (root / "meta").mkdir()
@@ -206,7 +206,7 @@ def test_imagenet_in_its_place_keeps_the_users_list(tmp_path, run):
 
 
 def test_imagenet_names_that_no_list_can_hold(tmp_path, run):
-    """They are left out and named, and the report can be written and read."""
+    """Check that such files are left out and reported, and that the report can be written and read."""
     folder = tmp_path / "downloads" / "train" / WNIDS[0]
     folder.mkdir(parents=True)
     odd = (b"\xff.JPEG", b"two\nlines.JPEG")
@@ -276,7 +276,7 @@ HEADER = "label,youtube_id,time_start,time_end,split"
 
 @pytest.fixture
 def kinetics(tmp_path):
-    """Training videos in class folders, validation videos in an archive of CVDF's; the tables have BOM and CRLF."""
+    """Training videos in class folders, and validation videos in a CVDF archive. The tables have BOM and CRLF."""
     folder = tmp_path / "downloads"
     rows = [("air drumming", "-aaaaaaaaaa", 1, 11), ("zumba", "bbbbbbbbbbü", 20, 30), ("zumba", "ccc", 0, 10)]
     rows += [("yoga", "ddd", 0, 10), ("yoga", "bad", 0, 10)]
@@ -393,7 +393,7 @@ def test_kinetics_without_videos(tmp_path, run):
 
 @pytest.fixture
 def sthv2(tmp_path):
-    """The archive in three parts, annotations of today's names with brackets in the templates."""
+    """The archive in three parts, and annotations with the current names, whose templates have brackets."""
     folder = tmp_path / "downloads"
     folder.mkdir()
     files = {}
@@ -469,7 +469,7 @@ def test_sthv2_input_errors(sthv2, run):
 
 
 def instances(images):
-    """Annotations of COCO's form, one object an image."""
+    """Return annotations in COCO's format with one object per image."""
     from mmdet.datasets import CocoDataset
 
     objects = [
@@ -488,7 +488,7 @@ def instances(images):
 
 @pytest.fixture
 def coco(tmp_path):
-    """The three archives; of the training images one is missing and one is no image."""
+    """The three archives. One training image is missing, and one is not an image."""
     folder = tmp_path / "downloads"
     folder.mkdir()
     with zipfile.ZipFile(folder / "train2017.zip", "w") as file:
@@ -540,7 +540,7 @@ def test_coco_folders(coco, tmp_path, run, move):
         check_coco(root)
         assert (root / "val2017").is_symlink() != move
         assert (root / "annotations" / "instances_val2017.json").is_symlink() != move
-    # the annotations that lost images are new files; the official ones are as they were
+    # annotations that lost images are new files; the official files are unchanged
     official = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
     assert len(official["images"]) == 4
 
@@ -557,11 +557,11 @@ def test_coco_input_errors(coco, run):
 
 # AVA v2.2
 
-RATE = 6  # frames a second of the video, so that each is five of the data set's
+RATE = 6  # frames per second of the video: each gives five frames of the data set
 
 
 def numbered(path, seconds):
-    """A video whose frames show their numbers, in black and white squares."""
+    """Write a video whose frames show their numbers as black and white squares."""
     numbers = np.arange(seconds * RATE)
     bits = (numbers[:, None] >> np.arange(16)) & 1  # (T, 16)
     frames = np.kron(bits.reshape(-1, 4, 4), np.ones((16, 16))).astype(np.uint8) * 255
@@ -569,14 +569,14 @@ def numbered(path, seconds):
 
 
 def read_number(frame):
-    """The number that a frame shows, of any size."""
+    """Read the number that a frame of any size shows."""
     frame = cv2.resize(frame, (64, 64)).mean(-1)
     return sum(1 << bit for bit in range(16) if frame[bit // 4 * 16 + 8, bit % 4 * 16 + 8] > 128)
 
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory):
-    """A video of 15 minutes and 5 seconds."""
+    """Video of 15 minutes and 5 seconds."""
     path = tmp_path_factory.mktemp("ava") / "long.mp4"
     numbered(path, 905)
     return path
@@ -584,7 +584,7 @@ def long_video(tmp_path_factory):
 
 @pytest.fixture
 def ava(tmp_path, long_video):
-    """Two videos that last long enough, one that does not, one that is missing."""
+    """Two videos that are long enough, one that is too short, and one that is missing."""
     folder = tmp_path / "downloads"
     folder.mkdir()
     for name in ("-5KQ66BBWC4.mkv", "ü7mOxNCVtvE.mp4"):
@@ -607,7 +607,7 @@ def ava(tmp_path, long_video):
 
 
 def build_ava(root, loader, **changes):
-    """AVA's data set of the config, on prepared data."""
+    """Build the config's AVA data set on the prepared data."""
     name = "action_detection/mvit-small-16x4_k400-pre_8xb16-amp-coslr-30e_ava22.py"
     dataset = Config.fromfile(ROOT / "configs" / name)[f"{loader}_dataloader"].dataset
     keys = ("ann_file", "exclude_file", "label_file", "proposal_file")
@@ -634,7 +634,7 @@ def test_ava(ava, tmp_path, run):
         built, sample = build_ava(root, loader)
         assert len(built) == 1 and sample["inputs"].shape[:2] == (3, 16)
         assert len(sample["data_samples"].proposals.bboxes) >= 1
-    # the frame in the middle of a test clip is what the video shows at the annotated second
+    # the middle frame of a test clip is the frame of the video at the annotated second
     decode = [
         dict(type="maskfeat.SampleAVAFrames", clip_len=16, frame_interval=4, test_mode=True),
         dict(type="RawFrameDecode"),
@@ -685,7 +685,7 @@ def test_ava_without_proposals(ava, tmp_path, run):
 
 
 def test_ava_proposals_are_not_opened(ava, tmp_path, run):
-    """A pickle runs code; this one would leave a file."""
+    """Check that the pickle is not loaded. It runs code that would create a file."""
 
     class Trap:
         def __reduce__(self):
@@ -729,7 +729,7 @@ def test_help_has_an_example(name, capsys):
 
 
 def page_commands():
-    """The commands of the page, with continued lines joined."""
+    """Return the commands of the page. Continued lines are joined."""
     text = PAGE.replace("\\\n", " ")
     return [
         match[1].split(" # ")[0] for match in re.finditer(r"^ *python tools/data/(\w+\.py .+)$", text, re.MULTILINE)
@@ -748,7 +748,7 @@ def test_commands_of_the_page_parse(command):
 
 
 def test_data_sets_of_mim_on_the_page():
-    """The page names the data sets that the installed packages list, and no others."""
+    """Check that the page names exactly the data sets that the installed packages list."""
     import yaml
 
     named = re.findall(r"mim download (\w+) --dataset (\w+)", PAGE)

@@ -1,4 +1,4 @@
-"""tools/dist_train.sh and its like on processes without a GPU, and what happens when one of them dies."""
+"""Tests of tools/dist_train.sh and the other launchers without a GPU, also if one of the processes dies."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"
 ENDLESS = ["train_cfg.max_iters=1000000", "default_hooks.checkpoint.interval=5"]
-# An mpirun or srun for this machine: it starts the processes with the variables that the real one sets.
+# Imitation of mpirun and srun. It starts the processes with the variables that the real programs set.
 STARTER = """#!{python}
 import os, subprocess, sys
 size, command = {size}, sys.argv[sys.argv.index("python"):]
@@ -34,7 +34,7 @@ OPEN_MPI = {
 
 @pytest.fixture
 def environment(tmp_path):
-    """The environment of a machine without a GPU, where programs can be put into ``tmp_path``."""
+    """Return the environment of a machine without a GPU, which also finds programs in ``tmp_path``."""
     folders = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": folders, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
@@ -50,7 +50,7 @@ def options(*changes):
 
 
 class Training:
-    """A training by a launcher that goes on beside the test."""
+    """Training that a launcher runs in parallel to the test."""
 
     def __init__(self, command, cwd, env, log):
         self.log = log
@@ -67,7 +67,7 @@ class Training:
             time.sleep(0.1)
 
     def processes(self):
-        """Rank -> process id of those that the launcher started."""
+        """Return rank -> process id of the processes that the launcher started."""
         found = {}
         children = Path(f"/proc/{self.launcher.pid}/task/{self.launcher.pid}/children").read_text().split()
         for child in children:
@@ -79,17 +79,17 @@ class Training:
         os.kill(self.processes()[rank], how)
 
     def end(self, timeout):
-        """The exit status, its log, and how long it took to end.
+        """Wait for the end, and return exit status, log and waiting time.
 
         Raises:
-            TimeoutExpired: If it hangs.
+            TimeoutExpired: If the training hangs.
         """
         start = time.monotonic()
         status = self.launcher.wait(timeout)
         return status, self.log.read_text(), time.monotonic() - start
 
     def clear(self):
-        """Leave nothing behind."""
+        """End all processes."""
         try:
             os.killpg(self.launcher.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -99,7 +99,7 @@ class Training:
 
 @pytest.fixture
 def start(digits, tmp_path, environment):
-    """Starts ``tools/dist_train.sh`` on the demo's config, in so many processes."""
+    """Function that starts ``tools/dist_train.sh`` on the demo's config with a number of processes."""
     started = []
 
     def call(size, *arguments):
@@ -113,7 +113,7 @@ def start(digits, tmp_path, environment):
 
 
 def is_gone(process):
-    """Whether a process has ended (or ends as soon as somebody asks for its status)."""
+    """Return whether a process has ended, or is a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def test_one_process_is_killed(start, tmp_path):
     status, log, _ = training.end(timeout=60)
     assert status != 0
     assert log.count("connected by gloo, not by nccl") == 1
-    # the launcher names the process and how it ended
+    # the launcher names the process and its exit status
     assert re.search(r"rank +: 1 .*\n.*exitcode +: -9 .*SIGKILL", log)
     assert "[rank0]: Traceback" not in log
     assert all(is_gone(process) for process in processes.values())
@@ -157,7 +157,7 @@ def test_one_of_four_is_killed_and_training_resumes(start, tmp_path):
 
 @pytest.mark.long
 def test_one_process_hangs(start):
-    """The others wait for it for the time that the config sets, the launcher gives it 30 seconds more to end."""
+    """Stop one process. The others wait for the config's timeout, and the launcher waits 30 seconds more."""
     training = start(2, *options(*ENDLESS, "env_cfg.dist_cfg.timeout=10"))
     training.wait_for(r"Iter\(train\) \[ *3/")
     processes = training.processes()

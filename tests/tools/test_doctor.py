@@ -1,4 +1,4 @@
-"""``maskfeat doctor``: nothing to say of a sound environment, and what to do about broken ones."""
+"""Tests of ``maskfeat doctor``: no problem in a sound environment, and remedies for broken ones."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ def findings_of(done):
 
 
 def put_package(folder, name, code, version=None):
-    """A package that Python finds before the installed one, with metadata of a version if there is one."""
+    """Write a package that Python finds before the installed one, with metadata if a version is given."""
     package = folder / name
     package.mkdir()
     (package / "__init__.py").write_text(code)
@@ -52,7 +52,7 @@ def test_this_environment_is_sound():
 
 
 def link_mmcv(folder, operators=None):
-    """The installed mmcv again, with other operators in place of its own, or with none."""
+    """Link the files of the installed mmcv into a folder, with other operators or without operators."""
     spec = importlib.util.find_spec("mmcv")
     (folder / "mmcv").mkdir()
     for file in Path(spec.origin).parent.iterdir():
@@ -84,7 +84,7 @@ def test_mmcv_without_operators_and_a_set_up_that_was_interrupted_are_warnings(t
 
 @pytest.mark.slow
 def test_each_fault_is_told_with_its_remedy(tmp_path):
-    """An mmcv that was compiled for another torch, a decord that does not load, versions that were not tested."""
+    """Check an mmcv compiled for another torch, a decord that does not load, and untested versions."""
     link_mmcv(tmp_path, 'raise ImportError("_ext.so: undefined symbol: _ZN2at4_ops5zeros4callE")')
     put_package(tmp_path, "decord", 'raise ImportError("libdecord.so: cannot open shared object file")')
     put_metadata(tmp_path, "mmengine", "0.9.0")
@@ -102,7 +102,7 @@ def test_each_fault_is_told_with_its_remedy(tmp_path):
     assert "mmengine" in mmengine["remedy"] and ">=0.10.7" in mmengine["remedy"]
     [gradio] = [finding for finding in found["extra web"] if finding["status"] == "warning"]
     assert "3.0.0" in gradio["text"]
-    # what the faults do not touch is as it was
+    # the faults do not change the other checks
     assert [f["status"] for name in ("python", "torch", "opencv", "av", "disk") for f in found[name]] == ["ok"] * 5
 
 

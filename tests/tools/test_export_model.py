@@ -1,4 +1,4 @@
-"""Export of fine-tuned models, compared with the frameworks' own test step; by onnxruntime and torch.export."""
+"""Tests of exported models with onnxruntime and torch.export, compared with the frameworks' own test step."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def tool():
 
 
 def fine_tuned(config, folder, spread=0.2, seed=0):
-    """A config's model, with weights that tell samples apart, and its checkpoint."""
+    """Return a config's model with weights that distinguish samples, and its checkpoint."""
     cfg = Config.fromfile(config)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -51,7 +51,7 @@ def fine_tuned(config, folder, spread=0.2, seed=0):
 
 
 def scores_of(model, samples):
-    """What the framework's own test step gives for packed samples of uint8 frames."""
+    """Compute the scores of the framework's own test step for packed samples of uint8 frames."""
     if model.data_preprocessor.__class__.__name__ == "ActionDataPreprocessor":
         data = dict(inputs=[x[None] for x in samples], data_samples=[ActionDataSample() for _ in samples])
     else:
@@ -67,10 +67,10 @@ def test_scores_are_the_models(tool, tmp_path, capsys, config, shape):
     model, checkpoint = fine_tuned(config, tmp_path)
     samples = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     expected = scores_of(model, samples)
-    assert expected.std(0).max() > 0.01  # samples are told apart
+    assert expected.std(0).max() > 0.01  # the model distinguishes samples
     inputs = samples.float()
     if config == IMAGE:
-        inputs = inputs.flip(1)  # mmpretrain reads BGR, its preprocessor turns it
+        inputs = inputs.flip(1)  # mmpretrain reads BGR, and its preprocessor converts it
     for name in ("model.onnx", "model.pt2"):
         out = tmp_path / "exported" / name
         assert tool([str(config), checkpoint, str(out)]) == 0
@@ -97,7 +97,7 @@ DETECTION = ROOT / "configs" / "demo" / "vit-tiny_moving-digits-coco.py"
 
 
 def features_of(config, checkpoint, samples):
-    """Compute the vectors that maskfeat extract writes of packed samples."""
+    """Compute the vectors that maskfeat extract writes for packed samples."""
     cfg = Config.fromfile(config)
     model = load_backbone(cfg, checkpoint)
     if model.data_preprocessor.__class__.__name__ == "ActionDataPreprocessor":
@@ -129,13 +129,13 @@ def test_features_of_a_backbone_are_those_of_extract(tool, tmp_path, capsys, con
     checkpoint = str(WEIGHTS / weights) if weights else fine_tuned(config, tmp_path)[1]
     samples = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     expected = features_of(config, checkpoint, samples)
-    assert expected.std(0).max() > 0.01  # samples are told apart
+    assert expected.std(0).max() > 0.01  # the model distinguishes samples
     out = tmp_path / "exported" / name
     assert tool(["--backbone", str(config), checkpoint, str(out)]) == 0
     assert f"features of {expected.shape[1]} channels" in capsys.readouterr().out
     inputs = samples.float()
     if len(shape) == 3:
-        inputs = inputs.flip(1)  # mmpretrain and mmdet read BGR, their preprocessors turn it
+        inputs = inputs.flip(1)  # mmpretrain and mmdet read BGR, and their preprocessors convert it
     if name == "model.onnx":
         session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
         found = session.run(["features"], {"inputs": inputs.numpy()})[0]
@@ -204,7 +204,7 @@ def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
     if kind == "mask":
         config = tmp_path / "mask-rcnn.py"
         config.write_text(MASK_RCNN)
-    # large weights multiply rounding, small ones find nothing
+    # large weights multiply rounding errors, and small weights find no boxes
     weights = dict(faster=dict(spread=0.1), mask=dict(spread=0.2, seed=3))[kind]
     model, checkpoint = fine_tuned(config, tmp_path, **weights)
     out = tmp_path / name
@@ -222,7 +222,7 @@ def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
             boxes, scores, labels, *masks = (x.detach().numpy() for x in torch.export.load(str(out)).module()(inputs))
         expected, expected_masks = detections_of(model, image)
         count = len(expected)
-        # weights at random make much of rounding: with float64 these scores differ by up to 4e-4 from those of float32
+        # random weights amplify rounding errors: scores in float64 and float32 differ by up to 4e-4
         np.testing.assert_allclose(scores[:count], expected.scores, atol=5e-3)
         np.testing.assert_array_equal(labels[:count], expected.labels)
         np.testing.assert_allclose(boxes[:count], expected.bboxes, atol=0.02)
@@ -279,7 +279,7 @@ def test_errors(tool, tmp_path, capsys):
 
 
 def test_missing_package_is_named(tmp_path):
-    """In an environment without onnxscript."""
+    """Export in an environment without onnxscript."""
     (tmp_path / "onnxscript.py").write_text("raise ImportError('not installed')")
     _, checkpoint = fine_tuned(IMAGE, tmp_path)
     command = [

@@ -1,4 +1,4 @@
-"""tools/extract_features.py: the features of k-NN, in each format, and the same after an interruption."""
+"""Tests of tools/extract_features.py: each format has the features of k-NN, also after an interruption."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def main():
 
 @pytest.fixture
 def extract(main, digits, tmp_path, monkeypatch):
-    """Runs the tool where the demo's data are; returns what it has written, with status=None not the whole file."""
+    """Function that runs the tool in the folder of the demo's data. It reads the file, unless ``status`` is None."""
     monkeypatch.chdir(digits)
 
     def run(config, *arguments, out="features.npz", status=0):
@@ -93,7 +93,7 @@ def test_npz_by_numpy_alone(extract, tmp_path):
 
 @pytest.mark.parametrize("config, shape", [(IMAGE, (25, 96)), (CLASS, (25, 96)), (CLIP, (64, 64)), (MOTION, (64, 64))])
 def test_tokens(config, shape, extract):
-    """Every token; of MViT, whose vector is their mean before the norm, another vector than their mean."""
+    """Extract all tokens. MViT's vector is the mean before the norm, so it differs from the mean of the tokens."""
     files = VIDEOS if "mvit" in config else FRAMES
     table = extract(config, files, "--tokens", out="features.parquet")
     assert table.features.shape == (8 if files == VIDEOS else 24, *shape)
@@ -120,14 +120,14 @@ def test_videos_of_a_data_set(config, split, extract):
 
 
 def test_random_pipeline_gives_the_same_features(extract):
-    """The pre-training pipeline crops at random."""
+    """Extract twice with the pre-training pipeline, which crops at random."""
     first = extract(CLIP, "--dataset", "train", out="first.npz")
     assert (extract(CLIP, "--dataset", "train", out="second.npz").features == first.features).all()
 
 
 @pytest.mark.slow
 def test_killed_and_started_again(extract, digits, tmp_path):
-    """SIGKILL after some parts; the file is that of a run without it, and the parts were used."""
+    """Kill the tool after some parts. The next run must reuse the parts and write the same file as without the kill."""
     files = sorted(map(str, Path(FRAMES).rglob("*.png"))) * 40
     arguments = [*files, "--batch-size", "2", "--part-size", "10"]  # 96 parts
     whole = extract(IMAGE, *arguments, out="whole.npz")
@@ -238,7 +238,7 @@ def test_mixed_precision(extract):
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_does(extract, digits, tmp_path):
-    """By torchrun, and two with the same command: no part is done twice."""
+    """Share the work by torchrun, and by starting the same command twice. No part may be done twice."""
     arguments = [FRAMES, "--batch-size", "2", "--part-size", "2", "--workers", "1"]
     extract(IMAGE, *arguments, out="once.npz")
     tool = [str(ROOT / "tools" / "extract_features.py"), str(DEMO / f"{IMAGE}.py")]
@@ -256,7 +256,7 @@ def test_two_processes_give_what_one_does(extract, digits, tmp_path):
     assert ranked.returncode == 0, ranked.stderr
     assert len(re.findall("features of 24 samples", ranked.stdout)) == 1
     assert (tmp_path / "ranks.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
-    # a rank that starts when the others have done all of it
+    # a rank that starts after the others have finished all work
     extract(IMAGE, *arguments, "--shard", "1/2", out="ranks.npz")
     command = [python(), "-W", "ignore", *tool, str(tmp_path / "same.npz")]
     same = [
@@ -265,7 +265,7 @@ def test_two_processes_give_what_one_does(extract, digits, tmp_path):
     ]
     outputs = [process.communicate(timeout=600)[0].decode() for process in same]
     late = [output for process, output in zip(same, outputs, strict=True) if process.returncode]
-    # one that starts when the other has ended is refused, as any that finds its file
+    # a process that starts after the other has ended is refused, since its file exists
     assert len(late) < 2 and all("same.npz is there already" in output for output in late), outputs
     assert sum("features of 24 samples" in output for output in outputs) == 1, outputs
     assert (tmp_path / "same.npz").read_bytes() == (tmp_path / "once.npz").read_bytes()
@@ -283,7 +283,7 @@ def test_parts_of_other_settings(extract, capsys):
 
 
 def test_arrays(tmp_path):
-    """From Python; frames of one size, so that the names alone do not tell the arrays from others."""
+    """Extract arrays from Python. All frames have the same size, so that only their contents distinguish them."""
     image = np.random.default_rng(0).integers(0, 256, (44, 44, 3), dtype=np.uint8)
     cfg = Config.fromfile(DEMO / f"{IMAGE}.py")
     out, weights = tmp_path / "f.npz", DEMO / "weights" / f"{IMAGE}.pth"
@@ -334,7 +334,7 @@ def test_one_line_of_error(config, arguments, out, message, extract, tmp_path, c
 def test_package_that_is_not_installed(ending, module, extract, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)  # as Python marks a module that is not there
+    monkeypatch.setitem(sys.modules, module, None)  # Python then raises ImportError, as for a missing module
     extract(IMAGE, FRAMES, out=f"features.{ending}", status=1)
     assert "pip install 'maskfeat_plugin[features]'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The frameworks' own entry points run our configs: their tools, mim, their loaders and inferencers."""
+"""Tests of our configs with the frameworks' own entry points: their tools, mim, their loaders and inferencers."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ VALIDATE = ["train_cfg.val_interval=2"]
 
 
 def run(arguments, folder):
-    """Run Python in a folder; its output, if it succeeds."""
+    """Run Python in a folder and return its output. Fail if it fails."""
     command = [sys.executable, "-W", "ignore", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
@@ -35,7 +35,7 @@ def run(arguments, folder):
 
 
 def metrics(work_dir):
-    """The metrics that a test run wrote."""
+    """Read the metrics that a test run wrote."""
     (file,) = work_dir.glob("*/*.json")
     return json.loads(file.read_text())
 
@@ -62,7 +62,7 @@ def test_their_tools_train_and_test(package, config, metric, digits, tmp_path):
 
 @pytest.mark.slow
 def test_mim_pretrains_finetunes_and_tests(digits, tmp_path):
-    """Pre-training by mmpretrain, fine-tuning from its weights by the same, a test."""
+    """Pre-train with mmpretrain through mim, fine-tune from the weights, and test."""
     log = run(
         ["-m", "mim", "train", "mmpretrain", PRETRAIN, "--work-dir", tmp_path / "pre", "--cfg-options", *TWO_STEPS],
         digits,
@@ -79,7 +79,7 @@ def test_mim_pretrains_finetunes_and_tests(digits, tmp_path):
         torch.load(tmp_path / name / "iter_2.pth", weights_only=True)["state_dict"] for name in ("pre", "fine")
     )
     key = "backbone.layers.0.attn.qkv.weight"
-    assert torch.equal(before[key], after[key])  # nothing was learned, and it started from there
+    assert torch.equal(before[key], after[key])  # it started from these weights and did not learn
     checkpoint = tmp_path / "fine" / "iter_2.pth"
     log = run(
         ["-m", "mim", "test", "mmpretrain", IMAGE, "--checkpoint", checkpoint, "--work-dir", tmp_path / "test"], digits
@@ -98,7 +98,7 @@ def test_mim_trains_and_tests_in_mmaction2(digits, tmp_path):
 
 @pytest.fixture
 def checkpoint(digits, tmp_path, monkeypatch):
-    """Writes a checkpoint as mmengine's runner does, with the training history; random weights."""
+    """Function that writes a checkpoint of random weights in mmengine's format, with the training history."""
     monkeypatch.chdir(digits)
 
     def write(path):
@@ -126,7 +126,7 @@ def test_mmpretrains_loader_and_inferencer(checkpoint):
     model = get_model(str(IMAGE), pretrained=file, device="cpu")
     state = torch.load(file, weights_only=True)["state_dict"]
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-    with DefaultScope.overwrite_default_scope("mmpretrain"):  # it reads in any other that a fixture has left
+    with DefaultScope.overwrite_default_scope("mmpretrain"):  # a fixture may have left another scope
         (found,) = ImageClassificationInferencer(model)(image)
         (again,) = ImageClassificationInferencer(str(IMAGE), pretrained=file, device="cpu")(image)
     scores = found["pred_scores"]

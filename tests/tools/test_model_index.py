@@ -1,4 +1,4 @@
-"""model-index.yml, the metafiles and the model zoo: up to date, each config once, read by mim from the package."""
+"""Tests of model-index.yml, the metafiles and the model zoo: up to date, each config once, and mim can read them."""
 
 import json
 import os
@@ -25,13 +25,13 @@ CONFIGS = [
 
 
 def test_files_are_what_the_tool_writes():
-    """If this fails: python tools/write_model_index.py"""
+    """Compare the files with the tool's output. If this fails, run python tools/write_model_index.py."""
     for path, content in model_index_files(ROOT).items():
         assert path.read_text() == content, path
 
 
 def test_model_zoo_is_what_the_tool_writes():
-    """If this fails: python tools/write_model_index.py"""
+    """Compare the files with the tool's output. If this fails, run python tools/write_model_index.py."""
     page = (ROOT / model_zoo.PAGE).read_text()
     assert page == model_zoo.model_zoo_page(ROOT)
     for config in CONFIGS:
@@ -55,12 +55,12 @@ def test_the_format_has_no_complaint():
     index = modelindex.load(str(ROOT / "model-index.yml"))
     index.build_models_with_collections()
     assert len(index.models) == len(CONFIGS)
-    # pages are named from the project's root, as in the metafiles of mmpretrain; modelindex looks beside the metafile
+    # paths of pages are relative to the project's root, as in mmpretrain's metafiles; modelindex looks beside the file
     assert [complaint for complaint in index.check(silent=True) if "README" not in complaint] == []
 
 
 def test_no_entry_states_a_training_that_nobody_ran():
-    """Resources, FLOPs, weights and metrics are those of a training; a recipe says what it is for."""
+    """Check that recipes have no resources, FLOPs, weights or metrics, which would state a training."""
     index = modelindex.load(str(ROOT / "model-index.yml"))
     index.build_models_with_collections()
     for model in index.models:
@@ -82,7 +82,7 @@ def test_a_config_without_data_set_in_its_name(tmp_path):
 
 @pytest.mark.slow
 def test_mim_search_lists_the_configs_of_the_built_package(installed_wheel, tmp_path):
-    """mim looks in the installed package, which an editable install does not have: a wheel, unpacked."""
+    """Search in an unpacked wheel. mim reads a folder of the installed package that an editable install lacks."""
     found = tmp_path / "found.json"
     command = ["-W", "ignore", "-m", "mim", "search", "maskfeat_plugin", "--dataset", "ava v2.2", "--json", found]
     environment = dict(os.environ, PYTHONPATH=str(installed_wheel))

@@ -1,4 +1,4 @@
-"""tools/search_features.py: the nearest rows of a file of features, and no query by another model."""
+"""Tests of tools/search_features.py: it finds the nearest rows, and refuses queries with another model."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ def weights(config):
 
 @pytest.fixture(scope="module")
 def frames(digits, tmp_path_factory):
-    """A file with the features of frames, extracted in the folder of the data."""
+    """File with the features of frames, extracted in the folder of the data."""
     out = tmp_path_factory.mktemp("features") / "frames.npz"
     arguments = [IMAGE, weights(IMAGE), str(digits / FRAMES), "--out", str(out), "--dtype", "float16"]
     assert extract([*arguments, "--device", "cpu"]) == 0
@@ -108,7 +108,7 @@ def test_one_line_of_error(frames, digits, tmp_path, monkeypatch, capsys):
     write_features(tokens, [table], 1)
     old = tmp_path / "old.npz"
     write_features(old, [FeatureTable(["a.png"], np.zeros(1, np.int64), np.zeros((1, 96), np.float32))], 1)
-    monkeypatch.setitem(sys.modules, "faiss", None)  # as Python marks a module that is not there
+    monkeypatch.setitem(sys.modules, "faiss", None)  # Python then raises ImportError, as for a missing module
     for arguments, message in (
         ([query, "--in", tmp_path / "nowhere.npz"], "nowhere.npz does not exist"),
         ([query, "--in", tokens], "features of every token"),

@@ -1,4 +1,4 @@
-"""The set-up: its constraints fit every Python, damaged files are found, and a kill at any point is made good."""
+"""Tests of the set-up: constraints fit every Python, damaged files are found, and a killed set-up is repaired."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def test_every_requirement_has_one_version_for_every_python(python, machine):
     "platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin", "windows"]
 )
 def test_requirements_resolve_for_other_platforms(platform):
-    """By uv, from the package index; without the documentation's tools, which run where the site is built."""
+    """Resolve with uv from the package index, without the tools that build the documentation."""
     files = [file for file in REQUIREMENTS.glob("*.txt") if file.stem not in ("constraints", "no_deps", "docs")]
     uv = Path(sys.executable).with_name("uv")
     command = [uv, "pip", "compile", "-q", "--python-platform", platform, "--python-version", "3.12", *files]
@@ -69,7 +69,7 @@ def check_files():
 
 
 def install(folder, name, content, listed):
-    """A package of one file, with the list that wheels have."""
+    """Install a package of one file, with the file list of a wheel."""
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -95,7 +95,7 @@ def test_one_flipped_bit_in_an_installed_file_is_found(check_files, tmp_path):
 
 
 def test_a_file_of_two_packages_is_whole_if_it_is_that_of_either(check_files, tmp_path):
-    """As OpenCV's two packages have them."""
+    """Check a file that two packages list with different hashes, as OpenCV's packages do."""
     digests = []
     for content in (b"a", b"b"):
         (tmp_path / "file").write_bytes(content)
@@ -118,7 +118,7 @@ def test_an_old_python_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.long
 def test_a_set_up_killed_at_any_point_is_made_good_by_the_next(tmp_path):
-    """Of a clean clone, without a compiler; the packages come from the cache or from their index."""
+    """Set up a clean clone without a compiler. The packages come from the cache or from the index."""
     checkout, tools = tmp_path / "checkout", tmp_path / "bin"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
     tools.mkdir()

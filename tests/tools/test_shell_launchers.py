@@ -1,4 +1,4 @@
-"""The launchers for several GPUs pass the right command on."""
+"""Tests of the launchers for several GPUs: they run the right command."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a launcher of a checkout without .venv; ``python`` and ``srun`` print what they are called with."""
+    """Function that runs a launcher in a checkout without .venv. ``python`` and ``srun`` print their arguments."""
     shutil.copytree(TOOLS, tmp_path / "checkout" / "tools")
     for name in ("python", "srun"):
         program = tmp_path / name
@@ -88,7 +88,7 @@ def test_slurm_test(run):
     ],
 )
 def test_the_python_of_the_checkout(run, tmp_path, script, arguments):
-    """The one of .venv is taken if it is there, and one that is named before any."""
+    """Check that the launchers prefer the Python in ``PYTHON``, then the Python of .venv."""
     own = tmp_path / "checkout" / ".venv" / "bin" / "python"
     own.parent.mkdir(parents=True)
     own.write_text('#!/bin/sh\necho own python "$@"\n')

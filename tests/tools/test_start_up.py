@@ -1,4 +1,4 @@
-"""Help, wrong arguments and missing files are answered before the imports of the work, which take seconds."""
+"""Tests of the start: help, wrong arguments and missing files are handled before imports that take seconds."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from maskfeat_plugin.training_report import write_training_report
 
 TINY = "maskfeat_vit-tiny_moving-digits"
 OUT = ["--out", "out.npz"]
-# Arguments of each command in which one file or folder is missing, and what the error says of it
+# Arguments of each command with one missing file or folder, and a part of the error message
 MISSING = [
     (["train", "none.py"], "the config file none.py does not exist"),
     (["train", "vit-tiny_moving-digit"], "there is no config of the name 'vit-tiny_moving-digit'; did you mean"),
@@ -63,7 +63,7 @@ MISSING = [
     (["predict", "none.png", "--from", TINY], "the input none.png does not exist"),
     (["predict", ".", "--from", "none/run"], "none/run does not exist"),
 ]
-# Prints of each command line: the exit status, the errors, and the heavy packages that are imported by then
+# Program that prints for each command line: exit status, errors, and the heavy packages imported so far
 PROGRAM = """
 import contextlib, io, json, sys
 from pathlib import Path
@@ -82,7 +82,7 @@ for arguments in json.load(sys.stdin):
     answers.append([status, errors.getvalue(), sorted({"torch", "mmengine", "numpy"} & set(sys.modules))])
 print(json.dumps(answers))
 """
-# Prints the frameworks that importing the plugin imports, and the components that no registry has by then
+# Program that prints the frameworks that the plugin imports, and the components missing in the registries
 KNOWN = """
 import json, sys
 import maskfeat_plugin
@@ -97,7 +97,7 @@ print(json.dumps([imported, unknown]))
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory):
-    """Run command lines one after the other in a Python of their own, in an empty folder."""
+    """Run command lines one after another in a new Python process, in an empty folder."""
 
     def run(lines):
         folder = tmp_path_factory.mktemp("empty")
@@ -170,7 +170,7 @@ def test_the_work_says_the_same(light, work):
 )
 def test_the_work_says_the_same_as_the_command(arguments, work, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["maskfeat"])  # put back what the command changes
+    monkeypatch.setattr(sys, "argv", ["maskfeat"])  # the command changes it; monkeypatch restores it
     assert maskfeat_cli.main(arguments) == 1
     with pytest.raises(ConfigError) as error:
         work()

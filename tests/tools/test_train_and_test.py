@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py: from pre-training to a tested classifier, interrupted or not."""
+"""Tests of tools/train.py and tools/test.py: from pre-training to a tested classifier, interrupted or not."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from maskfeat_plugin.registry import HOOKS
 
 @HOOKS.register_module(force=True)
 class InterruptInTest(Hook):
-    """Ctrl-C in the middle of the second epoch."""
+    """Hook that raises KeyboardInterrupt in the middle of the second epoch."""
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter == 4:
@@ -49,7 +49,7 @@ def test_resume_from_a_given_checkpoint(project, train):
 def test_pretrain_finetune_and_test(project, train, test):
     assert train(["pretrain.py"]) == 0
     assert train(["finetune.py", "--cfg-options", "optim_wrapper.optimizer.lr=0.0"]) == 0
-    # without a learning rate the fine-tuned backbone still is the pre-trained one
+    # with a learning rate of 0 the fine-tuned backbone keeps its pre-trained weights
     before, after = weights("work_dirs/pretrain/epoch_3.pth"), weights("work_dirs/finetune/epoch_1.pth")
     name = "backbone.layers.0.attn.qkv.weight"
     assert torch.equal(before[name], after[name])

@@ -1,4 +1,4 @@
-"""Pictures of what models make of files and data sets: shipped weights, and fine-tuned models of any weights."""
+"""Tests of the pictures of predictions, with shipped weights and with random weights of fine-tuned models."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def tool():
 
 @pytest.fixture
 def draw(tool, digits, tmp_path, monkeypatch, capsys):
-    """Runs the tool where the demo's data is; gives the files it names, by their names."""
+    """Function that runs the tool in the folder of the demo's data and returns the printed files by name."""
     monkeypatch.chdir(digits)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
@@ -45,7 +45,7 @@ def draw(tool, digits, tmp_path, monkeypatch, capsys):
         out = tmp_path / out
         assert tool([str(a) for a in (config, checkpoint, *arguments, "--out", out, "--device", "cpu")]) == 0
         files = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith(str(out))]
-        assert sorted(files) == sorted(out.iterdir())  # and nothing half-written beside
+        assert sorted(files) == sorted(out.iterdir())  # and no unfinished files
         return {path.name: path for path in files}
 
     return run
@@ -53,7 +53,7 @@ def draw(tool, digits, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def error_of(tool, digits, tmp_path, monkeypatch, capsys):
-    """Runs the tool, which has to fail without a file; gives its one line of error."""
+    """Function that runs the tool, checks that it fails without writing files, and returns its one line of error."""
     monkeypatch.chdir(digits)
 
     def run(config, checkpoint, *arguments):
@@ -70,7 +70,7 @@ def error_of(tool, digits, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def fine_tuned(tmp_path_factory):
-    """Checkpoints of the demo's fine-tuning configs, of weights that tell samples apart."""
+    """Checkpoints of the demo's fine-tuning configs, with weights that distinguish samples."""
     made = {}
 
     def checkpoint(config):
@@ -95,7 +95,7 @@ def pixels(path):
 
 
 def masked_tokens(page, side=240, grid=5, left=8, top=34):
-    """How many tokens of the first picture of a panel are grey."""
+    """Count the grey tokens in the first picture of a panel."""
     token = side // grid
     tokens = page[top : top + side, left : left + side].reshape(grid, token, grid, token, 3)
     return int((tokens == MASK_GREY).all((1, 3, 4)).sum())
@@ -137,7 +137,7 @@ def test_clips_stand_and_move(draw, digits):
     assert list(found) == ["train_000003.png", "train_000003.gif"]
     with Image.open(found["train_000003.gif"]) as moving:
         assert moving.n_frames == 4  # time steps of the token grid
-    # a sample is what its file is
+    # a sample of the data set and its file give the same picture
     line = (digits / "data/moving_digits/annotations/motion_train.txt").read_text().splitlines()[3]
     video = digits / "data/moving_digits/videos/train" / line.split()[0]
     of_file = draw(CLIP, shipped(CLIP), video, "--clips", "mp4", out="mp4")
@@ -163,7 +163,7 @@ def test_attention_is_one_more_picture(draw, config):
 
 
 def test_the_nearest_neighbour_is_the_like(draw, tmp_path):
-    """Of a picture among others the slightly changed copy, not itself."""
+    """Check that the nearest neighbour of a picture is its slightly changed copy, not the picture itself."""
     rng = np.random.default_rng(0)
     bank = tmp_path / "bank"
     bank.mkdir()
@@ -187,7 +187,7 @@ def test_neighbours_among_the_training_data(draw, fine_tuned, digits):
     assert list(found) == [f"{first.stem}_neighbours.png", f"{first.stem}_neighbours.gif"]
     with Image.open(found[f"{first.stem}_neighbours.gif"]) as moving:
         assert moving.n_frames == 8 and moving.size == (4 * 168 + 8, 196)
-    # those of a fine-tuned backbone
+    # neighbours with a fine-tuned backbone
     assert draw(CLASS, fine_tuned(CLASS), "--dataset", "test", "--indices", 0, "--neighbours", 3, out="fine")
 
 
@@ -220,13 +220,13 @@ def test_classes_are_drawn(draw, fine_tuned, digits, tmp_path):
     assert list(found) == [f"{clip.stem}.png", f"{clip.stem}.mp4"]
     with av.open(str(found[f"{clip.stem}.mp4"])) as container:
         assert sum(1 for _ in container.decode(video=0)) == 8
-    # the names are not those of the numbers
+    # the names differ from the numbers
     numbered = draw(MOTION, fine_tuned(MOTION), clip, out="numbers")[f"{clip.stem}.png"]
     assert not np.array_equal(pixels(numbered), pixels(found[f"{clip.stem}.png"]))
 
 
 def lines_of(page, color, left, side):
-    """First and last row and column of what has a colour in the square picture at a place of a page."""
+    """Return first and last row and column of a colour, within a square picture of a page."""
     rows, columns = np.nonzero((page[34 : 34 + side, left : left + side] == color).all(-1))
     return rows.min(), columns.min(), rows.max(), columns.max()
 
@@ -240,7 +240,7 @@ def test_boxes_are_drawn_where_they_are(draw, fine_tuned, digits, monkeypatch, c
     (sample,) = Samples(cfg, (), Choice("test", (2,)))
     model = build_fine_tuned(cfg, fine_tuned(config))
     frames, finding = find(model, sample.read(), read_class_names(cfg), config == COCO, least_score=0.0)
-    # actions are drawn on frames of 64 x 64, 4 times enlarged, objects on the model's 40 x 40
+    # actions are drawn on frames of 64 x 64, enlarged 4 times; objects are drawn on the model's 40 x 40
     scale, side = (8, 256) if config == AVA else (6, 240)
     x1, y1, x2, y2 = (finding.true.boxes[0] * scale).round().astype(int)
     drawn = lines_of(page, (255, 255, 255), 8 + side + 8, side)
@@ -251,7 +251,7 @@ def test_boxes_are_drawn_where_they_are(draw, fine_tuned, digits, monkeypatch, c
         with Image.open(found["test_000002.gif"]) as moving:
             assert moving.n_frames == len(frames) == 8
     else:
-        # a file is looked at alike, without what is annotated
+        # a file gives the same picture, without annotations
         (alone,) = Samples(cfg, [sample.read()["data_samples"].img_path])
         again = find(model, alone.read(), read_class_names(cfg), True, least_score=0.0)[1]
         np.testing.assert_allclose(again.found.boxes, finding.found.boxes, atol=1e-4)

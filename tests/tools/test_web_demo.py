@@ -1,4 +1,4 @@
-"""The web demo as its users have it: the tool in a process, asked by gradio's client and by Chromium."""
+"""Tests of the web demo: the tool runs in a process, and gradio's client and Chromium send requests."""
 
 import http.client
 import itertools
@@ -38,7 +38,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of the tool, running on a free port, with the models that it takes by default."""
+    """Address of the tool, which runs on a free port with its default models."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -71,12 +71,12 @@ def client(address, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(digits):
-    """A frame and a clip."""
+    """Files of a frame and a clip."""
     return [sorted((digits / "data" / "moving_digits" / kind / "test").iterdir())[0] for kind in ("frames", "videos")]
 
 
 def grey_tokens(picture, grid):
-    """How many tokens of the first frame are grey."""
+    """Count the grey tokens of the first frame."""
     side = picture.shape[0]
     token = side // grid
     tokens = picture[:, :side].reshape(grid, token, grid, token, 3)
@@ -106,7 +106,7 @@ def test_an_image_by_the_client(client, files):
 def test_a_clip_by_the_client(client, files):
     *stills, moving, loss, baseline = client.predict(handle_file(files[1]), 0.4, 0, api_name="/clip")
     pictures = [np.asarray(Image.open(path)) for path in stills]
-    assert [picture.shape for picture in pictures] == [(224, 4 * 224 + 3 * 6, 3)] * 4  # time steps side by side
+    assert [picture.shape for picture in pictures] == [(224, 4 * 224 + 3 * 6, 3)] * 4  # four time steps in a row
     assert 0 < grey_tokens(pictures[0], 4) <= 16
     with Image.open(moving) as gif:
         assert gif.format == "GIF" and gif.n_frames == 4
@@ -133,7 +133,7 @@ def test_it_listens_to_this_machine_alone(address):
 
 
 def ask(address, path="/", body=None, **headers):
-    """Status and text of an answer, for headers that a browser would not let a caller write."""
+    """Send a request with headers that a browser does not allow, and return status and text of the answer."""
     port = int(address.rstrip("/").rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -146,7 +146,7 @@ def ask(address, path="/", body=None, **headers):
         try:
             for chunk in body or ():
                 connection.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-        except (BrokenPipeError, ConnectionResetError):  # the answer came before the end
+        except (BrokenPipeError, ConnectionResetError):  # the server answered before the end of the request
             pass
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
@@ -203,11 +203,11 @@ def test_uploads_are_limited(client, address, files, tmp_path):
         file.truncate(LARGEST_REQUEST + 2**20)
     with pytest.raises(Exception, match="exceeds the maximum file size|413"):
         client.predict(handle_file(large), 0.4, 0, api_name="/clip")
-    assert client.predict(handle_file(files[0]), 0.6, 3, api_name="/image")  # it goes on
+    assert client.predict(handle_file(files[0]), 0.6, 3, api_name="/image")  # the server still works
 
 
 def test_the_page_in_chromium(chromium, address, files, tmp_path):
-    """It renders, predicts for a dropped image and a moved slider, and asks nothing of another machine."""
+    """Check that the page renders, predicts for a dropped image and a moved slider, and needs no other machine."""
     with urllib.request.urlopen(address) as response:
         assert response.headers["content-security-policy"].startswith("default-src 'self'")
     requests, errors = [], []
@@ -231,7 +231,7 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         page.locator("input[type=file]").first.set_input_files(files[0])
         expect(loss).not_to_have_value(first, timeout=60_000)
         first = loss.input_value()
-        # The image, four pictures of it and the examples: visible once loaded, which may be after the loss is written
+        # the image, its four pictures and the examples may become visible after the loss is printed
         expect(page.locator("img:visible")).to_have_count(5 + 3, timeout=60_000)
         slider.focus()
         slider.press("End")
@@ -250,7 +250,7 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
 
 
 def test_without_gradio_it_says_what_to_install(tool, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "gradio", None)  # as in an environment without it
+    monkeypatch.setitem(sys.modules, "gradio", None)  # Python then raises ImportError, as for a missing module
     assert tool([]) == 1
     assert "error: the web demo needs the package gradio: pip install 'maskfeat_plugin[web]'" in capsys.readouterr().err
 
