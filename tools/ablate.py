@@ -62,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all for all of them; or {STEP_TIMES}")
     add("--list", action="store_true", help="list the studies and their settings, run nothing")
     add("--dry-run", action="store_true", help="list the runs and estimate their time, run nothing")
-    add("--seeds", nargs="+", type=int, default=list(SEEDS), help="seeds; each setting has one run per seed (0 1 2)")
+    add(
+        "--seeds", nargs="+", type=int, default=list(SEEDS), help="seeds; one run per setting and seed (default: 0 1 2)"
+    )
     add("--steps", type=positive, help="length of pre-training: steps or epochs, as the config's loop counts")
     add("--finetune-steps", type=positive, help="length of fine-tuning: steps or epochs, as the config's loop counts")
     add("--kinds", nargs="+", choices=("image", "video"), default=["image", "video"], help="kinds of demo data to use")
@@ -85,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--out", type=Path, metavar="FOLDER", help="folder for study.csv and study.html (default: the work directory)")
     add("--docs", type=Path, metavar="PAGE", help="Markdown page; write the tables between its two marks")
-    add("--data-root", type=Path, default=DATA_ROOT, help="folder of MovingDigits, built if missing")
+    add("--data-root", type=Path, default=DATA_ROOT, help="MovingDigits, built if missing (data/moving_digits)")
     add("--workers", type=positive, help="number of parallel runs (default: one per GPU, else one per core)")
     add("--repeats", type=positive, default=7, help=f"{STEP_TIMES}: timed steps of each target (default: %(default)s)")
     return parser

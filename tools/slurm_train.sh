@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train under Slurm with GPUS processes of one GPU each.
 #   GPUS=16 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
-# Exit status 75 means: the training was stopped (SIGTERM) after it wrote a checkpoint. Start it again with --resume, see
+# Exit status 75 means that SIGTERM stopped the training and that a checkpoint is there. Start again with --resume, see
 # docs/robustness.md.
 set -euo pipefail
 if [ $# -lt 3 ]; then

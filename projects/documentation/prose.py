@@ -12,26 +12,37 @@ from typing import NamedTuple
 PHRASES = {
     r"what(?:ever)?|whoever|whichever": "name the thing: a noun instead of 'what ...'",
     r"(?:that|those) (?:of|which)|of which": "repeat the noun",
-    r"(?<!aria-)hidden(?! (?:layer|unit|size|state|dimension|file|folder|channel))": "say masked",
+    r"(?<!aria-)(?<!overflow: )hidden(?! (?:layer|unit|size|state|dimension|file|folder|channel))": "say masked",
     r"(?:tell|tells|telling|told) (?:\w+ ){0,3}apart": "say classify or distinguish",
     r"(?:is|are|be|was|were) had": "put the actor and the verb first",
-    r"in (?:its|their) place": "say instead, and of which thing",
+    r"in (?:its|their) place": "say instead, and name the thing",
     r"anew": "say again",
     r"for ever": "say forever, or better how long",
     r"by nature": "give the reason",
     r"as it were|lest|thereof|therein|thereby|whence|thence|hither": "say it in plain words",
 }
-FIRST_WORDS = "What Whatever Whoever Whether Where Which Who Whose How Of Once Every None".split()
+# Words that a docstring must not begin with
+FIRST_WORDS = {
+    *("What", "Whatever", "Whoever", "Whether", "Where", "Which", "Who", "Whose"),
+    *("How", "Of", "Once", "Every", "None"),
+}
 MAX_WORDS = 40  # of a sentence in a page
 README_WORDS, README_LINKS, README_COLUMNS = 900, 25, 120
 AUDIENCE = "For "  # begins the first paragraph of a page
 LAST_HEADING = "## Where to go next"
 
-_PHRASES = {re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE): advice for phrase, advice in PHRASES.items()}
+# Not a part of a name such as `model.what`
+_PHRASES = {
+    re.compile(rf"(?<![\w.])(?:{phrase})(?!\w|\.\w)", re.IGNORECASE): advice for phrase, advice in PHRASES.items()
+}
 _BLOCK = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _INLINE = re.compile(r"(`+)[^`]+?\1")
+_QUOTED = re.compile(r"(?<!\w)'[^'\n]+'(?!\w)")  # names, not apostrophes
 _LINK = re.compile(r"!?\[([^]]*)\]\([^)]*\)")
+_ADDRESS = re.compile(r"https?://\S+")
+# The name of an argument in a docstring, with or without its type
+_ARGUMENT = re.compile(r"^ *\*{0,2}\w+(?: \([^\n]*?\))?:", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.?!:;])\s+(?=[A-Z`\"'(*|]|$)")
 # A paragraph of a page ends at an empty line, a row of a table, a heading or an item of a list
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*+]|\d+\.|#+|\|)\s)")
@@ -55,17 +66,19 @@ class Finding(NamedTuple):
 
 
 def check_page(path: Path) -> list[Finding]:
-    """Check the phrases and the sentences of a Markdown page.
+    """Check the phrases and the length of the sentences of a Markdown page.
 
     Args:
-        path (Path): The page. Code is left alone.
+        path (Path): The page. Code, comments and addresses are not read.
 
     Returns:
-        list[Finding]: In the order of the page.
+        list[Finding]: The findings, in the order of the page.
     """
     text = _blank(_COMMENT, _blank(_BLOCK, path.read_text()))
     found = []
-    for start, paragraph in _paragraphs(_INLINE.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), text)):
+    text = _INLINE.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), text)
+    text = _LINK.sub(lambda match: match[1] + "\n" * (match[0].count("\n") - match[1].count("\n")), text)
+    for start, paragraph in _paragraphs(_ADDRESS.sub("x", text)):
         line = text.count("\n", 0, start) + 1
         found += [Finding(path, line + at, message) for at, message in _unclear(paragraph)]
         if not paragraph.lstrip().startswith("|"):
@@ -80,7 +93,7 @@ def check_page_shape(path: Path) -> list[Finding]:
         path (Path): A page of the docs.
 
     Returns:
-        list[Finding]: None of a page as ``docs/first_model.md``.
+        list[Finding]: The findings.
     """
     text = path.read_text()
     found = []
@@ -121,10 +134,10 @@ def check_code(path: Path, messages: bool = True) -> list[Finding]:
 
     Args:
         path (Path): The file.
-        messages (bool): Whether to read strings too. Tests quote other projects' messages.
+        messages (bool): Whether to read strings too. Defaults to True. Tests quote other projects' messages.
 
     Returns:
-        list[Finding]: In the order of the file.
+        list[Finding]: The findings, in the order of the file.
     """
     source = path.read_text()
     tree = ast.parse(source)
@@ -140,7 +153,8 @@ def check_code(path: Path, messages: bool = True) -> list[Finding]:
         if text.split()[0] in FIRST_WORDS:
             begin = "a verb" if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else "a noun"
             found.append(Finding(path, docstring.lineno, f"a docstring begins with {begin}, not {text.split()[0]!r}"))
-        found += [Finding(path, docstring.lineno + at, message) for at, message in _unclear(_without_code(text))]
+        text = _without_code(_ARGUMENT.sub("x:", text))
+        found += [Finding(path, docstring.lineno + at, message) for at, message in _unclear(text)]
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             found += [Finding(path, token.start[0], message) for _, message in _unclear(_without_code(token.string))]
@@ -154,7 +168,8 @@ def _unclear_messages(path: Path, tree: ast.AST, docstrings: set[int]) -> Iterat
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node.lineno in docstrings:
             continue
         if len(node.value.split()) >= 4:
-            yield from (Finding(path, node.lineno, message) for _, message in _unclear(_without_code(node.value)))
+            for at, message in _unclear(_without_code(node.value)):
+                yield Finding(path, node.lineno + at, message)
 
 
 def _unclear(text: str) -> Iterator[tuple[int, str]]:
@@ -168,7 +183,7 @@ def _unclear(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _long_sentences(text: str) -> Iterator[tuple[int, str]]:
-    text = _LINK.sub(lambda match: match[1] + "\n" * match[0].count("\n"), text)
+    """Find the sentences of a paragraph that are too long: the line within it, from 0, and the number of words."""
     start = 0
     for sentence in _SENTENCE_END.split(text):
         words = len(sentence.split())
@@ -186,11 +201,13 @@ def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _without_code(text: str) -> str:
-    return _INLINE.sub("x", text)
+    """Replace inline code, quoted names and addresses. Line breaks within code stay."""
+    text = _INLINE.sub(lambda match: "x" + "\n" * match[0].count("\n"), text)
+    return _ADDRESS.sub("x", _QUOTED.sub("x", text))
 
 
 def _blank(pattern: re.Pattern[str], text: str) -> str:
-    """Empty the lines that a pattern matches, so that all others keep their numbers."""
+    """Replace matches of a pattern by their line breaks, so that all other lines keep their numbers."""
     return pattern.sub(lambda match: "\n" * match[0].count("\n"), text)
 
 
@@ -202,7 +219,7 @@ def check_repository(root: Path, files: list[Path]) -> list[Finding]:
         files (list[Path]): Markdown pages and Python files, within ``root``.
 
     Returns:
-        list[Finding]: File by file.
+        list[Finding]: The findings, file by file.
     """
     found: list[Finding] = []
     for path in files:
