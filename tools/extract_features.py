@@ -89,7 +89,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="process only share I of N, counted from 0"
     )
     parser.add_argument(
-        "--amp", nargs="?", const="bfloat16", choices=PRECISIONS, help="compute in mixed precision (default: bfloat16)"
+        "--amp",
+        nargs="?",
+        const="bfloat16",
+        choices=PRECISIONS,
+        help="compute in mixed precision (bfloat16 or the given type)",
     )
     parser.add_argument("--dtype", choices=TYPES, default="float32", help="type in FILE (default: %(default)s)")
     parser.add_argument("--device", help="cuda or cpu (default: cuda if there is a GPU)")
