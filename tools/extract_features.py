@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     wrong = None
     if bool(args.inputs) == (args.dataset is not None):
-        wrong = "give either INPUTS or --dataset, not both and not neither."
+        wrong = "give either INPUTS or --dataset (one of the two)."
     files = (missing_config(args.config), missing_checkpoint(args.checkpoint), *map(missing_input, args.inputs))
     if refuse(wrong, *files):
         return 1

@@ -115,11 +115,11 @@ def draw_steps(photo: np.ndarray, seed: int) -> np.ndarray:
     seen = compose(
         {
             "1. The image": image,
-            "2. In 14 x 14 tokens": lines,
-            "3. Masked: 40 % of them": hide_tokens(image[None], mask)[0],
+            "2. Split into 14 x 14 tokens": lines,
+            "3. 40 % of the tokens masked": hide_tokens(image[None], mask)[0],
         }
     )
-    predicted = compose({"4. The HOG of all": hog, "5. To predict: that of the masked": _only(hog, mask)})
+    predicted = compose({"4. HOG of all tokens": hog, "5. To predict: HOG of masked tokens": _only(hog, mask)})
     right = np.full((len(predicted), seen.shape[1] - predicted.shape[1], 3), 255, np.uint8)
     return np.concatenate([seen, np.concatenate([predicted, right], axis=1)])
 
