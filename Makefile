@@ -24,7 +24,7 @@ help:
 	@echo "make docs          build the documentation site, work_dirs/docs/index.html"
 	@echo "make demo-weights  train the demo's shipped weights again"
 	@echo "make setup         create .venv with all packages (the other targets do this first)"
-	@echo "make lint          run ruff check, ruff format --check and mypy"
+	@echo "make lint          run ruff check, ruff format --check, mypy and the checks of the English"
 
 setup: $(STAMP)
 
@@ -61,6 +61,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_prose.py
 
 format: setup
 	$(BIN)/ruff check --fix .

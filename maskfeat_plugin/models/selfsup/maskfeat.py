@@ -237,6 +237,5 @@ def _check_classes(target_generator: nn.Module, neck: nn.Module) -> None:
         if number and found and number != found:
             key = f"neck.necks.{name}.out_channels" if name else "neck.out_channels"
             raise ValueError(
-                f"`{key}` is {found}, but the target{name and f' {name!r}'} has {number} classes. "
-                f"Set `{key}={number}`."
+                f"`{key}` is {found}, but the target{name and f' {name!r}'} has {number} classes. Set `{key}={number}`."
             )
