@@ -5,7 +5,7 @@ from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_divisible, check_mask, expand_mask
+from ..utils import TokenPlaces, check_divisible, check_mask, expand_mask
 from .masked_backbone import MaskedBackbone, select_masked, takes_mask
 
 
@@ -88,10 +88,10 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
         fine = tuple(s // self.mask_stride for s in x.shape[-2:])
         return self._tokens(self.backbone(x, expand_mask(mask, (1, *fine))), grid[1:])
 
-    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Encode images, and return the tokens of :meth:`forward` at the masked positions.
+    def masked_tokens(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Encode images, and return the tokens of :meth:`forward` in the masked places.
 
-        Args: as in :meth:`forward`.
+        Args: as in :meth:`forward`, and the masked tokens, if all images mask equally many.
 
         Returns:
             Tensor: (M, C), sample by sample, row by row.
@@ -99,7 +99,7 @@ class MaskableBackbone(BaseModule, MaskedBackbone):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        return select_masked(self, x, mask)
+        return select_masked(self, x, mask, places)
 
     def _tokens(self, output: Tensor | tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
         """Return tokens (N, H'*W', C) of the last output: a map (N, C, H', W') or tokens (N, [1+] H'*W', C)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.ops.grids import Grid
 
-from ..utils import is_foreign
+from ..utils import TokenPlaces, is_foreign, select_tokens
 
 _OWN = "a backbone of your own with token_grid(input_size) and forward(inputs, mask)"
 
@@ -43,12 +43,14 @@ class MaskedBackbone(TokenGridBackbone, Protocol):
     """
 
     @abstractmethod
-    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Encode inputs, and return the output tokens at the masked positions.
+    def masked_tokens(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Encode inputs, and return the output tokens in the masked places.
 
         Args:
             x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
             mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked.
+            places (TokenPlaces, optional): The masked tokens, if all samples mask equally many. Defaults to None: not
+                known. A backbone without this argument is called without it.
 
         Returns:
             Tensor: (M, C), sample by sample, row by row.
@@ -67,13 +69,14 @@ class VisibleBackbone(TokenGridBackbone, Protocol):
     """
 
     @abstractmethod
-    def visible_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+    def visible_tokens(self, x: Tensor, mask: Tensor, num_masked: int | None = None) -> Tensor:
         """Encode the visible tokens of inputs.
 
         Args:
             x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
-            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked. Each sample must mask
-                the same number of tokens.
+            mask (Tensor): bool (N, T', H', W') on the token grid, True where a token is masked; equally many in each
+                sample.
+            num_masked (int, optional): Masked tokens of each sample. Defaults to None: not known.
 
         Returns:
             Tensor: (N, K, C), the K visible tokens row by row, without the class token.
@@ -99,13 +102,14 @@ def has_methods_of(backbone: nn.Module, protocol: Any) -> bool:
     return all(callable(getattr(backbone, name, None)) for name in protocol.__abstractmethods__)
 
 
-def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Encode all tokens, and keep the tokens at the masked positions.
+def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+    """Encode all tokens, and keep those in the masked places.
 
     Args:
         backbone (nn.Module): Backbone whose ``forward(x, mask)`` returns all tokens (N, T'*H'*W', C).
         x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
         mask (Tensor): bool (N, T', H', W').
+        places (TokenPlaces, optional): The masked tokens, if all samples mask equally many. Defaults to None.
 
     Returns:
         Tensor: (M, C), sample by sample, row by row.
@@ -121,7 +125,7 @@ def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
             f"backbone: forward(inputs, mask) of {_name(backbone)} returns {found} for {expected[1]} tokens. Return "
             f"all tokens, {(*expected, 'C')}, without class token."
         )
-    return tokens[mask.flatten(1)]
+    return select_tokens(tokens, mask, places)
 
 
 def takes_mask(backbone: nn.Module) -> bool:

@@ -58,10 +58,10 @@ class MaskedMViT(MViT, MaskedBackbone):
         x = self._encode(x, mask)
         return self._last_norm(x[:, int(self.with_cls_token) :])
 
-    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Compute the tokens of :meth:`forward` at the masked positions. The last block computes no other tokens.
+    def masked_tokens(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Compute the tokens of :meth:`forward` at the masked places. The last block computes no other tokens.
 
-        Args: as in :meth:`forward`.
+        Args: as in :meth:`forward`, and the masked tokens, if all clips mask equally many.
 
         Returns:
             Tensor: (M, C), sample by sample, row by row.
@@ -69,7 +69,7 @@ class MaskedMViT(MViT, MaskedBackbone):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        places = masked_places(mask)
+        places = masked_places(mask) if places is None else places
         if places is None:
             return select_masked(self, x, mask)
         return self._last_norm(self._encode(x, mask, places)).flatten(0, 1)

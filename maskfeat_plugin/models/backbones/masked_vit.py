@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_mask, expand_mask, masked_places, replace_masked
+from ..utils import TokenPlaces, check_mask, expand_mask, masked_places, replace_masked
 from .masked_backbone import MaskedBackbone
 from .pretraining_vit import PretrainingViT
 
@@ -60,10 +60,10 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
             return self.encode_masked(x, mask.bool().view(-1, 1, height, width))
         return self.encode_masked(x, mask)[:, self.num_extra_tokens :]
 
-    def masked_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Compute the tokens of :meth:`forward` at the masked positions. The last layer computes no other tokens.
+    def masked_tokens(self, x: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
+        """Compute the tokens of :meth:`forward` at the masked places. The last layer computes no other tokens.
 
-        Args: as in :meth:`forward`.
+        Args: as in :meth:`forward`, and the masked tokens, if all images mask equally many.
 
         Returns:
             Tensor: (M, C), sample by sample, row by row.
@@ -71,7 +71,7 @@ class MaskedViT(PretrainingViT, MaskedBackbone):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        places = masked_places(mask)
+        places = masked_places(mask) if places is None else places
         if places is None:
             return self.encode_masked(x, mask)[:, self.num_extra_tokens :][mask.flatten(1)]
         return self._run_layers(self._embed_masked(x, mask), places).flatten(0, 1)

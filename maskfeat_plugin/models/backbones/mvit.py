@@ -19,6 +19,7 @@ from ..utils import (
     is_pretrained,
     replace_masked,
     set_authors_biases,
+    use_plain_drop_rates,
 )
 from .attention import FusedMultiScaleAttention
 from .multiscale_block import FusedMultiScaleBlock
@@ -87,6 +88,7 @@ class MViT(_MViT):
         for block in self.blocks:
             become(block, FusedMultiScaleBlock)
             become(block.attn, FusedMultiScaleAttention)
+        use_plain_drop_rates(self)
 
     def init_weights(self) -> None:
         """Initialize as ``mmaction.MViT``, except for two biases.

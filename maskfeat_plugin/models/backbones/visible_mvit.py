@@ -1,6 +1,6 @@
 """MViT that encodes only the visible mask units."""
 
-from math import lcm
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class VisibleMViT(MViT, VisibleBackbone):
             unit = _lcm(unit, _multiply(stride, block.attn.pool_k.stride))
             stride = _multiply(stride, block.attn.pool_q.stride)
         unit = _lcm(unit, stride)
+        self._units_checked = False
         self.mask_unit = tuple(u // s for u, s in zip(unit, stride, strict=True))
 
     def init_weights(self) -> None:
@@ -61,14 +62,16 @@ class VisibleMViT(MViT, VisibleBackbone):
         trunc_normal_(self.cls_token, std=0.02)
 
     def forward(  # type: ignore[override] # tokens for a mask
-        self, x: Tensor, mask: Tensor | None = None
+        self, x: Tensor, mask: Tensor | None = None, num_masked: int | None = None
     ) -> Tensor | tuple[list[Tensor] | Tensor, ...]:
         """Encode clips.
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked.
-                It masks whole mask units, the same number in each clip. Defaults to None.
+            mask (Tensor, optional): bool (N, T', H', W') on the grid of the last stage, True where a token is masked:
+                whole mask units, equally many in each clip. Defaults to None.
+            num_masked (int, optional): Masked tokens of each clip. Defaults to None: they are counted, for which the
+                host waits for the device.
 
         Returns:
             Tensor | tuple: With a mask, the result of :meth:`visible_tokens`. Without a mask, the output of the parent.
@@ -76,15 +79,16 @@ class VisibleMViT(MViT, VisibleBackbone):
         Raises:
             ValueError: As :meth:`visible_tokens`.
         """
-        return super().forward(x) if mask is None else self.visible_tokens(x, mask)
+        return super().forward(x) if mask is None else self.visible_tokens(x, mask, num_masked)
 
-    def visible_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+    def visible_tokens(self, x: Tensor, mask: Tensor, num_masked: int | None = None) -> Tensor:
         """Encode the visible mask units of clips.
 
         Args:
             x (Tensor): Normalised clips (N, 3, T, H, W).
-            mask (Tensor): bool (N, T', H', W') on the grid of the last stage, True where a token is masked. It masks
-                whole mask units, the same number in each clip.
+            mask (Tensor): bool (N, T', H', W') on the grid of the last stage, True where a token is masked: whole mask
+                units, equally many in each clip.
+            num_masked (int, optional): Masked tokens of each clip, as in :meth:`forward`. Defaults to None.
 
         Returns:
             Tensor: The K visible tokens (N, K, C) of the last stage, normalised, row by row, without class token.
@@ -95,7 +99,7 @@ class VisibleMViT(MViT, VisibleBackbone):
         """
         out_grid = self.token_grid(x.shape[2:])
         check_mask(mask, len(x), out_grid)
-        units = VisibleUnits(units_of(mask, self.mask_unit))
+        units = VisibleUnits(*self._units(mask, num_masked))
         x, grid = self.patch_embed(x)  # (N, L, C)
         x = self._add_tokens(x, grid)
         extra = int(self.with_cls_token)
@@ -105,13 +109,26 @@ class VisibleMViT(MViT, VisibleBackbone):
         norm = getattr(self, f"norm{self.num_scales - 1}")
         return norm(x[:, extra:])
 
+    def _units(self, mask: Tensor, num_masked: int | None) -> tuple[Tensor, int | None]:
+        """Return the mask of units, and the number of masked units of each clip if that of tokens is known."""
+        if num_masked is None:
+            return units_of(mask, self.mask_unit), None
+        compiles = torch.compiler.is_compiling()
+        # A check makes the host wait for the device, so that only the first mask of a generator is checked
+        units = units_of(mask, self.mask_unit, check=not compiles and not self._units_checked)
+        if not compiles:
+            self._units_checked = True
+        return units, num_masked // prod(self.mask_unit)
 
-def units_of(mask: Tensor, unit: Grid) -> Tensor:
-    """Convert a mask of tokens into a mask of units.
+
+def units_of(mask: Tensor, unit: Grid, check: bool = True) -> Tensor:
+    """Read a mask of tokens as a mask of units.
 
     Args:
         mask (Tensor): (N, T', H', W'), True where a token is masked.
         unit (Grid): Size of a unit in tokens.
+        check (bool): Whether to check that no unit is masked in part, for which the host waits for the device. Defaults
+            to True.
 
     Returns:
         Tensor: bool (N, T'/t, H'/h, W'/w).
@@ -126,7 +143,7 @@ def units_of(mask: Tensor, unit: Grid) -> Tensor:
             "crop size of the pipeline, or adaptive_kv_stride, which sets the unit."
         )
     coarse = mask[:, :: unit[0], :: unit[1], :: unit[2]].bool()
-    if not torch.equal(expand_mask(coarse, grid), mask.bool().flatten(1)):
+    if check and not torch.equal(expand_mask(coarse, grid), mask.bool().flatten(1)):
         window = tuple(g // u for g, u in zip(grid, unit, strict=True))
         raise ValueError(
             f"The mask covers some units of {unit} tokens (T', H', W') only in part, but the backbone's pooling needs "

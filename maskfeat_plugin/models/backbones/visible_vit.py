@@ -31,13 +31,17 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
         super().init_weights()
         self._init_tokens(self.cls_token)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, num_masked: int | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
         """Encode images.
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
             mask (Tensor, optional): bool (N, 1, H', W'), True where a token is masked, the same number in each image.
                 Defaults to None.
+            num_masked (int, optional): Masked tokens of each image. Defaults to None: they are counted, for which the
+                host waits for the device.
 
         Returns:
             Tensor | tuple[Tensor, ...]: With a mask, the result of :meth:`visible_tokens`. Without a mask, the output
@@ -46,14 +50,15 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
         Raises:
             ValueError: As :meth:`visible_tokens`.
         """
-        return super().forward(x) if mask is None else self.visible_tokens(x, mask)
+        return super().forward(x) if mask is None else self.visible_tokens(x, mask, num_masked)
 
-    def visible_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+    def visible_tokens(self, x: Tensor, mask: Tensor, num_masked: int | None = None) -> Tensor:
         """Encode the visible tokens of images.
 
         Args:
             x (Tensor): Normalised images (N, 3, H, W).
-            mask (Tensor): bool (N, 1, H', W'), True where a token is masked, the same number in each image.
+            mask (Tensor): bool (N, 1, H', W'), True where a token is masked; equally many in each image.
+            num_masked (int, optional): Masked tokens of each image, as in :meth:`forward`. Defaults to None.
 
         Returns:
             Tensor: The K visible tokens (N, K, C), normalised, row by row, without class token.
@@ -64,7 +69,7 @@ class VisibleViT(PretrainingViT, VisibleBackbone):
         """
         grid = self.token_grid(x.shape[-2:])
         check_mask(mask, len(x), grid)
-        visible = VisibleUnits(mask).tokens(grid)
+        visible = VisibleUnits(mask, num_masked).tokens(grid)
         x, resolution = self.patch_embed(x)  # (N, L, C)
         positions = self._positions(resolution)  # (1, [1+] L, C)
         extra = self.num_extra_tokens

@@ -6,7 +6,7 @@ from mmpretrain.models import VisionTransformer as _VisionTransformer
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import check_arch
+from ..utils import check_arch, use_plain_drop_rates
 from .encoder_layer import use_encoder_layers
 
 
@@ -29,3 +29,4 @@ class VisionTransformer(_VisionTransformer):
         check_arch(arch, self.arch_zoo)
         super().__init__(arch, *args, **kwargs)
         use_encoder_layers(self.layers)
+        use_plain_drop_rates(self)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import stack_masks
+from ..utils import masked_places, stack_masks
 
 # Types that hold values beyond float16; such values, or their squares, become infinite. No picture has such values
 _WIDE = (torch.int32, torch.int64, torch.bfloat16, torch.float32, torch.float64)
@@ -83,13 +84,16 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             training (bool): Unused: training and testing need the same batch.
 
         Returns:
-            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples``, unchanged; and, if the
-                samples hold masks, ``mask``, bool (N, 1, H', W') or (N*M, T', H', W').
+            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples`` as they came; and, if the
+                samples hold masks, ``mask``, bool (N, 1, H', W') or (N*M, T', H', W'). If the masks are on the host and
+                mask equally many tokens, also ``masked_index``, int64 (N, K), their places, see
+                :class:`MaskFeat`.
 
         Raises:
             ValueError: If the inputs differ in size, are neither images nor clips, have a wrong number of channels, or
                 there is not one mask per row.
         """
+        masks = _masks_on_host(data.get("data_samples"))
         data = self.cast_data(data)
         inputs = self._stack(data["inputs"])
         shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
@@ -108,9 +112,21 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             inputs.clamp_(-_LARGEST, _LARGEST)
         samples = data.get("data_samples")
         batch = dict(inputs=inputs, data_samples=samples)
-        if samples and "mask" in samples[0]:
-            batch["mask"] = stack_masks([s.mask for s in samples], inputs)
+        if masks is not None:
+            batch.update(self._copy_masks(stack_masks(masks, inputs), inputs.device))
+        elif samples and "mask" in samples[0]:
+            batch["mask"] = stack_masks([s.mask for s in samples], inputs).to(inputs.device)
         return batch
+
+    def _copy_masks(self, mask: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Copy masks to the device, with the places of the masked tokens, which the host finds without waiting."""
+        found = dict(mask=mask)
+        places = masked_places(mask)
+        if places is not None:
+            found["masked_index"] = places.index
+        if device.type == "cuda":  # only copies of pinned memory do not block
+            found = {key: value.pin_memory() for key, value in found.items()}
+        return {key: value.to(device, non_blocking=self._non_blocking) for key, value in found.items()}
 
     def _stack(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
         """Stack inputs to one tensor (N, C, H, W) or (N*M, C, T, H, W)."""
@@ -133,3 +149,11 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             )
         # float() returns a float tensor itself, which belongs to the caller and must not be changed in place
         return inputs.clone() if inputs.is_floating_point() else inputs
+
+
+def _masks_on_host(samples: Sequence[BaseDataElement] | None) -> list[Tensor] | None:
+    """Return the masks of samples; None if there are none, or if they are on a device already."""
+    if not samples or "mask" not in samples[0]:
+        return None
+    masks = [torch.as_tensor(sample.mask) for sample in samples]
+    return None if any(mask.device.type != "cpu" for mask in masks) else masks

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import VisibleUnits
+from ..utils import TokenPlaces, VisibleUnits, select_tokens
 
 
 @MODELS.register_module()
@@ -68,12 +68,14 @@ class MAEDecoder(BaseModule):
         super().init_weights()
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, places: TokenPlaces | None = None) -> Tensor:
         """Decode.
 
         Args:
             tokens (Tensor): Visible tokens of the encoder (N, K, C), row by row.
-            mask (Tensor): bool (N, T', H', W'), True where a token is masked. K tokens are not masked.
+            mask (Tensor): bool (N, T', H', W'), True where a token is masked; K are not.
+            places (TokenPlaces, optional): The masked tokens. Defaults to None: the host waits for the device to find
+                them.
 
         Returns:
             Tensor: The masked tokens (M, D), sample by sample, row by row.
@@ -82,7 +84,7 @@ class MAEDecoder(BaseModule):
             ValueError: If the number of the encoder's tokens is not the number of visible tokens of the mask.
         """
         grid = tuple(mask.shape[1:])
-        visible = VisibleUnits(mask).tokens(grid)
+        visible = VisibleUnits(mask, None if places is None else places.index.shape[1]).tokens(grid)
         if tokens.shape[1] != visible.index.shape[1]:
             raise ValueError(
                 f"The backbone gives {tokens.shape[1]} tokens per sample, but the mask leaves "
@@ -94,7 +96,7 @@ class MAEDecoder(BaseModule):
         x = x + sincos_positions(grid, self.embed_dims, x.device).to(x.dtype)
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x[masked])
+        return self.norm(select_tokens(x, mask.bool(), places))
 
 
 @lru_cache(maxsize=16)

@@ -16,11 +16,14 @@ from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
 from ..target_generators import TargetGenerator, as_target_generator
 from ..utils import (
     HeadWithBaseline,
+    TokenPlaces,
     by_name,
     compute_loss,
     loss_settings,
+    masked_places,
     predict_features,
     stack_masks,
+    takes_argument,
     unnamed,
 )
 
@@ -77,6 +80,7 @@ class MaskFeat(BaseSelfSupervisor):
         _check_classes(self.target_generator, self.neck)
         if isinstance(self.target_generator, TargetGenerator):
             self.target_generator.connect(self)
+        self._target_takes_places = takes_argument(self.target_generator.forward, "places")
 
     def forward(
         self,
@@ -84,6 +88,7 @@ class MaskFeat(BaseSelfSupervisor):
         data_samples: Sequence[BaseDataElement] | None = None,
         mask: Tensor | None = None,
         mode: str = "tensor",
+        masked_index: Tensor | None = None,
     ) -> dict[str, Tensor] | list[DataSample] | tuple[Tensor, ...]:
         """Call :meth:`loss`, :meth:`predict` or :meth:`extract_feat`, depending on the mode.
 
@@ -93,6 +98,10 @@ class MaskFeat(BaseSelfSupervisor):
             mask (Tensor, optional): bool (N, T', H', W'); needed by "loss" and "predict". Defaults to None: use the
                 masks in the samples, where data preprocessors of other packages leave them.
             mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
+            masked_index (Tensor, optional): int64 (N, K), the places of the K masked tokens of each sample on its token
+                grid, row by row, in ascending order. :class:`MaskFeatDataPreprocessor` gives them if all samples mask
+                equally many tokens. With them, no shape depends on the values of the mask: the host does not wait for
+                the device, and ``torch.compile`` makes one graph. Defaults to None: the places are read from the mask.
 
         Returns:
             The result of the method of that mode.
@@ -112,7 +121,7 @@ class MaskFeat(BaseSelfSupervisor):
         if mode == "tensor":
             return self.extract_feat(inputs)
         if mode == "loss":
-            return self.loss(inputs, data_samples, mask)
+            return self.loss(inputs, data_samples, mask, masked_index)
         if mode == "predict":
             return self.predict(inputs, data_samples, mask)
         raise ValueError(f"mode={mode!r} is unknown; choose one of 'loss', 'predict', 'tensor'.")
@@ -126,6 +135,7 @@ class MaskFeat(BaseSelfSupervisor):
         inputs: Tensor,
         data_samples: Sequence[BaseDataElement] | None = None,
         mask: Tensor | None = None,
+        masked_index: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the training loss.
 
@@ -136,7 +146,9 @@ class MaskFeat(BaseSelfSupervisor):
             batch for every token. A model has learned something from the input only if its loss is below the baseline.
             With several targets the keys are ``loss_<name>`` and ``baseline_<name>``.
         """
-        pred, target = self._masked_features(inputs, _masks(mask, data_samples, inputs), data_samples)
+        mask = _masks(mask, data_samples, inputs)
+        places = masked_places(mask) if masked_index is None else TokenPlaces(tuple(mask.shape[1:]), masked_index)
+        pred, target = self._masked_features(inputs, mask, places, data_samples)
         pred, target = unnamed(pred), unnamed(target)
         losses = _logged("loss", compute_loss(self.head, pred, target))
         if isinstance(self.head, HeadWithBaseline):
@@ -163,7 +175,7 @@ class MaskFeat(BaseSelfSupervisor):
             computes the loss.
         """
         mask = _masks(mask, data_samples, inputs)
-        pred, target = self._masked_features(inputs, mask, data_samples)
+        pred, target = self._masked_features(inputs, mask, masked_places(mask), data_samples)
         visible = by_name(self.target_generator(inputs, ~mask.bool(), data_samples))
         counts = mask.flatten(1).sum(1).tolist()
         others = [mask[0].numel() - count for count in counts]
@@ -176,26 +188,34 @@ class MaskFeat(BaseSelfSupervisor):
         ]
 
     def _masked_features(
-        self, inputs: Tensor, mask: Tensor, data_samples: Sequence[BaseDataElement] | None
+        self,
+        inputs: Tensor,
+        mask: Tensor,
+        places: TokenPlaces | None,
+        data_samples: Sequence[BaseDataElement] | None,
     ) -> tuple[Features, Features]:
-        """Compute the predicted and the true features (M, D) of the masked tokens."""
-        target = by_name(self.target_generator(inputs, mask, data_samples))  # (M, D) each
-        tokens = self._masked_tokens(inputs, mask)  # (M, C)
+        """Predict the features (M, D) of the masked tokens, and compute the true ones."""
+        known = {"places": places} if self._target_takes_places else {}
+        target = by_name(self.target_generator(inputs, mask, data_samples, **known))  # (M, D) each
+        tokens = self._masked_tokens(inputs, mask, places)  # (M, C)
         pred = by_name(predict_features(self.neck, tokens))  # (M, D) each
         return _keep_nan(pred, target, inputs), target
 
     def _check_backbone(self) -> None:
         """Raise one error for a backbone that does not fit this algorithm."""
         check_masked_backbone(self.backbone)
-
-    def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Compute the backbone's tokens (M, C) at the masked positions."""
-        # by name: from Python 3.12 on, isinstance with a protocol misses methods that a wrapper such as mmpretrain's
-        # LoRAModel forwards
         masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
-        if masked_tokens is not None:
+        self._backbone_takes_places = masked_tokens is not None and takes_argument(masked_tokens, "places")
+
+    def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
+        """Encode the inputs, and return the tokens (M, C) in the masked places."""
+        # by name: from Python 3.12 on a protocol does not see what a wrapper hands on, such as mmpretrain's LoRAModel
+        masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
+        if masked_tokens is None:
+            return select_masked(self.backbone, inputs, mask, places)
+        if not self._backbone_takes_places:
             return masked_tokens(inputs, mask)
-        return select_masked(self.backbone, inputs, mask)
+        return masked_tokens(inputs, mask, places)
 
 
 def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:
@@ -203,7 +223,7 @@ def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, 
     if mask is not None:
         return mask
     if data_samples and all("mask" in sample for sample in data_samples):
-        return stack_masks([sample.mask for sample in data_samples], inputs)
+        return stack_masks([sample.mask for sample in data_samples], inputs).to(inputs.device)
     raise ValueError(
         "The batch has no masks; add a mask generator (e.g. maskfeat.BlockMaskGenerator) to the pipeline, and its key "
         "to the packing transform (PackActionInputs: algorithm_keys=('mask',))."

@@ -7,6 +7,7 @@ from torch import Tensor
 from maskfeat_plugin.registry import MODELS
 
 from ..backbones import check_visible_backbone
+from ..utils import TokenPlaces, takes_argument
 from .maskfeat import MaskFeat
 
 
@@ -31,11 +32,13 @@ class VisibleMaskFeat(MaskFeat):
     def __init__(self, decoder: dict, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decoder = MODELS.build(decoder)
+        self._takes_count = takes_argument(self.backbone.forward, "num_masked")
 
     def _check_backbone(self) -> None:
         """Raise one error for a backbone that does not fit this algorithm."""
         check_visible_backbone(self.backbone)
 
-    def _masked_tokens(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Compute the decoded tokens (M, D) at the masked positions."""
-        return self.decoder(self.backbone(inputs, mask), mask)
+    def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
+        """Decode the tokens (M, D) in the masked places."""
+        known = {"num_masked": places.index.shape[1]} if places is not None and self._takes_count else {}
+        return self.decoder(self.backbone(inputs, mask, **known), mask, places)

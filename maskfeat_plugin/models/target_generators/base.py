@@ -8,6 +8,8 @@ from mmengine.model import BaseModule
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..utils import TokenPlaces
+
 
 class TargetGenerator(BaseModule, metaclass=ABCMeta):
     """Base class of modules that compute, without gradients, the target of the masked tokens.
@@ -38,6 +40,7 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
         inputs: Tensor,
         mask: Tensor | None = None,
         data_samples: Sequence[BaseDataElement] | None = None,
+        places: TokenPlaces | None = None,
     ) -> Tensor:
         """Compute the target.
 
@@ -47,6 +50,8 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
                 :meth:`whole_grid`.
             data_samples (Sequence[BaseDataElement], optional): Samples of the batch, for targets that are part of the
                 data. Defaults to None.
+            places (TokenPlaces, optional): The masked tokens, if all samples mask equally many. Defaults to None: not
+                known.
 
         Returns:
             Tensor: Features (M, D), floating point, or classes (M,), int64, of the M masked tokens, row-major over (N,
@@ -56,7 +61,8 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
             ValueError: If the mask's grid does not fit the inputs, or there is no mask and the target has no grid.
         """
         if mask is not None:
-            return self.generate(inputs, mask.bool())
+            mask = mask.bool()
+            return self.generate(inputs, mask) if places is None else self.generate_at(inputs, mask, places)
         everything = self.whole_grid(inputs)
         target = self.generate(inputs, everything)
         return target.view(len(inputs), -1, *target.shape[1:])  # (N*L, ...) -> (N, L, ...)
@@ -81,6 +87,18 @@ class TargetGenerator(BaseModule, metaclass=ABCMeta):
     @abstractmethod
     def generate(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Compute the (M, D) features or (M,) classes of the masked tokens; arguments as in :meth:`forward`."""
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the target of masked tokens whose places are known.
+
+        A target overrides it if it can do so without values of the mask on the host.
+
+        Args: as in :meth:`forward`.
+
+        Returns:
+            Tensor: As :meth:`generate`, which is the default.
+        """
+        return self.generate(inputs, mask)
 
 
 class BaseTargetGenerator(TargetGenerator):

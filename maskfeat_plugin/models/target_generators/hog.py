@@ -19,7 +19,7 @@ from maskfeat_plugin.ops.gradient_histograms import (
 )
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import frames_of_tokens, token_size
+from ..utils import TokenPlaces, frames_of_tokens, token_size
 from .base import BaseTargetGenerator
 
 # Values computed at once on a CPU: one image of 3 x 224 x 224, so that intermediate results stay in the cache
@@ -119,20 +119,24 @@ class HOGGenerator(BaseTargetGenerator):
         Raises:
             ValueError: If a token does not consist of whole cells, or the mask's grid does not fit the inputs.
         """
+        return self._generate(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the HOG of masked tokens whose places are known, see :meth:`generate`."""
+        return self._generate(inputs, mask, places)
+
+    def _generate(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         frames_per_token, height, width = token_size(inputs, mask)
         self._check_cells(height, width, "size of a token (input size / the mask's token grid)")
         frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
-        if frames.is_cuda and self.block_size == 1:
-            tokens = self.fused_histograms(frames, mask.nonzero(), (height, width))
-            if tokens is not None:
-                return tokens.flatten(1)
-        if self.block_size == 1:
-            return self._masked_tokens(frames, mask, height, width)
-        frames, grid_mask = frames.flatten(0, 1), mask.flatten(0, 1)  # (N*T', C, H, W), (N*T', H', W')
-        rows, cols = height // self.cell_size, width // self.cell_size
-        asked = grid_mask.flatten(1).any(1)
-        cells = self.hog(frames[asked]).unfold(3, rows, rows).unfold(4, cols, cols)  # (F, C, n, H', W', u, v)
-        return cells.permute(0, 3, 4, 1, 2, 5, 6)[grid_mask[asked]].flatten(1)
+        if self.block_size > 1:
+            return self._masked_blocks(frames, mask, places, height, width)
+        if frames.is_cuda:
+            tokens = mask.nonzero() if places is None else torch.stack(places.on_grid(), dim=1)  # (M, 4)
+            histograms = self.fused_histograms(frames, tokens, (height, width))
+            if histograms is not None:
+                return histograms.flatten(1)
+        return self._masked_tokens(frames, mask, places, height, width)
 
     @torch.no_grad()
     def hog(self, images: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ class HOGGenerator(BaseTargetGenerator):
             if cells is not None:
                 return cells if self.block_size == 1 else normalize_blocks(cells, self.norm, self.block_size)
         window = self._tiled_window(height, width) if self.gaussian_window else None
-        parts = images.split(self._part_size(images))
+        parts = images.split(self._at_once(images, len(images), images[:1].numel()))
         return torch.cat([self._histograms(self._pad(part), window) for part in parts])
 
     def fused_histograms(self, frames: Tensor, tokens: Tensor | None, size: tuple[int, int]) -> Tensor | None:
@@ -206,42 +210,60 @@ class HOGGenerator(BaseTargetGenerator):
             )
             return None
 
-    def _masked_tokens(self, frames: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
-        """Compute the features (M, D) of masked tokens of height x width pixels.
+    def _masked_tokens(
+        self, frames: Tensor, mask: Tensor, places: TokenPlaces | None, height: int, width: int
+    ) -> Tensor:
+        """Compute the features (M, D) of masked tokens of height x width.
 
-        Args:
-            frames (Tensor): (N, T', C, H, W).
-            mask (Tensor): (N, T', H', W').
-            height (int): Height of a token.
-            width (int): Width of a token.
+        Frames are (N, T', C, H, W), the mask (N, T', H', W').
         """
         window = None
         if self.gaussian_window:
             window = self._tiled_window(frames.shape[-2], frames.shape[-1])
             window = window.unfold(0, height, height).unfold(1, width, width)  # (H', W', h, w)
-        if frames.shape[1] == 1:  # images are the frames of one clip
-            frames, mask = frames.transpose(0, 1), mask.transpose(0, 1)
-        size = self._part_size(frames[0])
+        size = self._at_once(frames, len(frames), frames[:1].numel())  # samples
         found = []
-        for clip, clip_mask in zip(frames, mask, strict=True):
-            for part, part_mask in zip(clip.split(size), clip_mask.split(size), strict=True):
-                # A token with one pixel around it: (F, C, H', W', h+2, w+2), a view.
-                patches = self._pad(part).unfold(2, height + 2, height).unfold(3, width + 2, width)
-                patches = patches.permute(0, 2, 3, 1, 4, 5)[part_mask]  # (M, C, h+2, w+2)
-                weights = None
-                if window is not None:
-                    weights = window.expand(len(part), -1, -1, -1, -1)[part_mask].unsqueeze(1)  # (M, 1, h, w)
-                found.append(self._histograms(patches, weights).flatten(1))
+        for first, part in zip(range(0, len(frames), size), frames.split(size), strict=True):
+            # A token with one pixel around it: (S, T', H', W', C, h+2, w+2), a view.
+            patches = self._pad(part.flatten(0, 1)).unfold(2, height + 2, height).unfold(3, width + 2, width)
+            patches = patches.permute(0, 2, 3, 1, 4, 5).unflatten(0, part.shape[:2])
+            if places is None:
+                tokens = mask[first : first + size].nonzero(as_tuple=True)
+            else:
+                tokens = TokenPlaces(places.grid, places.index[first : first + size]).on_grid()
+            count = self._at_once(frames, len(tokens[0]), part.shape[2] * height * width)
+            for some in zip(*(axis.split(count) for axis in tokens), strict=True):
+                weights = None if window is None else window[some[2:]].unsqueeze(1)  # (M, 1, h, w)
+                found.append(self._histograms(patches[some], weights).flatten(1))
         return torch.cat(found)
+
+    def _masked_blocks(
+        self, frames: Tensor, mask: Tensor, places: TokenPlaces | None, height: int, width: int
+    ) -> Tensor:
+        """Compute the features of masked tokens with blocks of cells, for which whole frames are needed."""
+        rows, cols = height // self.cell_size, width // self.cell_size
+        images = frames.flatten(0, 1)  # (N*T', C, H, W)
+        if places is None:
+            grid_mask = mask.flatten(0, 1)  # (N*T', H', W')
+            asked = grid_mask.flatten(1).any(1)
+            cells = self.hog(images[asked]).unfold(3, rows, rows).unfold(4, cols, cols)  # (F, C, n, H', W', u, v)
+            return cells.permute(0, 3, 4, 1, 2, 5, 6)[grid_mask[asked]].flatten(1)
+        cells = self.hog(images).unfold(3, rows, rows).unfold(4, cols, cols).unflatten(0, frames.shape[:2])
+        return cells.permute(0, 1, 4, 5, 2, 3, 6, 7)[places.on_grid()].flatten(1)
 
     def _pad(self, images: Tensor) -> Tensor:
         """Convert images (B, C, H, W) to the colour space and pad them by one pixel: (B, C, H+2, W+2)."""
         return F.pad(convert_color(images.float(), self.color_space), (1,) * 4, "reflect")
 
     @staticmethod
-    def _part_size(x: Tensor) -> int:
-        """Return the number of images to compute at once: few on a CPU, so that results stay in its cache."""
-        return max(1, len(x) if x.is_cuda else _VALUES_AT_ONCE // max(1, x[:1].numel()))
+    def _at_once(x: Tensor, count: int, values: int) -> int:
+        """Return how many of ``count`` items with ``values`` numbers each to compute at once.
+
+        On a CPU few, so that intermediate results stay in its cache. Elsewhere, and for a compiler, all.
+        """
+        if x.is_cuda or torch.compiler.is_compiling():
+            return max(1, count)
+        return max(1, _VALUES_AT_ONCE // max(1, values))
 
     def _check_cells(self, height: int, width: int, what: str) -> None:
         if height % self.cell_size or width % self.cell_size:

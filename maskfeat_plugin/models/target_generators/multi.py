@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import TokenPlaces, takes_argument
 from .base import TargetGenerator
 from .whole_grid import as_target_generator
 
@@ -33,6 +34,7 @@ class MultiTargetGenerator(TargetGenerator):
         if not targets:
             raise ValueError("targets is empty. Give at least one target generator.")
         self.targets = ModuleDict({name: as_target_generator(MODELS.build(cfg)) for name, cfg in targets.items()})
+        self._take_places = [n for n, target in self.targets.items() if takes_argument(target.forward, "places")]
         self.num_classes = {name: getattr(target, "num_classes", None) for name, target in self.targets.items()}
 
     def connect(self, model: nn.Module) -> None:
@@ -47,13 +49,17 @@ class MultiTargetGenerator(TargetGenerator):
         inputs: Tensor,
         mask: Tensor | None = None,
         data_samples: Sequence[BaseDataElement] | None = None,
+        places: TokenPlaces | None = None,
     ) -> dict[str, Tensor]:
         """Compute the targets; arguments as in the parent.
 
         Returns:
             dict[str, Tensor]: The result of each target generator.
         """
-        return {name: target(inputs, mask, data_samples) for name, target in self.targets.items()}
+        return {
+            name: target(inputs, mask, data_samples, **(dict(places=places) if name in self._take_places else {}))
+            for name, target in self.targets.items()
+        }
 
     def generate(self, inputs: Tensor, mask: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Compute the targets of the masked tokens, see :meth:`forward`."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import frames_of_tokens, token_size
+from ..utils import TokenPlaces, frames_of_tokens, token_size
 from .base import BaseTargetGenerator
 
 
@@ -52,10 +52,18 @@ class PixelGenerator(BaseTargetGenerator):
         Raises:
             ValueError: If the mask's grid does not fit the inputs.
         """
+        return self._pixels(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Cut out the masked tokens, see :meth:`generate`."""
+        return self._pixels(inputs, mask, places)
+
+    def _pixels(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         frames_per_token, height, width = token_size(inputs, mask)
         frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
         tokens = frames.unfold(3, height, height).unfold(4, width, width)  # (N, T', C, H', W', h, w), a view
-        pixels = tokens.permute(0, 1, 3, 4, 2, 5, 6)[mask].flatten(1).float()  # (M, C*h*w)
+        tokens = tokens.permute(0, 1, 3, 4, 2, 5, 6)  # (N, T', H', W', C, h, w), a view
+        pixels = tokens[mask if places is None else places.on_grid()].flatten(1).float()  # (M, C*h*w)
         if self.norm:
             mean, variance = pixels.mean(-1, keepdim=True), pixels.var(-1, keepdim=True)
             pixels = (pixels - mean) / (variance + 1e-6).sqrt()

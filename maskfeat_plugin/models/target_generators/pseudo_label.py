@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import TokenPlaces
 from .base import BaseTargetGenerator, TargetGenerator
 from .feature_maps import check_input_type, masked_features
 from .frozen import FrozenNetwork
@@ -148,6 +149,7 @@ class LabelMapGenerator(TargetGenerator):
         inputs: Tensor,
         mask: Tensor | None = None,
         data_samples: Sequence[BaseDataElement] | None = None,
+        places: TokenPlaces | None = None,
     ) -> Tensor:
         """Compute the target from the samples; arguments as in the parent.
 
@@ -161,7 +163,7 @@ class LabelMapGenerator(TargetGenerator):
             )
         maps = torch.stack([torch.as_tensor(sample.get(self.key)) for sample in data_samples]).to(inputs.device)
         maps = maps.reshape(-1, *maps.shape[-5:])  # (N, 2, E, T', H', W')
-        return super().forward(maps, mask)
+        return super().forward(maps, mask, places=places)
 
     def whole_grid(self, inputs: Tensor) -> Tensor:
         """Return a mask of every token of the label maps, see the parent."""

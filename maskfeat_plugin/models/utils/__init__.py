@@ -10,8 +10,10 @@ from .calls import (
     is_foreign,
     loss_settings,
     predict_features,
+    takes_argument,
     unnamed,
 )
+from .drop_path import use_plain_drop_rates
 from .initial_values import is_pretrained, set_authors_biases
 from .token_grid import (
     check_arch,
@@ -23,7 +25,7 @@ from .token_grid import (
     stack_masks,
     token_size,
 )
-from .visible_tokens import TokenPlaces, VisibleUnits, masked_places
+from .visible_tokens import TokenPlaces, VisibleUnits, masked_places, select_tokens
 
 __all__ = [
     "ONLY",
@@ -45,8 +47,11 @@ __all__ = [
     "loss_settings",
     "predict_features",
     "replace_masked",
+    "select_tokens",
     "set_authors_biases",
     "stack_masks",
+    "takes_argument",
     "token_size",
     "unnamed",
+    "use_plain_drop_rates",
 ]

@@ -1,5 +1,6 @@
 """Calls of necks and heads, from this package or others, with one target or with several targets by name."""
 
+import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -105,6 +106,19 @@ def loss_settings(head: nn.Module) -> dict | None:
 def is_foreign(module: nn.Module) -> bool:
     """Check whether a module comes from OpenMMLab, and not from this package or the user."""
     return type(module).__module__.startswith(("mmpretrain.", "mmaction.", "mmdet."))
+
+
+def takes_argument(function: Callable[..., Any], name: str) -> bool:
+    """Tell whether a function takes an argument of a name, so that users' components need not have all arguments.
+
+    Args:
+        function (Callable): The function.
+        name (str): Name of the argument.
+
+    Returns:
+        bool: Whether it does.
+    """
+    return name in inspect.signature(function).parameters
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def stack_masks(masks: Sequence, inputs: Tensor) -> Tensor:
         inputs (Tensor): The batch, with one row per image or clip.
 
     Returns:
-        Tensor: bool (rows, T', H', W') on the device of the inputs, with T' = 1 for images.
+        Tensor: bool (rows, T', H', W') on the device of the masks, T' = 1 for images.
 
     Raises:
         ValueError: If the masks have several grids, or there is not one mask per row.
@@ -91,7 +91,7 @@ def stack_masks(masks: Sequence, inputs: Tensor) -> Tensor:
         raise ValueError(
             f"The masks of a batch must have one grid, but have {sorted({tuple(m.shape) for m in masks})}."
         )
-    mask = torch.stack(masks).to(inputs.device, torch.bool, non_blocking=True)
+    mask = torch.stack(masks).bool()
     if mask.dim() == 5:
         mask = mask.flatten(0, 1)  # (N, M, T', H', W') -> (N*M, T', H', W')
     elif mask.dim() == 3:

@@ -1,4 +1,4 @@
-"""Selections of tokens on a grid (visible or masked tokens), and conversion from and to the whole grid."""
+"""The masked or the visible tokens of a grid, and the way between them and the whole grid."""
 
 from dataclasses import dataclass
 from math import prod
@@ -29,10 +29,21 @@ class TokenPlaces:
         return prod(self.grid)
 
     @property
-    def _rows(self) -> Tensor:
-        """Return the places in the batch, (N*K,): copying rows of a matrix is faster than copying elements."""
+    def flat_index(self) -> Tensor:
+        """Return the places among all tokens of the batch, int64 (N*K,)."""
         first = torch.arange(len(self.index), device=self.index.device) * self.num_tokens
         return (self.index + first[:, None]).flatten()
+
+    def on_grid(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return sample, time step, row and column of each token.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor, Tensor]: int64 (N*K,) each; they index (N, T, H, W, ...).
+        """
+        index = self.index.flatten()
+        sample = torch.arange(len(self.index), device=index.device)[:, None].expand_as(self.index).flatten()
+        row, column = index // self.grid[2], index % self.grid[2]
+        return sample, row // self.grid[1], row % self.grid[1], column
 
     def gather(self, x: Tensor) -> Tensor:
         """Select the tokens from all tokens.
@@ -43,7 +54,8 @@ class TokenPlaces:
         Returns:
             Tensor: (N, K, C).
         """
-        return x.flatten(0, 1).index_select(0, self._rows).unflatten(0, tuple(self.index.shape))
+        # rows of a matrix are copied faster than elements of a tensor
+        return x.flatten(0, 1).index_select(0, self.flat_index).unflatten(0, tuple(self.index.shape))
 
     def gather_heads(self, x: Tensor) -> Tensor:
         """Select the tokens from all tokens of each head.
@@ -68,17 +80,19 @@ class TokenPlaces:
         """
         size = (len(x), self.num_tokens)
         whole = x.new_full((size[0] * size[1], x.shape[2]), fill)
-        return whole.index_copy(0, self._rows, x.flatten(0, 1)).unflatten(0, size)
+        return whole.index_copy(0, self.flat_index, x.flatten(0, 1)).unflatten(0, size)
 
 
 def masked_places(mask: Tensor) -> TokenPlaces | None:
-    """Return the places of the masked tokens.
+    """Find the masked tokens of a batch.
+
+    The host waits for the device of the mask. Data preprocessors therefore call this for masks on the host.
 
     Args:
         mask (Tensor): bool (N, T', H', W'), True where a token is masked.
 
     Returns:
-        TokenPlaces | None: The masked tokens. None if the samples mask different numbers of tokens, or no token.
+        TokenPlaces | None: The masked tokens. None if the samples mask different numbers of tokens, or none.
     """
     flat = mask.flatten(1)
     least, most = torch.stack(flat.sum(1).aminmax()).tolist()
@@ -88,20 +102,38 @@ def masked_places(mask: Tensor) -> TokenPlaces | None:
     return TokenPlaces(tuple(mask.shape[1:]), index)
 
 
+def select_tokens(x: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
+    """Select the masked tokens of all tokens.
+
+    Args:
+        x (Tensor): All tokens (N, L, C).
+        mask (Tensor): bool (N, T', H', W'), True where a token is masked.
+        places (TokenPlaces, optional): The masked tokens, if all samples mask equally many. With them the shape of the
+            result is known without a look at the mask. None: the host waits for the mask.
+
+    Returns:
+        Tensor: (M, C), sample by sample, row by row.
+    """
+    return x[mask.flatten(1)] if places is None else places.gather(x).flatten(0, 1)
+
+
 class VisibleUnits:
     """Mask of whole units, on every grid that the units divide.
 
     Args:
-        mask (Tensor): bool (N, T', H', W'), one element per unit, True where masked.
+        mask (Tensor): bool (N, T', H', W'), one element a unit, True where masked.
+        num_masked (int, optional): Masked units of each sample. Defaults to None: they are counted, for which the host
+            waits for the device.
 
     Raises:
-        ValueError: If the samples mask different numbers of units, or mask all units.
+        ValueError: If the samples mask different numbers of units, or all of them.
     """
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, num_masked: int | None = None) -> None:
         self.mask = mask
-        counts = mask.flatten(1).sum(1)
-        least, most = torch.stack(counts.aminmax()).tolist()
+        least = most = num_masked
+        if num_masked is None:
+            least, most = torch.stack(mask.flatten(1).sum(1).aminmax()).tolist()
         if least != most:
             raise ValueError(
                 f"The masks of this batch cover from {least} to {most} places, but an encoder of the visible tokens "
