@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -67,6 +68,7 @@ def build_trainer(cfg: Config) -> Runner:
     if cfg.get("val_dataloader") is not None:
         _check_loop(runner, "val_loop", "val_dataloader", cfg)
     check_built(runner, "train")
+    _compile(runner)
     return runner
 
 
@@ -173,6 +175,29 @@ def _build_runner(cfg: Config) -> Runner:
     runner.logger.info(describe_versions())
     runner.logger.info(describe_cpu())
     return runner
+
+
+def _compile(runner: Runner) -> None:
+    """Compile the model, as the key ``compile`` of the config says.
+
+    mmengine's runner would compile the whole training step. There, Dynamo fails in the optimizer, whatever the model.
+
+    Args:
+        runner (Runner): Its config has no key ``compile`` afterwards, so that mmengine compiles nothing. Runners with a
+            strategy have compiled the model already.
+
+    Raises:
+        ConfigError: If the settings are none of ``torch.compile``.
+    """
+    settings = runner.cfg.pop("compile", None)
+    if not settings or not isinstance(runner, Runner):
+        return
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    try:
+        model.compile(**({} if settings is True else settings))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"compile={settings!r}: {error}. Give arguments of torch.compile, or True.") from error
+    runner.logger.info("The model is compiled: the first steps of training and of validation take longer.")
 
 
 def _count_accumulation(runner: Runner, cfg: Config) -> None:
