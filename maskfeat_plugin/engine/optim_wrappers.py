@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import autocast
 from torch import nn
+from torch.optim import Optimizer
 
 from maskfeat_plugin.registry import OPTIM_WRAPPERS
 
@@ -28,6 +29,25 @@ class BFloat16OptimWrapper(OptimWrapper):
         """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
+
+
+def gradient_scaling(optimizer: Optimizer) -> float | None:
+    """Return the factor by which a gradient scaler has multiplied the gradients that an optimizer is about to use.
+
+    A fused optimizer divides by it, and leaves the step out where the scaler has found infinite gradients. Other
+    optimizers get gradients that the scaler has divided, and no step with infinite ones.
+
+    Args:
+        optimizer (Optimizer): In a hook before its step.
+
+    Returns:
+        float | None: The factor; 1.0 if the gradients were divided already, to clip them; None without a scaler, and
+        for optimizers that are not fused.
+    """
+    if getattr(optimizer, "found_inf", None) is None:  # torch.amp.GradScaler sets it during such a step
+        return None
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else float(scale)
 
 
 def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:

@@ -5,7 +5,7 @@ The values follow ViTDet (Li et al., 2022), because MaskFeat's release has no re
 
 optim_wrapper = dict(
     type="AmpOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
+    optimizer=dict(type="AdamW", fused=True, lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor="maskfeat.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(layer_decay_rate=0.7, flat_decay_mult=0.0),
 )

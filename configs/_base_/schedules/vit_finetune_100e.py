@@ -5,7 +5,7 @@ Mixed precision is our choice, for speed. The authors train in float32.
 
 optim_wrapper = dict(
     type="AmpOptimWrapper",
-    optimizer=dict(type="AdamW", lr=8e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", fused=True, lr=8e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor="maskfeat.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(layer_decay_rate=0.65, flat_decay_mult=0.0),
 )

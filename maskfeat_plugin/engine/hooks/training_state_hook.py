@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from maskfeat_plugin.registry import HOOKS
 
 from ..log_means import BatchMeans
+from ..optim_wrappers import gradient_scaling
 from ..process_info import child_processes, resident_memory
 from .mask_ratio_hook import MaskRatioHook
 
@@ -115,4 +116,5 @@ def _log_grad_norm(hub: MessageHub, key: str, optimizer: Optimizer, *args: objec
     """Log the norm of the gradients that an optimizer is about to use. In mixed precision they are unscaled."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if gradients:
-        hub.update_scalar(key, torch.nn.utils.get_total_norm(gradients).item())
+        scaling = gradient_scaling(optimizer)
+        hub.update_scalar(key, torch.nn.utils.get_total_norm(gradients).item() / (scaling or 1.0))
