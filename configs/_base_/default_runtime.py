@@ -3,6 +3,7 @@
 custom_imports = dict(imports=["maskfeat_plugin"], allow_failed_imports=False)
 
 default_hooks = dict(
+    runtime_info=dict(type="maskfeat.RuntimeInfoHook"),
     timer=dict(type="IterTimerHook"),
     training_state=dict(type="maskfeat.TrainingStateHook"),
     logger=dict(type="LoggerHook", interval=100),

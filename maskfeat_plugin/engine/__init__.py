@@ -7,6 +7,7 @@ from maskfeat_plugin.engine.hooks import (
     MaskFeatVisualizationHook,
     MaskRatioHook,
     NonFiniteLossHook,
+    RuntimeInfoHook,
     TerminationHook,
     TrainingStateHook,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "MaskFeatVisualizationHook",
     "MaskRatioHook",
     "NonFiniteLossHook",
+    "RuntimeInfoHook",
     "TerminationHook",
     "TrainingStateHook",
     "choose_checkpoint",

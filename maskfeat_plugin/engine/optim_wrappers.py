@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import autocast
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from maskfeat_plugin.registry import OPTIM_WRAPPERS
@@ -31,7 +31,7 @@ class BFloat16OptimWrapper(OptimWrapper):
             yield
 
 
-def gradient_scaling(optimizer: Optimizer) -> float | None:
+def gradient_scaling(optimizer: Optimizer) -> float | Tensor | None:
     """Return the factor by which a gradient scaler has multiplied the gradients that an optimizer is about to use.
 
     A fused optimizer divides by it, and leaves the step out where the scaler has found infinite gradients. Other
@@ -41,13 +41,13 @@ def gradient_scaling(optimizer: Optimizer) -> float | None:
         optimizer (Optimizer): In a hook before its step.
 
     Returns:
-        float | None: The factor; 1.0 if the gradients were divided already, to clip them; None without a scaler, and
+        float | Tensor | None: The factor; 1.0 if the gradients were divided already, to clip them; None without a scaler, and
         for optimizers that are not fused.
     """
     if getattr(optimizer, "found_inf", None) is None:  # torch.amp.GradScaler sets it during such a step
         return None
     scale = getattr(optimizer, "grad_scale", None)
-    return 1.0 if scale is None else float(scale)
+    return 1.0 if scale is None else scale
 
 
 def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:

@@ -116,7 +116,7 @@ class NonFiniteLossHook(Hook):
             runner.logger.warning(f"{what}; {where}. The step is left out.")
 
     def _check_gradients(self, optimizer: Optimizer, *args: object) -> None:
-        """Take the gradients from an optimizer if they are not finite: without them it changes nothing."""
+        """Remove the gradients from an optimizer if they are not finite. Without gradients the step changes nothing."""
         if gradient_scaling(optimizer) is not None:
             return  # a fused optimizer leaves the step out by itself, as the scaler does for others
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -2,6 +2,7 @@
 
 from collections import deque
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
@@ -9,10 +10,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
+from torch import nn
 from torch.optim import Optimizer
 
 from maskfeat_plugin.registry import HOOKS
 
+from ..deferred_history import log_deferred
 from ..log_means import BatchMeans
 from ..optim_wrappers import gradient_scaling
 from ..process_info import child_processes, resident_memory
@@ -69,8 +72,11 @@ class TrainingStateHook(Hook):
         wrappers = wrappers.optim_wrappers.items() if isinstance(wrappers, OptimWrapperDict) else [("", wrappers)]
         for name, wrapper in wrappers:
             clips = getattr(wrapper, "clip_grad_kwargs", None) and getattr(wrapper, "grad_name", "") == "grad_norm"
+            if clips:
+                if getattr(wrapper, "clip_func", None) is nn.utils.clip_grad_norm_:
+                    wrapper.clip_func = partial(_clip_and_log, runner.message_hub, "train/grad_norm")
             # the engine of a strategy may not call the optimizer's hooks
-            if not clips and isinstance(wrapper.optimizer, Optimizer):
+            elif isinstance(wrapper.optimizer, Optimizer):
                 key = f"train/{name}.grad_norm" if name else "train/grad_norm"
                 wrapper.optimizer.register_step_pre_hook(partial(_log_grad_norm, runner.message_hub, key))
 
@@ -117,4 +123,12 @@ def _log_grad_norm(hub: MessageHub, key: str, optimizer: Optimizer, *args: objec
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if gradients:
         scaling = gradient_scaling(optimizer)
-        hub.update_scalar(key, torch.nn.utils.get_total_norm(gradients).item() / (scaling or 1.0))
+        log_deferred(hub, key, torch.nn.utils.get_total_norm(gradients) / (1.0 if scaling is None else scaling))
+
+
+def _clip_and_log(hub: MessageHub, key: str, parameters: list[nn.Parameter], **settings: Any) -> None:
+    """Clip gradients, and log their norm before that without waiting for the device.
+
+    mmengine's wrapper logs the norm that a function of clipping returns, and waits for it. This one returns none.
+    """
+    log_deferred(hub, key, torch.nn.utils.clip_grad_norm_(parameters, **settings))
