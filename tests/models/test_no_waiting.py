@@ -1,4 +1,4 @@
-"""A training step that never waits for the device: it runs on the "meta" device, whose tensors have no values to read."""
+"""A training step never waits for the device: it runs on the "meta" device, whose tensors have no values."""
 
 import copy
 import pickle
