@@ -41,8 +41,8 @@ def gradient_scaling(optimizer: Optimizer) -> float | Tensor | None:
         optimizer (Optimizer): In a hook before its step.
 
     Returns:
-        float | Tensor | None: The factor; 1.0 if the gradients were divided already, to clip them; None without a scaler,
-            and for optimizers that are not fused.
+        float | Tensor | None: The factor. 1.0 if the gradients were divided already, to clip them. None without a
+            scaler, and for optimizers that are not fused.
     """
     if getattr(optimizer, "found_inf", None) is None:  # torch.amp.GradScaler sets it during such a step
         return None
