@@ -64,15 +64,31 @@ def token_histograms(
     """
     if signed and nbins % 2:
         raise ValueError(f"The kernel takes an even number of signed bins, not {nbins}.")
-    steps, channels, height, width = frames.shape[1:]
-    count = frames.shape[0] * steps if tokens is None else len(tokens)
-    rows, cols = token_size[0] // cell_size, token_size[1] // cell_size
-    out = torch.empty(count, channels, nbins, rows, cols, device=frames.device)
+    return _run(frames, tokens, *token_size, nbins, cell_size, signed, gradient, norm, window)
+
+
+@torch.library.custom_op("maskfeat::token_histograms", mutates_args=())
+def _run(
+    frames: Tensor,
+    tokens: Tensor | None,
+    height: int,
+    width: int,
+    nbins: int,
+    cell_size: int,
+    signed: bool,
+    gradient: str,
+    norm: str,
+    window: Tensor | None,
+) -> Tensor:
+    """Run the kernel, as an operator that ``torch.compile`` puts into its graph; see :func:`token_histograms`."""
+    out = _empty_histograms(frames, tokens, height, width, nbins, cell_size, signed, gradient, norm, window)
     if not out.numel():
         return out
     fault = fault_of(frames.device)
     if fault:
         raise UnsupportedKernelError(fault)
+    steps, channels, *frame_size = frames.shape[1:]
+    count, _, _, rows, cols = out.shape
     half_turn = nbins // 2 if signed else nbins
     edges, opposite_edges = bin_edges(half_turn, math.pi if not signed else 2 * math.pi, nbins)
     cell_columns = triton.next_power_of_2(cell_size)
@@ -87,8 +103,7 @@ def token_histograms(
                 out,
                 count,
                 steps,
-                height,
-                width,
+                *frame_size,
                 *frames.stride(),
                 *(tokens.stride() if tokens is not None else (0, 0)),
                 CHANNELS=channels,
@@ -111,6 +126,38 @@ def token_histograms(
     except _TOO_MUCH as error:
         raise UnsupportedKernelError(f"{type(error).__name__}: {error}") from error
     return out
+
+
+@_run.register_fake
+def _empty_histograms(
+    frames: Tensor,
+    tokens: Tensor | None,
+    height: int,
+    width: int,
+    nbins: int,
+    cell_size: int,
+    signed: bool,
+    gradient: str,
+    norm: str,
+    window: Tensor | None,
+) -> Tensor:
+    """Return an empty result (M, C, nbins, u, v), all that a compiler has to know of the operator."""
+    count = frames.shape[0] * frames.shape[1] if tokens is None else len(tokens)
+    size = (count, frames.shape[2], nbins, height // cell_size, width // cell_size)
+    return torch.empty(size, device=frames.device)
+
+
+@torch.compiler.assume_constant_result
+def runs_on(device: torch.device) -> bool:
+    """Tell whether Triton runs kernels on a device; a compiler asks it once.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        bool: Whether :func:`fault_of` finds nothing.
+    """
+    return not fault_of(device)
 
 
 @functools.cache

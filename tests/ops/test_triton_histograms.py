@@ -259,3 +259,22 @@ def test_nan_stays_nan(norm, signed):
     images[0, 1, 3, 3] = float("nan")
     found, expected = (cells.isfinite().all(2) for cells in (fused(hog, images.unsqueeze(1)), whole(hog, images)))
     assert torch.equal(found, expected) and not found[0, 1, 0, 0] and found.sum() == 7
+
+
+def test_is_an_operator_for_compilers():
+    """torch's own checks of the operator: its schema, its empty results, and its place in a graph."""
+    frames = noise(2, 2, 3, 16, 16).to(DEVICE)
+    tokens = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]], device=DEVICE)
+    for places in (tokens, None):
+        arguments = (frames, places, 8, 8, 9, 4, False, "sobel", "l2", None)
+        torch.library.opcheck(torch.ops.maskfeat.token_histograms, arguments)
+
+
+def test_does_not_break_a_graph():
+    hog, frames = build(cell_size=8).to(DEVICE), noise(2, 1, 3, 16, 16).to(DEVICE)
+    tokens = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 1]], device=DEVICE)
+    torch._dynamo.reset()
+    compiled = torch.compile(hog.fused_histograms, backend="aot_eager", fullgraph=True)
+    found = compiled(frames, tokens, (8, 8))
+    assert torch.equal(found, hog.fused_histograms(frames, tokens, (8, 8)))
+    torch._dynamo.reset()

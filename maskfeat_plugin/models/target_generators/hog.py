@@ -183,11 +183,13 @@ class HOGGenerator(BaseTargetGenerator):
         if not takes_kernels(frames):
             return None
         try:
-            from maskfeat_plugin.ops.triton_histograms import UnsupportedKernelError, token_histograms
+            from maskfeat_plugin.ops.triton_histograms import UnsupportedKernelError, runs_on, token_histograms
         except ImportError as error:
             if (error.name or "").partition(".")[0] != "triton":
                 raise
             return None
+        if torch.compiler.is_compiling() and not runs_on(frames.device):
+            return None  # without a warning, which would break the graph
         try:
             return token_histograms(
                 convert_color(frames.float(), self.color_space) if self.color_space != "rgb" else frames,
