@@ -180,7 +180,7 @@ def _build_runner(cfg: Config) -> Runner:
 def _compile(runner: Runner) -> None:
     """Compile the model, as the key ``compile`` of the config says.
 
-    mmengine's runner would compile the whole training step. There, Dynamo fails in the optimizer, whatever the model.
+    mmengine's runner would compile the whole training step. Dynamo fails in its optimizer, for models of mmpretrain too.
 
     Args:
         runner (Runner): Its config has no key ``compile`` afterwards, so that mmengine compiles nothing. Runners with a

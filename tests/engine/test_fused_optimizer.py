@@ -47,7 +47,7 @@ def test_steps_are_the_same():
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_scaler_leaves_infinite_gradients_out(fused, clip):
-    """The hook of losses that are not finite has nothing to do then, and the logged norm is that of the gradients."""
+    """NonFiniteLossHook then does nothing, and the logged norm is the norm of the unscaled gradients."""
     model, optimizer = model_and_optimizer(fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     hook, hub = NonFiniteLossHook(), MessageHub.get_instance("fused")

@@ -110,7 +110,7 @@ class VisibleMViT(MViT, VisibleBackbone):
         return norm(x[:, extra:])
 
     def _units(self, mask: Tensor, num_masked: int | None) -> tuple[Tensor, int | None]:
-        """Return the mask of units, and the number of masked units of each clip if that of tokens is known."""
+        """Return the mask of units, and the number of masked units per clip, or None if ``num_masked`` is None."""
         if num_masked is None:
             return units_of(mask, self.mask_unit), None
         compiles = torch.compiler.is_compiling()

@@ -131,9 +131,10 @@ class VisibleUnits:
 
     def __init__(self, mask: Tensor, num_masked: int | None = None) -> None:
         self.mask = mask
-        least = most = num_masked
         if num_masked is None:
             least, most = torch.stack(mask.flatten(1).sum(1).aminmax()).tolist()
+        else:
+            least = most = num_masked
         if least != most:
             raise ValueError(
                 f"The masks of this batch cover from {least} to {most} places, but an encoder of the visible tokens "
