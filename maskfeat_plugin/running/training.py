@@ -180,7 +180,8 @@ def _build_runner(cfg: Config) -> Runner:
 def _compile(runner: Runner) -> None:
     """Compile the model, as the key ``compile`` of the config says.
 
-    mmengine's runner would compile the whole training step. Dynamo fails in its optimizer, for models of mmpretrain too.
+    mmengine's runner would compile the whole training step. Dynamo fails in its optimizer, with mmpretrain's models
+    too.
 
     Args:
         runner (Runner): Its config has no key ``compile`` afterwards, so that mmengine compiles nothing. Runners with a

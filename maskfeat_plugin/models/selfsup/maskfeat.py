@@ -209,7 +209,7 @@ class MaskFeat(BaseSelfSupervisor):
 
     def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         """Encode the inputs, and return the tokens (M, C) in the masked places."""
-        # by name: from Python 3.12 on, a protocol does not see the methods of a wrapped model, as in mmpretrain's LoRAModel
+        # by name: from Python 3.12 on, a protocol does not see the methods of a model in mmpretrain's LoRAModel
         masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
         if masked_tokens is None:
             return select_masked(self.backbone, inputs, mask, places)
