@@ -92,9 +92,9 @@ def test_another_model_is_refused(frames, tmp_path, capsys):
     torch.save(content, other)  # other bytes
     query = read_features(frames).names[0]
     for arguments, message in (
-        (["--checkpoint", other], r"of another checkpoint \(\S+moving-digits.pth\) than \S+other.pth"),
-        (["--config", "vit-tiny_moving-digits-class"], "of another config .* --config, and its --cfg-options"),
-        (["--cfg-options", "model.backbone.drop_rate=0.1"], "of another config"),
+        (["--checkpoint", other], r"from another checkpoint \(\S+moving-digits.pth\) than \S+other.pth"),
+        (["--config", "vit-tiny_moving-digits-class"], "from another config .* --config, and its --cfg-options"),
+        (["--cfg-options", "model.backbone.drop_rate=0.1"], "from another config"),
     ):
         assert search([query, "--in", str(frames), *map(str, arguments)]) == 1
         (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -38,7 +38,7 @@ MISSING = [
     (["visualize", TINY, "none.pth", ".", *OUT], "The checkpoint none.pth does not exist"),
     (["visualize", TINY, "https://host/x.pth", "none.png", *OUT], "the input none.png does not exist"),
     (["visualize", TINY, "https://host/x.pth", *OUT], "give either files and folders, or --dataset"),
-    (["report", "none"], "none does not exist; give the work directory"),
+    (["report", "none"], "none does not exist. Give the work directory"),
     (["index", "none", "--out", "out.parquet"], "none is not there. Give the folder"),
     (["deduplicate", "none.parquet"], "the manifest none.parquet does not exist"),
     (["shrink", "none", "out"], "SOURCE none is not there"),

@@ -313,7 +313,7 @@ def test_targets_of_ones_own_are_drawn_by_their_class():
 def test_misfits_are_named(predict):
     found = predict(DEMO[0])
     sample, frames, generator = found.samples[0], found.frames[0], found.model.target_generator
-    with pytest.raises(ValueError, match=r"uint8 \(T, H, W, 3\), got float64"):
+    with pytest.raises(ValueError, match=r"uint8 \(T, H, W, 3\) for RGB, got float64"):
         draw_prediction(frames / 255, sample, generator)
     with pytest.raises(ValueError, match=r"token grid \(1, 5, 5\) does not divide frames of \(1, 36, 40\)"):
         draw_prediction(frames[:, :36], sample, generator)

@@ -125,7 +125,7 @@ def test_odd_sizes_become_videos(tmp_path):
 def test_files_of_unknown_endings_are_refused_before_any_work(predict, visualizer, tmp_path):
     found = predict(IMAGE)
     for name in ("clip.avi", "clip"):
-        with pytest.raises(ConfigError, match=r"name one of \.png, .* for a picture, of \.gif or \.mp4"):
+        with pytest.raises(ConfigError, match=r"Use \.png, .* for a picture, \.gif or \.mp4 for an animation"):
             visualizer.add_datasample("x", None, None, found.model.target_generator, out_file=tmp_path / name)
     with pytest.raises(ValueError, match="still picture and needs one frame, got 2 frames"):
         write_frames(tmp_path / "still.png", np.zeros((2, 8, 8, 3), np.uint8))
