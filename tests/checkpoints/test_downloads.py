@@ -183,7 +183,7 @@ def test_hash_in_the_name(hub, tmp_path):
     body = content(2)
     right, wrong = (f"m_20230131-{digits}.pth" for digits in (hashlib.sha256(body).hexdigest()[:8], "0123abcd"))
     with serving({f"/{name}": body for name in (right, wrong, "m-20230131.pth")}) as (server, address):
-        with pytest.raises(CheckpointError, match="its SHA-256 begins with .* and not with 0123abcd"):
+        with pytest.raises(CheckpointError, match="its SHA-256 begins with .* instead of 0123abcd"):
             read_checkpoint(f"{address}/{wrong}")
         assert seed_of(f"{address}/m-20230131.pth") == 2  # a date
         assert seed_of(f"{address}/{right}") == 2

@@ -146,7 +146,7 @@ def test_a_rate_that_is_not_whole():
         (dict(timestamp=2), "a.mp4: timestamp 2 is frame 16 of 16"),
         (dict(timestamp_start=900), "timestamp_start=900"),
         (dict(avg_fps=25.0, total_frames=50), "has 25 frames per second, the data set fps=8.*off by 0.7 s. Set fps=25"),
-        (dict(fps=30, avg_fps=29.97, timestamp=900, total_frames=54000), "fps=30.*off by 0.9 s; set fps=29.97"),
+        (dict(fps=30, avg_fps=29.97, timestamp=900, total_frames=54000), "fps=30.*off by 0.9 s. Set fps=29.97"),
     ],
 )
 def test_timestamps_outside_of_the_video(changes, message):

@@ -162,7 +162,7 @@ def test_bad_input_is_named(root):
     np.save(root / "labels" / "a" / "0.npy", np.zeros((4, 4)))
     with pytest.raises(ValueError, match="maskfeat.TrackCrop"):
         load(root, token_grid=(2, 2))(dict(image))
-    with pytest.raises(ValueError, match="the sample has no path, .* the sample has crop_region, img"):
+    with pytest.raises(ValueError, match="the sample has no path, .* The sample has crop_region, img"):
         load(root, token_grid=(2, 2))(dict(img=image["img"], crop_region=(0, 0, 1, 1)))
     with pytest.raises(ValueError, match="transforms is empty"):
         TRANSFORMS.build(dict(type="maskfeat.TrackCrop", transforms=[]))

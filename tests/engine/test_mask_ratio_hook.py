@@ -332,7 +332,7 @@ def test_steps():
         (dict(type="cosine", ratio=0.5, begin=-1), "schedule.begin has to be counted"),
         (dict(type="cosine", ratio=0.5, end=2.5), "schedule.end has to be counted"),
         (dict(type="steps", milestones=(3, 2), ratios=(0.5, 0.6)), "have to rise"),
-        (dict(type="steps", milestones=(3,), ratios=(0.5, 0.6)), "with a ratio each"),
+        (dict(type="steps", milestones=(3,), ratios=(0.5, 0.6)), "with one ratio for each"),
         (dict(type="steps", milestones=(3,), ratios=(0.0,)), r"0.0 is outside \(0, 1\)"),
     ],
 )
@@ -400,7 +400,7 @@ def test_what_does_not_fit_the_training_is_said_before_it(cfg, change, message):
 def test_visible_tokens_refuse_a_change_within_a_batch(cfg):
     config = cfg("efficient/maskfeat-visible_vit-tiny_moving-digits.py", **{"train_dataloader.num_workers": 2})
     config.custom_hooks = [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.8), by_epoch=False)]
-    with pytest.raises(ConfigError, match="set train_dataloader.num_workers=0"):
+    with pytest.raises(ConfigError, match="Set train_dataloader.num_workers=0"):
         build_trainer(config).train()
 
 

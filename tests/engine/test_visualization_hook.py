@@ -145,7 +145,7 @@ def test_what_cannot_be_drawn_is_named(cfg):
         HOOKS.build(dict(hook, animation="avi"))
     config = cfg()
     config.visualizer.type = "Visualizer"
-    with pytest.raises(ConfigError, match="set visualizer.type='maskfeat.MaskFeatVisualizer'"):
+    with pytest.raises(ConfigError, match="Set visualizer.type='maskfeat.MaskFeatVisualizer'"):
         train(config)
     config = cfg()
     config.default_hooks.visualization.indices = (0, 99)
