@@ -41,7 +41,7 @@ def test_the_ratio_is_the_one_given():
 def test_configs_that_do_not_compare_are_errors():
     image, video = pair("image")[0], pair("video")[0]
     assert (input_size(image), input_size(video)) == ((40, 40), (8, 32, 32))
-    with pytest.raises(ConfigError, match="equal inputs"):
+    with pytest.raises(ConfigError, match="the same input size"):
         compare_steps(image, video, 0.4, 1, CPU)
     image.train_dataloader.dataset.pipeline = [dict(type="LoadImageFromFile")]
     with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.pipeline"):

@@ -266,7 +266,7 @@ def test_the_page_begins_with_the_first_predictions_and_grows(runs, data_root, t
 
 
 def test_pictures_of_a_task_that_is_not_trained(tmp_path):
-    with pytest.raises(ConfigError, match=r"ava.* has no checkpoint\. Fine-tune the task first\."):
+    with pytest.raises(ConfigError, match=r"ava.*: there is no checkpoint\. Fine-tune the task first\."):
         draw_findings(TASKS["ava"], tmp_path, SCRATCH, 1)
 
 

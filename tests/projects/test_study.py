@@ -362,7 +362,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
     with pytest.raises(ConfigError, match="cell_size=24"):
         resolve(Setting("cells", "", (study_settings.hog(cell_scale=3.0),)), base)
     pixels = next(s for s in STUDIES["targets"].settings["image"] if s.name == "pixels")
-    with pytest.raises(ConfigError, match="has to be maskfeat.HOGGenerator"):
+    with pytest.raises(ConfigError, match="target_generator.type=.*the setting changes HOG only"):
         resolve(Setting("both", "", (*pixels.changes, study_settings.hog(nbins=6))), base)
     with pytest.raises(ConfigError, match="no setting applies"):
         plan_runs([Study("clips", "", "", {"video": (BASE,)})], [base], (0,), tmp_path)

@@ -112,7 +112,7 @@ def test_an_old_python_is_refused_in_one_line(tmp_path):
     old.chmod(0o755)
     script = ROOT / "tools" / "setup" / "make_venv.sh"
     done = subprocess.run(["sh", script, tmp_path / "venv", old], capture_output=True, text=True)
-    assert done.returncode == 1 and "Python 3.10 or later is needed" in done.stderr
+    assert done.returncode == 1 and "is not Python 3.10 or later" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "venv").exists()
 
 
