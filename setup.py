@@ -7,6 +7,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.egg_info import egg_info
 
 ROOT = Path(__file__).resolve().parent
 PACKAGES = find_packages(include=["maskfeat_plugin", "maskfeat_plugin.*", "maskfeat_cli"])
@@ -48,6 +49,16 @@ class BuildWithMim(build_py):
                 )
             else:
                 shutil.copy(ROOT / name, target / name)
+
+
+class EggInfoForMim(egg_info):
+    """Metadata that name the package with the configs first. ``mim list`` looks into the first package only."""
+
+    def run(self) -> None:
+        """Write the metadata, then sort the names of the packages."""
+        super().run()
+        names = Path(self.egg_info, "top_level.txt")
+        names.write_text("maskfeat_plugin\nmaskfeat_cli\n")
 
 
 def read_requirements(name: str) -> list[str]:
@@ -129,7 +140,7 @@ setup(
     install_requires=read_requirements("runtime") + read_requirements("openmmlab"),
     extras_require=extras,
     entry_points={"console_scripts": ["maskfeat = maskfeat_cli:main"]},
-    cmdclass={"build_py": BuildWithMim},
+    cmdclass={"build_py": BuildWithMim, "egg_info": EggInfoForMim},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

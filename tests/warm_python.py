@@ -62,23 +62,33 @@ os._exit(status)
 """
 
 
-@functools.lru_cache(1)
-def folder():
-    """Return a folder for PATH with ``python`` and the programs of this environment that are written in Python."""
+@functools.cache
+def folder(executable=sys.executable):
+    """Return a folder for PATH with ``python`` and the programs of an environment that are written in Python.
+
+    Args:
+        executable: Python of the environment. Defaults to this one.
+    """
     out = Path(tempfile.mkdtemp(prefix="warm-python-"))
     address = str(out / "socket")
     variables = {name: value for name, value in os.environ.items() if name.startswith(READ_EARLY)}
     variables.pop("PYTHONPATH", None)
-    facts = dict(python=sys.executable, early=READ_EARLY, variables=variables, address=address, root=str(ROOT))
+    facts = dict(python=str(executable), early=READ_EARLY, variables=variables, address=address, root=str(ROOT))
     facts["forwarded"] = [int(number) for number in FORWARDED]
     (out / "python").write_text(CLIENT.format(**facts))
     for name in ("maskfeat", "mim", "torchrun"):
-        program = Path(sys.executable).with_name(name).read_text()
-        (out / name).write_text(f"#!{out / 'python'}\n" + program.split("\n", 1)[1])
+        program = Path(executable).with_name(name)
+        if program.is_file():
+            (out / name).write_text(f"#!{out / 'python'}\n" + program.read_text().split("\n", 1)[1])
     for path in out.iterdir():
         path.chmod(0o755)
+    paths = os.environ.get("PYTHONPATH", "") if executable == sys.executable else ""
     server = subprocess.Popen(
-        [sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [executable, __file__, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ, PYTHONPATH=paths),
     )
     assert server.stdout.readline() == b"ready\n"
     atexit.register(shutil.rmtree, out, ignore_errors=True)

@@ -48,10 +48,19 @@ def link_checkout(folder):
     return folder
 
 
-def run_shell(text, folder):
-    """Run a block exactly as written and return its output. Fail if a command fails."""
-    path = os.pathsep.join((str(warm_python.folder()), str(Path(sys.executable).parent), os.environ["PATH"]))
+def run_shell(text, folder, programs=None):
+    """Run a block as it is written and return its output; every command has to succeed.
+
+    Args:
+        text: The block.
+        folder: The working directory.
+        programs: Folder of ``python`` and ``maskfeat`` of another environment. Defaults to this environment.
+    """
+    first = [programs] if programs else [warm_python.folder(), Path(sys.executable).parent]
+    path = os.pathsep.join(map(str, (*first, os.environ["PATH"])))
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    if programs:
+        environment.pop("PYTHONPATH", None)  # of the checkout
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         cwd=folder,
