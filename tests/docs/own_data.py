@@ -27,9 +27,9 @@ def write_images(root, rng):
         save(crop((CHINA, FLOWER)[i % 2], (240 + i, 300), rng), root / ("more" if i < 4 else ".") / f"{i}.jpg")
 
 
-def write_videos(root, rng):
-    """Write 6 videos of a panning camera, one in a sub-folder."""
-    for i in range(6):
+def write_videos(root, rng, count=6):
+    """Write videos of a panning camera, the sixth in a sub-folder."""
+    for i in range(count):
         path = root / ("more" if i == 5 else ".") / f"{i}.mp4"
         write_video(path, pan(crop((CHINA, FLOWER)[i % 2], (144, 400), rng), (144, 192), 70, speed=3))
 
@@ -55,11 +55,11 @@ def write_clips(root, rng):
     (root / "val.txt").write_text("\n".join(names[4:6] + names[10:]) + "\n")
 
 
-def write_boxes(root, rng):
-    """Write photographs with flowers, and the flowers' boxes in COCO's format."""
+def write_boxes(root, rng, count=6):
+    """Write photographs with flowers, ``count`` for each split, and the boxes of the flowers in the format of COCO."""
     for split in ("train", "val"):
         images, annotations = [], []
-        for i in range(6):
+        for i in range(count):
             picture = crop(CHINA, (80, 80), rng)
             y, x = rng.integers(0, 40, 2).tolist()
             picture[y : y + 40, x : x + 40] = FLOWER[100:340:6, 180:420:6]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from compared import FOLDER as COMPARED
 from doc_blocks import ROOT, code_blocks, commands, file_name, missing_line, run_shell
-from own_data import write_ava, write_boxes, write_images, write_photos, write_videos
+from own_data import write_ava, write_boxes, write_clips, write_images, write_photos, write_videos
 
 PRETRAINING, CLASSES = "maskfeat_vit-tiny_moving-digits", "vit-tiny_moving-digits-class"
 TWO_STEPS = "train_cfg.max_iters=2 train_dataloader.batch_size=4 default_hooks.logger.interval=1"
@@ -90,9 +90,10 @@ def test_from_a_folder_to_a_model(environment, tmp_path):
 def test_one_encoder(programs, tmp_path):
     rng = np.random.default_rng(0)
     write_images(tmp_path / "my_images", rng)
-    write_videos(tmp_path / "my_videos", rng)
+    write_videos(tmp_path / "my_videos", rng, 1)  # pictures are drawn of each, in seconds
     write_photos(tmp_path / "my_photos", rng)
-    write_boxes(tmp_path / "my_boxes", rng)
+    write_clips(tmp_path / "my_clips", rng)
+    write_boxes(tmp_path / "my_boxes", rng, 2)
     write_ava(tmp_path / "my_ava", rng)
     run = run_page(ROOT / "docs" / "tutorials" / "one_encoder.md", tmp_path, programs)
     tools = [line.split()[1] for line in run if line.startswith("maskfeat")]
