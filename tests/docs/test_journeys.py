@@ -15,6 +15,7 @@ from own_data import write_ava, write_boxes, write_clips, write_images, write_ph
 
 PRETRAINING, CLASSES = "maskfeat_vit-tiny_moving-digits", "vit-tiny_moving-digits-class"
 TWO_STEPS = "train_cfg.max_iters=2 train_dataloader.batch_size=4 default_hooks.logger.interval=1"
+TWO_STEPS += " param_scheduler.0.end=1 param_scheduler.1.begin=1"
 
 WRITE = """
 import shutil
@@ -164,7 +165,7 @@ def test_tracking(backend, programs, digits, tmp_path, monkeypatch):
     page = code_blocks(ROOT / "docs" / "logs.md")
     [lines] = [block.text for block in page if block.language == "python" and backend in block.text]
     (tmp_path / "tracked.py").write_text(f'_base_ = "maskfeat_plugin::demo/{PRETRAINING}.py"\n{lines}')
-    run_shell(f"maskfeat train tracked.py --cfg-options {TWO_STEPS} param_scheduler.0.end=1", tmp_path, programs)
+    run_shell(f"maskfeat train tracked.py --cfg-options {TWO_STEPS}", tmp_path, programs)
     if backend == "WandbVisBackend":
         assert len(list(tmp_path.glob("work_dirs/tracked/*/vis_data/wandb/offline-run-*/*.wandb"))) == 1
     else:
