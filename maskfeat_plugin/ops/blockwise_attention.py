@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .gate import runs_on_onednn
+from .gate import multiplies_in_bfloat16, runs_on_onednn
 from .linear import product
 
 # Number of logits in one block of queries: 4 MiB, which stays in the cache between the products
@@ -26,9 +26,12 @@ def attends_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> bool:
         v (Tensor): Values (B, num_heads, K, C).
 
     Returns:
-        bool: True in float32 on a CPU, if there are enough tokens for the products to take most of the time.
+        bool: True in float32 and bfloat16 on a CPU, if there are so many tokens that the products take most of the
+            time.
     """
-    return runs_on_onednn(q, k, v) and q.shape[2] * k.shape[2] >= _LEAST_LOGITS
+    if q.shape[2] * k.shape[2] < _LEAST_LOGITS:
+        return False
+    return runs_on_onednn(q, k, v) or multiplies_in_bfloat16(q, k, v)
 
 
 def attend_in_blocks(
@@ -49,7 +52,11 @@ def attend_in_blocks(
     Returns:
         Tensor: (B, L, num_heads*C).
     """
-    return _Attention.apply(q, by_position, k, positions, v, residual).flatten(2)
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        q, by_position, k, positions, v = (t.to(dtype) for t in (q, by_position, k, positions, v))
+    with torch.autocast("cpu", enabled=False):
+        return _Attention.apply(q, by_position, k, positions, v, residual).flatten(2)
 
 
 class _Attention(Function):
@@ -85,9 +92,9 @@ class _Attention(Function):
                 query = torch.cat((q[b, h, rows], by_position[b, h, rows]), dim=-1)
                 weights = product(query, key).softmax(-1)  # (R, K)
                 of_out = grad[b, rows, h].contiguous()  # (R, C)
-                of_value = product(of_out.t(), weights.t()) + of_value  # (C, K)
+                of_value = product(of_out.t(), weights.t()).float() + of_value  # (C, K)
                 of_logits = torch.ops.aten._softmax_backward_data(product(of_out, value), weights, -1, weights.dtype)
-                of_key = product(query.t(), of_logits.t()) + of_key  # (C+P, K)
+                of_key = product(query.t(), of_logits.t()).float() + of_key  # (C+P, K)
                 of_query = product(of_logits, key.t())  # (R, C+P)
                 grad_by_position[b, h, rows] = of_query[:, channels:]
                 grad_q[b, h, rows] = of_query[:, :channels]

@@ -168,5 +168,25 @@ def runs_on_onednn(*tensors: Tensor) -> bool:
     return _suit_onednn(tensors) and not only_plain_operations()
 
 
+def multiplies_in_bfloat16(*tensors: Tensor) -> bool:
+    """Check whether the products of tensors are computed in bfloat16 by oneDNN on a CPU.
+
+    Args:
+        *tensors (Tensor): The operands, bfloat16, or of any floating point type under autocast to bfloat16.
+
+    Returns:
+        bool: True if so, the processor has instructions for bfloat16, and the operations are neither compiled nor
+        watched.
+    """
+    if torch.compiler.is_compiling() or any(type(t) not in _PLAIN or t.device.type != "cpu" for t in tensors):
+        return False
+    onednn = torch.backends.mkldnn
+    if not onednn.is_available() or not onednn.enabled or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and not only_plain_operations()
+    return all(t.dtype == torch.bfloat16 for t in tensors) and not only_plain_operations()
+
+
 def _suit_onednn(tensors: Iterable[Tensor]) -> bool:
     return all(type(t) in _PLAIN and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)

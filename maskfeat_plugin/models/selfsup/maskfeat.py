@@ -123,7 +123,7 @@ class MaskFeat(BaseSelfSupervisor):
         if mode == "loss":
             return self.loss(inputs, data_samples, mask, masked_index)
         if mode == "predict":
-            return self.predict(inputs, data_samples, mask)
+            return self.predict(inputs, data_samples, mask, masked_index)
         raise ValueError(f"mode={mode!r} is unknown; choose one of 'loss', 'predict', 'tensor'.")
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -147,8 +147,7 @@ class MaskFeat(BaseSelfSupervisor):
             With several targets the keys are ``loss_<name>`` and ``baseline_<name>``.
         """
         mask = _masks(mask, data_samples, inputs)
-        places = masked_places(mask) if masked_index is None else TokenPlaces(tuple(mask.shape[1:]), masked_index)
-        pred, target = self._masked_features(inputs, mask, places, data_samples)
+        pred, target = self._masked_features(inputs, mask, _places(mask, masked_index), data_samples)
         pred, target = unnamed(pred), unnamed(target)
         losses = _logged("loss", compute_loss(self.head, pred, target))
         if isinstance(self.head, HeadWithBaseline):
@@ -162,6 +161,7 @@ class MaskFeat(BaseSelfSupervisor):
         inputs: Tensor,
         data_samples: Sequence[BaseDataElement] | None = None,
         mask: Tensor | None = None,
+        masked_index: Tensor | None = None,
     ) -> list[DataSample]:
         """Compute predicted and true features of the masked tokens, and true features of the visible tokens.
 
@@ -175,7 +175,7 @@ class MaskFeat(BaseSelfSupervisor):
             computes the loss.
         """
         mask = _masks(mask, data_samples, inputs)
-        pred, target = self._masked_features(inputs, mask, masked_places(mask), data_samples)
+        pred, target = self._masked_features(inputs, mask, _places(mask, masked_index), data_samples)
         visible = by_name(self.target_generator(inputs, ~mask.bool(), data_samples))
         counts = mask.flatten(1).sum(1).tolist()
         others = [mask[0].numel() - count for count in counts]
@@ -228,6 +228,11 @@ def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, 
         "The batch has no masks; add a mask generator (e.g. maskfeat.BlockMaskGenerator) to the pipeline, and its key "
         "to the packing transform (PackActionInputs: algorithm_keys=('mask',))."
     )
+
+
+def _places(mask: Tensor, masked_index: Tensor | None) -> TokenPlaces | None:
+    """Return the places of the masked tokens, None if the samples mask different numbers of tokens."""
+    return masked_places(mask) if masked_index is None else TokenPlaces(tuple(mask.shape[1:]), masked_index)
 
 
 def _logged(what: str, values: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
