@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import torch
@@ -75,12 +75,22 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
             "timm is not installed: the row of timm is left out. Run pip install timm.", "current", logging.WARNING
         )
         return rows
+    return [*rows, _compare(f"{job}, against timm", "timm", *timm_pair(), images)]
+
+
+def timm_pair() -> tuple[nn.Module, nn.Module]:
+    """Build ViT-B classifiers with the same weights.
+
+    Returns:
+        tuple[nn.Module, nn.Module]: The plugin's and timm's.
+    """
     import timm
 
     theirs = timm.create_model("vit_base_patch16_224", global_pool="avg", num_classes=1000)
-    ours = Classifier(MODELS.build(dict(type="maskfeat.VisionTransformer", **settings)), _last, theirs.head)
+    backbone = dict(type="maskfeat.VisionTransformer", arch="base", out_type="avg_featmap", final_norm=False)
+    ours = Classifier(MODELS.build(backbone), _last, theirs.head)
     load_into(ours.backbone, from_state_dict(theirs.state_dict(), "timm"), min_found=1.0)
-    return [*rows, _compare(f"{job}, against timm", "timm", ours, theirs, images)]
+    return ours, theirs
 
 
 def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Comparison:
@@ -96,23 +106,78 @@ def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Compari
         Comparison: Comparison with torchvision's ``mvit_v2_s``.
     """
     clips = normal(batch_size, 3, 16, 224, 224).to(device)
+    job = f"MViT-S 16 x 4, fine-tuning step, {batch_size} clip{'s' if batch_size > 1 else ''}, against torchvision"
+    return _compare(job, "torchvision's mvit_v2_s", *torchvision_pair(), clips)
+
+
+def torchvision_pair() -> tuple[nn.Module, nn.Module]:
+    """Build MViT-S classifiers with the same weights.
+
+    Returns:
+        tuple[nn.Module, nn.Module]: The plugin's and torchvision's.
+    """
     theirs = mvit_v2_s(dropout=0.0, stochastic_depth_prob=0.0)
     backbone = MODELS.build(dict(type="maskfeat.MViT", arch="small", dim_mul_in_attention=True))
     ours = Classifier(backbone, _class_token, theirs.head[1])
     state = {_rename(name): value for name, value in theirs.state_dict().items() if not name.startswith("head.")}
     backbone.load_state_dict({**state, "cls_token": state["cls_token"].view(1, 1, -1)})
-    job = f"MViT-S 16 x 4, fine-tuning step, {batch_size} clip{'s' if batch_size > 1 else ''}, against torchvision"
-    return _compare(job, "torchvision's mvit_v2_s", ours, theirs, clips)
+    return ours, theirs
 
 
-def _compare(job: str, peer: str, ours: nn.Module, theirs: nn.Module, inputs: Tensor) -> Comparison:
+def mmaction_pair() -> tuple[nn.Module, nn.Module]:
+    """Build MViT-S classifiers with the same weights.
+
+    Returns:
+        tuple[nn.Module, nn.Module]: The plugin's and mmaction2's.
+    """
+    settings = dict(arch="small", dim_mul_in_attention=True)
+    theirs = Classifier(MODELS.build(dict(type="mmaction.MViT", **settings)), _class_token, nn.Linear(768, 400))
+    ours = Classifier(MODELS.build(dict(type="maskfeat.MViT", **settings)), _class_token, theirs.head)
+    ours.backbone.load_state_dict(theirs.backbone.state_dict())
+    return ours, theirs
+
+
+def bfloat16_rows(device: torch.device) -> Iterator[Comparison]:
+    """Compare fine-tuning steps and inference under autocast to bfloat16, which GPUs use, on another device.
+
+    Args:
+        device (torch.device): Device of the models.
+
+    Yields:
+        Comparison: MViT-S with torchvision and mmaction2, and ViT-B with timm if it is installed.
+    """
+    clip, images = normal(1, 3, 16, 224, 224).to(device), normal(8, 3, 224, 224).to(device)
+    pairs = [
+        ("MViT-S 16 x 4, 1 clip", "torchvision's mvit_v2_s", torchvision_pair, clip),
+        ("MViT-S 16 x 4, 1 clip, against mmaction2", "mmaction2", mmaction_pair, clip),
+    ]
+    if find_spec("timm") is not None:
+        pairs.append(("ViT-B/16, 8 images", "timm", timm_pair, images))
+    for job, peer, build, inputs in pairs:
+        ours, theirs = build()
+        yield _compare(f"bfloat16, fine-tuning step, {job}", peer, ours, theirs, inputs, bfloat16=True)
+        yield Comparison(f"bfloat16, inference, {job}", peer, _inference(ours, inputs), _inference(theirs, inputs))
+
+
+def _compare(
+    job: str, peer: str, ours: nn.Module, theirs: nn.Module, inputs: Tensor, bfloat16: bool | None = None
+) -> Comparison:
     labels = torch.arange(len(inputs), device=inputs.device)
 
     def step(model: nn.Module) -> Callable[[], Tensor]:
         model.to(inputs.device).train()
-        return training(model, lambda: F.cross_entropy(model(inputs), labels), inputs.device)
+        return training(model, lambda: F.cross_entropy(model(inputs), labels), inputs.device, bfloat16)
 
     return Comparison(job, peer, step(ours), step(theirs))
+
+
+def _inference(model: nn.Module, inputs: Tensor) -> Callable[[], Tensor]:
+    @torch.no_grad()
+    def infer() -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return model.to(inputs.device).eval()(inputs)
+
+    return infer
 
 
 def _rename(name: str) -> str:

@@ -75,20 +75,22 @@ def optimizer(model: nn.Module) -> OptimWrapper:
     return OptimWrapper(torch.optim.AdamW(trained, lr=1e-5, betas=(0.9, 0.95)), clip_grad=dict(max_norm=0.02))
 
 
-def training(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+def training(
+    model: nn.Module, loss: Callable[[], Tensor], device: torch.device, bfloat16: bool | None = None
+) -> Callable[[], Tensor]:
     """Return a function that trains a model for one step and returns the loss before the step.
-
-    On a GPU, the step runs in bfloat16.
 
     Args:
         model (nn.Module): The model.
         loss (Callable[[], Tensor]): Computes the loss of the model.
         device (torch.device): Device of the model.
+        bfloat16 (bool, optional): Whether the step runs under autocast to bfloat16. Defaults to None: on a GPU.
     """
+    enabled = device.type == "cuda" if bfloat16 is None else bfloat16
     wrapper = optimizer(model)
 
     def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             value = loss()
         wrapper.update_params(value)
         return value.detach()

@@ -14,7 +14,7 @@ from maskfeat_plugin.ops.linear import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .data import data_comparison
-from .finetuning import image_finetuning, torchvision_finetuning
+from .finetuning import bfloat16_rows, image_finetuning, torchvision_finetuning
 from .measuring import Comparison
 from .peers import PeerVideoMaskFeat, image_maskfeat, normal, training
 from .plain_masks import cubes_by_loops
@@ -49,6 +49,8 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
     yield torchvision_finetuning(device, 8 if on_gpu else 1)
     yield image_pretraining(device, 64 if on_gpu else 8)
     yield from image_finetuning(device, 64 if on_gpu else 8)
+    if not on_gpu:
+        yield from bfloat16_rows(device)
 
 
 def hog(device: torch.device) -> list[Comparison]:
