@@ -153,7 +153,7 @@ PIPELINE = "train_dataloader.dataset.pipeline"
         (
             IMAGES,
             {"custom_hooks": [dict(type="maskfeat.MaskRatioHook", schedule=dict(type="linear", ratio=0.8))]},
-            r"^MaskRatioHook: custom_hooks\[0\].by_epoch=True, but .* set custom_hooks\[0\].by_epoch=False",
+            r"^MaskRatioHook: custom_hooks\[0\].by_epoch=True, but .* Set custom_hooks\[0\].by_epoch=False",
             "model",
         ),
         # folders
