@@ -205,7 +205,7 @@ def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
     assert f"| {IMAGE} |" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mim_trains_and_tests_from_an_empty_folder(digits, run, mim_folder, empty):
     """mim does so with mmpretrain, and with this package, where it finds the config by its file name."""
     (empty / "data").symlink_to(digits / "data")

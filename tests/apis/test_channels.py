@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from long_variants import long_except
 from mmcv.transforms import BaseTransform
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
@@ -28,6 +29,7 @@ READERS = dict(
     DecordDecode="maskfeat.TakeFramesInTest",
     FormatShape="maskfeat.FormatShape",
 )
+QUICK = (3, 4)  # positions of the variants of make test
 KINDS = [("image", 1, 8), ("image", 1, 16), ("image", 5, 16), ("image", 6, 8), ("clip", 1, 8), ("clip", 5, 16)]
 
 
@@ -91,7 +93,7 @@ def adapt(cfg, channels, bits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "channels", "bits"), KINDS)
+@pytest.mark.parametrize(("kind", "channels", "bits"), long_except(KINDS, *QUICK))
 def test_from_pretraining_to_the_export(kind, channels, bits, tmp_path):
     data = write_arrays(tmp_path / "data", kind, channels, bits)
     pretraining, finetuning = PAIRS[kind]

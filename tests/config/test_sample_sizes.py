@@ -228,7 +228,7 @@ def test_without_randomness_the_middle_is_not_squeezed(kind, scenes, tmp_path):
     assert abs(across - along) <= 1 and across > 15
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_rectangles_is_measured(scenes, tmp_path):
     for kind, size in (("image", (HEIGHT, WIDTH)), ("clip", (FRAMES, HEIGHT, WIDTH))):
         cfg = rectangular(PAIRS[kind][0], scenes, tmp_path)

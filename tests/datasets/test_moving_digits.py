@@ -673,7 +673,7 @@ class TestTool:
         assert "example:\n  python tools/data/moving_digits.py" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_build_leaves_nothing_to_the_next(tmp_path):
     """The folder of a killed build is removed, the folder of a running build is not."""
     code = (

@@ -62,7 +62,7 @@ def by_decord(video, tmp_path_factory):
     return read_videos(video, tmp_path_factory.mktemp("with"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_config_reads_its_clips(without):
     assert without["active"] and len(without["clips"]) > 80
     for part in ("_k400", "_sthv2", "-ava.py", "-motion.py"):
@@ -92,7 +92,7 @@ def test_the_data_tools_check_and_extract(without):
     assert without["mmaction2"]["drawn"][:4] == [64, 96, 128, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("tool", ["ours", "mmaction2's"])
 def test_a_training_says_so_once(no_decord, digits, tmp_path, tool):
     train = ["-m", "maskfeat_cli", "train"]

@@ -16,7 +16,7 @@ FEW = [["logger"], MMENGINES + OTHERS, None]
 SINGLE = [[name] for name in MMENGINES + OTHERS if name != "logger"]
 
 
-@pytest.mark.parametrize("names", [*FEW, *(pytest.param(names, marks=pytest.mark.slow) for names in SINGLE)])
+@pytest.mark.parametrize("names", [*FEW, *(pytest.param(names, marks=pytest.mark.long) for names in SINGLE)])
 def test_hooks_of_none(digits, tmp_path, monkeypatch, names):
     """``names=None`` sets ``default_hooks=None`` as a whole."""
     monkeypatch.chdir(digits)

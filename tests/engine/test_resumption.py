@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from long_variants import long_except
 
 from maskfeat_plugin.checkpoints import load_file
 
@@ -108,10 +109,13 @@ EPOCHS = dict(text=BY_EPOCH, EPOCHS=3, WORKERS=2, INTERVAL="interval=1")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, kills, last",
-    [
-        (ITERATED, [(5, "step"), (6, "half"), (9, "written")], "iter_12.pth"),
-        (EPOCHS, [(3, "step"), (5, "begun"), (9, "step")], "epoch_3.pth"),
-    ],
+    long_except(
+        [
+            (ITERATED, [(5, "step"), (6, "half"), (9, "written")], "iter_12.pth"),
+            (EPOCHS, [(3, "step"), (5, "begun"), (9, "step")], "epoch_3.pth"),
+        ],
+        1,
+    ),
     ids=["iterations", "epochs"],
 )
 def test_killed_training_ends_with_the_same_weights(trainings, write, settings, kills, last):
@@ -129,13 +133,16 @@ def test_killed_training_ends_with_the_same_weights(trainings, write, settings, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, hook, saved, last",
-    [
-        (ITERATED, signalled(5), 5, "iter_12.pth"),
-        # in the middle of an epoch; the signal also goes to the workers, which would end
-        (EPOCHS, signalled(8, group=True), 8, "epoch_3.pth"),
-        # the last step of an epoch that is not finished yet
-        (EPOCHS, signalled(5), 5, "epoch_3.pth"),
-    ],
+    long_except(
+        [
+            (ITERATED, signalled(5), 5, "iter_12.pth"),
+            # in the middle of an epoch; the signal also goes to the workers, which would end
+            (EPOCHS, signalled(8, group=True), 8, "epoch_3.pth"),
+            # the last step of an epoch that is not finished yet
+            (EPOCHS, signalled(5), 5, "epoch_3.pth"),
+        ],
+        1,
+    ),
     ids=["iterations", "epochs", "last_of_epoch"],
 )
 def test_sigterm_saves_at_the_step_and_asks_to_be_started_again(trainings, write, settings, hook, saved, last):
@@ -179,7 +186,7 @@ def test_sigterm_in_an_evaluation(trainings, write):
     assert_same_weights(Path(job["work_dir"], "iter_6.pth"), Path(whole["work_dir"], "iter_6.pth"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_waits_for_an_accumulated_step(trainings, write):
     settings = dict(ITERATED, INTERVAL=4)
     whole, job = write(work_dir="whole", **settings), write(work_dir="parts", hooks=[signalled(5)], **settings)
@@ -192,7 +199,7 @@ def test_sigterm_waits_for_an_accumulated_step(trainings, write):
     assert_same_weights(Path(job["work_dir"], "iter_12.pth"), Path(whole["work_dir"], "iter_12.pth"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_to_one_of_two_processes_ends_both_at_one_step(trainings, write):
     whole = write(work_dir="whole", **EPOCHS)
     assert trainings.run(**whole, processes=2) == [0, 0], said(whole)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from long_variants import long_except
 
 from maskfeat_plugin.registry import HOOKS
 
@@ -70,7 +71,7 @@ def saved(work_dir):
 
 
 @pytest.mark.parametrize("stopped", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", long_except([signal.SIGTERM, signal.SIGHUP], 0))
 def test_stopped_workers_do_not_hold_up_the_end(digits, tmp_path, number, stopped):
     process = start(digits, tmp_path / "work")
     workers = workers_of(process)[-stopped:]

@@ -114,15 +114,3 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     clips = random(1, 3, 16, 128, 128).requires_grad_()
     for a, b in zip(*(outputs_and_gradients(model, clips)[1] for model in (plain, again)), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-
-
-@pytest.mark.slow
-def test_compiles_in_one_graph():
-    ours, _ = pair()
-    clips = random(1, 3, 16, 128, 128)
-    torch._dynamo.reset()
-    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
-    outs, grads = outputs_and_gradients(ours, clips)
-    again, again_grads = outputs_and_gradients(compiled, clips)
-    assert_near(again, outs)
-    assert_near(again_grads, grads, bound=2e-4)

@@ -138,7 +138,7 @@ def small_plan(bases, work_dir, kinds=("image",)):
     return plan_runs([MINI], [bases[kind] for kind in kinds], (0,), work_dir)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_are_real_failures_are_named_and_a_lost_result_is_run_again(bases, tmp_path, monkeypatch):
     """Plan runs that work, a run that raises, a run that needs it, and a run whose process dies as if out of memory."""
     (tmp_path / "dies_here.py").write_text("import os\nos._exit(9)\n")

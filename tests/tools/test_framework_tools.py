@@ -44,9 +44,9 @@ def metrics(work_dir):
 @pytest.mark.parametrize(
     "package, config, metric",
     [
-        ("mmpretrain", IMAGE, "accuracy/top1"),
+        pytest.param("mmpretrain", IMAGE, "accuracy/top1", marks=pytest.mark.long),
         ("mmaction", CLIP, "acc/top1"),
-        ("mmdet", BOXES, "coco/bbox_mAP"),
+        pytest.param("mmdet", BOXES, "coco/bbox_mAP", marks=pytest.mark.long),
     ],
     ids=["mmpretrain", "mmaction", "mmdet"],
 )
@@ -87,7 +87,7 @@ def test_mim_pretrains_finetunes_and_tests(digits, tmp_path):
     assert "Testing finished successfully" in log and 0 <= metrics(tmp_path / "test")["accuracy/top1"] <= 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mim_trains_and_tests_in_mmaction2(digits, tmp_path):
     options = ["--work-dir", tmp_path / "train", "--cfg-options", *TWO_STEPS, *VALIDATE]
     assert "acc/top1: " in run(["-m", "mim", "train", "mmaction2", CLIP, *options], digits)

@@ -1,0 +1,18 @@
+"""Parametrized tests of which `make test` runs a few variants, and `make test-slow` the others."""
+
+import pytest
+
+
+def long_except(values, *quick):
+    """Mark the values of ``pytest.mark.parametrize`` as long.
+
+    Args:
+        values: The values; those of several arguments are tuples.
+        *quick: Positions of the values that are not marked.
+    """
+    return [
+        value
+        if i in quick
+        else pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.long)
+        for i, value in enumerate(values)
+    ]
