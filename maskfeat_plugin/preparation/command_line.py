@@ -43,4 +43,4 @@ def run_preparation(prepare: Callable[[DataSettings], Report], args: argparse.Na
         if args.strict and report.problems():
             raise ConfigError(f"--strict: {report.problems()[0]} (the first of {len(report.problems())} problems)")
 
-    return run_tool(work, hint="the same command goes on from here")
+    return run_tool(work, hint="run the same command again to continue")
