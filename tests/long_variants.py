@@ -1,4 +1,4 @@
-"""Parametrized tests of which `make test` runs a few variants, and `make test-slow` the others."""
+"""Variants of parametrized tests: `make test` runs a few of them, and `make test-slow` the others."""
 
 import pytest
 
@@ -7,7 +7,7 @@ def long_except(values, *quick):
     """Mark the values of ``pytest.mark.parametrize`` as long.
 
     Args:
-        values: The values; those of several arguments are tuples.
+        values: The values. They are tuples if the test has several arguments.
         *quick: Positions of the values that are not marked.
     """
     return [

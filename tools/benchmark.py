@@ -22,9 +22,11 @@ from projects.benchmark import (
     compare_steps,
     comparisons,
     costs,
+    counted_work,
     describe_machine,
     format_changes,
     format_costs,
+    format_counted_work,
     format_table,
     measure,
     read_run,
@@ -37,6 +39,7 @@ EXAMPLE = """examples:
   python tools/benchmark.py --against before.json       compare with saved measurements
   python tools/benchmark.py --only HOG masks --repeats 10
   python tools/benchmark.py --costs                     cost of a step by batch size, frames, side, ratio, processes
+  python tools/benchmark.py --counts                    operators and bytes of a step, without timing
   python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
 
 
@@ -52,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with measurements saved by --json")
     parser.add_argument("--costs", action="store_true", help="instead, measure how the cost of a training step grows")
     parser.add_argument(
+        "--counts", action="store_true", help="instead, count operators and the bytes that they move in a training step"
+    )
+    parser.add_argument(
         "--steps", nargs=2, metavar="CONFIG", help="instead, compare a training step of two configs: first / second"
     )
     parser.add_argument("--mask-ratio", nargs="+", type=float, default=[0.4], help="for --steps (default: 0.4)")
@@ -65,6 +71,9 @@ def _work(args: argparse.Namespace) -> None:
         raise ConfigError("--gpu: torch sees no GPU. Leave out --gpu to run on the CPU.")
     if args.json and not args.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist. Create it.")
+    if args.counts:
+        print(format_counted_work(counted_work()))
+        return
     device = torch.device("cuda" if args.gpu else "cpu")
     before = read_run(args.against) if args.against else None
     heading = f"{describe_machine(device)}, median of {args.repeats}:\n"

@@ -1,6 +1,7 @@
 """Benchmarks that compare times and memory of the plugin with packages that do the same job, in one process."""
 
 from projects.benchmark.costs import Cost, costs
+from projects.benchmark.counted_work import counted_work, format_counted_work
 from projects.benchmark.measuring import Comparison, Measurement, measure
 from projects.benchmark.plain_masks import cubes_by_loops
 from projects.benchmark.result_tables import (
@@ -21,10 +22,12 @@ __all__ = [
     "compare_steps",
     "comparisons",
     "costs",
+    "counted_work",
     "cubes_by_loops",
     "describe_machine",
     "format_changes",
     "format_costs",
+    "format_counted_work",
     "format_table",
     "measure",
     "read_run",

@@ -64,18 +64,27 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
     """
     images = normal(batch_size, 3, 224, 224).to(device)
     job = f"ViT-B/16, fine-tuning step, {batch_size} images"
-    settings = dict(arch="base", out_type="avg_featmap", final_norm=False)
-    backbone = MODELS.build(dict(type="mmpretrain.VisionTransformer", **settings))
-    theirs = Classifier(backbone, _last, nn.Linear(768, 1000))
-    ours = Classifier(MODELS.build(dict(type="maskfeat.VisionTransformer", **settings)), _last, theirs.head)
-    ours.backbone.load_state_dict(theirs.backbone.state_dict())
-    rows = [_compare(job, "mmpretrain", ours, theirs, images)]
+    rows = [_compare(job, "mmpretrain", *mmpretrain_pair(), images)]
     if find_spec("timm") is None:
         print_log(
             "timm is not installed: the row of timm is left out. Run pip install timm.", "current", logging.WARNING
         )
         return rows
     return [*rows, _compare(f"{job}, against timm", "timm", *timm_pair(), images)]
+
+
+def mmpretrain_pair() -> tuple[nn.Module, nn.Module]:
+    """Build ViT-B classifiers with the same weights.
+
+    Returns:
+        tuple[nn.Module, nn.Module]: The plugin's and mmpretrain's.
+    """
+    settings = dict(arch="base", out_type="avg_featmap", final_norm=False)
+    backbone = MODELS.build(dict(type="mmpretrain.VisionTransformer", **settings))
+    theirs = Classifier(backbone, _last, nn.Linear(768, 1000))
+    ours = Classifier(MODELS.build(dict(type="maskfeat.VisionTransformer", **settings)), _last, theirs.head)
+    ours.backbone.load_state_dict(theirs.backbone.state_dict())
+    return ours, theirs
 
 
 def timm_pair() -> tuple[nn.Module, nn.Module]:
