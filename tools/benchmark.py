@@ -19,12 +19,15 @@ from maskfeat_plugin.apis import ConfigError, load_config
 from maskfeat_plugin.running.command_line import run_tool
 from projects.benchmark import (
     Comparison,
+    DeviceCheck,
+    check_device,
     compare_steps,
     comparisons,
     costs,
-    counted_work,
+    count_steps,
     describe_machine,
     format_changes,
+    format_checks,
     format_costs,
     format_counted_work,
     format_table,
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=positive, default=5, help="timed runs of each (default: %(default)s)")
-    parser.add_argument("--gpu", action="store_true", help="use the GPU; models run in bfloat16")
+    parser.add_argument("--gpu", action="store_true", help="check the GPU, then use it; models run in bfloat16")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="time only rows whose name has one of these words")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the measurements to this file")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with measurements saved by --json")
@@ -72,7 +75,7 @@ def _work(args: argparse.Namespace) -> None:
     if args.json and not args.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist. Create it.")
     if args.counts:
-        print(format_counted_work(counted_work()))
+        print(format_counted_work(count_steps()))
         return
     device = torch.device("cuda" if args.gpu else "cpu")
     before = read_run(args.against) if args.against else None
@@ -84,6 +87,12 @@ def _work(args: argparse.Namespace) -> None:
             grown.append(row)
         print(heading, format_costs(grown), sep="\n")
         return
+    checks: list[DeviceCheck] = []
+    if args.gpu:
+        for check in check_device(device):
+            _say(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}")
+            checks.append(check)
+        print(format_checks(checks), "", format_counted_work(count_steps()), "", sep="\n")
     rows = []
     for comparison in _jobs(args, device):
         if args.only and not any(word.lower() in comparison.job.lower() for word in args.only):
@@ -96,7 +105,7 @@ def _work(args: argparse.Namespace) -> None:
         )
     print(heading, format_table(rows), sep="\n")
     if args.json:
-        write_run(args.json, describe_machine(device), args.repeats, rows)
+        write_run(args.json, describe_machine(device), args.repeats, rows, checks)
     if before:
         print("", format_changes(before, rows), sep="\n")
 

@@ -1,7 +1,8 @@
 """Benchmarks that compare times and memory of the plugin with packages that do the same job, in one process."""
 
 from projects.benchmark.costs import Cost, costs
-from projects.benchmark.counted_work import counted_work, format_counted_work
+from projects.benchmark.counted_work import count_steps, format_counted_work
+from projects.benchmark.device_checks import DeviceCheck, check_device, format_checks
 from projects.benchmark.measuring import Comparison, Measurement, measure
 from projects.benchmark.plain_masks import cubes_by_loops
 from projects.benchmark.result_tables import (
@@ -18,14 +19,17 @@ from projects.benchmark.steps import compare_steps
 __all__ = [
     "Comparison",
     "Cost",
+    "DeviceCheck",
     "Measurement",
     "compare_steps",
     "comparisons",
     "costs",
-    "counted_work",
+    "count_steps",
     "cubes_by_loops",
     "describe_machine",
+    "check_device",
     "format_changes",
+    "format_checks",
     "format_costs",
     "format_counted_work",
     "format_table",

@@ -24,7 +24,7 @@ class CountedWork:
     Args:
         job (str): The model and its inputs.
         peer (str): Name of the peer.
-        operators (tuple[int, int]): Operators, each of which is at least one launch on a GPU: the plugin's, the peer's.
+        operators (tuple[int, int]): Number of operators here and in the peer. On a GPU, each is at least one launch.
         traffic (tuple[int, int]): Bytes that the operators read and write: the plugin's, the peer's.
     """
 
@@ -71,7 +71,7 @@ def count_step(model: nn.Module, size: tuple[int, ...]) -> tuple[int, int]:
     return counter.operators, counter.traffic
 
 
-def counted_work() -> Iterator[CountedWork]:
+def count_steps() -> Iterator[CountedWork]:
     """Count the work of fine-tuning steps against the packages with the same models.
 
     Yields:

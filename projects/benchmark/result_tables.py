@@ -15,6 +15,7 @@ from maskfeat_plugin.files import writing
 from maskfeat_plugin.running.versions import processor_name
 
 from .costs import Cost
+from .device_checks import DeviceCheck
 from .measuring import Measurement
 
 
@@ -88,7 +89,9 @@ def format_changes(before: dict, rows: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
-def write_run(path: Path, machine: str, repeats: int, rows: Sequence[Measurement]) -> None:
+def write_run(
+    path: Path, machine: str, repeats: int, rows: Sequence[Measurement], checks: Sequence[DeviceCheck] = ()
+) -> None:
     """Write a run as JSON, atomically.
 
     Args:
@@ -96,8 +99,11 @@ def write_run(path: Path, machine: str, repeats: int, rows: Sequence[Measurement
         machine (str): Description from :func:`describe_machine`.
         repeats (int): Number of runs behind each median.
         rows (Sequence[Measurement]): The measurements, in seconds and megabytes.
+        checks (Sequence[DeviceCheck]): Checks of the device before the measurements. Defaults to none.
     """
-    content = dict(machine=machine, repeats=repeats, rows=[asdict(row) for row in rows])
+    content: dict = dict(machine=machine, repeats=repeats, rows=[asdict(row) for row in rows])
+    if checks:
+        content["checks"] = [asdict(check) for check in checks]
     with writing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
 

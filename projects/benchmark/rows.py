@@ -1,5 +1,6 @@
 """Comparisons of the benchmark: the plugin against packages that do the same job."""
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from maskfeat_cli.folders import configs_folder
+from maskfeat_plugin.models.utils import masked_places
 from maskfeat_plugin.ops.linear import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
@@ -49,7 +51,10 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
     yield torchvision_finetuning(device, 8 if on_gpu else 1)
     yield image_pretraining(device, 64 if on_gpu else 8)
     yield from image_finetuning(device, 64 if on_gpu else 8)
-    if not on_gpu:
+    if on_gpu:
+        yield compiled_pretraining(device)
+        yield fused_optimizer(device)
+    else:
         yield from bfloat16_rows(device)
 
 
@@ -236,6 +241,53 @@ def image_pretraining(device: torch.device, batch_size: int = 8) -> Comparison:
         training(ours, lambda: ours.loss(images, mask=mask)["loss"], device),
         training(theirs, lambda: theirs.loss(images, samples)["loss"], device),
     )
+
+
+def compiled_pretraining(device: torch.device, batch_size: int = 64, compiler: str = "inductor") -> Comparison:
+    """Compare a training step of MaskFeat with ViT-B that is compiled with one that is not.
+
+    Args:
+        device (torch.device): Device of the step.
+        batch_size (int): Images per step. Defaults to 64.
+        compiler (str): Backend of ``torch.compile``. Defaults to "inductor".
+
+    Returns:
+        Comparison: Comparison with eager mode.
+    """
+    eager = MODELS.build(Config.fromfile(BASE_MODELS / "maskfeat_vit-base-p16.py").model).to(device).train()
+    compiled = copy.deepcopy(eager)
+    compiled.compile(backend=compiler)
+    images = normal(batch_size, 3, 224, 224).to(device)
+    draw = TRANSFORMS.build(dict(type="maskfeat.BlockMaskGenerator", token_grid=IMAGE_TOKENS, seed=0))
+    mask = torch.stack([torch.from_numpy(draw({"sample_idx": i})["mask"]) for i in range(batch_size)])[:, None]
+    places = masked_places(mask)
+    assert places is not None
+    batch = dict(inputs=images, mask=mask.to(device), masked_index=places.index.to(device))
+    return Comparison(
+        f"ViT-B/16, pre-training step, {batch_size} images, compiled",
+        "the same in eager mode",
+        training(compiled, lambda: compiled(**batch, mode="loss")["loss"], device),
+        training(eager, lambda: eager(**batch, mode="loss")["loss"], device),
+    )
+
+
+def fused_optimizer(device: torch.device) -> Comparison:
+    """Compare steps of the fused AdamW of the full-size configs with AdamW's default, for the parameters of ViT-B.
+
+    Args:
+        device (torch.device): Device of the parameters.
+
+    Returns:
+        Comparison: Comparison of an optimizer's step.
+    """
+
+    def step(fused: bool | None = None) -> Callable[[], object]:
+        model = MODELS.build(dict(type="maskfeat.VisionTransformer", arch="base")).to(device)
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 1e-3)
+        return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused).step
+
+    return Comparison("AdamW, a step of ViT-B, fused", "torch's default", step(fused=True), step())
 
 
 @torch.no_grad()

@@ -629,7 +629,7 @@ class TestVideo:
         broken.write_bytes((root / "videos" / "test" / "000000.mp4").read_bytes()[:200])
         with pytest.raises(RuntimeError, match="broken.mp4 does not decode"):
             check_video(broken, 16, 64)
-        with pytest.raises(RuntimeError, match=r"decodes to \(16, 64, 64, 3\), not to \(20, 64, 64, 3\)"):
+        with pytest.raises(RuntimeError, match=r"decodes to \(16, 64, 64, 3\) instead of \(20, 64, 64, 3\)"):
             check_video(root / "videos" / "test" / "000000.mp4", 20, 64)
 
     def test_bytes_depend_on_the_frames_only(self, tmp_path, digits):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from projects.benchmark.finetuning import image_finetuning, torchvision_finetuning
+from projects.benchmark.rows import compiled_pretraining, fused_optimizer
 
 CPU = torch.device("cpu")
 
@@ -27,3 +28,12 @@ def test_vits_and_the_row_that_is_left_out():
     assert [row.peer for row in rows] == ["mmpretrain", "timm"][: 1 + bool(find_spec("timm"))]
     for row in rows:
         assert_equal_losses(row)
+
+
+@pytest.mark.long
+def test_a_compiled_step_and_a_fused_optimizer():
+    torch._dynamo.reset()
+    assert_equal_losses(compiled_pretraining(CPU, batch_size=1, compiler="eager"))
+    torch._dynamo.reset()
+    comparison = fused_optimizer(CPU)
+    comparison.ours(), comparison.theirs()
