@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskfeat_plugin.ops.blockwise_attention import attend_in_blocks, attends_in_blocks
+from maskfeat_plugin.ops.relative_attention import attend
 
 
 def random(*size, seed=0, dtype=torch.float32):
@@ -52,3 +53,33 @@ def test_small_attention_is_left_to_torch():
     assert attends_in_blocks(large, large, large)
     assert not attends_in_blocks(small, small, small)
     assert not attends_in_blocks(*[large.double()] * 3)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16(autocast, monkeypatch):
+    """Results and gradients are the formula's up to the rounding of bfloat16, also with many blocks."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("the processor has no instructions for bfloat16; the operations of torch are used there")
+    monkeypatch.setattr("maskfeat_plugin.ops.blockwise_attention._BLOCK", 4000)
+    monkeypatch.setattr("maskfeat_plugin.ops.blockwise_attention._LEAST_LOGITS", 0)
+    sizes = dict(q=(1, 2, 300, 16), by_position=(1, 2, 300, 5), k=(1, 2, 40, 16), v=(1, 2, 40, 16))
+    values = {name: random(*size, seed=i) / 2 for i, (name, size) in enumerate(sizes.items())}
+    codes = random(40, 5, seed=9)
+    dtype = torch.float32 if autocast else torch.bfloat16
+    found = {name: value.to(dtype, copy=True).requires_grad_() for name, value in values.items()}
+    expected = {name: value.double().requires_grad_() for name, value in values.items()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert attends_in_blocks(found["q"], found["k"], found["v"])
+        out = attend(**found, positions=codes.to(found["q"].dtype), scale=0.3, residual_from=1)
+    assert out.dtype == torch.bfloat16
+    q, by_position, k, v = expected.values()
+    logits = 0.3 * q @ k.transpose(2, 3) + by_position @ codes.double().t()
+    reference = logits.softmax(-1) @ v
+    reference = torch.cat((reference[:, :, :1], reference[:, :, 1:] + q[:, :, 1:]), dim=2).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(out.double(), reference, rtol=0.02, atol=0.02)
+    gradient = random(*reference.shape, seed=10)
+    reference.backward(gradient.double())
+    out.backward(gradient.to(out.dtype))
+    for name, value in expected.items():
+        error = (found[name].grad.double() - value.grad).abs().max()
+        assert error <= 0.03 * value.grad.abs().max(), name
