@@ -178,14 +178,19 @@ def multiplies_in_bfloat16(*tensors: Tensor) -> bool:
         bool: True if so, the processor has instructions for bfloat16, and the operations are neither compiled nor
         watched.
     """
-    if torch.compiler.is_compiling() or any(type(t) not in _PLAIN or t.device.type != "cpu" for t in tensors):
+    if torch.compiler.is_compiling() or only_plain_operations():
         return False
-    onednn = torch.backends.mkldnn
-    if not onednn.is_available() or not onednn.enabled or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if any(type(t) not in _PLAIN or t.device.type != "cpu" for t in tensors):
         return False
     if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and not only_plain_operations()
-    return all(t.dtype == torch.bfloat16 for t in tensors) and not only_plain_operations()
+        is_bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    else:
+        is_bfloat16 = all(t.dtype == torch.bfloat16 for t in tensors)
+    onednn = torch.backends.mkldnn
+    if not is_bfloat16 or not onednn.is_available() or not onednn.enabled:
+        return False
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported
 
 
 def _suit_onednn(tensors: Iterable[Tensor]) -> bool:

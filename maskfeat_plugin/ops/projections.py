@@ -33,7 +33,9 @@ class PoolingPlaces:
 
 
 @lru_cache(maxsize=64)
-def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_tokens: int) -> PoolingPlaces | None:
+def pooling_places(
+    grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_tokens: int, device: torch.device | None = None
+) -> PoolingPlaces | None:
     """Find the tokens that a convolution reads.
 
     Args:
@@ -42,6 +44,7 @@ def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_
         stride (Grid): Stride of the convolution.
         padding (Grid): Zeros on each side.
         extra_tokens (int): Number of tokens before the grid's tokens. All of them are kept.
+        device (torch.device, optional): Device of the index. Defaults to None, the CPU.
 
     Returns:
         PoolingPlaces | None: The tokens, None if the convolution reads every token.
@@ -54,7 +57,7 @@ def pooling_places(grid: Grid, kernel: Grid, stride: Grid, padding: Grid, extra_
     return PoolingPlaces(
         grid=tuple(len(places) for places in seen),
         stride=tuple(min(s, k) for s, k in zip(stride, kernel, strict=True)),
-        index=torch.cat((torch.arange(extra_tokens), index)),
+        index=torch.cat((torch.arange(extra_tokens), index)).to(device),
     )
 
 

@@ -34,6 +34,23 @@ def key_positions(grid: Grid, extra_tokens: int, device: torch.device, dtype: to
     return F.pad(code, (0, 0, extra_tokens, 0)).to(dtype)
 
 
+@lru_cache(maxsize=256)
+def relative_places(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Compute the row of each pair of places in a table of relative positions, once for each size.
+
+    Args:
+        queries (int): Number of places of the queries on one axis.
+        keys (int): Number of places of the keys. The coarser of both grids is spread over the finer one.
+        device (torch.device): Device of the result.
+
+    Returns:
+        Tensor: int64 (queries, keys), from 0 to 2 * max(queries, keys) - 2.
+    """
+    of_query = torch.arange(queries)[:, None] * max(keys / queries, 1.0)
+    of_key = torch.arange(keys)[None, :] * max(queries / keys, 1.0)
+    return (of_query - of_key + (keys - 1) * max(queries / keys, 1.0)).long().to(device)
+
+
 def query_positions(q: Tensor, q_grid: Grid, relative: Sequence[Tensor]) -> Tensor:
     """Compute the products of each query with the relative positions to every time, row and column of the keys.
 

@@ -6,11 +6,12 @@ from mmaction.models.backbones.mvit import MultiScaleAttention, resize_decompose
 from torch import Tensor, nn
 
 from maskfeat_plugin.ops.depthwise_conv import depthwise_conv3d
-from maskfeat_plugin.ops.gate import may_bypass, only_plain_operations
+from maskfeat_plugin.ops.gate import LINEAR, may_bypass, only_plain_operations
 from maskfeat_plugin.ops.grids import Grid
 from maskfeat_plugin.ops.layers import apply_layer, is_bare_depthwise
+from maskfeat_plugin.ops.linear import linear
 from maskfeat_plugin.ops.projections import PoolingPlaces, pooling_places, project
-from maskfeat_plugin.ops.relative_attention import attend, key_positions, query_positions
+from maskfeat_plugin.ops.relative_attention import attend, key_positions, query_positions, relative_places
 
 from ..utils import TokenPlaces
 
@@ -86,8 +87,17 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             tuple[Tensor, Tensor, Tensor, Grid, Grid]: Queries (B, num_heads, [1+] L', C), keys and values (B,
             num_heads, [1+] L'', C), the grid of the queries and the grid of the keys.
         """
-        q, k, v = apply_layer(self.qkv, x).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
-        return self._pool_all(q, k, v, grid, grid, self.pool_k.stride)
+        seen = self._places_of_keys_on(x, grid)
+        if seen is None:
+            q, k, v = apply_layer(self.qkv, x).chunk(3, dim=-1)  # (B, [1+] L, num_heads*C) each
+            return self._pool_all(q, k, v, grid, grid, self.pool_k.stride)
+        width = len(self.qkv.weight) // 3
+        sizes = (width, 2 * width)
+        of_query, of_rest = self.qkv.weight.split(sizes)
+        query_bias, rest_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split(sizes)
+        q = linear(x, of_query, query_bias)
+        k, v = linear(x.index_select(1, seen.index), of_rest, rest_bias).chunk(2, dim=-1)
+        return self._pool_all(q, k, v, grid, seen.grid, seen.stride)
 
     def _pool_all(
         self, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keys_grid: Grid, keys_stride: Grid
@@ -127,7 +137,7 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             Tensor: (B, num_heads, T*H*W, kT+kH+kW).
         """
         tables = zip((self.rel_pos_t, self.rel_pos_h, self.rel_pos_w), q_grid, k_grid, strict=True)
-        relative = [resize_decomposed_rel_pos(table, nq, nk).to(q.dtype) for table, nq, nk in tables]  # (nq, nk, C)
+        relative = [_relative_positions(table, nq, nk).to(q.dtype) for table, nq, nk in tables]  # (nq, nk, C)
         return query_positions(q, q_grid, relative)
 
     def attend(
@@ -150,10 +160,18 @@ class FusedMultiScaleAttention(MultiScaleAttention):
         residual_from = extra if self.residual_pooling else None
         return apply_layer(self.proj, attend(q, k, v, by_position, positions, self.scale, residual_from))
 
-    def places_of_keys(self, grid: Grid) -> PoolingPlaces | None:
+    def places_of_keys(self, grid: Grid, device: torch.device | None = None) -> PoolingPlaces | None:
         """Find the tokens of a grid (T, H, W) whose keys and values the pooling needs; None means all tokens."""
-        conv = self.pool_k
-        return pooling_places(tuple(grid), conv.kernel_size, conv.stride, conv.padding, int(self.with_cls_token))
+        conv, extra = self.pool_k, int(self.with_cls_token)
+        return pooling_places(tuple(grid), conv.kernel_size, conv.stride, conv.padding, extra, device)
+
+    def _places_of_keys_on(self, x: Tensor, grid: Grid) -> PoolingPlaces | None:
+        """Find the same tokens on the device of ``x``; None also where the layers have to be called as they are."""
+        if torch.compiler.is_compiling() or not may_bypass((self.qkv, LINEAR)):
+            return None
+        if not is_bare_depthwise(self.pool_k) or not is_bare_depthwise(self.pool_v):
+            return None
+        return self.places_of_keys(grid, x.device)
 
     def _pool(self, x: Tensor, conv: nn.Conv3d, norm: nn.Module, grid: Grid, stride: Grid) -> tuple[Tensor, Grid]:
         """Pool tokens (B, [1+] L, num_heads*C) by a depthwise convolution that all heads share.
@@ -188,3 +206,19 @@ class FusedMultiScaleAttention(MultiScaleAttention):
             return depthwise_conv3d(x, weight, stride, conv.padding)
         heads = conv(x.unflatten(1, (self.num_heads, -1)).flatten(0, 1))  # (B*num_heads, C, T', H', W')
         return heads.unflatten(0, (-1, self.num_heads)).flatten(1, 2)
+
+
+def _relative_positions(table: Tensor, queries: int, keys: int) -> Tensor:
+    """Return the relative positions of places on one axis, as mmaction2's ``resize_decomposed_rel_pos`` does.
+
+    Args:
+        table (Tensor): Learned relative positions (R, C). Upstream resizes a table of another length.
+        queries (int): Number of places of the queries.
+        keys (int): Number of places of the keys.
+
+    Returns:
+        Tensor: (queries, keys, C).
+    """
+    if len(table) != 2 * max(queries, keys) - 1:
+        return resize_decomposed_rel_pos(table, queries, keys)
+    return table[relative_places(queries, keys, table.device)]
