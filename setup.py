@@ -17,6 +17,7 @@ CHECKOUT_TOOLS = (
     "ablate.py",
     "benchmark.py",
     "benchmark_archive.py",
+    "check_prose.py",
     "demo.py",
     "draw_concepts.py",
     "draw_masks.py",

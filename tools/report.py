@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="work directory of the training")
     parser.add_argument("--out", type=Path, metavar="HTML", help="file to write (default: WORK_DIR/report.html)")
     args = parser.parse_args(arguments)
-    advice = "give the work directory of a training, the --work-dir of maskfeat train."
-    if refuse(None if args.work_dir.exists() else f"{args.work_dir} does not exist; {advice}"):
+    advice = "Give the work directory of a training, the --work-dir of maskfeat train."
+    if refuse(None if args.work_dir.exists() else f"{args.work_dir} does not exist. {advice}"):
         return 1
 
     # imported after the arguments were checked: these imports take seconds

@@ -454,7 +454,7 @@ def test_sthv2_folder_and_older_names(sthv2, tmp_path, run):
 def test_sthv2_input_errors(sthv2, run):
     (sthv2 / "20bn-something-something-v2-01").rename(sthv2 / "part")
     status, text, _ = run("sthv2")
-    assert status == 1 and "number 1 is missing" in text
+    assert status == 1 and "Add the part with number 1." in text
     (sthv2 / "part").rename(sthv2 / "20bn-something-something-v2-01")
     (sthv2 / "validation.json").write_text(json.dumps([dict(id="2", template="Eating [something]")]))
     status, text, _ = run("sthv2")
