@@ -1,4 +1,4 @@
-"""Checks of a device before anything is timed on it: the plugin computes there what it computes on the CPU."""
+"""Checks of a device before anything is timed on it: its results are equal to the results of the CPU."""
 
 import copy
 import math
