@@ -67,7 +67,7 @@ def test_pretraining_has_the_same_loss(kind):
         torch.testing.assert_close(comparison.ours(), comparison.theirs(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_inference_has_the_same_features():
     training, inference = benchmark_rows.video_finetuning(CPU)
     torch.testing.assert_close(inference.ours(), inference.theirs(), rtol=1e-4, atol=1e-4)
