@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from long_variants import long_except
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
@@ -372,7 +373,7 @@ def test_all_that_fail_are_not_the_files_fault(videos):
 
 
 @pytest.mark.parametrize("pipeline", [OURS, DECORDS], ids=["ours", "decord"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", long_except([0, 1], 1))
 def test_a_decoder_that_hangs(videos, workers, pipeline):
     """Opening a named pipe that no process writes to never ends."""
     os.mkfifo(videos.folder / "pipe.mp4")

@@ -141,6 +141,7 @@ def test_steps_of_two_processes_are_measured():
         measure_processes(2, dict(frames=4, side=60, batch=1, ratio=0.5), repeats=1)
 
 
+@pytest.mark.long
 def test_runs_are_written_and_compared(tmp_path, capsys):
     file = tmp_path / "run.json"
     assert main(["--only", "masks", "--repeats", "1", "--json", str(file)]) == 0

@@ -22,7 +22,7 @@ def test_torchvisions_mvit():
     assert_equal_losses(torchvision_finetuning(CPU))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vits_and_the_row_that_is_left_out():
     rows = image_finetuning(CPU, batch_size=1)
     assert [row.peer for row in rows] == ["mmpretrain", "timm"][: 1 + bool(find_spec("timm"))]

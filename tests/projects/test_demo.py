@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from long_variants import long_except
 from mmengine.config import Config
 from warm_python import python
 
@@ -115,7 +116,7 @@ def test_progress_tells_the_time_of_what_follows(pretraining, data_root, tmp_pat
     assert outcome["step_seconds"] - 0.1 <= float(minutes) <= outcome["seconds"] + 0.1
 
 
-@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize("pretrained", long_except([False, True], 1))
 def test_finetuning_ends_in_the_frameworks_metric(task, runs, data_root, tmp_path, pretrained):
     checkpoint = runs(task.pretraining)["checkpoint"] if pretrained else None
     options = {**SHORT, "train_cfg.val_interval": 3}
@@ -185,7 +186,7 @@ def test_one_seed_is_a_plain_number_and_claims_little(task, runs):
     assert len(demo_report.verdict(fake_results(task, runs(task.pretraining)), FULL)) == 1
 
 
-@pytest.mark.parametrize("plan", [QUICK, FULL])
+@pytest.mark.parametrize("plan", long_except([QUICK, FULL], 1))
 def test_report_is_one_page_with_table_curves_and_panels(plan, task, runs, data_root, tmp_path):
     results = fake_results(task, runs(task.pretraining), plan)
     if task.name in READERS:

@@ -45,7 +45,7 @@ def metrics(work_dir):
     "package, config, metric",
     [
         pytest.param("mmpretrain", IMAGE, "accuracy/top1", marks=pytest.mark.long),
-        ("mmaction", CLIP, "acc/top1"),
+        pytest.param("mmaction", CLIP, "acc/top1", marks=pytest.mark.long),
         pytest.param("mmdet", BOXES, "coco/bbox_mAP", marks=pytest.mark.long),
     ],
     ids=["mmpretrain", "mmaction", "mmdet"],
