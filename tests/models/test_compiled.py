@@ -183,3 +183,13 @@ def test_known_places_change_nothing(name):
     (found, found_gradients), (expected, expected_gradients) = results
     assert {key: float(value) for key, value in found.items()} == {key: float(v) for key, v in expected.items()}
     check_equal(found_gradients, expected_gradients, 0)
+
+
+def test_a_unit_that_is_masked_in_part_is_refused_in_each_step():
+    """Check that a known number of masked tokens does not hide a wrong mask, after a good one either."""
+    model, inputs = build("visible_clip")
+    mask, index = draw_masks(model, inputs, 0)
+    model(inputs, mask=mask, masked_index=index, mode="loss")
+    torn = mask.flatten(1).roll(1, 1).view_as(mask)
+    with pytest.raises(ValueError, match="only in part"):
+        model(inputs, mask=torn, masked_index=masked_places(torn).index, mode="loss")

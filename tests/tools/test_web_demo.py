@@ -244,8 +244,9 @@ def test_the_page_in_chromium(chromium, address, files, tmp_path):
         expect(loss).to_have_value(NUMBER, timeout=60_000)
         page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.currentTime > 0 && v.loop)")
         browser.close()
-    # Once in many runs Chromium drops a part of the looping video. The cause is not known; the page shows everything
-    assert [text for text in errors if "net::ERR_CONTENT_LENGTH_MISMATCH" not in text] == []
+    # Once in some ten runs, a single transfer broke off while the page showed everything. The cause is not known
+    broken = [text for text in errors if "net::ERR_CONTENT_LENGTH_MISMATCH" in text]
+    assert len(broken) <= 1 and [text for text in errors if text not in broken] == []
     outside = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
     assert outside == [] and len(requests) > 10
 

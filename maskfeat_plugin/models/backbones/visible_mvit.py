@@ -114,8 +114,9 @@ class VisibleMViT(MViT, VisibleBackbone):
         if num_masked is None:
             return units_of(mask, self.mask_unit), None
         compiles = torch.compiler.is_compiling()
-        # A check makes the host wait for the device, so that only the first mask of a generator is checked
-        units = units_of(mask, self.mask_unit, check=not compiles and not self._units_checked)
+        # On other devices than the CPU a check makes the host wait, so that only the first mask is checked there
+        waits = mask.device.type != "cpu"
+        units = units_of(mask, self.mask_unit, check=not compiles and not (waits and self._units_checked))
         if not compiles:
             self._units_checked = True
         return units, num_masked // prod(self.mask_unit)
