@@ -116,7 +116,8 @@ def describe(repository: str | None) -> str:
 
 
 repository = read_citation("repository-code")
-extras = {name: read_requirements(name) for name in ("demo", "tests", "web", "export", "features", "docs", "tracking")}
+EXTRAS = ("demo", "tests", "web", "export", "features", "docs", "tracking", "remote", "shards", "seg")
+extras = {name: read_requirements(name) for name in EXTRAS}
 extras["all"] = sum(extras.values(), [])
 # not part of "all", because it would overwrite a compiled mmcv
 extras["mmcv-lite"] = read_requirements("mmcv")

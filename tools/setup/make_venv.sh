@@ -31,7 +31,7 @@ try "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0
 no_cache=--no-cache
 install() { try "$venv/bin/uv" pip install --python "$venv/bin/python" --constraint requirements/constraints.txt "$@"; }
 requirements=
-for name in build runtime openmmlab demo tests web export features docs tracking; do
+for name in build runtime openmmlab demo tests web export features docs tracking remote shards seg; do
   requirements="$requirements -r requirements/$name.txt"
 done
 # Keep a compiled mmcv if this environment has one.
