@@ -13,8 +13,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from .video_packets import TIMED_FORMATS, ReadPackets, UnfitIndex, find_packets, has_variable_rate
 
-# By default, opening decodes some frames for data that most headers contain anyway. These options turn that off.
-_QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse")
+# By default, opening decodes some frames for data that most headers contain anyway, and reads the end of an MPEG-TS file
+# for its duration. These options turn that off.
+_QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse", skip_estimate_duration_from_pts="1")
 # Formats of picture files: image2, jpeg_pipe, png_pipe, ...
 _PICTURES = ("image2", "_pipe")
 # With these flags, resizing equals Pillow's antialiased bilinear resizing up to rounding. Without the last three,

@@ -109,6 +109,7 @@ def memory(kind):
     lines = open("/proc/self/smaps_rollup").read().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
+DATASETS.get("maskfeat.VideoDataset")  # imports the package's data sets and mmaction2
 before = memory("Rss:")
 start = time.perf_counter()
 settings = json.loads(sys.argv[1])
