@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from long_variants import long_except
 from mmcv.transforms import Resize
 from mmengine.registry import TRANSFORMS, DefaultScope
 from rectangles import FRAMES, HEIGHT, WIDTH, draw_scene, rectangular, write_scenes
@@ -168,7 +169,7 @@ def scenes(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("kind", long_except(PAIRS, 0))
 def test_from_the_check_to_the_export(kind, scenes, tmp_path):
     """Each is correct for a rectangle; with height and width swapped, none of them would fit another."""
     pretraining, finetuning = PAIRS[kind]

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, set_random_seed
+from torch.overrides import TorchFunctionMode
 
 import maskfeat_plugin  # noqa: F401
 from maskfeat_cli.named_configs import named_configs
@@ -18,7 +19,15 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values())
 
 
+# Models of full size that other configs train too: make test builds them without values, make test-slow runs the step
+REPEATED = re.compile(
+    r"scaling/.*large|detection/.*vit-large|pretrain/maskfeat_vit-large|_k[67]00|large-16x4.*(_k400|_ava22)|large.*sthv2"
+)
+
+
 def mark(path):
+    if REPEATED.search(path) and path != "pretrain/maskfeat_mvit-large-16x4_64xb8-amp-coslr-800e_k400.py":
+        return pytest.param(path, marks=pytest.mark.long)
     return pytest.param(path, marks=pytest.mark.slow) if "mvit-small" in path or "large" in path else path
 
 
@@ -100,3 +109,22 @@ def test_training_step(path, use_data):
     still = ["target_generator."] + ["rel_pos_t"] * path.startswith("detection")
     expected = [name for name in before if not any(part in name for part in still)]
     assert len(moved) > 0.85 * len(expected)
+
+
+class WithoutValues(TorchFunctionMode):
+    """Create weights on the "meta" device, where a large model is built in a moment."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **((kwargs or {}) | (dict(device="meta") if function is torch.empty else {})))
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if REPEATED.search(path)])
+def test_large_model_builds(path):
+    cfg = Config.fromfile(CONFIGS / path)
+    without_weights(cfg.model.get("target_generator"))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        with WithoutValues():
+            model = MODELS.build(cfg.model)
+        groups = build_optim_wrapper(model, dict(cfg.optim_wrapper, type="OptimWrapper")).optimizer.param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    assert sum(p.numel() for p in model.backbone.parameters()) > 30_000_000

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from long_variants import long_except
 from mmengine.registry import DefaultScope
 from warm_python import python
 
@@ -76,7 +77,7 @@ def test_visualize(photos):
     assert "Größe_東京.png" in pictures
 
 
-@pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])
+@pytest.mark.parametrize("ending", long_except(["npz", "parquet", "lmdb"], 1))
 def test_extract(photos, ending):
     options = ["photos", "--out", f"features.{ending}"]
     assert tool("extract_features.py", DEMO / "maskfeat_vit-tiny_moving-digits.py", WEIGHTS, *options).returncode == 0

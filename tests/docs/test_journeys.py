@@ -87,7 +87,7 @@ def test_from_a_folder_to_a_model(environment, tmp_path):
     assert (tmp_path / "work_dirs" / "changed" / "iter_2.pth").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_encoder(programs, tmp_path):
     rng = np.random.default_rng(0)
     write_images(tmp_path / "my_images", rng)

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from full_disk import REASON, full_disk
+from long_variants import long_except
 from mmaction.structures import ActionDataSample
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
@@ -62,7 +63,7 @@ def scores_of(model, samples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "shape"), [(IMAGE, (3, 40, 40)), (CLIP, (3, 8, 32, 32))])
+@pytest.mark.parametrize(("config", "shape"), long_except([(IMAGE, (3, 40, 40)), (CLIP, (3, 8, 32, 32))], 0))
 def test_scores_are_the_models(tool, tmp_path, capsys, config, shape):
     model, checkpoint = fine_tuned(config, tmp_path)
     samples = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -118,7 +119,7 @@ def features_of(config, checkpoint, samples):
             "maskfeat_mvit-tiny_moving-digits.pth",
             (3, 8, 32, 32),
             "model.onnx",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
         pytest.param(IMAGE, None, (3, 40, 40), "model.pt2", marks=pytest.mark.slow),
         pytest.param(CLIP, None, (3, 8, 32, 32), "model.pt2", marks=pytest.mark.slow),
@@ -196,9 +197,10 @@ def test_a_detector_that_finds_nothing_says_so(tool, tmp_path, capsys):
     assert [float(output.abs().max()) for output in found] == [0, 0, 1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
-@pytest.mark.parametrize("kind", ["faster", "mask"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    long_except([(kind, name) for kind in ("faster", "mask") for name in ("model.onnx", "model.pt2")], 0, 3),
+)
 def test_detections_are_the_models(tool, tmp_path, capsys, kind, name):
     config = DETECTION
     if kind == "mask":

@@ -60,7 +60,7 @@ def test_their_tools_train_and_test(package, config, metric, digits, tmp_path):
     assert 0 <= metrics(tmp_path / "test")[metric] <= 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mim_pretrains_finetunes_and_tests(digits, tmp_path):
     """Pre-train with mmpretrain through mim, fine-tune from the weights, and test."""
     log = run(
