@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,15 @@ def chromium():
     if path is None:
         (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(NO_BROWSER)
     return path
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that ``slow_tests.txt`` lists as slow."""
+    slow = set(Path(__file__).with_name("slow_tests.txt").read_text().split())
+    for item in items:
+        name = item.nodeid.partition("[")[0].replace(".py::", ".").replace("::", ".").replace("/", ".")
+        if name in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter):
