@@ -14,7 +14,7 @@ from maskfeat_plugin.checkpoints.reader import (
     read_checkpoint,
     read_state,
 )
-from maskfeat_plugin.checkpoints.sharded import is_sharded, read_shards, shard_files, write_shards
+from maskfeat_plugin.checkpoints.sharded import check_shards, is_sharded, map_values, read_shards, shard_files, write_shards
 from maskfeat_plugin.checkpoints.table import format_rows
 from maskfeat_plugin.checkpoints.whole import check_whole, newest_whole
 from maskfeat_plugin.checkpoints.whole_network import load_network
@@ -32,6 +32,7 @@ __all__ = [
     "PretrainedInit",
     "Row",
     "UnsafeCheckpointError",
+    "check_shards",
     "check_whole",
     "convert",
     "export_checkpoint",
@@ -42,6 +43,7 @@ __all__ = [
     "load_into",
     "load_network",
     "local_file",
+    "map_values",
     "newest_whole",
     "publish",
     "read_checkpoint",

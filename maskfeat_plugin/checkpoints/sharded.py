@@ -1,29 +1,33 @@
-"""Sharded checkpoints: a folder with one file per process, which any number of processes can read.
+"""Sharded checkpoints: folders of ``torch.distributed.checkpoint``, which any number of processes can read.
 
-Each process writes its own shards of the tensors, so no process ever holds the whole model. The files hold plain
-tensors and are readable with ``weights_only=True``. The index of ``torch.distributed.checkpoint`` is a pickle.
+Each process writes its own shards of the tensors, so no process ever holds the whole model. All other values are in
+``training.pth``, a file of torch.save, with a SHA-256 of every other file. The index of the tensors, ``.metadata``, is
+a pickle; only torch's classes for it are unpickled.
 """
 
-import os
+import io
+import pickle
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_info
-from torch import Tensor
-from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from mmengine.dist import all_gather_object, get_rank
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import ReadItem
 
-from maskfeat_plugin.files import publish, restore, unfinished_path
+from maskfeat_plugin.files import publish, restore, sha256, unfinished_path
 
-from .errors import CheckpointError
+from .errors import CheckpointError, UnsafeCheckpointError
 
 # Ending of the name of a folder of shards; a whole checkpoint is a file with another ending.
 SUFFIX = ".sharded"
-# Keys of a dict that replaces a tensor in a file that holds only a part of it.
-_SIZE, _BEGIN, _ROWS = "shard_of_size", "first_row", "rows"
+PLAIN = "training.pth"
+"""Name of the file with everything but the tensors."""
+_INDEX = ".metadata"
 
 
 def is_sharded(path: str | Path) -> bool:
@@ -35,52 +39,115 @@ def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
     """Write the shards of this process. Every process must call it. The folder appears when all shards are on disk.
 
     Args:
-        checkpoint (dict[str, Any]): Nested dicts and lists. Shards are ``ShardedTensor`` cut along the first dimension,
-            as ``StateDictType.SHARDED_STATE_DICT`` returns them. All other values are taken from the first process.
+        checkpoint (dict[str, Any]): The tensors of ``state_dict`` and of the optimizer's ``state`` may be ``DTensor``.
+            All other values are taken from the first process.
         folder (str | Path): Path that ends in :data:`SUFFIX`, on a file system that the processes share.
 
     Raises:
         OSError: On every process, if one of them cannot write. An existing folder of that name is not changed.
     """
     folder = Path(folder)
-    rank, world_size = get_dist_info()
-    unfinished = unfinished_path(folder)
-    written = [uuid.uuid4().hex]  # the same in all files of one checkpoint
-    broadcast_object_list(written)
+    unfinished, rank = unfinished_path(folder), get_rank()
+    plain = dict(checkpoint)
+    tensors = dict(state_dict=plain.pop("state_dict"))
+    if "state" in plain.get("optimizer", ()):
+        plain["optimizer"] = dict(plain["optimizer"])
+        tensors["optimizer"] = dict(state=plain["optimizer"].pop("state"))
 
-    def make_folder() -> None:
+    def finish() -> None:
+        digests[0][_INDEX] = sha256([unfinished / _INDEX])
+        whole = {name: digest for part in digests for name, digest in part.items()}
+        torch.save(dict(digests=whole, checkpoint=plain), unfinished / PLAIN)
+        publish(folder)
+
+    if rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-
-    def write_own() -> None:
-        content = checkpoint if rank == 0 else {key: checkpoint.get(key) for key in ("state_dict", "optimizer")}
-        part = dict(processes=world_size, rank=rank, written=written[0], checkpoint=_map(content, _cut))
-        with open(_file(unfinished, rank), "wb") as file:
-            torch.save(part, file)
-            file.flush()
-            os.fsync(file.fileno())  # on the machine that wrote it
-
     try:
-        _together(make_folder if rank == 0 else None)
-        _together(write_own)
-        _together((lambda: publish(folder)) if rank == 0 else None)
+        try:
+            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(unfinished))
+        except CheckpointException as error:  # on every process
+            failed, (cause, _) = min(error.failures.items())
+            raise OSError(getattr(cause, "errno", None), f"process {failed}: {cause}") from error
+        digests = _together(lambda: {path.name: sha256([path]) for path in unfinished.glob(f"__{rank}_*")})
+        _together(finish if rank == 0 else lambda: None)
     except OSError:
         if rank == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def _together(work: Callable[[], None] | None) -> None:
-    """Wait until every process has done its work. If one has failed, raise an error on all of them."""
-    error = None
+def _together(work: Callable[[], Any]) -> list[Any]:
+    """Wait until every process has done its work, and return all results. If one has failed, raise an error on all."""
+    result, error = None, None
     try:
-        if work is not None:
-            work()
+        result = work()
     except (OSError, RuntimeError) as failure:  # torch.save raises RuntimeError if a disk is full
         error = failure
-    for rank, other in enumerate(all_gather_object(error and (getattr(error, "errno", None), str(error)))):
+    results = all_gather_object((result, error and (getattr(error, "errno", None), str(error))))
+    for rank, (_, other) in enumerate(results):
         if other is not None:
             raise OSError(other[0], f"process {rank}: {other[1]}") from error
+    return [result for result, _ in results]
+
+
+def read_plain(folder: str | Path, load: Callable[[Path], Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the values that are not tensors.
+
+    Args:
+        folder (str | Path): A folder of :func:`write_shards`.
+        load (Callable[[Path], Any]): Function that reads a file of torch.save.
+
+    Returns:
+        tuple[dict[str, Any], dict[str, str]]: The checkpoint without tensors, and the SHA-256 of every other file.
+
+    Raises:
+        CheckpointError: If it is not such a folder.
+    """
+    folder = Path(folder)
+    restore(folder)
+    path = folder / PLAIN
+    if not path.is_file() and (folder / "rank0.pth").is_file():
+        raise CheckpointError(
+            f"{folder} was written by an earlier version of maskfeat_plugin, in a format of its own. With that version, "
+            "resume it once with default_hooks.checkpoint.filename_tmpl='iter_{}.pth', or convert its weights with "
+            "tools/convert_checkpoint.py. This version reads the new file."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a sharded checkpoint: it has no {PLAIN}.")
+    content = load(path)
+    try:
+        return dict(content["checkpoint"]), dict(content["digests"])
+    except Exception as error:  # the file may hold anything
+        raise CheckpointError(f"{path} is not a part of a sharded checkpoint ({error!r}).") from error
+
+
+def check_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, Any]:
+    """Refuse a folder of shards that is incomplete, damaged, or mixed from several checkpoints.
+
+    Args:
+        folder (str | Path): A folder of :func:`write_shards`.
+        load (Callable[[Path], Any]): Function that reads a file of torch.save.
+
+    Returns:
+        dict[str, Any]: The checkpoint without tensors.
+
+    Raises:
+        CheckpointError: If it is refused.
+    """
+    folder = Path(folder)
+    plain, digests = read_plain(folder, load)
+    missing = sorted(name for name in {_INDEX, *digests} if not (folder / name).is_file())
+    if missing:
+        raise CheckpointError(f"{folder} lacks {', '.join(missing)}; copy it again.")
+    for name, digest in digests.items():
+        if sha256([folder / name]) != digest:
+            raise CheckpointError(
+                f"{folder / name} is cut off or damaged, or was not written together with {PLAIN}; copy {folder} again."
+            )
+    stored = _Reader(folder).read_metadata().storage_data
+    if not {info.relative_path for info in stored.values()} <= digests.keys():
+        raise UnsafeCheckpointError(f"{folder} is refused: its {_INDEX} names files that are not part of it.")
+    return plain
 
 
 def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, Any]:
@@ -88,103 +155,109 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
 
     Args:
         folder (str | Path): A folder of :func:`write_shards`.
-        load (Callable[[Path], Any]): Function that reads one file.
+        load (Callable[[Path], Any]): Function that reads a file of torch.save.
 
     Returns:
-        dict[str, Any]: The checkpoint with whole tensors.
+        dict[str, Any]: The checkpoint with whole tensors on the CPU.
 
     Raises:
-        CheckpointError: If it is not such a folder, or a file is missing or belongs to another checkpoint.
+        CheckpointError: If :func:`check_shards` refuses it.
     """
     folder = Path(folder)
-    restore(folder)
-    if not _file(folder, 0).is_file():
-        raise CheckpointError(f"{folder} is not a sharded checkpoint: it has no {_file(folder, 0).name}.")
-    first = load(_file(folder, 0))
+    plain = check_shards(folder, load)
     try:
-        processes = first["processes"]
-        missing = [str(i) for i in range(processes) if not _file(folder, i).is_file()]
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{_file(folder, 0)} is not a part of a sharded checkpoint.") from error
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks the shards of process {', '.join(missing)} of {processes}; copy it again."
-        )
-    parts = [first, *(load(_file(folder, i)) for i in range(1, processes))]
-    try:
-        for rank, part in enumerate(parts):
-            same = all(part.get(key) == first.get(key) for key in ("processes", "written"))
-            if not same or part.get("rank", rank) != rank:
-                raise CheckpointError(
-                    f"{_file(folder, rank)} was not written together with {_file(folder, 0).name}; copy {folder} again."
-                )
-        return _join([part["checkpoint"] for part in parts], str(folder), "")
-    except CheckpointError:
-        raise
-    except Exception as error:  # a damaged file may raise any type
+        tensors = _read_tensors(_Reader(folder))
+        if "optimizer" in plain:
+            state = tensors.get("optimizer", {}).get("state", {})
+            plain["optimizer"]["state"] = {int(number): values for number, values in state.items()}
+        return dict(plain, state_dict=tensors["state_dict"])
+    except Exception as error:  # an index may say anything
         raise CheckpointError(f"{folder} has shards that do not fit together ({error!r}); copy it again.") from error
 
 
+def _read_tensors(reader: "_Reader") -> dict[str, Any]:
+    """Read all tensors in nested dicts. Unlike ``dcp.load``, it does not wait for other processes."""
+    index = reader.read_metadata()
+    values: dict[str, Any] = {
+        key: torch.empty(entry.size, dtype=entry.properties.dtype)
+        if isinstance(entry, metadata.TensorStorageMetadata)
+        else None
+        for key, entry in index.state_dict_metadata.items()
+    }
+    planner = _Planner(flatten_state_dict=False)
+    planner.set_up_planner(values, index, is_coordinator=True)
+    reader.set_up_storage_reader(index, is_coordinator=True)
+    reader.read_data(planner.create_local_plan(), planner).wait()
+    nested: dict[str, Any] = {}
+    for key, path in index.planner_data.items():
+        node = nested
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = values[key]
+    return nested
+
+
+class _Planner(dcp.DefaultLoadPlanner):
+    """torch's planner, but values that are not tensors are loaded with ``weights_only=True``."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        self.state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
+
+
+class _Reader(dcp.FileSystemReader):
+    """torch's reader, but the index may hold only torch's classes of an index."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> metadata.Metadata:
+        path = Path(self.path, _INDEX)
+        with open(path, "rb") as file:
+            try:
+                index = _Unpickler(file).load()
+            except UnsafeCheckpointError as error:
+                raise UnsafeCheckpointError(f"{path} is refused: {error}") from None
+            except Exception as error:  # a damaged file may raise any type
+                raise CheckpointError(f"{path} is cut off or damaged ({error!r}); get it again.") from error
+        if not isinstance(index, metadata.Metadata):
+            raise CheckpointError(f"{path} is not an index of torch.distributed.checkpoint.")
+        return index
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickler of an index of ``torch.distributed.checkpoint``."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("pathlib", "pathlib._local") and name in _PATHS:
+            return _PATHS[name]
+        if (module, name) in _CLASSES or (module == "torch" and isinstance(vars(torch).get(name), torch.dtype)):
+            return super().find_class(module, name)
+        raise UnsafeCheckpointError(
+            f"it asks for {module}.{name}, which is no part of an index, and unpickling it could run code."
+        )
+
+
+_CLASSES = {
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    (filesystem.__name__, "_StorageInfo"),
+    *((metadata.__name__, name) for name in (*metadata.__all__, "_MEM_FORMAT_ENCODING")),
+}
+# The index names the folder in which it was written, perhaps on another system
+_PATHS = dict(PosixPath=PurePosixPath, WindowsPath=PureWindowsPath)
+
+
 def shard_files(folder: Path) -> list[Path]:
-    """Return the files of a sharded checkpoint, in the order of the processes."""
-    return sorted(folder.glob("rank*.pth"), key=lambda path: int(path.stem.removeprefix("rank")))
+    """Return the files of a sharded checkpoint, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.is_file())
 
 
-def _file(folder: Path, rank: int) -> Path:
-    return folder / f"rank{rank}.pth"
+def map_values(node: Any, change: Callable[[Any], Any]) -> Any:
+    """Copy nested dicts and lists with changed values.
 
-
-def _map(node: Any, change: Callable[[Any], Any]) -> Any:
+    Args:
+        node (Any): Dicts, lists and values.
+        change (Callable[[Any], Any]): Function of a value.
+    """
     if isinstance(node, dict):
-        return {key: _map(value, change) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(_map(value, change) for value in node)
+        return {key: map_values(value, change) for key, value in node.items()}
+    if isinstance(node, list):
+        return [map_values(value, change) for value in node]
     return change(node)
-
-
-def _cut(value: Any) -> Any:
-    """Replace a sharded tensor by a record of this process's part; return other values unchanged."""
-    if not isinstance(value, ShardedTensor):
-        return value
-    shards = value.local_shards()
-    record = {_SIZE: tuple(value.size()), _BEGIN: 0, _ROWS: None}
-    if shards:  # at most one per process, a range of the first dimension
-        # a clone, because saving a view would write its whole storage
-        record.update({_BEGIN: shards[0].metadata.shard_offsets[0], _ROWS: shards[0].tensor.detach().cpu().clone()})
-    return record
-
-
-def _join(nodes: list[Any], source: str, key: str) -> Any:
-    first = nodes[0]
-    if isinstance(first, dict) and _SIZE in first:
-        return _whole(nodes, source, key)
-    if isinstance(first, dict):
-        return {name: _join(list(_of_each(nodes, name)), source, f"{key}.{name}") for name in first}
-    return first
-
-
-def _of_each(nodes: list[Any], name: Any) -> Iterator[Any]:
-    for node in nodes:
-        if isinstance(node, dict) and name in node:
-            yield node[name]
-
-
-def _whole(records: list[dict], source: str, key: str) -> Tensor:
-    """Join the rows of all processes, which must follow each other."""
-    key, size = key.lstrip("."), tuple(records[0][_SIZE])
-    parts = sorted((r for r in records if r[_ROWS] is not None), key=lambda record: record[_BEGIN])
-    if any(tuple(r[_SIZE]) != size for r in records) or any(part[_ROWS].shape[1:] != size[1:] for part in parts):
-        raise CheckpointError(f"{source}: the shards of {key} are of tensors of different sizes.")
-    if len({part[_ROWS].dtype for part in parts}) > 1:
-        raise CheckpointError(f"{source}: the shards of {key} are of different types.")
-    rows = sum(len(part[_ROWS]) for part in parts)
-    if not parts or rows != size[0]:
-        raise CheckpointError(f"{source}: the shards of {key} have {rows} of {size[0]} rows.")
-    end = 0
-    for part in parts:
-        if part[_BEGIN] != end:
-            raise CheckpointError(
-                f"{source}: the shards of {key} overlap: row {part[_BEGIN]} stands where row {end} should."
-            )
-        end += len(part[_ROWS])
-    return torch.cat([part[_ROWS] for part in parts])

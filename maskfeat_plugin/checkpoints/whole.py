@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mmengine.logging import print_log
 from .errors import CheckpointError
 from .publishing import LAST, restore_all
 from .reader import load_file
-from .sharded import SUFFIX, is_sharded
+from .sharded import SUFFIX, check_shards, is_sharded, read_plain
 
 # First part of mmengine's names for copies of the best checkpoints
 _BEST = "best_"
@@ -29,7 +30,10 @@ def check_whole(path: str | Path) -> None:
         UnsafeCheckpointError: If it holds more than weights and plain values.
         CheckpointError: If it is not whole.
     """
-    load_file(Path(path), mmap=True)
+    if is_sharded(path):
+        check_shards(path, load_file)
+    else:
+        load_file(Path(path), mmap=True)
 
 
 def newest_whole(folder: str | Path) -> str | Path | None:
@@ -134,11 +138,11 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _progress(path: Path) -> tuple[int, int, bool]:
     """Return iterations, epochs, and whether training can continue exactly, for comparison."""
-    first = Path(path, "rank0.pth") if path.is_dir() else path
-    if path.is_dir() and not first.is_file():
-        raise CheckpointError(f"{path} has no {first.name}.")
-    content: Any = load_file(first, mmap=True, tensors=False)
-    content = content.get("checkpoint", content) if isinstance(content, dict) else {}
+    content: Any
+    if is_sharded(path):
+        content = read_plain(path, partial(load_file, mmap=True, tensors=False))[0]
+    else:
+        content = load_file(path, mmap=True, tensors=False)
     meta = content.get("meta") if isinstance(content, dict) else None
     if not isinstance(meta, dict) or "iter" not in meta:
         raise _OtherFileError(f"{path} is of no training: its meta has no iter.")

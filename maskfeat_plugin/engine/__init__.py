@@ -1,6 +1,6 @@
 """Components that control training: optimizers, hooks, loops and strategies."""
 
-from maskfeat_plugin.engine.blocks import is_block, wrap_blocks
+from maskfeat_plugin.engine.blocks import is_block
 from maskfeat_plugin.engine.hooks import (
     CheckpointHook,
     KNNHook,
@@ -37,5 +37,4 @@ __all__ = [
     "TrainingStateHook",
     "choose_checkpoint",
     "is_block",
-    "wrap_blocks",
 ]

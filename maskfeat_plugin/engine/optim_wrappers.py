@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import autocast
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from maskfeat_plugin.registry import OPTIM_WRAPPERS
@@ -48,6 +49,24 @@ def gradient_scaling(optimizer: Optimizer) -> float | Tensor | None:
         return None
     scale = getattr(optimizer, "grad_scale", None)
     return 1.0 if scale is None else scale
+
+
+def gradient_norm(optimizer: Optimizer) -> Tensor | None:
+    """Compute the 2-norm of all gradients that an optimizer is about to use.
+
+    Args:
+        optimizer (Optimizer): In a hook before its step. If its gradients are sharded, every process has to call this.
+
+    Returns:
+        Tensor | None: The norm, a scalar. None without gradients.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return whole(torch.nn.utils.get_total_norm(gradients).detach()) if gradients else None
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor itself, or the whole tensor of its shards."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def wrappers_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:

@@ -10,7 +10,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file, newest_whole
 from maskfeat_plugin.errors import ConfigError
@@ -72,14 +71,14 @@ def check_fit(runner: Runner, checkpoint: Mapping) -> None:
     in training, the checkpoint may be of a model with another head: it has to contain a fifth of the values.
 
     Args:
-        runner (Runner): A runner with its model. A sharded model is not compared here; its strategy does that.
+        runner (Runner): A runner with its model.
         checkpoint (Mapping): The checkpoint that mmengine has read.
 
     Raises:
         ConfigError: If the checkpoint does not fit.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if isinstance(runner.model, FullyShardedDataParallel) or not hasattr(model, "state_dict"):
+    if not hasattr(model, "state_dict"):
         return
     source = runner._load_from
     given = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None

@@ -35,7 +35,7 @@ randomness = dict(seed=0, diff_rank_seed=False)
 SHARDS = {"default_hooks.checkpoint.filename_tmpl": "iter_{}.sharded"}
 WAYS = ("single", "ddp", "full", "sharded")
 PRECISION = dict(
-    param_dtype="bfloat16", reduce_dtype="float32", cast_forward_inputs=False, cast_root_forward_inputs=False
+    param_dtype="bfloat16", reduce_dtype="float32", cast_forward_inputs=False
 )
 BFLOAT16 = {"optim_wrapper.type": "maskfeat.BFloat16OptimWrapper"}
 

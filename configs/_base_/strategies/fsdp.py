@@ -8,13 +8,11 @@ runner_type = "FlexibleRunner"
 strategy = dict(
     type="maskfeat.FSDPStrategy",
     model_wrapper=dict(
-        sharding_strategy="FULL_SHARD",
-        auto_wrap_policy="maskfeat.wrap_blocks",
+        auto_wrap_policy="maskfeat.is_block",
         mixed_precision=dict(
             param_dtype="bfloat16",
             reduce_dtype="float32",
             cast_forward_inputs=False,
-            cast_root_forward_inputs=False,
         ),
     ),
     activation_checkpointing=dict(check_fn="maskfeat.is_block"),

@@ -86,7 +86,7 @@ def _train(job: dict) -> list[float]:
             dict(strategy, work_dir=folder, env_kwargs=dict(launcher="pytorch", randomness=dict(seed=0)))
         )
         model, optim_wrapper = built.prepare(cfg.model, optim_wrapper=cfg.optim_wrapper, dispatch_kwargs={})[:2]
-        grid = model.module.backbone.token_grid(tuple(size))
+        grid = (model if sharded else model.module).backbone.token_grid(tuple(size))
         random = torch.Generator().manual_seed(get_rank())
         mask = torch.zeros(grid, dtype=torch.bool)
         mask.view(-1)[torch.randperm(mask.numel(), generator=random)[: int(0.4 * mask.numel())]] = True

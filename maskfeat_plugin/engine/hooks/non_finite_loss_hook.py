@@ -23,7 +23,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import publish, reason_of, unfinished_path, whole_file
 from maskfeat_plugin.registry import HOOKS
 
-from ..optim_wrappers import gradient_scaling, has_stepped, wrappers_of
+from ..optim_wrappers import gradient_norm, gradient_scaling, has_stepped, wrappers_of
 from ..resumption import newest_checkpoint
 
 _ACTIONS = ("stop", "skip", "rewind")
@@ -119,10 +119,10 @@ class NonFiniteLossHook(Hook):
         """Remove the gradients from an optimizer if they are not finite. Without gradients the step changes nothing."""
         if gradient_scaling(optimizer) is not None:
             return  # a fused optimizer leaves the step out by itself, as the scaler does for others
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).detach() if gradients else torch.zeros(())
+        norm = gradient_norm(optimizer)
+        norm = torch.zeros(()) if norm is None else norm
         bad = (~torch.isfinite(norm)).float().cpu()
-        all_reduce(bad, "max")  # each process has only its part of a sharded model
+        all_reduce(bad, "max")  # all processes decide alike
         self._norm = float(norm)
         if bad:
             self._left_out = True

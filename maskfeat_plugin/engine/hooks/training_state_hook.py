@@ -17,7 +17,7 @@ from maskfeat_plugin.registry import HOOKS
 
 from ..deferred_history import log_deferred
 from ..log_means import BatchMeans
-from ..optim_wrappers import gradient_scaling
+from ..optim_wrappers import gradient_norm, gradient_scaling, whole
 from ..process_info import child_processes, resident_memory
 from .mask_ratio_hook import MaskRatioHook
 
@@ -120,10 +120,10 @@ class TrainingStateHook(Hook):
 
 def _log_grad_norm(hub: MessageHub, key: str, optimizer: Optimizer, *args: object) -> None:
     """Log the norm of the gradients that an optimizer is about to use. In mixed precision they are unscaled."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if gradients:
+    norm = gradient_norm(optimizer)
+    if norm is not None:
         scaling = gradient_scaling(optimizer)
-        log_deferred(hub, key, torch.nn.utils.get_total_norm(gradients) / (1.0 if scaling is None else scaling))
+        log_deferred(hub, key, norm / (1.0 if scaling is None else scaling))
 
 
 def _clip_and_log(hub: MessageHub, key: str, parameters: list[nn.Parameter], **settings: Any) -> None:
@@ -131,4 +131,4 @@ def _clip_and_log(hub: MessageHub, key: str, parameters: list[nn.Parameter], **s
 
     mmengine's wrapper logs the norm that a function of clipping returns, and waits for it. This one returns none.
     """
-    log_deferred(hub, key, torch.nn.utils.clip_grad_norm_(parameters, **settings))
+    log_deferred(hub, key, whole(torch.nn.utils.clip_grad_norm_(parameters, **settings)))

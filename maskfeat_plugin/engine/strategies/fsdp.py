@@ -1,109 +1,93 @@
 """Strategy for training with sharded parameters, gradients and optimizer state."""
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mmengine
 import torch
-from mmengine._strategy import FSDPStrategy as _FSDPStrategy
+from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
-from mmengine.logging import print_log
-from mmengine.optim import BaseOptimWrapper, build_optim_wrapper
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.registry import FUNCTIONS
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor, nn
-from torch.distributed.fsdp import (
-    FullOptimStateDictConfig,
-    FullStateDictConfig,
-    OptimStateDictConfig,
-    ShardedOptimStateDictConfig,
-    ShardedStateDictConfig,
-    StateDictConfig,
-    StateDictType,
-)
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils.checkpoint import checkpoint
 
-from maskfeat_plugin.checkpoints import CheckpointError, is_sharded, write_shards
+from maskfeat_plugin.checkpoints import CheckpointError, is_sharded, map_values, write_shards
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.models.target_generators import SelfTeacherGenerator
 from maskfeat_plugin.registry import STRATEGIES
 
-# Parts that torch's wrappers add to the names of parameters
-_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_SETTINGS = ("auto_wrap_policy", "mixed_precision", "reshard_after_forward")
+# Settings of the first version of FSDP, which earlier releases of this package used
+_OUTDATED = dict(
+    type="Remove it.",
+    sharding_strategy="Set reshard_after_forward=True for FULL_SHARD, False for SHARD_GRAD_OP.",
+    cast_root_forward_inputs="Remove it. cast_forward_inputs is for the whole model.",
+)
 
 
 @STRATEGIES.register_module()
-class FSDPStrategy(_FSDPStrategy):
-    """mmengine's ``FSDPStrategy``, sharded by blocks. Training and checkpoints are as in data parallel training.
+class FSDPStrategy(DDPStrategy):
+    """Strategy that shards a model block by block with torch's ``fully_shard``, on GPUs or CPUs.
 
-    Differences from mmengine 0.10.7:
+    Training is the same as data parallel training: the parameters are ``DTensor`` with their true names and shapes, so
+    weight decay by dimension, learning rates by layer and clipping by the norm of all gradients need no changes.
 
-    - The optimizer is built before the parameters are sharded into flat pieces. Weight decay by dimension and learning
-      rates by layer therefore use the true dimensions and the true names.
-    - The gradient norm is computed over all shards.
-    - The optimizer's state is loaded with the order of arguments that torch has used since 2.1. It is saved under
-      numbers, as ``torch.optim`` does, so that any runner and strategy can resume from it.
-    - The strategy runs on a CPU.
-    - A checkpoint whose name ends in ".sharded" is a folder to which every process writes its own shards, see
-      :func:`write_shards`. A checkpoint with any other name is one file. Both can be resumed with any number of
-      processes::
+    A checkpoint whose name ends in ".sharded" is a folder to which every process writes its own shards, see
+    :func:`write_shards`. A checkpoint with any other name is one file. Both can be resumed by any strategy with any
+    number of processes::
 
-          default_hooks = dict(checkpoint=dict(filename_tmpl='epoch_{}.sharded'))
+        default_hooks = dict(checkpoint=dict(filename_tmpl='epoch_{}.sharded'))
 
     Args:
-        model_wrapper (dict, optional): Settings of ``MMFullyShardedDataParallel``. Defaults to None: one unit per
-            block, as ``auto_wrap_policy='maskfeat.wrap_blocks'`` makes them.
-        **kwargs: All other arguments of mmengine's class except ``state_dict_cfg``, which the checkpoint's name
-            replaces.
+        model_wrapper (dict, optional): ``auto_wrap_policy``: the name of a function of a module in the registry
+            ``FUNCTIONS``, which says whether the module is one unit; by default ``'maskfeat.is_block'``.
+            ``mixed_precision``: the arguments of torch's ``MixedPrecisionPolicy``, with names of types.
+            ``reshard_after_forward``: as in ``fully_shard``. Defaults to None: one unit per block in float32.
+        activation_checkpointing (dict, optional): ``check_fn``: the name of a function as above. The activations of
+            modules for which it is true are computed again in the backward pass. Defaults to None.
+        **kwargs: All other arguments of ``DDPStrategy``.
+
+    Raises:
+        ConfigError: If a setting is unknown.
     """
 
-    def __init__(self, *, model_wrapper: dict | None = None, **kwargs: Any) -> None:
-        wrapper = dict(type="MMFullyShardedDataParallel", auto_wrap_policy="maskfeat.wrap_blocks")
-        wrapper.update(model_wrapper or {})
-        super().__init__(model_wrapper=wrapper, state_dict_cfg="full", **kwargs)
+    def __init__(
+        self, *, model_wrapper: dict | None = None, activation_checkpointing: dict | None = None, **kwargs: Any
+    ) -> None:
+        settings = dict(model_wrapper or {})
+        precision = dict(settings.pop("mixed_precision", None) or {})
+        names = MixedPrecisionPolicy.__dataclass_fields__
+        _refuse_others(settings, _SETTINGS, "strategy.model_wrapper")
+        _refuse_others(precision, names, "strategy.model_wrapper.mixed_precision")
+        _refuse_others(activation_checkpointing or {}, ("check_fn",), "strategy.activation_checkpointing")
+        precision = {key: getattr(torch, value) if isinstance(value, str) else value for key, value in precision.items()}
+        super().__init__(**kwargs)
+        self._is_unit = _function(settings.pop("auto_wrap_policy", "maskfeat.is_block"))
+        self._is_recomputed = _function((activation_checkpointing or {}).get("check_fn"))
+        self._settings = dict(settings, mp_policy=MixedPrecisionPolicy(**precision))
 
-    def prepare(
-        self,
-        model: nn.Module | dict,
-        *,
-        optim_wrapper: BaseOptimWrapper | dict | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Build the parts that are given as configs, the optimizer for the model before sharding; see the parent."""
-        if not self._prepared:
-            model = self.build_model(model)
-            if any(isinstance(module, SelfTeacherGenerator) for module in model.modules()):
-                raise ValueError(
-                    "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole model, "
-                    "but no process has all weights. Train it without strategy, by data parallelism."
-                )
-            if isinstance(optim_wrapper, dict):
-                optim_wrapper = build_optim_wrapper(model, optim_wrapper)
-        return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
-
-    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper, model: FSDP) -> BaseOptimWrapper:
-        """Replace the parameters in an optimizer of the unsharded model by their shards.
-
-        Args:
-            optim_wrapper (BaseOptimWrapper): The optimizer wrapper of the model before sharding, without state.
-            model (FSDP): The sharded model.
-
-        Returns:
-            BaseOptimWrapper: The same object.
-        """
-        shards = {_plain_name(name): param for name, param in model.named_parameters()}
-        self._numbered = []  # names of the parameters in the order by which torch.optim numbers them
-        for group in optim_wrapper.optimizer.param_groups:
-            names = [self.id_to_name[id(param)] for param in group["params"]]
-            group["params"] = [shards[name] for name in names]
-            self._numbered.extend(names)
-        if getattr(optim_wrapper, "clip_func", None) is nn.utils.clip_grad_norm_:
-            # A process would compute the norm of its own shard alone, which is too small
-            optim_wrapper.clip_func = lambda params, **settings: model.clip_grad_norm_(**settings)
-        return optim_wrapper
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        if any(isinstance(module, SelfTeacherGenerator) for module in model.modules()):
+            raise ConfigError(
+                "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole model, "
+                "but no process has all weights. Train it without strategy, by data parallelism."
+            )
+        model = self.convert_model(model)
+        mesh = init_device_mesh(get_device(), (get_world_size(),))
+        for module in reversed(list(model.modules())):  # inner modules first
+            if self._is_recomputed(module):
+                module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+            if module is model or self._is_unit(module):
+                fully_shard(module, mesh=mesh, **self._settings)
+        register_fsdp_forward_method(model, "extract_feat")
+        return model.to(get_device())  # buffers, and what needs no gradient
 
     def save_checkpoint(
         self,
@@ -123,58 +107,38 @@ class FSDPStrategy(_FSDPStrategy):
             extra_ckpt (dict, optional): More entries of the checkpoint. Defaults to None.
             callback (Callable[[dict], None], optional): Function that may change the checkpoint. Defaults to None.
         """
-        sharded = is_sharded(filename)
-        kind = StateDictType.SHARDED_STATE_DICT if sharded else StateDictType.FULL_STATE_DICT
-        with _state_dict_type(self.model, kind):
-            checkpoint = dict(state_dict=self.model.state_dict())
-            if save_optimizer and hasattr(self, "optim_wrapper"):
-                checkpoint["optimizer"] = self.optim_state_dict()
+        content = dict(state_dict=dict(self.model.state_dict()))
+        if save_optimizer and hasattr(self, "optim_wrapper"):
+            content["optimizer"] = self.optim_state_dict()
         if save_param_scheduler and hasattr(self, "param_schedulers"):
-            checkpoint["param_schedulers"] = self.scheduler_state_dict()
-        checkpoint.update(extra_ckpt or {})
-        checkpoint["meta"] = dict(
-            checkpoint.get("meta", {}),
+            content["param_schedulers"] = self.scheduler_state_dict()
+        content.update(extra_ckpt or {})
+        content["meta"] = dict(
+            content.get("meta", {}),
             seed=self.seed,
             time=time.strftime("%Y%m%d_%H%M%S", time.localtime()),
             mmengine=mmengine.__version__,
         )
+        if not is_sharded(filename):
+            content = map_values(content, _gather)
         if callback is not None:
-            callback(checkpoint)
-        if sharded:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # about the type of the shards
-                write_shards(checkpoint, filename)
+            callback(content)
+        if is_sharded(filename):
+            write_shards(content, filename)
         elif is_main_process():
-            save_checkpoint(checkpoint, filename)
+            save_checkpoint(content, filename)
 
-    def load_model_state_dict(
-        self, state_dict: dict[str, Tensor], *, strict: bool = False, revise_keys: list | None = None
-    ) -> None:
+    def load_model_state_dict(self, state_dict: dict[str, Tensor], **kwargs: Any) -> None:
         """Load the weights of the whole model. Each process keeps its shards.
 
         Args:
             state_dict (dict[str, Tensor]): Weights of the unsharded model, the same on every process.
-            strict (bool): Whether missing or unknown keys raise an error instead of a warning in the log. Defaults to
-                False.
-            revise_keys (list, optional): Not used: checkpoints of all strategies have the same names. Defaults to None.
+            **kwargs: As in the parent.
         """
-        with _state_dict_type(self.model, StateDictType.FULL_STATE_DICT, rank0_only=False):
-            found = self.model.load_state_dict(state_dict, strict=strict)
-        for what, keys in (("missing in", found.missing_keys), ("unknown, of", found.unexpected_keys)):
-            if keys:
-                print_log(f"Keys {what} the checkpoint: {', '.join(keys)}", logger="current", level=logging.WARNING)
-
-    def optim_state_dict(self) -> dict:
-        """Return the optimizer wrapper's state in the form of ``torch.optim``, with whole tensors or shards.
-
-        The state dict type that is set on the model decides between whole tensors and shards.
-        """
-        state = self.optim_wrapper.state_dict()
-        numbers = {name: number for number, name in enumerate(self._numbered)}
-        by_name = FSDP.optim_state_dict(self.model, self.optim_wrapper.optimizer)
-        # if the tensors are whole, the state is empty on all processes except the first
-        state["state"] = {numbers[name]: value for name, value in by_name.get("state", {}).items()}
-        return state
+        shards = self.model.state_dict()
+        state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
+        state_dict = {name: _shard(value, shards.get(name)) for name, value in state_dict.items()}
+        super().load_model_state_dict(state_dict, **kwargs)
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load an optimizer's state that any strategy saved. Each process keeps its shards.
@@ -185,56 +149,49 @@ class FSDPStrategy(_FSDPStrategy):
         Raises:
             CheckpointError: If the state is for another number of parameters.
         """
-        state_dict = dict(state_dict)
+        params = [param for group in self.optim_wrapper.optimizer.param_groups for param in group["params"]]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-        if len(numbers) != len(self._numbered):
+        if len(numbers) != len(params):
             raise CheckpointError(
                 f"The optimizer in the checkpoint has {len(numbers)} parameters, the optimizer of this config "
-                f"{len(self._numbered)}. Resume with the config that was trained, or set load_from to load the weights "
-                "alone."
+                f"{len(params)}. Resume with the config that was trained, or set load_from to load the weights alone."
             )
-        names = dict(zip(numbers, self._numbered, strict=True))
-        by_name = dict(
-            state={names[number]: dict(value) for number, value in state_dict["state"].items()},
-            param_groups=[
-                dict(group, params=[names[number] for number in group["params"]])
-                for group in state_dict["param_groups"]
-            ],
-        )
-        with _state_dict_type(self.model, StateDictType.FULL_STATE_DICT, rank0_only=False):
-            shards = FSDP.optim_state_dict_to_load(
-                model=self.model, optim=self.optim_wrapper.optimizer, optim_state_dict=by_name
-            )
-        self.optim_wrapper.load_state_dict({**state_dict, **shards})
-
-    def _wrap_model(self, model: nn.Module) -> nn.Module:
-        if get_device() == "cpu":
-            self.model_wrapper.setdefault("device_id", torch.device("cpu"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about set_state_dict_type, which mmengine calls
-            return super()._wrap_model(model)
+        like = dict(zip(numbers, params, strict=True))
+        state = {
+            number: {key: _shard(value, like[number]) for key, value in values.items()}
+            for number, values in state_dict["state"].items()
+        }
+        super().load_optim_state_dict(dict(state_dict, state=state))
 
 
-def _plain_name(name: str) -> str:
-    """Return the name that a parameter had before the model was wrapped."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+def _refuse_others(given: dict, known: Any, key: str) -> None:
+    """Refuse settings that are not known, and name their successors."""
+    for name in given:
+        if name not in known:
+            advice = _OUTDATED.get(name, f"Known are {', '.join(known)}.")
+            raise ConfigError(f"{key}.{name}: FSDPStrategy has no such setting. {advice}")
 
 
-@contextmanager
-def _state_dict_type(model: nn.Module, kind: StateDictType, rank0_only: bool = True) -> Iterator[None]:
-    """Set the form of saved states: whole tensors on the CPU (by default of the first process only), or shards."""
-    offload = get_device() != "cpu"  # if the tensors are on the CPU already, offloading frees memory that is returned
-    configs: tuple[StateDictConfig, OptimStateDictConfig]
-    if kind == StateDictType.FULL_STATE_DICT:
-        settings = dict(rank0_only=rank0_only, offload_to_cpu=offload)
-        configs = FullStateDictConfig(**settings), FullOptimStateDictConfig(**settings)
-    else:
-        configs = ShardedStateDictConfig(offload_to_cpu=offload), ShardedOptimStateDictConfig(offload_to_cpu=offload)
-    with warnings.catch_warnings():
-        # The new interface names parameters in the optimizer's state differently from mmengine's other strategies
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", module=r"torch\.distributed\.fsdp\._shard_utils")  # calls within torch itself
-        with FSDP.state_dict_type(model, kind, *configs):
-            yield
+def _function(given: Any) -> Callable[[nn.Module], bool]:
+    """Return a function of modules from the name under which it is registered; one that is false without a name."""
+    if given is None:
+        return lambda module: False
+    found = FUNCTIONS.get(given) if isinstance(given, str) else given
+    if not callable(found):
+        raise ConfigError(f"{given!r} is no function of the registry FUNCTIONS. Give the name of one, such as 'maskfeat.is_block'.")
+    return found
+
+
+def _gather(value: Any) -> Any:
+    """Return the whole tensor of shards, on the CPU of the first process only. Every process has to call it."""
+    whole = value.full_tensor() if isinstance(value, DTensor) else value
+    if not isinstance(whole, Tensor):
+        return whole
+    return whole.cpu() if is_main_process() else None
+
+
+def _shard(value: Any, like: Any) -> Any:
+    """Cut a whole tensor as the shards of a parameter of the same shape are cut."""
+    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value
