@@ -1,6 +1,8 @@
-"""Folders of shards: damaged, mixed, overlapping, and rewritten by a process that is killed at any point."""
+"""Folders of shards: damaged, mixed, malicious, and rewritten by a process that is killed at any point."""
 
+import hashlib
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -9,9 +11,11 @@ from functools import partial
 import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch.distributed.checkpoint import FileSystemReader
 
 from maskfeat_plugin.checkpoints import (
     CheckpointError,
+    UnsafeCheckpointError,
     check_whole,
     load_file,
     newest_whole,
@@ -27,49 +31,66 @@ def content(iteration):
     return dict(meta=dict(iter=iteration, epoch=0), state_dict=dict(weight=torch.full((9,), float(iteration))))
 
 
-def shard(begin, rows, size=(4, 2)):
-    return dict(shard_of_size=size, first_row=begin, rows=rows)
-
-
-def write_parts(folder, records, **more):
-    """Write a folder as two processes do; without ``written`` as older versions, which do not mark files as one set."""
-    folder.mkdir()
-    for rank, record in enumerate(records):
-        part = dict(state_dict=dict(weight=record), **(dict(meta=dict(iter=7, epoch=0)) if rank == 0 else {}))
-        file = dict(processes=len(records), checkpoint=part)
-        file.update({key: value(rank) for key, value in more.items()})
-        torch.save(file, folder / f"rank{rank}.pth")
+def write(folder, **more):
+    write_shards(dict(meta=dict(iter=7, epoch=0), state_dict=dict(weight=ROWS), **more), folder)
     return folder
 
 
-@pytest.mark.parametrize("more", [{}, dict(written=lambda rank: "a", rank=lambda rank: rank)], ids=["older", "now"])
-def test_parts_that_fit(tmp_path, more):
-    folder = write_parts(tmp_path / "iter_7.sharded", [shard(0, ROWS[:3]), shard(3, ROWS[3:])], **more)
+def read_by_mmengine(path):
+    return CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_values_are_the_same_after_reading(tmp_path):
+    """This includes empty dicts, tuples, keys that are numbers, and an optimizer's values that are no tensors."""
+    state = {0: dict(step=torch.tensor(3.0), exp_avg=ROWS + 1, buffer=None), 12: {}}
+    optimizer = dict(state=state, param_groups=[dict(lr=0.1, betas=(0.9, 0.95), params=[0, 12])])
+    folder = write(tmp_path / "iter_7.sharded", optimizer=optimizer, message_hub={}, param_schedulers=[{"a": {3: 1}}])
     assert newest_whole(tmp_path) == folder
-    for read in (load_file, lambda path: CheckpointLoader.load_checkpoint(str(path))):
-        assert torch.equal(read(folder)["state_dict"]["weight"], ROWS)
+    for read in (load_file, read_by_mmengine):
+        found = read(folder)
+        assert torch.equal(found["state_dict"]["weight"], ROWS)
+        assert torch.equal(found["optimizer"]["state"][0].pop("exp_avg"), ROWS + 1)
+        assert found["optimizer"]["state"][0] == dict(step=torch.tensor(3.0), buffer=None)
+        assert found["optimizer"]["param_groups"] == optimizer["param_groups"]
+        assert found["meta"]["iter"] == 7 and found["message_hub"] == {} and found["param_schedulers"] == [{"a": {3: 1}}]
 
 
-REFUSED = [
-    ([shard(0, ROWS[:2]), shard(1, ROWS[2:])], "shards of state_dict.weight overlap"),
-    ([shard(0, ROWS[:2]), shard(0, ROWS[2:])], "shards of state_dict.weight overlap"),
-    ([shard(1, ROWS[:2]), shard(3, ROWS[2:])], "shards of state_dict.weight overlap"),
-    ([shard(0, ROWS[:3]), shard(2, ROWS[2:])], "have 5 of 4 rows"),
-    ([shard(0, ROWS[:2]), shard(2, None)], "have 2 of 4 rows"),
-    ([shard(0, ROWS[:2]), shard(2, ROWS[2:], size=(5, 2))], "different sizes"),
-    ([shard(0, ROWS[:2]), shard(2, ROWS[2:].repeat(1, 2))], "different sizes"),
-    ([shard(0, ROWS[:2]), shard(2, ROWS[2:].half())], "different types"),
-    ([shard(0, ROWS[:2]), ROWS], "do not fit together"),
-    ([shard(0, ROWS[:2]), {}], "do not fit together"),
-    ([shard(0, ROWS[:2]), shard("2", ROWS[2:])], "do not fit together"),
-    ([shard(0, ROWS[:2]), shard(2, [3, 4])], "do not fit together"),
-]
+def without(name):
+    return lambda folder, other: (folder / name).unlink()
 
 
-@pytest.mark.parametrize("records, message", REFUSED)
-def test_parts_that_do_not_fit_are_passed_over(tmp_path, records, message):
-    folder = write_parts(tmp_path / "iter_7.sharded", records)
-    for read in (check_whole, load_file, read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path))):
+def of_other(name):
+    return lambda folder, other: shutil.copy(other / name, folder)
+
+
+def plain_values(value):
+    return lambda folder, other: torch.save(value, folder / "training.pth")
+
+
+def of_an_earlier_version(folder, other):
+    (folder / "training.pth").unlink()
+    torch.save(dict(processes=1, checkpoint={}), folder / "rank0.pth")
+
+
+HARM = {
+    "lacks .metadata; copy it again": without(".metadata"),
+    "lacks __0_0.distcp; copy it again": without("__0_0.distcp"),
+    "it has no training.pth": without("training.pth"),
+    r"\.metadata is cut off or damaged, or was not written together": of_other(".metadata"),
+    "__0_0.distcp is cut off or damaged, or was not written together": of_other("__0_0.distcp"),
+    "cut off or damaged, or was not written together with training.pth": of_other("training.pth"),
+    "is not a part of a sharded checkpoint": plain_values([3]),
+    "not a part of a sharded checkpoint .*digests": plain_values(dict(checkpoint=dict(meta=dict(iter=7, epoch=0)))),
+    "written by an earlier version of maskfeat_plugin.*filename_tmpl='iter_{}.pth'": of_an_earlier_version,
+}
+
+
+@pytest.mark.parametrize("message", HARM)
+def test_what_is_not_one_checkpoint_is_passed_over(tmp_path, message):
+    folder, other = write(tmp_path / "iter_7.sharded"), tmp_path / "other" / "iter_7.sharded"
+    write_shards(dict(content(7), state_dict=dict(weight=-ROWS)), other)
+    HARM[message](folder, other)
+    for read in (check_whole, load_file, read_checkpoint, read_by_mmengine):
         with pytest.raises(CheckpointError, match=rf"iter_7.sharded.*{message}"):
             read(folder)
     older = tmp_path / "iter_5.sharded"
@@ -77,18 +98,62 @@ def test_parts_that_do_not_fit_are_passed_over(tmp_path, records, message):
     assert newest_whole(tmp_path) == older
 
 
-def test_parts_of_different_checkpoints(tmp_path):
-    """Files of a copy that was made during a rewrite of the folder, or files of other processes."""
-    parts = [shard(0, ROWS[:2]), shard(2, ROWS[2:])]
-    for name, more in (
-        ("other", dict(written=lambda rank: "ab"[rank])),
-        ("one_of_an_older_version", dict(written=lambda rank: ["a", None][rank])),
-        ("exchanged", dict(rank=lambda rank: 1 - rank)),
-        ("of_more", dict(processes=lambda rank: 2 + rank)),
-    ):
-        folder = write_parts(tmp_path / f"{name}.sharded", parts, **more)
-        with pytest.raises(CheckpointError, match=r"rank[01].pth was not written together with rank0.pth"):
-            check_whole(folder)
+class Malicious:
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.victim}",)
+
+
+def write_index(folder, index):
+    """Replace the index, and its digest, as an attacker would."""
+    (folder / ".metadata").write_bytes(pickle.dumps(index))
+    plain = torch.load(folder / "training.pth", weights_only=True)
+    plain["digests"][".metadata"] = hashlib.sha256((folder / ".metadata").read_bytes()).hexdigest()
+    torch.save(plain, folder / "training.pth")
+
+
+def test_malicious_index(tmp_path):
+    folder, victim = write(tmp_path / "iter_7.sharded"), tmp_path / "victim"
+    index = FileSystemReader(folder).read_metadata()
+    index.planner_data["state_dict.weight"] = Malicious(victim)
+    write_index(folder, index)
+    for read in (check_whole, load_file, read_checkpoint, read_by_mmengine):
+        with pytest.raises(UnsafeCheckpointError, match=r"\.metadata is refused: it asks for posix.system"):
+            read(folder)
+    assert not victim.exists()
+    FileSystemReader(folder).read_metadata()  # torch's own reader does run it
+    assert victim.exists()
+
+
+def test_index_that_names_other_files(tmp_path):
+    folder = write(tmp_path / "iter_7.sharded")
+    shutil.copy(folder / "__0_0.distcp", tmp_path / "secret")
+    index = FileSystemReader(folder).read_metadata()
+    for info in index.storage_data.values():
+        info.relative_path = "../secret"
+    write_index(folder, index)
+    with pytest.raises(UnsafeCheckpointError, match="names files that are not part of it"):
+        load_file(folder)
+
+
+def test_index_of_other_sizes(tmp_path):
+    folder = write(tmp_path / "iter_7.sharded")
+    index = FileSystemReader(folder).read_metadata()
+    (entry,) = index.state_dict_metadata.values()
+    entry.chunks[0].sizes = entry.size = torch.Size((5, 2))
+    write_index(folder, index)
+    with pytest.raises(CheckpointError, match="shards that do not fit together"):
+        load_file(folder)
+
+
+def test_value_that_is_no_tensor_and_runs_code(tmp_path):
+    folder, victim = tmp_path / "iter_7.sharded", tmp_path / "victim"
+    write(folder, optimizer=dict(state={0: dict(evil=Malicious(victim))}))
+    with pytest.raises(CheckpointError, match=r"(?s)Weights only load failed.*system"):
+        load_file(folder)
+    assert not victim.exists()
 
 
 def in_child(work):
@@ -167,8 +232,8 @@ def test_full_disk_keeps_the_folder(tmp_path):
 
 
 def test_flipped_bits(tmp_path):
-    folder = write_parts(tmp_path / "iter_7.sharded", [shard(0, ROWS[:3]), shard(3, ROWS[3:])])
-    for name in ("rank0.pth", "rank1.pth"):
+    folder = write(tmp_path / "iter_7.sharded")
+    for name in os.listdir(folder):
         whole = (folder / name).read_bytes()
         for bit in range(5, 8 * len(whole), 8 * len(whole) // 25):
             damaged = bytearray(whole)
@@ -179,5 +244,5 @@ def test_flipped_bits(tmp_path):
             except CheckpointError as error:
                 assert name in str(error)
             else:
-                assert torch.equal(load_file(folder)["state_dict"]["weight"], ROWS)
+                assert name == "training.pth" and torch.equal(load_file(folder)["state_dict"]["weight"], ROWS)
         (folder / name).write_bytes(whole)

@@ -98,7 +98,7 @@ def test_folder_of_shards(save, tmp_path):
     older, folder = save("epoch_1.pth", 5, 1), tmp_path / "epoch_2.sharded"
     write_shards(dict(meta=dict(iter=10, epoch=2), state_dict=dict(weight=torch.rand(3)), optimizer={}), folder)
     assert newest_whole(tmp_path) == folder
-    cut(folder / "rank0.pth")
+    cut(folder / "training.pth")
     assert newest_whole(tmp_path) == older
 
 

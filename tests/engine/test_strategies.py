@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from train_by_strategies import train
 from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
 from maskfeat_plugin.checkpoints import CheckpointError, load_file, read_checkpoint
-from maskfeat_plugin.registry import MODELS
+from maskfeat_plugin.registry import MODELS, STRATEGIES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEMO = CONFIGS / "demo" / "maskfeat_{}-tiny_moving-digits.py"
@@ -152,7 +154,7 @@ def check_resumption(folder, losses, way, source):
 
 
 def check_groups(folder):
-    """Check that shards, although one-dimensional, are not exempt from weight decay."""
+    """Check that the exemptions from weight decay are the same in shards."""
     groups = load_file(saved(folder / "sharded", 2))["optimizer"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.05, 0.0]
     assert all(len(group["params"]) > 5 for group in groups)
@@ -178,20 +180,45 @@ def check_conversion(folder, way, target):
 
 
 def check_folder_of_shards(folder, tmp_path):
-    """Check that each process has written its part, no unfinished folder is left, and incomplete ones are refused."""
+    """Check that each process has written its part, nothing unfinished is left, and torch's own tool reads the folder.
+
+    An incomplete folder is refused.
+    """
     shards = saved(folder / "sharded", 2)
     assert not list(shards.parent.glob(".*unfinished"))
     whole = saved(folder / "full", 2).stat().st_size
-    parts = sorted(path.stat().st_size for path in shards.iterdir())
-    assert len(parts) == 2 and parts[0] > 0.4 * whole and parts[1] < 0.7 * whole
-    copy = tmp_path / shards.name
-    copy.mkdir()
-    (copy / "rank0.pth").write_bytes((shards / "rank0.pth").read_bytes())
-    with pytest.raises(CheckpointError, match="lacks the shards of process 1 of 2"):
+    parts = sorted(shards.glob("*.distcp"))
+    assert [part.name for part in parts] == ["__0_0.distcp", "__1_0.distcp"]
+    assert all(0.4 * whole < part.stat().st_size < 0.7 * whole for part in parts)
+    dcp_to_torch_save(shards, tmp_path / "torch.pth")
+    found, expected = torch.load(tmp_path / "torch.pth", weights_only=True), load_file(shards)
+    assert found["state_dict"].keys() == expected["state_dict"].keys()
+    assert all(torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items())
+    assert len(found["optimizer"]["state"]) == len(expected["optimizer"]["state"]) > 20
+    for number, state in expected["optimizer"]["state"].items():
+        assert all(torch.equal(found["optimizer"]["state"][str(number)][key], value) for key, value in state.items())
+    copy = shutil.copytree(shards, tmp_path / shards.name)
+    (copy / "__1_0.distcp").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks __1_0.distcp"):
         read_checkpoint(copy)
-    (copy / "rank1.pth").write_bytes((shards / "rank1.pth").read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"rank1.pth.*cut off"):
+    (copy / "__1_0.distcp").write_bytes((shards / "__1_0.distcp").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"__1_0.distcp is cut off"):
         read_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(model_wrapper=dict(sharding_strategy="FULL_SHARD")), r"model_wrapper.sharding_strategy: .*Set reshard_after"),
+        (dict(model_wrapper=dict(auto_wrap_policy="maskfeat.wrap_blocks")), "'maskfeat.is_block'"),
+        (dict(model_wrapper=dict(mixed_precision=dict(cast_root_forward_inputs=False))), "Remove it. cast_forward_inputs"),
+        (dict(model_wrapper=dict(mixed_precision=dict(param_dtype="bf16"))), "param_dtype='bf16'.*'bfloat16'"),
+        (dict(activation_checkpointing=dict(check_fn="maskfeat.is_block", offload=True)), "offload: .*Known are check_fn"),
+    ],
+)
+def test_settings_of_other_versions_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        STRATEGIES.build(dict(type="maskfeat.FSDPStrategy", **settings))
 
 
 @pytest.mark.parametrize(

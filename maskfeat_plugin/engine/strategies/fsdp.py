@@ -67,7 +67,7 @@ class FSDPStrategy(DDPStrategy):
         _refuse_others(settings, _SETTINGS, "strategy.model_wrapper")
         _refuse_others(precision, names, "strategy.model_wrapper.mixed_precision")
         _refuse_others(activation_checkpointing or {}, ("check_fn",), "strategy.activation_checkpointing")
-        precision = {key: getattr(torch, value) if isinstance(value, str) else value for key, value in precision.items()}
+        precision = {key: _type(key, value) if isinstance(value, str) else value for key, value in precision.items()}
         super().__init__(**kwargs)
         self._is_unit = _function(settings.pop("auto_wrap_policy", "maskfeat.is_block"))
         self._is_recomputed = _function((activation_checkpointing or {}).get("check_fn"))
@@ -170,6 +170,13 @@ def _refuse_others(given: dict, known: Any, key: str) -> None:
         if name not in known:
             advice = _OUTDATED.get(name, f"Known are {', '.join(known)}.")
             raise ConfigError(f"{key}.{name}: FSDPStrategy has no such setting. {advice}")
+
+
+def _type(key: str, name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ConfigError(f"strategy.model_wrapper.mixed_precision.{key}={name!r}: give a type such as 'bfloat16'.")
+    return found
 
 
 def _function(given: Any) -> Callable[[nn.Module], bool]:
