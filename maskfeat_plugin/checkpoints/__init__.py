@@ -14,7 +14,14 @@ from maskfeat_plugin.checkpoints.reader import (
     read_checkpoint,
     read_state,
 )
-from maskfeat_plugin.checkpoints.sharded import check_shards, is_sharded, map_values, read_shards, shard_files, write_shards
+from maskfeat_plugin.checkpoints.sharded import (
+    check_shards,
+    is_sharded,
+    map_values,
+    read_shards,
+    shard_files,
+    write_shards,
+)
 from maskfeat_plugin.checkpoints.table import format_rows
 from maskfeat_plugin.checkpoints.whole import check_whole, newest_whole
 from maskfeat_plugin.checkpoints.whole_network import load_network

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from maskfeat_plugin.files import publish, restore, sha256, unfinished_path
 
@@ -64,7 +65,7 @@ def write_shards(checkpoint: dict[str, Any], folder: str | Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
     try:
         try:
-            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(unfinished))
+            save(tensors, storage_writer=filesystem.FileSystemWriter(unfinished))
         except CheckpointException as error:  # on every process
             failed, (cause, _) = min(error.failures.items())
             raise OSError(getattr(cause, "errno", None), f"process {failed}: {cause}") from error
@@ -108,9 +109,9 @@ def read_plain(folder: str | Path, load: Callable[[Path], Any]) -> tuple[dict[st
     path = folder / PLAIN
     if not path.is_file() and (folder / "rank0.pth").is_file():
         raise CheckpointError(
-            f"{folder} was written by an earlier version of maskfeat_plugin, in a format of its own. With that version, "
-            "resume it once with default_hooks.checkpoint.filename_tmpl='iter_{}.pth', or convert its weights with "
-            "tools/convert_checkpoint.py. This version reads the new file."
+            f"{folder} was written by an earlier version of maskfeat_plugin in a format of its own. With that version, "
+            "resume it once with default_hooks.checkpoint.filename_tmpl='iter_{}.pth' and resume the new file here. To "
+            "use the weights alone, convert them with tools/convert_checkpoint.py of that version."
         )
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a sharded checkpoint: it has no {PLAIN}.")
@@ -176,7 +177,7 @@ def read_shards(folder: str | Path, load: Callable[[Path], Any]) -> dict[str, An
 
 
 def _read_tensors(reader: "_Reader") -> dict[str, Any]:
-    """Read all tensors in nested dicts. Unlike ``dcp.load``, it does not wait for other processes."""
+    """Read all tensors in nested dicts. Unlike torch's ``load``, it does not wait for other processes."""
     index = reader.read_metadata()
     values: dict[str, Any] = {
         key: torch.empty(entry.size, dtype=entry.properties.dtype)
@@ -197,14 +198,14 @@ def _read_tensors(reader: "_Reader") -> dict[str, Any]:
     return nested
 
 
-class _Planner(dcp.DefaultLoadPlanner):
+class _Planner(DefaultLoadPlanner):
     """torch's planner, but values that are not tensors are loaded with ``weights_only=True``."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         self.state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(filesystem.FileSystemReader):
     """torch's reader, but the index may hold only torch's classes of an index."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> metadata.Metadata:

@@ -36,9 +36,7 @@ randomness = dict(seed=0, diff_rank_seed=False)
 """
 SHARDS = {"default_hooks.checkpoint.filename_tmpl": "iter_{}.sharded"}
 WAYS = ("single", "ddp", "full", "sharded")
-PRECISION = dict(
-    param_dtype="bfloat16", reduce_dtype="float32", cast_forward_inputs=False
-)
+PRECISION = dict(param_dtype="bfloat16", reduce_dtype="float32", cast_forward_inputs=False)
 BFLOAT16 = {"optim_wrapper.type": "maskfeat.BFloat16OptimWrapper"}
 
 
@@ -209,11 +207,20 @@ def check_folder_of_shards(folder, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(model_wrapper=dict(sharding_strategy="FULL_SHARD")), r"model_wrapper.sharding_strategy: .*Set reshard_after"),
+        (
+            dict(model_wrapper=dict(sharding_strategy="FULL_SHARD")),
+            r"model_wrapper.sharding_strategy: .*Set reshard_after",
+        ),
         (dict(model_wrapper=dict(auto_wrap_policy="maskfeat.wrap_blocks")), "'maskfeat.is_block'"),
-        (dict(model_wrapper=dict(mixed_precision=dict(cast_root_forward_inputs=False))), "Remove it. cast_forward_inputs"),
+        (
+            dict(model_wrapper=dict(mixed_precision=dict(cast_root_forward_inputs=False))),
+            "Remove it. cast_forward_inputs",
+        ),
         (dict(model_wrapper=dict(mixed_precision=dict(param_dtype="bf16"))), "param_dtype='bf16'.*'bfloat16'"),
-        (dict(activation_checkpointing=dict(check_fn="maskfeat.is_block", offload=True)), "offload: .*Known are check_fn"),
+        (
+            dict(activation_checkpointing=dict(check_fn="maskfeat.is_block", offload=True)),
+            "offload: .*Known are check_fn",
+        ),
     ],
 )
 def test_settings_of_other_versions_are_refused(settings, message):

@@ -185,7 +185,9 @@ def _function(given: Any) -> Callable[[nn.Module], bool]:
         return lambda module: False
     found = FUNCTIONS.get(given) if isinstance(given, str) else given
     if not callable(found):
-        raise ConfigError(f"{given!r} is no function of the registry FUNCTIONS. Give the name of one, such as 'maskfeat.is_block'.")
+        raise ConfigError(
+            f"{given!r} is not in the registry FUNCTIONS. Give the name of a function, such as 'maskfeat.is_block'."
+        )
     return found
 
 
