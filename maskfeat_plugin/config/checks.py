@@ -4,14 +4,12 @@ import copy
 import inspect
 import re
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available, is_mlu_available, is_musa_available, is_npu_available
 from mmengine.registry import FUNCTIONS, MODEL_WRAPPERS, OPTIMIZERS, DefaultScope, Registry
-from packaging.version import Version
 
 from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.checkpoints import is_sharded
@@ -26,8 +24,6 @@ from .sample_sizes import class_name, input_size
 from .structure import limited_size
 from .walking import every_part, leaf_datasets, walk
 
-# First release of DeepSpeed without the module deepspeed.runtime.fp16.onebit, which mmengine 0.10.7 imports
-_DEEPSPEED_END = Version("0.19")
 # Annotation files with one sample a line
 _LINES = (".txt", ".csv")
 # Keys of components that mmengine gets with Registry.get, which returns None for a name that is not registered
@@ -231,21 +227,6 @@ def _check_text(cfg: Config) -> None:
             raise ConfigError(f"{key}={as_utf8(text)!r} is not UTF-8. Rename the file or folder, or link to it.")
 
 
-def _check_deepspeed(strategy: str) -> None:
-    """Check that DeepSpeed is installed, in a release that mmengine's strategy can import."""
-    try:
-        found = version("deepspeed")
-    except PackageNotFoundError:
-        found = None
-    if found is None or Version(found) >= _DEEPSPEED_END:
-        raise ConfigError(
-            f"strategy.type={strategy!r} needs a release of DeepSpeed before {_DEEPSPEED_END}, because mmengine cannot "
-            f"import later ones, but {'DeepSpeed is not' if found is None else found + ' is'} installed. Run "
-            f"pip install 'deepspeed<{_DEEPSPEED_END}', or use strategy.type='maskfeat.FSDPStrategy', which shards the "
-            "model without DeepSpeed."
-        )
-
-
 def _check_strategy(cfg: Config) -> None:
     """Check the requirements of the strategies of mmengine's ``FlexibleRunner``."""
     strategy = str((cfg.get("strategy") or {}).get("type", ""))
@@ -255,10 +236,8 @@ def _check_strategy(cfg: Config) -> None:
         raise ConfigError(
             "runner_type='FlexibleRunner' needs env_cfg; set env_cfg=dict(dist_cfg=dict(backend='nccl'))."
         )
-    if strategy.endswith("DeepSpeedStrategy"):
-        _check_deepspeed(strategy)
     shards = strategy.endswith("FSDPStrategy")
-    if (shards or strategy.endswith("DeepSpeedStrategy")) and cfg.get("launcher", "none") == "none":
+    if shards and cfg.get("launcher", "none") == "none":
         raise ConfigError(
             f"strategy.type={strategy!r} shards the model over processes, but this is a single one; start several with "
             f"tools/dist_train.sh CONFIG PROCESSES, or tools/slurm_train.sh, which are in {tools_folder()}."

@@ -82,5 +82,5 @@ def has_stepped(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     Args:
         optim_wrapper (OptimWrapper | OptimWrapperDict): The optimizer wrapper of a runner, after a batch.
     """
-    # wrappers of another engine, such as DeepSpeed's, have no such method
+    # wrappers of another engine have no such method
     return all(item.should_update() for item in wrappers_of(optim_wrapper) if hasattr(item, "should_update"))

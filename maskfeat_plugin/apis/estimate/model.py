@@ -110,11 +110,9 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
 
 
 def is_mixed(cfg: Config) -> bool:
-    """Check whether a config trains in mixed precision, by its optimizer wrapper or by DeepSpeed."""
+    """Check whether a config trains in mixed precision, by its optimizer wrapper."""
     kind = str(cfg.get("optim_wrapper", {}).get("type", ""))
-    deepspeed = (cfg.get("strategy") or {}).get("config", {})
-    by_deepspeed = any((deepspeed.get(key) or {}).get("enabled") for key in ("torch_autocast", "bf16", "fp16"))
-    return kind.endswith(("AmpOptimWrapper", "BFloat16OptimWrapper")) or by_deepspeed
+    return kind.endswith(("AmpOptimWrapper", "BFloat16OptimWrapper"))
 
 
 class LiveBytes(FastPathMode):

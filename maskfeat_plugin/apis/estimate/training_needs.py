@@ -26,7 +26,7 @@ class Plan:
     Attributes:
         name: Name of the config.
         costs: Costs of the model.
-        way: "data parallel", "FSDP" or "ZeRO-2".
+        way: "data parallel" or "FSDP".
         gpus: Number of GPUs.
         batch: Number of samples of a step on each GPU.
         rate: Number of samples that each GPU processes in a second.
@@ -126,17 +126,7 @@ def format_plans(plans: Sequence[Plan]) -> str:
 
 def _way(cfg: Config) -> str:
     strategy = cfg.get("strategy") or {}
-    kind = str(strategy.get("type", ""))
-    if kind.endswith("FSDPStrategy"):
-        return "FSDP"
-    if kind.endswith("DeepSpeedStrategy"):
-        stage = (strategy.get("zero_optimization") or {}).get("stage")
-        if stage != 2:
-            raise ConfigError(
-                f"strategy.zero_optimization.stage={stage!r}: memory can be estimated for stage 2 only. Give stage=2."
-            )
-        return "ZeRO-2"
-    return "data parallel"
+    return "FSDP" if str(strategy.get("type", "")).endswith("FSDPStrategy") else "data parallel"
 
 
 def _states(cfg: Config, costs: ModelCosts, way: str, gpus: int) -> float:
@@ -150,8 +140,6 @@ def _states(cfg: Config, costs: ModelCosts, way: str, gpus: int) -> float:
     state = _STATE[kind]
     if way == "FSDP":
         return (costs.trained * (8 + state) + 4 * costs.frozen) / gpus
-    if way == "ZeRO-2":  # DeepSpeed updates a sharded copy of the weights
-        return 4 * (costs.trained + costs.frozen) + costs.trained * (8 + state) / gpus
     # several processes average their gradients in buckets, which are a copy of the gradients
     buckets = 4 if gpus > 1 else 0
     return costs.trained * (8 + state + buckets) + 4 * costs.frozen
