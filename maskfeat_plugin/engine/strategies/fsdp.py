@@ -87,7 +87,7 @@ class FSDPStrategy(DDPStrategy):
             if module is model or self._is_unit(module):
                 fully_shard(module, mesh=mesh, **self._settings)
         register_fsdp_forward_method(model, "extract_feat")
-        return model.to(get_device())  # buffers, and what needs no gradient
+        return model.to(get_device())  # buffers
 
     def save_checkpoint(
         self,
