@@ -34,6 +34,7 @@ COMMANDS = {
     "index": Command("index_archive.py", "write a manifest of a folder of images and videos"),
     "deduplicate": Command("deduplicate_archive.py", "find near-duplicates and static videos in a manifest"),
     "shrink": Command("shrink_archive.py", "write smaller copies of videos, and cut long videos into pieces"),
+    "shards": Command("data/to_shards.py", "write the samples of a config's data set to tar shards"),
     "knn": Command("knn.py", "evaluate the features of a checkpoint by k-NN classification"),
     "extract": Command("extract_features.py", "write features to npz, parquet or lmdb"),
     "search": Command("search_features.py", "find the images or clips that are most similar to a given one"),

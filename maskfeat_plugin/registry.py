@@ -8,6 +8,7 @@ from mmengine.registry import Registry
 
 __all__ = [
     "DATASETS",
+    "DATA_SAMPLERS",
     "FUNCTIONS",
     "HOOKS",
     "LOOPS",
@@ -24,6 +25,9 @@ __all__ = [
 _SCOPE = "maskfeat"
 
 DATASETS = Registry("dataset", parent=_root.DATASETS, scope=_SCOPE, locations=["maskfeat_plugin.datasets"])
+DATA_SAMPLERS = Registry(
+    "data sampler", parent=_root.DATA_SAMPLERS, scope=_SCOPE, locations=["maskfeat_plugin.datasets"]
+)
 TRANSFORMS = Registry(
     "transform",
     parent=_root.TRANSFORMS,

@@ -5,6 +5,8 @@ import re
 from io import StringIO
 from pathlib import Path
 
+from maskfeat_plugin.datasets.tar_members import is_url
+from maskfeat_plugin.datasets.tar_shards import expand_shards
 from maskfeat_plugin.datasets.video import decode_list
 
 # Data sets of mmaction2 and of mmpretrain, and the lines that they accept
@@ -26,11 +28,33 @@ def check_manifest(path: Path, dataset: dict) -> None:
     Raises:
         ValueError: If the data set cannot read manifests.
     """
+    _check_ours(dataset, f"manifests such as {path}")
+
+
+def check_shards(pattern: str, root: str, dataset: dict) -> None:
+    """Check that a data set can read tar shards, and that shards on this machine exist.
+
+    Args:
+        pattern (str): The shards, see :func:`.expand_shards`.
+        root (str): The root of the data set, or "".
+        dataset (dict): Config of the data set.
+
+    Raises:
+        ValueError: If the data set cannot read tar shards, or if one does not exist.
+    """
+    _check_ours(dataset, "tar shards")
+    shards = [name if is_url(name) else str(Path(root, name)) for name in expand_shards(pattern)]
+    missing = [name for name in shards if not is_url(name) and not Path(name).is_file()]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(shards)} tar shards are not there: {missing[0]} is the first.")
+
+
+def _check_ours(dataset: dict, what: str) -> None:
     kind = str(dataset.get("dataset_type", dataset.get("type")))
     ours = dict.fromkeys(_SPLIT_AT_SPACES, "maskfeat.VideoDataset") | dict.fromkeys(_NAME_AND_LABEL, _IMAGES)
     name = kind.rpartition(".")[2]
     if name in ours and kind not in (f"maskfeat.{name}", ours[name]):
-        raise ValueError(f"{kind} does not read manifests such as {path}. Set type='{ours[name]}'.")
+        raise ValueError(f"{kind} does not read {what}. Set type='{ours[name]}'.")
 
 
 def check_list(path: Path, dataset: dict) -> None:

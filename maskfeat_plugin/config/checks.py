@@ -3,7 +3,8 @@
 import copy
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from maskfeat_cli.folders import tools_folder
 from maskfeat_plugin.checkpoints import is_sharded
 from maskfeat_plugin.datasets.folders import as_utf8
 from maskfeat_plugin.datasets.manifest import is_manifest
+from maskfeat_plugin.datasets.tar_shards import as_pattern, is_shards
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 
-from .annotation_lists import check_list, check_manifest
+from .annotation_lists import check_list, check_manifest, check_shards
 from .origins import describe_unknown_type, named_errors
 from .sample_sizes import class_name, input_size
 from .structure import limited_size
@@ -78,17 +80,18 @@ def check_dataset_files(dataset: dict, key: str) -> None:
             f"with --cfg-options {key}.data_root=FOLDER."
         )
     ann_file = dataset.get("ann_file") or ""
-    if ann_file and not is_remote(root, ann_file):
+    if is_shards(ann_file):
+        with _naming_annotations(ann_file, key):
+            check_shards(as_pattern(ann_file), root, dataset)
+    elif ann_file and not is_remote(root, ann_file):
         path = Path(root, ann_file)
         if not path.is_file():
             hint = "" if root else f" ({key}.data_root is not set)"
             raise ConfigError(f"{key}.ann_file={ann_file!r}: the file {path} is not there{hint}.")
         check = check_list if path.suffix in _LINES else check_manifest if is_manifest(path) else None
         if check is not None:
-            try:
+            with _naming_annotations(ann_file, key):
                 check(path, dataset)
-            except ValueError as error:
-                raise ConfigError(f"{key}.ann_file={ann_file!r}: {error}") from error
     prefixes = dataset.get("data_prefix") or {}
     if isinstance(prefixes, str):
         prefixes = {"": prefixes}
@@ -258,6 +261,14 @@ def _check_checkpoint(checkpoint: str | None, key: str) -> None:
         raise ConfigError(
             f"{key}={checkpoint!r}: the file is not there; give another file or a URL with --cfg-options {key}=FILE."
         )
+
+
+@contextmanager
+def _naming_annotations(ann_file: object, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{key}.ann_file={ann_file!r}: {error}") from error
 
 
 def is_remote(*paths: str) -> bool:

@@ -1,6 +1,7 @@
-"""Data set of videos: with labels from a list, or without labels from a manifest or a folder."""
+"""Data set of videos: from a list, tar shards, a manifest or a folder."""
 
 import os
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from maskfeat_plugin.registry import DATASETS
 from .folders import VIDEO_ENDINGS, find_files
 from .frame_rates import log_frame_rates
 from .manifest import VIDEO, is_manifest, read_files
+from .tar_shards import CountsShards, as_pattern, is_shards, read_samples
 
 
 class ListedFile(NamedTuple):
@@ -25,7 +27,7 @@ class ListedFile(NamedTuple):
 
 
 @DATASETS.register_module()
-class VideoDataset(_VideoDataset):
+class VideoDataset(CountsShards, _VideoDataset):
     """``mmaction.VideoDataset`` that also reads lists in the forms that editors and other systems write.
 
     A line is the name of a file and its label, or with ``multi_class=True`` its labels. Windows line ends, a byte order
@@ -40,8 +42,13 @@ class VideoDataset(_VideoDataset):
     and with their ``duration`` in seconds. The videos are below ``data_prefix["video"]`` if it is set, otherwise in the
     folder that the manifest names.
 
+    With tar shards, ``ann_file="shard-{000000..000127}.tar"``, the data set has all their videos, in their order. The
+    shards are on a disk or in object storage. The label of a video is ``label`` of its json member or its cls member.
+    Other values of the json member become keys of the sample.
+
     Args:
-        ann_file (str): The list, or a manifest, whose name ends in ``.parquet``. Defaults to "", none.
+        ann_file (str | Sequence[str]): The list; a manifest, whose name ends in ``.parquet``; or the tar shards, as a
+            pattern with braces or a list of names. Defaults to "", none.
         *args: Further arguments of ``mmaction.VideoDataset``.
         **kwargs: Further arguments of ``mmaction.VideoDataset``.
 
@@ -51,8 +58,8 @@ class VideoDataset(_VideoDataset):
             if the folder is not set or has no videos.
     """
 
-    def __init__(self, ann_file: str = "", *args: object, **kwargs: object) -> None:
-        super().__init__(ann_file, *args, **kwargs)
+    def __init__(self, ann_file: str | Sequence[str] = "", *args: object, **kwargs: object) -> None:
+        super().__init__(as_pattern(ann_file), *args, **kwargs)
 
     def full_init(self) -> None:
         """Read the list, and log the frame rates of some training videos."""
@@ -64,12 +71,14 @@ class VideoDataset(_VideoDataset):
             log_frame_rates(lambda index: self.get_data_info(index)["filename"], count, self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
-        """Read the list or the manifest, or search the folder.
+        """Read the list, the manifest or the indexes of the shards, or search the folder.
 
         Returns:
             list[dict]: ``filename`` and ``label`` of each video; the label is -1 without labels. With a manifest, also
             ``duration``.
         """
+        if is_shards(self.ann_file):
+            return read_samples(self.ann_file, image=False, with_label=False)
         if is_manifest(self.ann_file):
             paths, durations = read_files(self.ann_file, VIDEO, self.data_prefix.get("video"), "duration")
             return [

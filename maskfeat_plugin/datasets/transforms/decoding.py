@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from os.path import splitext
 
 from mmaction.datasets.transforms import DecordDecode, DecordInit
-from mmengine.fileio import FileClient
+from mmengine.fileio import FileClient, get
 
 from maskfeat_plugin.registry import TRANSFORMS
 
+from ..tar_members import is_member
 from ..video_reader import ConstantRateReader, VideoReader
 
 
@@ -25,7 +26,7 @@ class OpenVideo(DecordInit):
 
     Args:
         io_backend (str): The storage of the files, as mmengine's ``FileClient`` names it. Files on "disk" are read
-            directly, other files are fetched into memory. Defaults to "disk".
+            directly, other files are fetched into memory. Members of tar shards need no setting. Defaults to "disk".
         num_threads (int): Accepted for compatibility with ``mmaction.DecordInit``. One thread decodes a file here.
             Defaults to 1.
         **kwargs: Arguments of the ``FileClient``.
@@ -50,6 +51,8 @@ class OpenVideo(DecordInit):
 
     def _source_of(self, filename: str) -> tuple[str | bytes, str]:
         """Return the path of a file, or its content, and the name of the file."""
+        if is_member(filename):
+            return get(filename), filename
         if not splitext(filename)[1]:
             filename += ".mp4"
         if self.io_backend == "disk":
