@@ -1,5 +1,6 @@
 """Hooks that disturb a training in the tests: they kill it, fill its disk, or spoil its batches."""
 
+import json
 import os
 import signal
 import subprocess
@@ -94,3 +95,13 @@ class SpoilInTest(Hook):
         if runner.iter + 1 in self.iterations and get_rank() == self.rank:
             first, *others = data_batch["inputs"]
             data_batch["inputs"] = [torch.full(first.shape, self.value), *(item.float() for item in others)]
+
+
+@HOOKS.register_module(force=True)
+class NoteSamplesInTest(Hook):
+    """Lines in a file of each process: the epoch, the iteration and the names of the images of a step."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        names = [sample.img_path.rpartition("/")[2] for sample in data_batch["data_samples"]]
+        with open(Path(runner.work_dir, f"samples.{get_rank()}.txt"), "a") as file:
+            file.write(json.dumps([runner.epoch, runner.iter, names]) + "\n")
