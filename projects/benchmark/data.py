@@ -69,8 +69,8 @@ def data_comparison(folder: Path) -> Comparison:
     )
 
 
-def write_kinetics_like(path: Path, options: dict[str, str] | None = None) -> None:
-    """Write a video of 10 s with 340 x 256 pixels and 30 frames per second, in H.264 with x264's defaults.
+def write_kinetics_like(path: Path, options: dict[str, str] | None = None, size: tuple[int, int] = _SIZE) -> None:
+    """Write a video of 10 s with 30 frames per second, in H.264 with x264's defaults.
 
     A camera with some noise moves over a photograph, and parts of another photograph move on it. There is a cut in the
     middle. Every call writes the same frames.
@@ -78,23 +78,36 @@ def write_kinetics_like(path: Path, options: dict[str, str] | None = None) -> No
     Args:
         path (Path): File to write.
         options (dict[str, str], optional): Settings of x264. Defaults to None, the defaults of x264.
+        size (tuple[int, int]): Height and width. Defaults to 256 x 340.
     """
     photos = load_photos()
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options=options or {})
-        stream.height, stream.width = _SIZE
+        stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for i in range(_FRAMES):
-            frame = _draw(photos, i, rng)
+            frame = draw_frame(photos, i, rng, size)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 
 
-def _draw(photos: Sequence[np.ndarray], number: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a frame of the video, uint8 (H, W, 3)."""
-    (height, width), time = _SIZE, number / 30
+def draw_frame(
+    photos: Sequence[np.ndarray], number: int, rng: np.random.Generator, size: tuple[int, int] = _SIZE
+) -> np.ndarray:
+    """Draw a frame of the video.
+
+    Args:
+        photos (Sequence[np.ndarray]): Two photographs.
+        number (int): Number of the frame.
+        rng (np.random.Generator): Generator of the noise.
+        size (tuple[int, int]): Height and width. Defaults to 256 x 340.
+
+    Returns:
+        np.ndarray: uint8 (H, W, 3).
+    """
+    (height, width), time = size, number / 30
     shot = 2 * number // _FRAMES
     photo, other = photos[shot], photos[1 - shot]
     zoom = 0.7 + 0.2 * np.sin(0.3 * time)

@@ -16,6 +16,7 @@ from maskfeat_plugin.ops.linear import linear
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 
 from .data import data_comparison
+from .data_throughput import shard_comparison
 from .finetuning import bfloat16_rows, image_finetuning, torchvision_finetuning
 from .measuring import Comparison
 from .peers import PeerVideoMaskFeat, image_maskfeat, normal, training
@@ -44,6 +45,7 @@ def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
         yield hog_bandwidth(device)
     yield from masks()
     yield data_comparison(folder)
+    yield shard_comparison(folder)
     if not on_gpu:
         yield linear_layers()
     yield video_pretraining(device, 8 if on_gpu else 1)

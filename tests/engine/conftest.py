@@ -1,6 +1,7 @@
 """The full-size configs with their recipes, from the authors' released configs, and trainings for interruptions."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,6 @@ def recipe(request):
 @pytest.fixture(scope="session")
 def trainings(digits):
     """Return a starter of trainings in separate processes, see :mod:`trainings`."""
-    server = Trainings(digits, PYTHONPATH=str(Path(__file__).parent))
+    server = Trainings(digits, PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), str(ROOT)]))
     yield server
     server.close()
