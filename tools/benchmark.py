@@ -4,6 +4,7 @@ Both are timed in turns in one run, so the ratios are reliable even if the absol
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
 
 import torch
+from mmengine.logging import MMLogger
 
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_cli.arguments import positive
@@ -43,6 +45,7 @@ EXAMPLE = """examples:
   python tools/benchmark.py --only HOG masks --repeats 10
   python tools/benchmark.py --costs                     cost of a step by batch size, frames, side, ratio, processes
   python tools/benchmark.py --counts                    operators and bytes of a step, without timing
+  python tools/benchmark.py --data                      clips and images per second from files, tar shards and S3
   python tools/benchmark.py --steps OURS.py THEIRS.py --mask-ratio 0.4 0.75 --batch-size 8"""
 
 
@@ -61,6 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--counts", action="store_true", help="instead, count operators and the bytes that they move in a training step"
     )
     parser.add_argument(
+        "--data", action="store_true", help="instead, measure how many clips and images a second workers read"
+    )
+    parser.add_argument("--clips", type=positive, default=64, help="for --data: clips of a run (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=positive, default=768, help="for --data: images of a run (default: %(default)s)"
+    )
+    parser.add_argument(
         "--steps", nargs=2, metavar="CONFIG", help="instead, compare a training step of two configs: first / second"
     )
     parser.add_argument("--mask-ratio", nargs="+", type=float, default=[0.4], help="for --steps (default: 0.4)")
@@ -76,6 +86,9 @@ def _work(args: argparse.Namespace) -> None:
         raise ConfigError(f"--json {args.json}: the folder {args.json.absolute().parent} does not exist. Create it.")
     if args.counts:
         print(format_counted_work(count_steps()))
+        return
+    if args.data:
+        _measure_data(dict(clips=args.clips, images=args.images))
         return
     device = torch.device("cuda" if args.gpu else "cpu")
     before = read_run(args.against) if args.against else None
@@ -108,6 +121,20 @@ def _work(args: argparse.Namespace) -> None:
         write_run(args.json, describe_machine(device), args.repeats, rows, checks)
     if before:
         print("", format_changes(before, rows), sep="\n")
+
+
+def _measure_data(counts: dict[str, int]) -> None:
+    from projects.benchmark import data_throughput  # needs moto, which users of the other rows need not install
+
+    MMLogger.get_instance("benchmark", log_level="ERROR")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        print(f"{describe_machine(torch.device('cpu'))}; load of the machine: {os.getloadavg()[0]:.1f}\n")
+        print(data_throughput.format_throughput(list(data_throughput.measure_throughput(place, counts))), "", sep="\n")
+        small = {kind: max(count // 4, 1) for kind, count in counts.items()}
+        print(data_throughput.format_loading(list(data_throughput.measure_loading(place, small))), "", sep="\n")
+        print(data_throughput.format_readers(list(data_throughput.measure_readers(place, small["clips"]))))
 
 
 def _jobs(args: argparse.Namespace, device: torch.device) -> Iterator[Comparison]:

@@ -1,5 +1,11 @@
-"""File backend of mmengine that reads one member of a tar file, from a disk or from object storage."""
+"""File backend of mmengine that reads one member of a tar file, from a disk or from object storage.
 
+If the environment variable ``MASKFEAT_SHARDS`` names a folder, a shard in object storage is copied there when one of
+its members is first read. All processes of the machine use the copy. The copies are not removed.
+"""
+
+import hashlib
+import os
 import re
 import tarfile
 from pathlib import Path
@@ -8,7 +14,10 @@ from typing import NamedTuple
 from mmengine.fileio import BaseStorageBackend, register_backend
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import writing
+from maskfeat_plugin.locks import locked
 
+COPIES = "MASKFEAT_SHARDS"
 PREFIX = "tar"
 _BLOCK = tarfile.BLOCKSIZE  # the header that precedes the data of each member
 _URI = re.compile(PREFIX + r"://(.+?\.tar)@(\d+)\+(\d+)/(.+)", re.DOTALL)
@@ -71,7 +80,7 @@ class TarBackend(BaseStorageBackend):
     """Reader of members of tar files. ``mmengine.fileio.get`` uses it for paths of :meth:`Member.uri`.
 
     So each transform that reads its file through ``mmengine.fileio`` reads members too, for example
-    ``mmcv.LoadImageFromFile``. A member costs one read, or one range request.
+    ``mmcv.LoadImageFromFile``. A member costs one read, or one range request to object storage.
     """
 
     def get(self, filepath: str) -> bytes:
@@ -85,7 +94,7 @@ class TarBackend(BaseStorageBackend):
             OSError: If the shard cannot be read.
         """
         member = parse_uri(str(filepath))
-        content = read_range(member.shard, member.offset - _BLOCK, member.offset + member.size)
+        content = read_range(_local_copy(member.shard), member.offset - _BLOCK, member.offset + member.size)
         if len(content) < _BLOCK + member.size:
             raise ValueError(f"{filepath}: the shard is cut short.")
         if not _is_header_of(content[:_BLOCK], member):
@@ -147,6 +156,21 @@ def file_system(url: str) -> tuple:
         return url_to_fs(url)
     except ImportError as error:
         raise ConfigError(f"{url}: {error}. Run pip install 'maskfeat_plugin[remote]'.") from error
+
+
+def _local_copy(shard: str) -> str:
+    """Return the path of the copy of a remote shard; the shard itself if it is local, or if no copies are wanted."""
+    folder = os.environ.get(COPIES)
+    if not folder or not is_url(shard):
+        return shard
+    path = Path(folder, f"{hashlib.sha256(shard.encode()).hexdigest()[:32]}.tar")
+    if not path.is_file():
+        with locked(path.with_suffix(".lock")):
+            if not path.is_file():  # no other process was faster
+                system, inner = file_system(shard)
+                with writing(path) as unfinished:
+                    system.get_file(inner, str(unfinished))
+    return str(path)
 
 
 def _is_header_of(block: bytes, member: Member) -> bool:

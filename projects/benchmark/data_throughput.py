@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskfeat_cli.folders import configs_folder
 from maskfeat_plugin.datasets.moving_digits.sources import load_photos
+from maskfeat_plugin.datasets.tar_members import COPIES
 from maskfeat_plugin.datasets.transforms import DecodeClip, OpenVideo, OpenVideoByTorchCodec
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.preparation.shard_writing import ShardSettings, write_shards
@@ -39,7 +40,7 @@ _BATCH = {"clips": 4, "images": 32}
 _BASES = {"clips": "kinetics400_pretrain.py", "images": "imagenet_pretrain.py"}
 _CLASSES = {"clips": "maskfeat.VideoDataset", "images": "maskfeat.ImageDataset"}
 _LOADING = {"clips": 3, "images": 1}  # first transforms of the pipeline, which read and decode
-_BUCKET = "maskfeat-benchmark"
+_BUCKET, _COPIED = "maskfeat-benchmark", "tar shards in S3, local copies"
 
 
 class Throughput(NamedTuple):
@@ -104,8 +105,8 @@ def measure_throughput(
     """Measure the pre-training pipelines of Kinetics-400 and ImageNet with a dataloader.
 
     The sources are files, tar shards, and tar shards in an S3 server of moto on this machine: with a range request for
-    each sample, and with fsspec's ``simplecache``, which downloads a shard when it is first read. All are in the page
-    cache, so the times of a disk or a network are not part of it.
+    each sample, and with copies in ``MASKFEAT_SHARDS``, which each run makes when it first reads a shard. All are in
+    the page cache, so the times of a disk or a network are not part of it.
 
     Args:
         folder (Path): Folder for the files.
@@ -115,20 +116,22 @@ def measure_throughput(
     Yields:
         Throughput: The result of each run.
     """
-    with _s3_server(folder) as upload:
+    with s3_server(folder) as upload:
         for kind, count in counts.items():
             files = _write_files(kind, folder)
             pattern = _write_shards(files, folder / f"{kind}_shards", kind)
             remote = upload(Path(pattern).parent)
-            os.environ["FSSPEC_SIMPLECACHE_CACHE_STORAGE"] = str(folder / "cache")
             sources = {
                 "files": files,
                 "tar shards": pattern,
                 "tar shards in S3": f"{remote}/{Path(pattern).name}",
-                "tar shards in S3, simplecache": f"simplecache::{remote}/{Path(pattern).name}",
+                _COPIED: f"{remote}/{Path(pattern).name}",
             }
             for source, place in sources.items():
                 for number in workers:
+                    copies = folder / "copies"
+                    shutil.rmtree(copies, ignore_errors=True)
+                    os.environ[COPIES] = str(copies) if source == _COPIED else ""
                     yield Throughput(kind, source, number, *_run(_build(kind, place), kind, count, number))
 
 
@@ -332,8 +335,15 @@ def _decode_by_pyav(path: str, frames: np.ndarray, threads: int) -> list[np.ndar
 
 
 @contextmanager
-def _s3_server(folder: Path) -> Iterator[Callable[[Path], str]]:
-    """Run an S3 server of moto in its own process. Yield a function that uploads a folder and returns its URL."""
+def s3_server(folder: Path) -> Iterator[Callable[[Path], str]]:
+    """Run an S3 server of moto in its own process. fsspec finds it by the environment variables that are set here.
+
+    Args:
+        folder (Path): Folder for the server's log.
+
+    Yields:
+        Callable[[Path], str]: Function that uploads a folder and returns its URL.
+    """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -346,6 +356,7 @@ def _s3_server(folder: Path) -> Iterator[Callable[[Path], str]]:
         import s3fs
 
         _wait_for(port, server)
+        s3fs.S3FileSystem.clear_instance_cache()  # connections to an earlier server
         files = s3fs.S3FileSystem()
         files.mkdir(_BUCKET)
 

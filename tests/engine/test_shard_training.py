@@ -32,7 +32,7 @@ train_dataloader = dict(
 train_cfg = dict(_delete_=True, type="maskfeat.EpochBasedTrainLoop", max_epochs={epochs})
 param_scheduler = None
 default_hooks = dict(
-    checkpoint=dict(_delete_=True, type="maskfeat.CheckpointHook", interval=1, by_epoch=False, max_keep_ckpts=1),
+    checkpoint=dict(_delete_=True, type="maskfeat.CheckpointHook", interval=5, by_epoch=False, max_keep_ckpts=1),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 log_processor = dict(by_epoch=True)
