@@ -11,7 +11,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 # Number of test processes. Each takes up to 6 GB and one core.
 JOBS   ?= 2
 
-.PHONY: help setup demo demo-full demo-weights check test test-slow bench docs lint format clean
+.PHONY: help setup demo demo-full demo-weights check test test-slow test-cluster bench docs lint format clean
 
 help:
 	@echo "make demo          pre-train and fine-tune on MovingDigits, write work_dirs/demo/report.html;"
@@ -20,6 +20,8 @@ help:
 	@echo "make check         run make lint and the quick tests"
 	@echo "make test          run make lint and all tests except the long ones"
 	@echo "make test-slow     run the long tests: kills, endurance, faults in hundreds of trials"
+	@echo "make test-cluster  run the tests with Slurm and several hosts; as root, with Debian's packages iproute2,"
+	@echo "                   munge and slurm-wlm"
 	@echo "make bench         compare the speed with mmpretrain, mmaction2, timm and torchvision"
 	@echo "make docs          build the documentation site, work_dirs/docs/index.html"
 	@echo "make demo-weights  train the demo's shipped weights again"
@@ -41,14 +43,18 @@ demo-weights: setup
 	$(BIN)/python tools/demo.py --make-weights
 
 check: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not long" -n $(JOBS) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not long and not cluster" -n $(JOBS) --dist worksteal $(TESTS)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long and not cluster" -n $(JOBS) --dist worksteal $(TESTS)
 
 # One test at a time: they measure times and memory of the whole machine
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --timeout 7200 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long and not cluster" --timeout 7200 $(TESTS)
+
+# Installs nothing: without the packages it fails and names them. The machines of these tests are network namespaces
+test-cluster: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster --timeout 1800 $(TESTS)
 
 bench: setup
 	$(BIN)/python tools/benchmark.py

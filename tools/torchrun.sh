@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run a Python tool on several GPUs of one machine; dist_train.sh and dist_test.sh use it. For several machines, set
-# NNODES, NODE_RANK and MASTER_ADDR. Without a GPU, GPUS is the number of processes.
+# NNODES, NODE_RANK and MASTER_ADDR. Without a GPU, GPUS is the number of processes. If a process fails, all processes
+# start again, MAX_RESTARTS times (0).
 #   tools/torchrun.sh GPUS TOOL.py [arguments of the tool]
 set -euo pipefail
 if [ $# -lt 2 ]; then
@@ -11,11 +12,13 @@ fi
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
     MEETING=(--standalone) # a free port, so that several runs on one machine do not share one
 else
+    # the machines meet at the one with NODE_RANK=0; torchrun gives the ranks
     MEETING=(
         --nnodes="${NNODES:-1}"
-        --node_rank="${NODE_RANK:-0}"
-        --master_addr="${MASTER_ADDR:-127.0.0.1}"
-        --master_port="${PORT:-29500}"
+        --rdzv_backend=c10d
+        --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:${PORT:-29500}"
+        --rdzv_id="${RDZV_ID:-maskfeat}"
+        --rdzv_conf="is_host=$([ "${NODE_RANK:-0}" = 0 ] && echo 1 || echo 0)"
     )
 fi
 
@@ -24,4 +27,4 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python
 
 # exec, so that torchrun receives the signals that are sent to this script
-exec "$PYTHON" -m torch.distributed.run "${MEETING[@]}" --nproc_per_node="$1" "${@:2}"
+exec "$PYTHON" -m torch.distributed.run "${MEETING[@]}" --max_restarts="${MAX_RESTARTS:-0}" --nproc_per_node="$1" "${@:2}"

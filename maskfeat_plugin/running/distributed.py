@@ -8,12 +8,15 @@ from datetime import timedelta
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device, is_cuda_available
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_distributed
+from mmengine.dist import all_gather_object, get_rank, get_world_size, init_dist, is_distributed
 from mmengine.logging import print_log
+from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 from torch.utils.data import DataLoader
 
 from maskfeat_plugin.errors import ConfigError
+
+from .same_start import check_same_start
 
 # Variables of each launcher: the rank of this process, its rank on this machine, the number of processes
 _VARIABLES = {
@@ -29,18 +32,20 @@ _STARTED_BY = {
 
 
 def connect_processes(cfg: Config) -> None:
-    """Prepare a config and this process for the launcher that the config names. Do nothing for a single process.
+    """Connect the processes of the launcher that the config names, and prepare the config. Do nothing for one process.
 
-    If each process has a GPU, mmengine's runner connects them. Without a GPU mmengine's connection fails, so this
-    function connects them with gloo, and the runner uses that connection. Each process gets its own random state, so
-    that equal positions in their batches get different masks, unless ``randomness.diff_rank_seed`` is set.
+    The runner uses this connection. If each process has a GPU, mmengine's function connects them. Without a GPU it
+    fails, so they are connected with gloo here. DeepSpeed connects its processes itself. Each process gets its own
+    random state, so that equal positions in their batches get different masks, unless ``randomness.diff_rank_seed`` is
+    set.
 
     Args:
         cfg (Config): The config. ``randomness`` and, without a GPU, the wrapper of the model are completed in place.
 
     Raises:
         ConfigError: If the launcher did not start this process, if there are more processes than GPUs, or if a setting
-            of ``env_cfg.dist_cfg`` does not work.
+            of ``env_cfg.dist_cfg`` does not work. Also if the processes have different configs or versions, see
+            :func:`check_same_start`.
     """
     launcher = cfg.get("launcher", "none")
     if launcher == "none":
@@ -70,6 +75,12 @@ def connect_processes(cfg: Config) -> None:
             _connect(launcher, dict(options, backend=backend))
     elif is_cuda_available():
         _check_gpu()
+        if not is_distributed() and "DeepSpeed" not in str((cfg.get("strategy") or {}).get("type")):
+            # in this order, as in mmengine's runner: init_dist would choose another way to start workers
+            set_multi_processing(**(cfg.get("env_cfg", {}).get("mp_cfg") or {}), distributed=True)
+            init_dist(launcher, **options)
+    if is_distributed():
+        check_same_start(cfg)
 
 
 def launched_share(launcher: str) -> tuple[int, int]:

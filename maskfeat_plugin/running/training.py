@@ -24,7 +24,7 @@ from maskfeat_plugin.files import is_full_disk
 from maskfeat_plugin.locks import hold_folder
 
 from .bad_data import describe_listed, forget_bad_files, list_bad_files, named_data_errors
-from .distributed import check_equal_length, connect_processes, describe_lost_contact, launched_rank
+from .distributed import check_equal_length, connect_processes, describe_lost_contact, launched_rank, launched_share
 from .log_streams import go_on_without_log
 from .versions import describe_cpu, describe_versions
 
@@ -46,6 +46,7 @@ def build_trainer(cfg: Config) -> Runner:
         ConfigError: If the config does not work, or if another training writes to its work directory. See
             :func:`maskfeat_plugin.config.check` for the errors that are found before anything is built.
     """
+    launched_share(cfg.get("launcher", "none"))  # sets the rank: the first process holds the folder and prints errors
     check(cfg, "train")
     _make_work_dir(cfg)
     if launched_rank() == 0:
@@ -129,6 +130,7 @@ def build_tester(cfg: Config) -> Runner:
     Raises:
         ConfigError: If the config does not work or has no test.
     """
+    launched_share(cfg.get("launcher", "none"))
     check(cfg, "test")
     _make_work_dir(cfg)
     connect_processes(cfg)

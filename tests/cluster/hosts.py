@@ -27,6 +27,10 @@ def check_programs(programs):
         raise AssertionError("make test-cluster makes network namespaces. Run it as root, in a container --privileged.")
 
 
+def _environment():
+    return {**os.environ, "PATH": f"{os.environ['PATH']}:{SYSTEM}"}
+
+
 class Machine:
     """Machine that :class:`Network` has started."""
 
@@ -39,8 +43,9 @@ class Machine:
         script = " && ".join(setup) + " && echo up && sleep infinity & wait"
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--uts", "--mount", "--pid", "--fork"]
         command += ["--kill-child", "--mount-proc", "bash", "-c", script]
-        env = {**os.environ, "PATH": f"{os.environ['PATH']}:{SYSTEM}"}
-        self.holder = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.holder = subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self.holder.stdout.readline() == "up\n", f"{name} did not start"
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text()
         self.pid = int(children)
@@ -57,9 +62,7 @@ class Machine:
 
     def run(self, *command, cwd="/", env=None, timeout=60):
         """Run a command on this machine and return its standard output."""
-        done = subprocess.run(
-            self.command(*command, cwd=cwd), env=env, capture_output=True, text=True, timeout=timeout
-        )
+        done = subprocess.run(self.command(*command, cwd=cwd), env=env, capture_output=True, text=True, timeout=timeout)
         assert done.returncode == 0, f"{command} on {self.name}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -83,28 +86,33 @@ class Network:
         self.machines = []
         hosts = folder / "hosts"
         hosts.write_text("127.0.0.1 localhost\n" + "".join(f"10.99.0.{i + 1} node{i}\n" for i in range(size)))
+        self.hosts = hosts
         try:
             self.switch = Machine("switch")
             self.machines.append(self.switch)
             self.switch.run("ip", "link", "add", "bridge0", "type", "bridge")
             self.switch.run("ip", "link", "set", "bridge0", "up")
-            self.nodes = [self._add(i, hosts) for i in range(size)]
+            self.nodes = [self._add(i) for i in range(size)]
         except BaseException:
             self.close()
             raise
 
-    def _add(self, number, hosts):
-        node = Machine(f"node{number}", hosts)
+    def _add(self, number):
+        node = Machine(f"node{number}", self.hosts)
         self.machines.append(node)
-        peer = ["peer", "name", "eth0", "netns", str(node.pid)]
-        subprocess.run(
-            ["nsenter", "-t", str(self.switch.pid), "--net", "ip", "link", "add", node.name, "type", "veth", *peer],
-            check=True,
-        )
+        # not by Machine.run: the switch has other process numbers
+        inside = ["nsenter", "-t", str(self.switch.pid), "--net", "ip", "link", "add", node.name, "type", "veth"]
+        subprocess.run([*inside, "peer", "name", "eth0", "netns", str(node.pid)], env=_environment(), check=True)
         self.switch.run("ip", "link", "set", node.name, "master", "bridge0", "up")
         node.run("ip", "address", "add", f"10.99.0.{number + 1}/24", "dev", "eth0")
         node.run("ip", "link", "set", "eth0", "up")
         return node
+
+    def replace(self, node):
+        """Return a new machine in the place of one that was powered off."""
+        number = self.nodes.index(node)
+        self.nodes[number] = self._add(number)
+        return self.nodes[number]
 
     def unplug(self, node):
         """Take the link of a machine down."""

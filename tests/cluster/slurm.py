@@ -14,7 +14,7 @@ SlurmctldHost=node0
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=cred_expire=10,socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
@@ -80,8 +80,21 @@ class Slurm:
         wait_until(lambda: (self.folder / "munge.socket").exists(), 20, log)
         self.controller.start("slurmctld", "-D", "-i", log=log, env=self.env)
         for node in self.workers:
-            node.start("slurmd", "-D", "-N", node.name, log=log, env=self.env)
+            self._start_slurmd(node)
         wait_until(lambda: self.states().count("idle") == nodes, 60, log)
+
+    def _start_slurmd(self, node):
+        node.start("slurmd", "-D", "-N", node.name, log=self.folder / "daemons.log", env=self.env)
+
+    def fail(self, node):
+        """Power a machine off."""
+        node.power_off()
+
+    def repair(self, node):
+        """Put a new machine in the place of one that failed, and wait until it is idle."""
+        self.workers[self.workers.index(node)] = new = self.network.replace(node)
+        self._start_slurmd(new)
+        wait_until(lambda: self.states().count("idle") == len(self.workers), 60, self.folder / "daemons.log")
 
     def states(self):
         """Return the states of the nodes, as sinfo names them."""
@@ -103,7 +116,9 @@ class Slurm:
 
     def wait(self, number, states, timeout):
         """Wait until a job is in one of some states, and return what Slurm says of it."""
-        found = wait_until(lambda: (job := self.job(number))["JobState"] in states and job, timeout, lambda: self.job(number))
+        found = wait_until(
+            lambda: (job := self.job(number))["JobState"] in states and job, timeout, lambda: self.job(number)
+        )
         return found
 
     def close(self):

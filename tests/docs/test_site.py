@@ -207,7 +207,7 @@ def test_workflow_runs_targets_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     runs = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     made = set(re.findall(r"\bmake ([a-z-]+)", "\n".join(runs)))
-    assert made == {"setup", "test", "test-slow", "docs"} <= targets
+    assert made == {"setup", "test", "test-slow", "test-cluster", "docs"} <= targets
     assert all(("uses" in step) != ("run" in step) for job in workflow["jobs"].values() for step in job["steps"])
 
 

@@ -45,6 +45,13 @@ EVALUATED = dict(
     ),
     motion=("mvit-tiny_moving-digits-motion.py", 10, {}),
 )
+# Starts of two processes: what is different in the second, and the message, if there is one
+DIFFERENT = dict(
+    paths=(dict(changes={"work_dir": "/elsewhere", "train_dataloader.dataset.data_root": "/elsewhere/data"}), None),
+    version=(dict(version="0.0.1"), r"maskfeat_plugin\.__version__ is 0\.0\.1 in process 1 on .*, but .* in process 0"),
+    rate=(dict(changes={"optim_wrapper.optimizer.lr": 0.5}), r"optim_wrapper\.optimizer\.lr is 0\.5 in process 1 on "),
+    key=(dict(changes={"custom_key": [1, 2]}), r"custom_key\[0\] is 1 in process 1 on .*, but no value in process 0"),
+)
 KILLED = [(2, 1), (2, 0), (4, 2)]  # (number of processes, the one that is killed)
 AVA = "demo/mvit-tiny_moving-digits-ava.py"
 
@@ -65,6 +72,8 @@ def jobs(folder):
     options = {"optim_wrapper.accumulative_counts": 0, **SCALING}
     yield "no_batches", "refused", 1, dict(config=IMAGE, batch_size=1, options=options)
     yield "absent", "absent", 2, dict(config=IMAGE, batch_size=2, rank=1)
+    for name, (settings, _) in DIFFERENT.items():
+        yield f"different_{name}", "different", 2, settings
     for workers in 0, 2:
         yield f"masks{workers}", "masks", 2, dict(config=IMAGE, batch_size=4, workers=workers)
     options = {"randomness.diff_rank_seed": False}
@@ -180,6 +189,17 @@ def test_samples_that_do_not_divide(found):
 def test_a_checkpoint_that_one_machine_lacks_is_refused_by_all(found):
     assert found("absent", 0) == found("absent", 1)
     assert re.fullmatch(r"load_from: process 1: .*absent.pth.*", found("absent", 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_processes_with_another_version_or_config_are_refused(found, name):
+    said, message = found(f"different_{name}"), DIFFERENT[name][1]
+    assert said == found(f"different_{name}", 1)
+    if message is None:
+        assert said is None
+    else:
+        assert re.match(message, said) and said.endswith("config and options." if name != "version" else "plugin.")
 
 
 @pytest.mark.slow

@@ -25,7 +25,9 @@ from mmengine.hooks import Hook
 import maskfeat_plugin  # noqa: F401 (registers the components)
 from maskfeat_plugin.apis import ConfigError, build_tester, build_trainer, load_config
 from maskfeat_plugin.registry import HOOKS, TRANSFORMS
+from maskfeat_plugin.running import same_start
 from maskfeat_plugin.running.command_line import run_tool
+from maskfeat_plugin.running.distributed import connect_processes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -190,6 +192,20 @@ def absent(folder, rank, **settings):
     return None
 
 
+def different(folder, changes=None, version=None):
+    """Return the message for processes of which the second has other settings or another version of the package."""
+    data = {"train_dataloader.dataset.data_root": "/somewhere/data"}
+    cfg = load("demo/maskfeat_vit-tiny_moving-digits.py", folder, data)
+    if os.environ["RANK"] == "1":
+        cfg.merge_from_dict(changes or {})
+        same_start.__version__ = version or same_start.__version__
+    try:
+        connect_processes(cfg)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def killed(folder, rank, **settings):
     """Return exit status and output of a process after another one is killed, and the seconds of training."""
     cfg = pretraining(folder=folder, **settings)
@@ -210,6 +226,7 @@ TASKS = dict(
     watched=watched,
     refused=refused,
     absent=absent,
+    different=different,
     killed=killed,
 )
 

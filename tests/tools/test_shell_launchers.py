@@ -45,13 +45,13 @@ def test_dist_train(run):
     "script, arguments", [("dist_train.sh", ["c.py", "4"]), ("dist_test.sh", ["c.py", "w.pth", "4"])]
 )
 def test_several_machines_or_a_port(run, script, arguments):
-    out = run(script, *arguments, NNODES="2", NODE_RANK="1", MASTER_ADDR="node1").stdout
-    assert " --nnodes=2 --node_rank=1 --master_addr=node1 --master_port=29500 --nproc_per_node=4 " in out
+    out = run(script, *arguments, NNODES="2", NODE_RANK="1", MASTER_ADDR="node1", MAX_RESTARTS="3").stdout
+    meeting = "--nnodes=2 --rdzv_backend=c10d --rdzv_endpoint=node1:29500 --rdzv_id=maskfeat --rdzv_conf=is_host=0"
+    assert f" {meeting} --max_restarts=3 --nproc_per_node=4 " in out
     assert "--standalone" not in out
-    assert (
-        " --nnodes=1 --node_rank=0 --master_addr=127.0.0.1 --master_port=1234 "
-        in run(script, *arguments, PORT="1234").stdout
-    )
+    out = run(script, *arguments, PORT="1234").stdout
+    assert " --nnodes=1 " in out and " --rdzv_endpoint=127.0.0.1:1234 " in out
+    assert " --rdzv_conf=is_host=1 --max_restarts=0 " in out
 
 
 def test_dist_test(run):
