@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from maskfeat_plugin.checkpoints.reader import read_state
+
 ROOT = Path(__file__).parents[2]
 PRETRAINING = ROOT / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"
 HEADER = """
@@ -14,6 +16,7 @@ custom_imports = dict(imports=["maskfeat_plugin", "cluster_hooks"], allow_failed
 custom_hooks = [dict(type="maskfeat.ClusterTestHook")]
 env_cfg = dict(dist_cfg=dict(timeout=60))
 param_scheduler = None
+randomness = dict(seed=0, diff_rank_seed=True)  # set with a launcher; it decides the order of the samples
 """
 # Two steps with the same masks in all processes, so that any number of them has the same loss
 EQUAL = """
@@ -53,7 +56,7 @@ def environment(**more):
 
 def weights(path):
     """Return the weights of a checkpoint."""
-    return torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    return read_state(path)
 
 
 def losses(folder, size):
