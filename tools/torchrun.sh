@@ -13,6 +13,8 @@ if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
     MEETING=(--standalone) # a free port, so that several runs on one machine do not share one
 else
     # the machines meet at the one with NODE_RANK=0; torchrun gives the ranks
+    # a new store for every start: after a restart, a shared one may give the addresses of processes that have ended
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
     MEETING=(
         --nnodes="${NNODES:-1}"
         --rdzv_backend=c10d

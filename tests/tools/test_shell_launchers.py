@@ -37,7 +37,7 @@ def test_usage(run, script):
 
 def test_dist_train(run):
     out = run("dist_train.sh", "config.py", "4", "--resume").stdout
-    assert out.startswith("python -m torch.distributed.run --standalone --nproc_per_node=4 ")
+    assert out.startswith("python -m torch.distributed.run --standalone --max_restarts=0 --nproc_per_node=4 ")
     assert out.endswith("/train.py config.py --launcher pytorch --resume\n")
 
 
@@ -75,6 +75,10 @@ def test_slurm_on_fewer_gpus_than_a_machine_has_and_on_none(run):
 def test_slurm_test(run):
     out = run("slurm_test.sh", "gpu", "job", "config.py", "weights.pth").stdout
     assert out.endswith("/test.py config.py weights.pth --launcher slurm\n")
+
+
+def test_the_page_shows_the_job_for_sbatch():
+    assert f"```shell\n{(TOOLS / 'slurm_job.sh').read_text()}```\n" in (TOOLS.parent / "docs/scaling.md").read_text()
 
 
 @pytest.mark.parametrize(
