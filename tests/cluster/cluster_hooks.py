@@ -13,7 +13,7 @@ from maskfeat_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class ClusterTestHook(Hook):
-    """Hook that notes the losses of each process, and does what these variables of the environment ask for.
+    """Hook that notes the losses of each process, and obeys these variables of the environment.
 
     ``HOLD_FROM=N``: wait 3 s in each step from step N on, in a Slurm job only until it is requeued. ``KILL=RANK:N``:
     kill a process after step N, but only once for a work directory.

@@ -17,7 +17,7 @@ SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # folders that are not in the PATH o
 
 
 def check_programs(programs):
-    """Fail if a program is missing or if this user may not make namespaces, and say what to do."""
+    """Fail if a program is missing or if this user may not make namespaces, and name the remedy."""
     path = f"{os.environ['PATH']}:{SYSTEM}"
     missing = {name: package for name, package in programs.items() if shutil.which(name, path=path) is None}
     if missing:

@@ -111,12 +111,12 @@ class Slurm:
         return int(self.run("sbatch", "--parsable", f"--output={log}", script, *arguments, cwd=cwd, **env))
 
     def job(self, number):
-        """Return what ``scontrol show job`` says, as a dict."""
+        """Return the fields of ``scontrol show job``."""
         shown = self.run("scontrol", "--oneliner", "show", "job", number)
         return dict(item.partition("=")[::2] for item in shown.split() if "=" in item)
 
     def wait(self, number, states, timeout):
-        """Wait until a job is in one of some states, and return what Slurm says of it."""
+        """Wait until a job is in one of some states, and return its fields."""
         found = wait_until(
             lambda: (job := self.job(number))["JobState"] in states and job, timeout, lambda: self.job(number)
         )

@@ -66,7 +66,7 @@ def losses(folder, size):
 
 
 def assert_same_losses_and_weights(ours, theirs, size):
-    """Compare the two steps of ``size`` processes with those of one process."""
+    """Compare the two steps of ``size`` processes with the two steps of one process."""
     assert len(losses(ours, size)) == 2
     torch.testing.assert_close(losses(ours, size), losses(theirs, 1))
     torch.testing.assert_close(weights(ours / "iter_2.pth"), weights(theirs / "iter_2.pth"), rtol=1e-5, atol=1e-6)

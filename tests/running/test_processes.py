@@ -45,7 +45,7 @@ EVALUATED = dict(
     ),
     motion=("mvit-tiny_moving-digits-motion.py", 10, {}),
 )
-# Starts of two processes: what is different in the second, and the message, if there is one
+# Starts of two processes: the differences of the second, and the message, if there is one
 DIFFERENT = dict(
     paths=(dict(changes={"work_dir": "/elsewhere", "train_dataloader.dataset.data_root": "/elsewhere/data"}), None),
     version=(dict(version="0.0.1"), r"maskfeat_plugin\.__version__ is 0\.0\.1 in process 1 on .*, but .* in process 0"),

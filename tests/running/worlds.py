@@ -193,7 +193,7 @@ def absent(folder, rank, **settings):
 
 
 def different(folder, changes=None, version=None):
-    """Return the message for processes of which the second has other settings or another version of the package."""
+    """Return the message for two processes if the second has other settings or another version of the package."""
     data = {"train_dataloader.dataset.data_root": "/somewhere/data"}
     cfg = load("demo/maskfeat_vit-tiny_moving-digits.py", folder, data)
     if os.environ["RANK"] == "1":
