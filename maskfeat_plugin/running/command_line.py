@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -63,6 +64,11 @@ def run_tool(work: Callable[[], object], show_traceback: bool = False, hint: str
             raise
         print("; ".join(filter(None, (f"error: {lost}", hint))), file=sys.stderr)
         return 1
+    except SystemExit:
+        # srun sends SIGTERM to all processes as soon as one has exited. Each has to keep its own exit status
+        with suppress(ValueError):  # signals are set by the main thread only
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     except KeyboardInterrupt:
         print("; ".join(filter(None, ("interrupted", hint))), file=sys.stderr)
         return 130

@@ -101,10 +101,12 @@ def test_job_goes_on_after_a_machine_fails(slurm, submit, uninterrupted, tmp_pat
     names = slurm.run("scontrol", "show", "hostnames", slurm.job(job)["NodeList"]).split()
     failed = next(node for node in slurm.workers if node.name == names[0 if which == "first" else -1])
     slurm.fail(failed)
-    wait_until(lambda: slurm.job(job)["Restarts"] == "1", 120, lambda: slurm.job(job))
-    found = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED"), 400)
+    try:
+        wait_until(lambda: slurm.job(job)["Restarts"] == "1", 120, lambda: slurm.job(job))
+        found = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED"), 400)
+    finally:
+        slurm.repair(failed)
     assert found["JobState"] == "COMPLETED", log.read_text()[-5000:]
     assert failed.name not in slurm.run("scontrol", "show", "hostnames", found["NodeList"]).split()
     assert log.read_text().count("Iter(train) [ 1/") == 1
     assert_equal_weights(tmp_path / "work" / f"iter_{STEPS}.pth", uninterrupted)
-    slurm.repair(failed)

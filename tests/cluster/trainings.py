@@ -73,5 +73,5 @@ def assert_same_losses_and_weights(ours, theirs, size):
 
 
 def assert_equal_weights(ours, theirs):
-    """Check that two checkpoints have the same weights to the last bit."""
-    torch.testing.assert_close(weights(ours), weights(theirs), rtol=0, atol=0)
+    """Check that two checkpoints have the same weights to rounding: four processes may add gradients in any order."""
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-4, atol=1e-6)
