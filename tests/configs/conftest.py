@@ -27,7 +27,7 @@ def write_video(path, frames):
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """Write two images and two clips with labels, in the layouts of ImageNet, Kinetics, AVA and COCO."""
+    """Write two images and two clips with labels, in the layouts of ImageNet, Kinetics, AVA, COCO and ADE20K."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("train", "meta", "videos"):
         (root / folder).mkdir()
@@ -40,6 +40,7 @@ def data_root(tmp_path_factory):
     (root / "videos.txt").write_text("0.mp4 0\n1.mp4 1\n")
     write_ava(root / "ava", frames)
     write_coco(root)
+    write_masks(root)
     return root
 
 
@@ -98,6 +99,16 @@ def write_coco(root):
     (root / "digits.json").write_text(json.dumps(content))
 
 
+def write_masks(root):
+    """Write the classes of the pixels of the two images: rectangles of 1 and 3 on 0."""
+    (root / "masks").mkdir()
+    for image in (0, 1):
+        mask = np.zeros((96, 128), np.uint8)
+        mask[16:66, 8:68] = 1
+        mask[10:90, 70:110] = 3
+        cv2.imwrite(str(root / "masks" / f"{image}.png"), mask)
+
+
 @pytest.fixture
 def use_data(data_root):
     """Return a function that makes a data set's config use these files."""
@@ -127,6 +138,9 @@ def use_data(data_root):
                 label_file=str(data_root / "ava" / "actions.pbtxt"),
                 data_prefix=dict(img=str(data_root / "videos")),
             )
+        elif kind in ("ADE20KDataset", "BaseSegDataset"):
+            prefix = dict(img_path="train", seg_map_path="masks")
+            dataset.update(data_root=str(data_root), ann_file="", img_suffix=".jpg", data_prefix=prefix)
         elif kind == "CocoDataset":
             dataset.update(data_root=str(data_root), ann_file=annotations_of(dataset), data_prefix=dict(img="train"))
         else:

@@ -19,7 +19,7 @@ import maskfeat_plugin  # noqa: F401
 from maskfeat_cli.named_configs import named_configs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FOLDERS = ("classification", "recognition", "action_detection", "detection")
+FOLDERS = ("classification", "recognition", "action_detection", "detection", "segmentation")
 PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values() if p.parent.name in FOLDERS)
 CHOSEN = [path for path in PATHS if not re.search(r"_k[67]00", path) or "small-16x4" in path]
 FRAMES = ("SampleFrames", "UniformSample", "SampleAVAFrames")
@@ -28,6 +28,7 @@ MEASURES = dict(
     recognition=("acc/top1", "acc/top5", "acc/mean1"),
     action_detection=("mAP/overall",),
     detection=("coco/bbox_mAP",),
+    segmentation=("mIoU", "mAcc", "aAcc"),
 )
 
 
@@ -77,6 +78,9 @@ def test_evaluation(path, use_data):
         # an untrained detector has low scores, so all of its few boxes count
         cfg.model.test_cfg.rpn.max_per_img = 20
         cfg.model.test_cfg.rcnn.score_thr = 0.0
+    if path.startswith("segmentation"):  # pictures of 128 x 96, in three windows
+        cfg.model.data_preprocessor.size = None
+        cfg.model.test_cfg.update(crop_size=(96, 96), stride=(64, 16))
     set_random_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         built = Runner.build_dataloader(loader, seed=0)

@@ -67,6 +67,16 @@ def shrink_images(pipeline, size=(128, 160)):
             transform.ratio_range = (0.9, 1.1)
 
 
+def shrink_masks(cfg, size=(128, 128)):
+    """Use crops of 128 x 128 for segmentation; the model pads to the size of the crops."""
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if transform.type == "RandomResize":
+            transform.update(scale=size, ratio_range=(1.0, 1.2))
+        elif transform.type == "RandomCrop":
+            transform.crop_size = size
+    cfg.model.data_preprocessor.size = size
+
+
 def without_weights(node):
     """Use random weights for the networks of a target generator, because the files in the configs do not exist here."""
     if isinstance(node, dict):
@@ -86,7 +96,9 @@ def test_training_step(path, use_data):
         shrink_frames(cfg.train_dataloader.dataset.pipeline)
     if path.startswith("detection"):
         shrink_images(cfg.train_dataloader.dataset.pipeline)
-    batch_size = 2 if "linear" in path else 1  # batch norm needs two
+    if path.startswith("segmentation"):
+        shrink_masks(cfg)
+    batch_size = 2 if re.search("linear|segmentation|-seg", path) else 1  # batch norm needs two
     cfg.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False, pin_memory=False)
     cfg.optim_wrapper.type = "OptimWrapper"  # mixed precision needs a GPU
     if "drop_path_rate" in cfg.model.get("backbone", {}):
@@ -106,7 +118,7 @@ def test_training_step(path, use_data):
     moved = [name for name, p in model.named_parameters() if name in before and not torch.equal(p, before[name])]
     # an image has no use for positions in time, a detection head without positives trains only some of its layers, and
     # a tokenizer or teacher is not trained
-    still = ["target_generator."] + ["rel_pos_t"] * path.startswith("detection")
+    still = ["target_generator."] + ["rel_pos_t"] * path.startswith(("detection", "segmentation"))
     expected = [name for name in before if not any(part in name for part in still)]
     assert len(moved) > 0.85 * len(expected)
 

@@ -1,4 +1,4 @@
-"""MovingDigits: clips of moving MNIST digits with labels for four tasks, built without a download."""
+"""MovingDigits: clips of moving MNIST digits with labels for five tasks, built without a download."""
 
 from .backgrounds import BACKGROUNDS
 from .build import build_moving_digits, read_metadata

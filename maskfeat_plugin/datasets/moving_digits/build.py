@@ -27,13 +27,13 @@ from maskfeat_plugin.machine import usable_cores
 
 from .backgrounds import photo_part
 from .config import SPLITS, MovingDigitsConfig
-from .labels import ClipLabels, LabelledFrame, image_name, write_class_names, write_labels
+from .labels import ClipLabels, LabelledFrame, class_map, image_name, write_class_names, write_labels
 from .plan import ClipPlan, plan_clips, split_digits
 from .render import RenderedClip, render_clip
 from .sources import import_demo_package, load_digits, load_photos
 from .video import check_size, check_video, write_video
 
-VERSION = 2
+VERSION = 3
 """Increased whenever the same settings give other data."""
 
 METADATA = "metadata.json"
@@ -54,7 +54,8 @@ def build_moving_digits(
 
     It is built in a folder beside ``root`` and moved to ``root`` when it is complete. The same settings give the same
     bytes with any number of workers. Below ``root`` are: ``videos/{split}/000000.mp4``,
-    ``frames/{split}/000000_000.png`` (clip and frame), ``annotations/`` and ``metadata.json``.
+    ``frames/{split}/000000_000.png`` (clip and frame), ``masks/{split}/000000_000.png`` (the class of each pixel of
+    this frame), ``annotations/`` and ``metadata.json``.
 
     Args:
         root: Folder of the data set, e.g. ``data/moving_digits``.
@@ -91,7 +92,7 @@ def build_moving_digits(
     plans = plan_clips(config, labels)
     with naming(root), _folder_beside(root) as folder:
         check_size(folder, config.num_frames, config.size, config.fps)
-        for kind in ("videos", "frames"):
+        for kind in ("videos", "frames", "masks"):
             for split in SPLITS:
                 (folder / kind / split).mkdir(parents=True)
         writer = _ClipWriter(folder, config, digits, labels, photos)
@@ -144,17 +145,24 @@ class _ClipWriter:
         clip = render_clip(self.digits[list(plan.digits)], plan.motion, self.config, rng, self.photos[plan.split])
         write_video(self.folder / "videos" / plan.split / f"{plan.name}.mp4", clip.frames, self.config.fps)
         images = _choose_frames(clip.visible, self.config.frames_per_clip, rng) if plan.upright else []
+        classes = tuple(int(self.labels[digit]) for digit in plan.digits)
         for index in images:
-            path = self.folder / "frames" / plan.split / image_name(plan, index)
-            _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR))
-            path.write_bytes(encoded.tobytes())  # cv2.imwrite does not report a full disk
+            name = image_name(plan, index)
+            frame = cv2.cvtColor(clip.frames[index], cv2.COLOR_RGB2BGR)
+            _write_image(self.folder / "frames" / plan.split / name, frame)
+            _write_image(self.folder / "masks" / plan.split / name, class_map(clip.owners[index], classes))
         return ClipLabels(
             plan=plan,
-            classes=tuple(int(self.labels[digit]) for digit in plan.digits),
+            classes=classes,
             light=tuple(bool(light) for light in clip.light),
             key_frame=_labelled_frame(clip, self.config.key_frame),
             images=tuple(_labelled_frame(clip, index) for index in images),
         )
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    _, encoded = cv2.imencode(path.suffix, image)
+    path.write_bytes(encoded.tobytes())  # cv2.imwrite does not report a full disk
 
 
 def _choose_frames(visible: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

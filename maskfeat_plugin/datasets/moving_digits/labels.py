@@ -1,4 +1,4 @@
-"""Label files of MovingDigits, in the public formats of the four tasks."""
+"""Labels of MovingDigits, in the public formats of the five tasks."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,6 +59,19 @@ def image_name(plan: ClipPlan, frame: int) -> str:
     return f"{plan.name}_{frame:03d}.png"
 
 
+def class_map(owners: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Return the class of each pixel of a frame for semantic segmentation: 0 for the background, digit + 1 elsewhere.
+
+    Args:
+        owners: int8 (H, W), the number of the digit that each pixel shows, -1 for the background.
+        classes: Class of each digit of the clip.
+
+    Returns:
+        np.ndarray: uint8 (H, W).
+    """
+    return np.array([0, *(digit + 1 for digit in classes)], np.uint8)[owners + 1]
+
+
 def action_names(config: MovingDigitsConfig) -> tuple[str, ...]:
     """Return the names of the AVA-style actions. The id of an action is its index here plus one."""
     return (*config.motions, *ATTRIBUTES)
@@ -81,10 +94,12 @@ def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: 
     _write_lines(folder / f"motion_{split}.txt", motion_rows)
     _write_lines(folder / f"ava_{split}.csv", _ava_rows(clips, config))
     _write_lines(folder / f"ava_excluded_timestamps_{split}.csv", ())
-    _write_coco(folder / f"detection_{split}.json", split, [(c, frame) for c in clips for frame in c.images], config)
+    pictures = [(clip, frame) for clip in clips for frame in clip.images]
+    _write_coco(folder / f"detection_{split}.json", split, pictures, config)
+    _write_lines(folder / f"segmentation_{split}.txt", map(_stem, pictures))
     if split != "train":
         return
-    # Action labels use the subsets of the motions. Boxes use the subsets of the images.
+    # Action labels use the subsets of the motions. Boxes and masks use the subsets of the images.
     for stem, chosen in _subsets(motions, range(len(clips)), len(config.motions), config):
         _write_lines(folder / f"motion_{stem}.txt", [motion_rows[sample] for sample in chosen])
         _write_lines(folder / f"ava_{stem}.csv", _ava_rows([clips[sample] for sample in chosen], config))
@@ -93,6 +108,7 @@ def write_labels(folder: Path, split: str, clips: Sequence[ClipLabels], config: 
     for stem, chosen in _subsets(classes, groups, len(DIGITS), config) if images else ():
         _write_lines(folder / f"image_{stem}.txt", [image_rows[sample] for sample in chosen])
         _write_coco(folder / f"detection_{stem}.json", stem, [images[sample] for sample in chosen], config)
+        _write_lines(folder / f"segmentation_{stem}.txt", (_stem(images[sample]) for sample in chosen))
 
 
 def write_class_names(folder: Path, config: MovingDigitsConfig) -> None:
@@ -115,6 +131,12 @@ def _subsets(
                 f"train_{count}_seed{number}",
                 draw_subset(labels, groups, num_classes, count, config.seed, number),
             )
+
+
+def _stem(picture: tuple[ClipLabels, LabelledFrame]) -> str:
+    """Return the name of a saved frame without its ending, as lists of mmseg have it."""
+    clip, frame = picture
+    return image_name(clip.plan, frame.index).removesuffix(".png")
 
 
 def _ava_rows(clips: Iterable[ClipLabels], config: MovingDigitsConfig) -> list[str]:

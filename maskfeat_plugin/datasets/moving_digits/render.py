@@ -29,6 +29,7 @@ class RenderedClip(NamedTuple):
         areas: int64 (T, n), number of these pixels.
         visible: float64 (T, n), share of the digit's ink that is within the frame and not covered.
         light: bool (n,), whether the digit is brighter than the mean background.
+        owners: int8 (T, size, size), the number of the digit that each pixel shows, -1 for the background.
     """
 
     frames: np.ndarray
@@ -36,6 +37,7 @@ class RenderedClip(NamedTuple):
     areas: np.ndarray
     visible: np.ndarray
     light: np.ndarray
+    owners: np.ndarray
 
 
 def render_clip(
@@ -69,6 +71,7 @@ def render_clip(
     boxes = np.zeros((*shape, 4), np.int64)
     areas = np.zeros(shape, np.int64)
     visible = np.zeros(shape)
+    owners = np.full(frames.shape[:3], -1, np.int8)
     for t in range(config.num_frames):
         inks = np.stack([_place(glyph, trajectory, k, t, config.size) for k, glyph in enumerate(glyphs)])
         frames[t] = _paint(background, inks, colours)
@@ -78,8 +81,9 @@ def render_clip(
             total = glyphs[k].sum() * (trajectory.scale[k, t] * config.size / _GLYPH_SIDE) ** 2
             uncovered = ink * (1 - inks[k + 1 :]).prod(axis=0)
             visible[t, k] = min(uncovered.sum() / total, 1.0)
+            owners[t][ink >= INK] = k
     light = colours @ _LUMA >= background.mean(axis=(0, 1)) @ _LUMA
-    return RenderedClip(frames, boxes, areas, visible, light)
+    return RenderedClip(frames, boxes, areas, visible, light, owners)
 
 
 def _draw_colours(num_digits: int, background: np.ndarray, rng: np.random.Generator) -> np.ndarray:
