@@ -15,7 +15,7 @@ JOBS   ?= 2
 
 help:
 	@echo "make demo          pre-train and fine-tune on MovingDigits, write work_dirs/demo/report.html;"
-	@echo "                   choose tasks with make demo TASKS=\"digit motion ava coco\""
+	@echo "                   choose tasks with make demo TASKS=\"digit motion ava coco seg\""
 	@echo "make demo-full     run the demo with three seeds and the shipped weights, as in the README"
 	@echo "make check         run make lint and the quick tests"
 	@echo "make test          run make lint and all tests except the long ones"

@@ -43,7 +43,8 @@ class ListedModel:
         tasks: Tasks of the model, as its metafile names them: "Self-Supervised Learning", "Image Classification", ...
             The inferencers of the frameworks use the same names. Empty for configs on the demo's data, which no
             metafile lists.
-        metadata: Further entries of the metafile: "Architecture", "Batch Size", "Epochs", "Training Data".
+        metadata: Further entries of the metafile: "Architecture", "Batch Size", "Epochs" or "Iterations",
+            "Training Data".
         weights: The weights that are shipped with the config, None if there are none.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maskfeat_plugin.machine import usable_cores
 
-_PACKAGES = ("maskfeat_plugin", "torch", "mmengine", "mmcv", "mmpretrain", "mmaction2", "mmdet", "numpy")
+_PACKAGES = ("maskfeat_plugin", "torch", "mmengine", "mmcv", "mmpretrain", "mmaction2", "mmdet", "mmsegmentation", "numpy")
 VERSIONS, MACHINE = "Versions: ", "Machine: "
 
 

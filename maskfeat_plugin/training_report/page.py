@@ -31,6 +31,7 @@ _KINDS = (
     ("FastRCNN", "Action detection: the actions of persons in given boxes, by mmdet and mmaction2."),
     ("FasterRCNN", "Object detection, by mmdet."),
     ("MaskRCNN", "Object detection and instance segmentation, by mmdet."),
+    ("EncoderDecoder", "Semantic segmentation, by mmseg."),
 )
 HOW_TO_GET_SAMPLES = (
     "This training has written no pictures. Add these two settings to its config. Then it draws inputs and "
@@ -140,7 +141,7 @@ def _headline(run: Run, runs: Sequence[Run], history: History) -> dict[str, str]
 
 
 def _samples_word(settings: dict[str, Any]) -> str:
-    words = {"mmaction": "clips", "mmpretrain": "images", "mmdet": "images"}
+    words = {"mmaction": "clips", "mmpretrain": "images", "mmdet": "images", "mmseg": "images"}
     return next((word for scope, word in words.items() if scope == settings.get("default_scope")), "samples")
 
 

@@ -14,7 +14,7 @@ from maskfeat_plugin.machine import usable_cores
 
 from .live_page import Page
 from .report_page import describe_scores, describe_starts, format_table, verdict
-from .tasks import DATA_ROOT, FULL, PRETRAININGS, QUICK, TASKS, WORK_DIR, Plan, Pretraining, Task
+from .tasks import DATA_ROOT, FULL, PRETRAININGS, QUICK, WORK_DIR, Plan, Pretraining, Task, default_tasks
 from .train import export_weights, pretrain
 
 DATA = MovingDigitsConfig(
@@ -72,7 +72,7 @@ def run_demo(
     Args:
         work_dir (Path): Folder for everything except the data.
         data_root (Path): Root of MovingDigits.
-        tasks (Sequence[Task], optional): The tasks. Defaults to all.
+        tasks (Sequence[Task], optional): The tasks. Defaults to :func:`.default_tasks`.
         plan (Plan): Size of the demo. Defaults to the short demo, which takes minutes.
 
     Returns:
@@ -81,7 +81,7 @@ def run_demo(
     Raises:
         DemoError: If a task failed.
     """
-    tasks = list(tasks or TASKS.values())
+    tasks = list(tasks or default_tasks(plan))
     work_dir.mkdir(parents=True, exist_ok=True)
     page = Page(plan, tasks, work_dir, data_root, say)
     page.clear()

@@ -3,6 +3,7 @@
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -299,5 +300,6 @@ def environment(seconds: float) -> dict[str, str]:
         "mmpretrain": mmpretrain.__version__,
         "mmaction2": mmaction.__version__,
         "mmdet": mmdet.__version__,
+        "mmseg": version("mmsegmentation"),
         "maskfeat_plugin": maskfeat_plugin.__version__,
     }

@@ -1,4 +1,4 @@
-"""Two pre-trainings of the demo, the four tasks that start from them, and the sizes of the demo."""
+"""Two pre-trainings of the demo, the five tasks that start from them, and the sizes of the demo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,5 +180,23 @@ TASKS = {
             scale=100.0,
             seconds=32.0,
         ),
+        Task(
+            name="seg",
+            title="Which pixels are which digit?",
+            framework="mmseg",
+            pretraining=IMAGE,
+            finetune_config="vit-tiny_moving-digits-seg.py",
+            labels=1000,
+            annotation="annotations/segmentation_train_{labels}_seed{seed}.txt",
+            measure="mIoU of 11 classes",
+            metric="mIoU",
+            scale=1.0,
+            seconds=60.0,
+        ),
     )
 }
+
+
+def default_tasks(plan: Plan) -> list[Task]:
+    """Return the tasks of a demo whose tasks are not given: all, or in the short demo all except segmentation."""
+    return [task for task in TASKS.values() if plan == FULL or task.name != "seg"]

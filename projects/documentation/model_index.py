@@ -20,6 +20,7 @@ FOLDERS = dict(
     recognition=("Action Recognition", "docs/recognition.md"),
     action_detection=("Action Detection", "docs/action_detection.md"),
     detection=("Object Detection", "docs/detection.md"),
+    segmentation=("Semantic Segmentation", "docs/segmentation.md"),
 )
 # Last part of a config's name -> its data set
 DATASETS = dict(
@@ -30,6 +31,7 @@ DATASETS = dict(
     sthv2="Something-Something v2",
     ava22="AVA v2.2",
     coco="COCO",
+    ade20k="ADE20K",
 )
 HEADER = "# Written by tools/write_model_index.py from the configs.\n"
 
@@ -59,10 +61,12 @@ def describe_config(path: Path, root: Path) -> dict:
             f"{path}: the name must contain GPUs and batch size, such as 8xb256, and end in one of {known}."
         )
     gpus, batch = map(int, size.groups())
+    train_cfg = Config.fromfile(path).train_cfg
+    length = {"Iterations": train_cfg.max_iters} if "max_iters" in train_cfg else {"Epochs": train_cfg.max_epochs}
     metadata = {
         "Architecture": "MViT" if "mvit-" in path.stem else "ViT",
         "Batch Size": gpus * batch,
-        "Epochs": Config.fromfile(path).train_cfg.max_epochs,
+        **length,
         "Training Data": DATASETS[suffix],
         "Recipe For": f"{gpus} GPUs",
     }

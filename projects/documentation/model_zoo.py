@@ -18,6 +18,7 @@ SECTIONS = {
     ),
     "Action detection": (("action_detection",), "The paper's headline number on AVA v2.2: 39.8 mAP."),
     "Detection and instance segmentation": (("detection",), "The paper has no number for COCO."),
+    "Semantic segmentation": (("segmentation",), "The paper has no number for ADE20K."),
 }
 # Beginning of a pre-training config's name -> the authors' file of the same model
 AUTHORS_FILES = {
@@ -100,10 +101,11 @@ def _table(models: Iterable[dict], title: str) -> list[str]:
     rows = [f"| config | data | epochs | GPUs x batch | {last} |", "| --- | --- | ---: | ---: | --- |"]
     for model in models:
         name, metadata = model["Name"], model["Metadata"]
+        length = metadata["Epochs"] if "Epochs" in metadata else f"{metadata['Iterations']:,} steps"
         gpus = int(metadata["Recipe For"].split()[0])
         file = next((f"`{file}`" for start, file in AUTHORS_FILES.items() if name.startswith(start)), "-")
         rows.append(
-            f"| [{name}](../{model['Config']}) | {metadata['Training Data']} | {metadata['Epochs']} | "
+            f"| [{name}](../{model['Config']}) | {metadata['Training Data']} | {length} | "
             f"{gpus} x {metadata['Batch Size'] // gpus} | {file if pretraining else REPORTED.get(name, '-')} |"
         )
     return rows

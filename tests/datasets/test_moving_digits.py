@@ -408,6 +408,45 @@ class TestMotionLabels:
         assert json.loads((root / "annotations" / "detection_train.json").read_text())["annotations"]
 
 
+class TestPixelLabels:
+    @pytest.mark.parametrize("split", ["test", "train", "train_20_seed0"])
+    def test_mmseg_reads_them(self, root, split):
+        from mmseg.datasets import BaseSegDataset
+
+        folder = split.partition("_")[0]
+        dataset = BaseSegDataset(
+            data_root=str(root),
+            ann_file=f"annotations/segmentation_{split}.txt",
+            data_prefix=dict(img_path=f"frames/{folder}", seg_map_path=f"masks/{folder}"),
+            img_suffix=".png",
+            metainfo=dict(classes=("background", *DIGITS)),
+            pipeline=[
+                dict(type=f"mmseg.{name}") for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
+            ],
+        )
+        boxes = json.loads((root / "annotations" / f"detection_{split}.json").read_text())
+        assert [Path(sample["img_path"]).name for sample in map(dataset.get_data_info, range(len(dataset)))] == [
+            image["file_name"] for image in boxes["images"]
+        ]
+        for sample, image in zip(dataset, boxes["images"], strict=True):
+            labels = sample["data_samples"].gt_sem_seg.data.numpy()
+            assert labels.shape == (1, 64, 64)
+            found = [box for box in boxes["annotations"] if box["image_id"] == image["id"]]
+            assert set(np.unique(labels)) - {0} <= {box["category_id"] for box in found} or len(found) > 1
+            if len(found) == 1:  # nothing covers the only digit
+                (x, y, width, height), number = found[0]["bbox"], found[0]["category_id"]
+                assert (labels == number).sum() == found[0]["area"]
+                assert (labels[0, y : y + height, x : x + width] == number).sum() == found[0]["area"]
+
+    def test_the_last_digit_is_on_top(self, digits):
+        glyphs = np.zeros((2, 28, 28), np.float32)
+        glyphs[0, 4:24, 4:24] = glyphs[1, 10:18, 10:18] = 1
+        clip = render_clip(glyphs, "pass", MovingDigitsConfig(scale=(0.9, 0.9)), rng())
+        below, above = clip.areas[8]  # where they meet
+        assert (clip.owners[8] == 1).sum() == above > 0
+        assert 0 < (clip.owners[8] == 0).sum() < below
+
+
 class TestSubsets:
     @pytest.mark.parametrize(("task", "classes"), [("motion", 10), ("image", 10)])
     def test_are_balanced_and_differ(self, root, task, classes):

@@ -1,4 +1,4 @@
-"""Build the MovingDigits data set: clips of moving MNIST digits with labels for four tasks."""
+"""Build the MovingDigits data set: clips of moving MNIST digits with labels for five tasks."""
 
 import argparse
 import sys

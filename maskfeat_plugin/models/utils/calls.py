@@ -105,7 +105,7 @@ def loss_settings(head: nn.Module) -> dict | None:
 
 def is_foreign(module: nn.Module) -> bool:
     """Check whether a module comes from OpenMMLab, and not from this package or the user."""
-    return type(module).__module__.startswith(("mmpretrain.", "mmaction.", "mmdet."))
+    return type(module).__module__.startswith(("mmpretrain.", "mmaction.", "mmdet.", "mmseg."))
 
 
 def takes_argument(function: Callable[..., Any], name: str) -> bool:
