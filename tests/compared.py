@@ -3,6 +3,7 @@
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 FOLDER = Path(sys.prefix, "compared")
 
@@ -15,3 +16,16 @@ def importable():
         yield
     finally:
         sys.path.remove(str(FOLDER))
+
+
+@contextmanager
+def backbones_of_timm():
+    """Make these libraries importable, and let mmpretrain.TIMMBackbone find timm, as if it were installed.
+
+    mmpretrain looks for timm when it is imported, which is before the block.
+    """
+    from mmpretrain.models import TIMMBackbone
+
+    build = getattr(TIMMBackbone.__init__, "__wrapped__", TIMMBackbone.__init__)
+    with importable(), patch.object(TIMMBackbone, "__init__", build):
+        yield

@@ -15,6 +15,7 @@ from .masked_mvit import MaskedMViT
 from .masked_vit import MaskedViT
 from .mim_vit import MIMViT
 from .mvit import MViT
+from .transformers_backbone import TransformersBackbone
 from .visible_mvit import VisibleMViT
 from .visible_vit import VisibleViT
 from .vision_transformer import VisionTransformer
@@ -29,6 +30,7 @@ __all__ = [
     "MaskedMViT",
     "MaskedViT",
     "TokenGridBackbone",
+    "TransformersBackbone",
     "VisibleBackbone",
     "VisibleMViT",
     "VisibleViT",

@@ -1,6 +1,6 @@
 """Features of a network on the token grid, from any form of output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 from typing import Any
 
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from ..utils import frames_of_tokens, token_size
 
 
-def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
+def feature_map(output: Any, key: str, layer: int = -1, grid: tuple[int, int] | None = None) -> Tensor:
     """Find the feature map in the output of a backbone.
 
     Args:
         output (Any): A tensor, or a sequence with one output per layer, each a tensor or a sequence of a map and
-            tokens. Maps are (N, C, h, w) or (N, C, t, h, w). Tokens (N, L, C) are assumed to form a square grid; they
-            may have a class token or other extra tokens before them.
+            tokens. Maps are (N, C, h, w) or (N, C, t, h, w). Tokens (N, L, C) may have a class token or other extra
+            tokens before the tokens of the grid.
         key (str): Name of the argument that configures the network, for messages.
         layer (int): Index of the output in a sequence. Defaults to -1, the last.
+        grid (tuple[int, int], optional): Grid (h, w) of tokens (N, L, C). Defaults to None: the largest square that L
+            tokens can fill.
 
     Returns:
         Tensor: (N, C, h, w) or (N, C, t, h, w).
@@ -39,8 +41,13 @@ def feature_map(output: Any, key: str, layer: int = -1) -> Tensor:
             return tensor
     for tensor in tensors:
         if tensor.dim() == 3:
-            side = isqrt(tensor.shape[1])
-            return tensor[:, -side * side :].mT.unflatten(2, (side, side))  # (N, L, C) -> (N, C, h, w)
+            height, width = grid or (isqrt(tensor.shape[1]),) * 2
+            if tensor.shape[1] < height * width:
+                raise ValueError(
+                    f"{key} gives {tensor.shape[1]} tokens for a grid of {height} x {width}; set stride to the patch "
+                    "size of the network."
+                )
+            return tensor[:, -height * width :].mT.unflatten(2, (height, width))  # (N, L, C) -> (N, C, h, w)
     raise ValueError(
         f"{key} gives {[tuple(x.shape) for x in tensors]}, which has no grid to map onto the token grid; make it "
         "return a feature map: for a ViT set out_type='featmap', for others use a backbone without pooling."
@@ -97,8 +104,20 @@ def masked_features(
     mask: Tensor,
     key: str,
     input_type: str = "image",
-    layer: int = -1,
 ) -> Tensor:
+    """Compute the last features of the masked tokens, see :func:`masked_layers`."""
+    return masked_layers(backbone, inputs, mask, key, input_type)[0]
+
+
+def masked_layers(
+    backbone: Callable[[Tensor], object],
+    inputs: Tensor,
+    mask: Tensor,
+    key: str,
+    input_type: str = "image",
+    layers: Sequence[int] = (-1,),
+    stride: int | None = None,
+) -> list[Tensor]:
     """Compute the features of the masked tokens with a network that sees the whole, unmasked input.
 
     Args:
@@ -108,10 +127,12 @@ def masked_features(
         key (str): Name of the argument that configures the network, for messages.
         input_type (str): With "image" the network gets the first frame of every token, one by one; with "clip" it gets
             whole clips. Defaults to "image". Frames or clips without a masked token are left out.
-        layer (int): Index of the network's output to use. Defaults to -1, the last.
+        layers (Sequence[int]): Indices of the network's outputs to use. Defaults to (-1,), the last.
+        stride (int, optional): Side of the network's tokens in pixels. Images are resized so that its grid is the token
+            grid. Defaults to None: they keep their size.
 
     Returns:
-        Tensor: float32 (M, D).
+        list[Tensor]: For each layer float32 (M, D).
 
     Raises:
         ValueError: If the mask's grid does not fit the inputs, or the output has no grid.
@@ -128,7 +149,16 @@ def masked_features(
     asked = mask.flatten(1).any(1)
     if not asked.any():  # no token is masked: run one input, to get the number of channels
         asked[0] = True
-    features = feature_map(backbone(inputs[asked]), key, layer)
+    inputs = inputs[asked]
+    grid = (mask.shape[-2], mask.shape[-1]) if stride else None
+    if stride and inputs.shape[-2:] != (size := (mask.shape[-2] * stride, mask.shape[-1] * stride)):
+        inputs = F.interpolate(inputs, size, mode="bicubic", antialias=True, align_corners=False)
+    output = backbone(inputs)
+    return [_at_masked(feature_map(output, key, layer, grid), inputs, mask[asked], key) for layer in layers]
+
+
+def _at_masked(features: Tensor, inputs: Tensor, mask: Tensor, key: str) -> Tensor:
+    """Map features of a network onto the token grid: float32 (M, D) at the masked tokens."""
     square = inputs.shape[-2] == inputs.shape[-1]
     if square and features.dim() == 4 and features.shape[1] == features.shape[2] != features.shape[3]:
         features = features.movedim(-1, 1)  # timm's Swin gives (N, h, w, C)
@@ -137,4 +167,4 @@ def masked_features(
             f"{key} gives features {tuple(features.shape)}, which cannot be mapped onto the token grid "
             f"{tuple(mask.shape[1:])}. Make it return a feature map: (N, C, h, w) of images, (N, C, t, h, w) of clips."
         )
-    return fit_to_grid(features, tuple(mask.shape[1:])).movedim(1, -1)[mask[asked]].float()
+    return fit_to_grid(features, tuple(mask.shape[1:])).movedim(1, -1)[mask].float()
