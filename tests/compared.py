@@ -22,8 +22,10 @@ def importable():
 def backbones_of_timm():
     """Make these libraries importable, and let mmpretrain.TIMMBackbone find timm, as if it were installed.
 
-    mmpretrain looks for timm when it is imported, which is before the block.
+    mmpretrain looks for timm when it is imported, which is before the block: mmpretrain and mmaction2 are imported
+    without transformers here, as in all other tests.
     """
+    import maskfeat_plugin.models  # noqa: F401
     from mmpretrain.models import TIMMBackbone
 
     build = getattr(TIMMBackbone.__init__, "__wrapped__", TIMMBackbone.__init__)

@@ -12,7 +12,7 @@ _base_ = [
 default_scope = "mmseg"
 
 data_root = "data/moving_digits/"
-max_iters = 300
+max_iters = 400
 classes = ("background", *"0123456789")
 
 model = dict(
@@ -61,7 +61,7 @@ test_pipeline = [
     dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=64,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(

@@ -2,10 +2,12 @@
 
 import math
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from compared import backbones_of_timm
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -21,7 +23,7 @@ PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values())
 
 # Models of full size that other configs train too: make test builds them without values, make test-slow runs the step
 REPEATED = re.compile(
-    r"scaling/.*large|detection/.*vit-large|pretrain/maskfeat_vit-large|_k[67]00|large-16x4.*(_k400|_ava22)|large.*sthv2"
+    r"scaling/.*large|detection/.*vit-large|pretrain/maskfeat_vit-large|_k[67]00|large-16x4.*(_k400|_ava22)|large.*sthv2|maskfeat-(clip|siglip)_"
 )
 
 
@@ -105,7 +107,8 @@ def test_training_step(path, use_data):
         cfg.model.backbone.drop_path_rate = 0.0  # if dropped in a batch of one, a block would get no gradient
     cfg.optim_wrapper.optimizer.lr = 10.0  # layer decay leaves steps for the first layers that float32 cannot resolve
     set_random_seed(0)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+    timm = backbones_of_timm() if "TIMMBackbone" in cfg.pretty_text else nullcontext()
+    with timm, DefaultScope.overwrite_default_scope(cfg.default_scope):
         batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
         model = MODELS.build(cfg.model)
         optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)

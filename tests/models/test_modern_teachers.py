@@ -9,7 +9,6 @@ from compared import backbones_of_timm
 from mmengine.optim import build_optim_wrapper
 from safetensors.torch import load_file, save_file
 
-import maskfeat_plugin.models  # noqa: F401  (mmpretrain is imported without transformers)
 from maskfeat_plugin.checkpoints import CheckpointError
 from maskfeat_plugin.registry import MODELS
 
