@@ -191,7 +191,7 @@ TASKS = {
             measure="mIoU of 11 classes",
             metric="mIoU",
             scale=1.0,
-            seconds=110.0,
+            seconds=90.0,
         ),
     )
 }
