@@ -39,7 +39,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="SHARE",
         help="share of each class for validation (default: 0.2)",
     )
-    parser.set_defaults(model=None)
+    parser.set_defaults(model=None, weights=None)
     return read_folder_arguments(parser, arguments, "finetune")
 
 

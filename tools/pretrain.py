@@ -8,10 +8,12 @@ import argparse
 import sys
 
 from maskfeat_cli.folder_commands import build_folder_parser, read_folder_arguments
+from maskfeat_cli.given_files import missing_checkpoint, refuse
 
 EXAMPLE = """examples:
   maskfeat pretrain my_images
   maskfeat pretrain my_videos --model mvit-small --hours 8 --work-dir work_dirs/mine
+  maskfeat pretrain my_images --model vit-base --from vit_base_patch16_224.safetensors
 
 Models for images: vit-tiny, vit-base, vit-large. Models for videos: mvit-tiny, mvit-small, mvit-large.
 The default is the tiny model, or vit-base and mvit-small on a GPU, and 1000 steps."""
@@ -23,12 +25,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = build_folder_parser(__doc__, EXAMPLE)
     parser.add_argument("--model", metavar="NAME", help="name of the model, see below")
+    parser.add_argument(
+        "--from",
+        dest="weights",
+        metavar="FILE",
+        help="checkpoint of the same architecture to start from, with a tenth of the usual learning rate",
+    )
     return read_folder_arguments(parser, arguments, "pretrain")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Pre-train and return the exit status."""
     args = parse_args(arguments)
+    if refuse(missing_checkpoint(args.weights)):
+        return 1
 
     # imported after the arguments were checked: these imports take seconds
     from maskfeat_plugin.apis.folder_training import (

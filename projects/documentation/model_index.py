@@ -32,6 +32,7 @@ DATASETS = dict(
     ava22="AVA v2.2",
     coco="COCO",
     ade20k="ADE20K",
+    folder="A folder of your own",
 )
 HEADER = "# Written by tools/write_model_index.py from the configs.\n"
 

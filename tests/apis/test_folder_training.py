@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from maskfeat_plugin.apis.folder_training import (
     Settings,
@@ -23,6 +25,7 @@ from maskfeat_plugin.apis.folder_training.pretraining import MODELS_OF, without_
 from maskfeat_plugin.apis.model_loading import build_model, find_model
 from maskfeat_plugin.config import check
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.registry import MODELS
 
 IMAGES, CLIPS = "maskfeat_vit-tiny_moving-digits", "maskfeat_mvit-tiny_moving-digits"
 
@@ -127,6 +130,29 @@ def test_every_model_gets_a_config_that_can_be_trained(kind, model, photos, clip
     path = tmp_path / "config.py"
     path.write_text(cfg.pretty_text)
     assert Config.fromfile(path).to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize("kind, model", [("image", "vit-tiny"), ("video", "mvit-tiny")])
+def test_a_training_continues_from_trained_weights(kind, model, photos, clips, tmp_path):
+    """Start from the masked model of another training: all parameters are there, and the learning rate is a tenth."""
+    contents = look_into(photos if kind == "image" else clips)
+    first = pretraining_config(contents, Settings(tmp_path / "first", model))
+    torch.manual_seed(1)
+    trained = MODELS.build(first.model)
+    trained.init_weights()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / "trained.pth")
+    settings = Settings(tmp_path / "second", model, weights=str(tmp_path / "trained.pth"))
+    second = pretraining_config(contents, settings)
+    check(second, "train")
+    assert second.optim_wrapper.optimizer.lr == pytest.approx(first.optim_wrapper.optimizer.lr / 10)
+    assert pretraining_config(contents, replace(settings, lr=0.5)).optim_wrapper.optimizer.lr == 0.5
+    with DefaultScope.overwrite_default_scope(second.default_scope):
+        continued = MODELS.build(second.model)
+        continued.init_weights()
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in continued.state_dict().items())
 
 
 def test_a_model_of_the_other_kind_is_refused(photos, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IMAGE_SETS = ("ImageNet", "CustomDataset")
+IMAGE_SETS = ("ImageNet", "CustomDataset", "ImageDataset")
 VIDEO_SETS = ("VideoDataset", "RepeatAugDataset")
 
 
