@@ -6,7 +6,17 @@ from pathlib import Path
 
 from maskfeat_plugin.machine import usable_cores
 
-_PACKAGES = ("maskfeat_plugin", "torch", "mmengine", "mmcv", "mmpretrain", "mmaction2", "mmdet", "mmsegmentation", "numpy")
+_PACKAGES = (
+    "maskfeat_plugin",
+    "torch",
+    "mmengine",
+    "mmcv",
+    "mmpretrain",
+    "mmaction2",
+    "mmdet",
+    "mmsegmentation",
+    "numpy",
+)
 VERSIONS, MACHINE = "Versions: ", "Machine: "
 
 

@@ -420,9 +420,7 @@ class TestPixelLabels:
             data_prefix=dict(img_path=f"frames/{folder}", seg_map_path=f"masks/{folder}"),
             img_suffix=".png",
             metainfo=dict(classes=("background", *DIGITS)),
-            pipeline=[
-                dict(type=f"mmseg.{name}") for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")
-            ],
+            pipeline=[dict(type=f"mmseg.{name}") for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")],
         )
         boxes = json.loads((root / "annotations" / f"detection_{split}.json").read_text())
         assert [Path(sample["img_path"]).name for sample in map(dataset.get_data_info, range(len(dataset)))] == [
