@@ -25,8 +25,9 @@ def backbones_of_timm():
     mmpretrain looks for timm when it is imported, which is before the block: mmpretrain and mmaction2 are imported
     without transformers here, as in all other tests.
     """
-    import maskfeat_plugin.models  # noqa: F401
     from mmpretrain.models import TIMMBackbone
+
+    import maskfeat_plugin.models  # noqa: F401
 
     build = getattr(TIMMBackbone.__init__, "__wrapped__", TIMMBackbone.__init__)
     with importable(), patch.object(TIMMBackbone, "__init__", build):

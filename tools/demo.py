@@ -1,7 +1,8 @@
 """Run the demo: pre-train MaskFeat on MovingDigits and fine-tune it for up to five tasks.
 
-By default pre-training is short, and each task except segmentation is fine-tuned from it once. With --full, pre-training is longer, each
-task is also trained from scratch and from the shipped weights, and each of these trainings is run with three seeds.
+By default pre-training is short, and each task except segmentation is fine-tuned from it once. With --full,
+pre-training is longer, each task is also trained from scratch and from the shipped weights, and each of these trainings
+is run with three seeds.
 """
 
 import argparse

@@ -80,7 +80,7 @@ def test_all_of_the_blocks_are_loaded_and_a_step_is_taken(case, tmp_path):
     randomised(model, seed=7)
     random = {name: value.clone() for name, value in model.named_parameters()}
     model.init_weights()
-    # what pre-training has and the file lacks, or what belongs to another place, see docs/checkpoints.md
+    # parameters that the file lacks or that have another place, see docs/checkpoints.md
     new = ("mask_token", *(("norm2.",) if case == "fine-tuned MViT" else ()))
     for name, value in model.named_parameters():
         assert not torch.equal(value, random[name]), name

@@ -38,7 +38,7 @@ class TransformersBackbone(BaseModule):
             from transformers import AutoModel
         except ImportError as error:
             raise ImportError(
-                "maskfeat.TransformersBackbone needs transformers, which is not installed. Run pip install transformers."
+                "maskfeat.TransformersBackbone needs transformers. Run pip install transformers."
             ) from error
         options: dict[str, Any] = dict(local_files_only=True, use_safetensors=True, output_loading_info=True)
         try:
@@ -66,7 +66,7 @@ class TransformersBackbone(BaseModule):
 
         Returns:
             tuple[Tensor, ...]: The tokens (N, L, C) of each block, with a class token and registers first if the model
-            has them. Those of the last block have passed the model's final norm, if it has one for tokens.
+            has them. The tokens of the last block have passed the model's final norm, if it has one for tokens.
         """
         output = self.model(x, output_hidden_states=True, **self.options)
         return (*output.hidden_states[1:-1], output.last_hidden_state)  # hidden_states[0] is the embedding

@@ -26,9 +26,9 @@ class TeacherGenerator(BaseTargetGenerator):
 
     The teacher is any registered backbone that returns a feature map or the tokens of a grid. Backbones of timm are
     available as ``mmpretrain.TIMMBackbone``, backbones of transformers as ``maskfeat.TransformersBackbone``. The
-    features are resized to the token grid, and each token's features are divided by their length. The loss is ``maskfeat.MaskedLoss`` of the kind ``cosine``, ``mse`` or ``smooth_l1``.
-    The teacher sees whole images, or the first frame of each token of a clip, one by one. With ``input_type='clip'`` it
-    sees whole clips::
+    features are resized to the token grid, and each token's features are divided by their length. The loss is
+    ``maskfeat.MaskedLoss`` of the kind ``cosine``, ``mse`` or ``smooth_l1``. The teacher sees whole images, or the
+    first frame of each token of a clip, one by one. With ``input_type='clip'`` it sees whole clips::
 
         target_generator=dict(
             type='maskfeat.TeacherGenerator',
