@@ -2,6 +2,7 @@
 
 from .base import BaseTargetGenerator, TargetGenerator
 from .hog import HOGGenerator
+from .motion_hog import MotionHOGGenerator
 from .multi import MultiTargetGenerator
 from .pixel import PixelGenerator
 from .pseudo_label import LabelMapGenerator, PseudoLabelGenerator
@@ -14,6 +15,7 @@ __all__ = [
     "BaseTargetGenerator",
     "HOGGenerator",
     "LabelMapGenerator",
+    "MotionHOGGenerator",
     "MultiTargetGenerator",
     "PixelGenerator",
     "PseudoLabelGenerator",

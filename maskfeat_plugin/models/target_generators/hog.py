@@ -128,7 +128,7 @@ class HOGGenerator(BaseTargetGenerator):
     def _generate(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         frames_per_token, height, width = token_size(inputs, mask)
         self._check_cells(height, width, "size of a token (input size / the mask's token grid)")
-        frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
+        frames = self._frames(inputs, frames_per_token)  # (N, T', C, H, W)
         if self.block_size > 1:
             return self._masked_blocks(frames, mask, places, height, width)
         if frames.is_cuda:
@@ -137,6 +137,10 @@ class HOGGenerator(BaseTargetGenerator):
             if histograms is not None:
                 return histograms.flatten(1)
         return self._masked_tokens(frames, mask, places, height, width)
+
+    def _frames(self, inputs: Tensor, frames_per_token: int) -> Tensor:
+        """Return the picture (N, T', C, H, W) of each token's time step."""
+        return frames_of_tokens(inputs, frames_per_token)
 
     @torch.no_grad()
     def hog(self, images: Tensor) -> Tensor:
