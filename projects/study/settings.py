@@ -166,6 +166,12 @@ _PIXEL = Setting("pixels", "normalised pixels", (target_of("targets/maskfeat-pix
 _BOTH = Setting(
     "pixels + HOG", "half the weight each", (target_of("targets/maskfeat-pixel-hog_{model}-tiny_moving-digits.py"),)
 )
+_MOTION = Setting(
+    "motion", "HOG of frame differences", (target_of("targets/maskfeat-motion_{model}-tiny_moving-digits.py"),)
+)
+_MOTION_HOG = Setting(
+    "motion + HOG", "half the weight each", (target_of("targets/maskfeat-motion-hog_{model}-tiny_moving-digits.py"),)
+)
 _TOKEN = Setting(
     "tokens",
     "discrete tokens of a tokenizer with random weights instead of DALL-E's",
@@ -218,6 +224,12 @@ STUDIES = {
                 IMAGE: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SUPERVISED, _SELF, _PSEUDO),
                 VIDEO: (SCRATCH, BASE, _PIXEL, _BOTH, _TOKEN, _DEEP, _SELF),
             },
+        ),
+        Study(
+            "motion",
+            "Motion targets",
+            "The target is HOG, HOG of frame differences, or both. Only clips have this target.",
+            {VIDEO: (SCRATCH, BASE, _MOTION, _MOTION_HOG)},
         ),
         Study(
             "hog",

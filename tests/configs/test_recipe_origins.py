@@ -47,7 +47,7 @@ def test_each_number_is_the_authors_or_ours(path):
 
 def test_unmarked_numbers_are_found():
     assert list(unmarked("a = 1\nb = 2  # ours\n# authors\nc = [3]\nd = 4\n")) == ["a = 1", "d = 4"]
-    assert len(AVA) == len(SSV2) == 3 and len(BASES) == 6
+    assert len(AVA) == len(SSV2) == 3 and len(BASES) == 7
 
 
 @pytest.mark.parametrize("path", AVA, ids=lambda path: path.stem.partition("_")[0])

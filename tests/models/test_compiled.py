@@ -31,6 +31,13 @@ def decoder(in_channels):
 PRETRAINING = dict(
     image=(dict(type="maskfeat.MaskedViT", **VIT), {}, 24, 108, IMAGES),
     clip=(dict(type="maskfeat.MaskedMViT", **MVIT), {}, 16, 27, CLIPS),
+    clip_motion=(
+        dict(type="maskfeat.MaskedMViT", **MVIT),
+        dict(target_generator=dict(type="maskfeat.MotionHOGGenerator")),
+        16,
+        27,
+        CLIPS,
+    ),
     visible_image=(
         dict(type="maskfeat.VisibleViT", **VIT),
         dict(type="maskfeat.VisibleMaskFeat", decoder=decoder(24)),
@@ -58,12 +65,11 @@ FINE_TUNING = dict(
 def build(name):
     """A model of pre-training, and its inputs."""
     backbone, settings, channels, hog, shape = PRETRAINING[name]
-    settings = dict(dict(type="maskfeat.MaskFeat"), **settings)
+    settings = dict(dict(type="maskfeat.MaskFeat", target_generator=dict(type="maskfeat.HOGGenerator")), **settings)
     torch.manual_seed(0)
     model = MODELS.build(
         dict(
             backbone=backbone,
-            target_generator=dict(type="maskfeat.HOGGenerator"),
             neck=dict(type="maskfeat.RegressionNeck", in_channels=channels, out_channels=hog),
             head=dict(type="maskfeat.RegressionHead", loss=dict(type="maskfeat.MaskedLoss")),
             **settings,

@@ -1,6 +1,6 @@
 """Something-Something v2 for pre-training: frames spread evenly, crops of 0.5 to 1.0 of the area, cube masks of 40 %.
 
-"ours" marks our choices. Crops and masks are those of Kinetics-400. A video is not flipped, because left and right are
+"ours" marks our choices. Crops and masks are as for Kinetics-400. A video is not flipped, because left and right are
 part of the labels.
 """
 

@@ -18,8 +18,8 @@ class MotionHOGGenerator(HOGGenerator):
     L2-normalised by default, which also amplifies noise in cells that hardly change; ``norm="none"`` keeps the
     magnitudes.
 
-    The arguments, the size of the target and the fused kernel are those of :class:`HOGGenerator`. Use it alone, or
-    with HOG in :class:`MultiTargetGenerator`.
+    It has the arguments, the size of the target and the fused kernel of :class:`HOGGenerator`. Use it alone, or with
+    HOG in :class:`MultiTargetGenerator`.
     """
 
     def _frames(self, inputs: Tensor, frames_per_token: int) -> Tensor:
@@ -29,5 +29,4 @@ class MotionHOGGenerator(HOGGenerator):
                 f"{tuple(inputs.shape)} with {frames_per_token} frame(s) per token. Use maskfeat.HOGGenerator instead."
             )
         last = inputs[:, :, frames_per_token - 1 :]
-        # the slice is shorter than the clip, but starts one frame per token: (N, T', C, H, W)
         return frames_of_tokens(last, frames_per_token) - frames_of_tokens(inputs, frames_per_token)
