@@ -10,7 +10,7 @@ PACKAGES = ("maskfeat_plugin", "maskfeat_cli", "projects")
 # From the ground up. docs/contributing has the same list in words.
 ROOMS = (
     ("errors", "version", "machine", "locks", "files"),
-    ("downloads", "curve_files", "tensorboard_records", "plain_yaml"),
+    ("downloads", "storage", "curve_files", "tensorboard_records", "plain_yaml"),
     ("registry",),
     ("ops",),
     ("checkpoints",),

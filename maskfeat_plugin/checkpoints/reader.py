@@ -1,10 +1,12 @@
 """Safe reading of a checkpoint of any known format into the canonical names."""
 
+import hashlib
 import math
 import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -12,12 +14,14 @@ from urllib.request import url2pathname
 
 import torch
 from mmengine.dist import broadcast_object_list, get_dist_info
+from mmengine.fileio import get_file_backend
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from maskfeat_plugin.downloads import DownloadError, fetch, hash_in_name
 from maskfeat_plugin.errors import describe
-from maskfeat_plugin.files import restore, sha256
+from maskfeat_plugin.files import restore, sha256, whole_file
+from maskfeat_plugin.storage import PREFIXES
 
 from .errors import CheckpointError, UnsafeCheckpointError
 from .formats import FINETUNE, PRETRAIN, Format, last_scale_of, reason_to_drop, recognise
@@ -161,10 +165,10 @@ def from_state_dict(
 
 
 def local_file(source: str | Path) -> Path:
-    """Return the local file of a path or URL. If torch's cache lacks the file, it is downloaded, see :func:`fetch`.
+    """Return the local file of a path or URL. If torch's cache lacks the file, it is downloaded.
 
     Args:
-        source (str | Path): Path, or URL (http, https or file).
+        source (str | Path): Path, or URL (s3, gs, hf, http, https or file).
 
     Returns:
         Path: An existing file, or the folder of a sharded checkpoint.
@@ -173,11 +177,14 @@ def local_file(source: str | Path) -> Path:
         FileNotFoundError: If the file does not exist.
         CheckpointError: If the URL's scheme is unknown, its file cannot be downloaded, or its hash differs from the
             hash in its name.
+        StorageError: If the storage of the URL cannot be used.
     """
     url = urlparse(str(source))
     scheme = url.scheme
     if scheme in ("http", "https"):
         return _download(str(source))
+    if scheme in PREFIXES:
+        return _copy(str(source))
     if scheme == "file":
         if url.netloc not in ("", "localhost") or not url.path:
             raise CheckpointError(f"{source}: the URL of a file has three slashes: file:///FOLDER/FILE.")
@@ -189,7 +196,8 @@ def local_file(source: str | Path) -> Path:
             )
     if "://" in str(source):
         raise CheckpointError(
-            f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of http, https or file."
+            f"{source}: the scheme {scheme!r} is not supported; give a path or a URL of "
+            f"{', '.join(PREFIXES)}, http, https or file."
         )
     path = Path(source).expanduser()
     if is_sharded(path):
@@ -208,15 +216,9 @@ def _download(url: str) -> Path:
     found: list[Any] = [None, None]
     path = None
 
-    def read(partial: Path) -> None:
-        try:
-            load_file(partial)
-        except CheckpointError as error:
-            raise type(error)(str(error).replace(str(partial), url)) from None
-
     if rank == 0:
         try:
-            path, found[0] = fetch(url, read)
+            path, found[0] = fetch(url, partial(_check, url))
         except Exception as error:  # the other processes wait for the result
             found[1] = error if isinstance(error, CheckpointError) else CheckpointError(describe(error))
     broadcast_object_list(found)
@@ -224,9 +226,30 @@ def _download(url: str) -> Path:
         raise found[1]
     try:
         # the cache of another machine may lack the file
-        return path or fetch(url, read, digest=found[0])[0]
+        return path or fetch(url, partial(_check, url), digest=found[0])[0]
     except DownloadError as error:
         raise CheckpointError(str(error)) from error
+
+
+def _copy(address: str) -> Path:
+    """Copy a file from object storage once. Another version of the object gets another name."""
+    backend = get_file_backend(address)
+    version = backend.call(address, lambda system, path: system.ukey(path))
+    mark = hashlib.sha256(f"{address} {version}".encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir(), "checkpoints", f"{mark}-{Path(address).name}")
+    if not path.is_file():
+        with whole_file(path) as unfinished:
+            backend.copyfile_to_local(address, unfinished)
+            _check(address, unfinished)
+    return path
+
+
+def _check(address: str, path: Path) -> None:
+    """Read a downloaded file. An error names its address."""
+    try:
+        load_file(path)
+    except CheckpointError as error:
+        raise type(error)(str(error).replace(str(path), address)) from None
 
 
 def read_state(source: str | Path) -> dict[str, Tensor]:
@@ -309,9 +332,10 @@ def load_from_sharded(filename: str, map_location: Any = None) -> dict[str, Any]
     return load_file(folder, map_location=map_location or "cpu")
 
 
+@CheckpointLoader.register_scheme(prefixes=(r"(\S+\:)?s3://", "gs://", "hf://"), force=True)  # mmengine uses petrel
 @CheckpointLoader.register_scheme(prefixes=(r".*\.safetensors$", r"https?://[^?#]*\.safetensors([?#].*)?$"))
-def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Load a safetensors file for mmengine, for ``load_from`` and ``init_cfg=dict(type='Pretrained')``.
+def load_from_anywhere(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Load a safetensors file, or a checkpoint in object storage, for ``load_from``, ``resume`` and ``init_cfg``.
 
     Args:
         filename (str): Path or URL.
@@ -323,6 +347,7 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
     Raises:
         FileNotFoundError: If the file does not exist.
         CheckpointError: If the file is damaged, or cannot be downloaded.
+        StorageError: If the storage of the file cannot be used.
     """
     return load_file(local_file(filename), map_location=map_location or "cpu")
 

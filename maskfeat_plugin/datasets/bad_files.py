@@ -20,6 +20,7 @@ from mmengine.logging import MMLogger, print_log
 from torch.utils.data import Dataset, get_worker_info
 
 from maskfeat_plugin.registry import DATASETS
+from maskfeat_plugin.storage import StorageError
 
 from .bad_file_list import LIST_NAME, UNKNOWN, BadFile, BadFileList, has_changed, state_of
 from .clips_by_duration import DrawsFiles
@@ -129,6 +130,7 @@ class SkipBadFiles(Dataset):
 
         Raises:
             TooManyBadFiles: If more files than allowed, or many in a row, cannot be read.
+            StorageError: If the storage of the files cannot be used. The files may be in order.
         """
         if self._list.refresh():
             self._check_limit()
@@ -140,6 +142,8 @@ class SkipBadFiles(Dataset):
             state = _random_state()
             self._say_what_is_read(index)
             sample, error = self._reader.read(read, index, self.timeout)
+            if isinstance(error, StorageError):
+                raise error  # the file may be in order
             if error is not None:
                 # After a random draw, another draw may succeed, so the file is not bad. A timeout is too slow to retry.
                 is_bad = isinstance(error, TimeoutError) or _is_random_state(state)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import chain
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from .video_packets import TIMED_FORMATS, ReadPackets, UnfitIndex, find_packets, has_variable_rate
 
-# By default, opening decodes some frames for data that most headers contain anyway, and reads the end of an MPEG-TS file
+# By default, opening decodes some frames for data that most headers contain anyway, and reads the end of a ts file
 # for its duration. These options turn that off.
 _QUICKLY = dict(skip_frame="all", threads="1", probesize="2048", fflags="noparse", skip_estimate_duration_from_pts="1")
 # Formats of picture files: image2, jpeg_pipe, png_pipe, ...
@@ -38,7 +38,7 @@ class VideoReader:
     half of the frames with x264's default settings). The result is bit for bit the same as after decoding every frame.
 
     Args:
-        source (str | bytes): Path of the file, or its content.
+        source (str | bytes | BinaryIO): Path of the file, its content, or a file that can be searched.
         name (str): The name of the file in messages.
 
     Raises:
@@ -48,7 +48,7 @@ class VideoReader:
             frame count.
     """
 
-    def __init__(self, source: str | bytes, name: str) -> None:
+    def __init__(self, source: str | bytes | BinaryIO, name: str) -> None:
         self._source = source
         self._name = name
         try:
@@ -186,6 +186,8 @@ class VideoReader:
         self, options: dict[str, str] | None = None
     ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
         source = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+        if not isinstance(source, str):
+            source.seek(0)
         try:
             container = av.open(source, options=options or {})
             stream = container.streams.best("video")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskfeat_plugin.checkpoints import CheckpointError, check_whole, local_file, newest_whole
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.storage import PREFIXES, StorageError
 
 # Least share of a model's values that `load_from` has to give for training. Less means another architecture.
 _MIN_FOUND = 0.2
@@ -167,7 +168,7 @@ def _newest_of(work_dir: str) -> str | None:
 
 def _find(source: str) -> str:
     """Return the path of a checkpoint on this machine. A source of another scheme, for mmengine, is not changed."""
-    if urlparse(source).scheme in ("http", "https", "file"):
+    if urlparse(source).scheme in ("http", "https", "file", *PREFIXES):
         return str(local_file(source))
     if "://" not in source:
         local_file(source)
@@ -179,7 +180,7 @@ def _on_every_process(work: Callable[[str], str], argument: str) -> str:
     found, error = argument, None
     try:
         found = work(argument)
-    except (CheckpointError, OSError) as failure:
+    except (CheckpointError, StorageError, OSError) as failure:
         error = failure
     for rank, text in enumerate(all_gather_object(error and str(error))):
         if text is not None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from os.path import splitext
 
 from mmaction.datasets.transforms import DecordDecode, DecordInit
-from mmengine.fileio import FileClient, get
+from mmengine.fileio import FileClient, get, get_file_backend
 
 from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.storage import FsspecBackend, RemoteFile
 
 from ..tar_members import is_member
 from ..video_reader import ConstantRateReader, VideoReader
@@ -26,7 +27,9 @@ class OpenVideo(DecordInit):
 
     Args:
         io_backend (str): The storage of the files, as mmengine's ``FileClient`` names it. Files on "disk" are read
-            directly, other files are fetched into memory. Members of tar shards need no setting. Defaults to "disk".
+            directly. With "fsspec", and from addresses that begin with ``s3://``, ``gs://`` or ``hf://``, only the
+            needed parts of a file are fetched. Members of tar shards need no setting. Other files are fetched into
+            memory. Defaults to "disk".
         num_threads (int): Accepted for compatibility with ``mmaction.DecordInit``. One thread decodes a file here.
             Defaults to 1.
         **kwargs: Arguments of the ``FileClient``.
@@ -49,16 +52,19 @@ class OpenVideo(DecordInit):
         reader = self.open_file(filename)
         return ConstantRateReader(reader) if reader.has_variable_rate() else reader
 
-    def _source_of(self, filename: str) -> tuple[str | bytes, str]:
-        """Return the path of a file, or its content, and the name of the file."""
+    def _source_of(self, filename: str) -> tuple[str | bytes | RemoteFile, str]:
+        """Return the path of a file, its content or the file in a storage, and the name of the file."""
         if is_member(filename):
             return get(filename), filename
         if not splitext(filename)[1]:
             filename += ".mp4"
         if self.io_backend == "disk":
-            return filename, filename
+            is_remote = "://" in filename and isinstance(backend := get_file_backend(filename), FsspecBackend)
+            return backend.open(filename) if is_remote else filename, filename
         if self.file_client is None:
             self.file_client = FileClient(self.io_backend, **self.kwargs)
+        if isinstance(self.file_client.client, FsspecBackend):
+            return self.file_client.client.open(filename), filename
         return bytes(self.file_client.get(filename)), filename
 
     def __repr__(self) -> str:
