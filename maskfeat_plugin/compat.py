@@ -29,6 +29,7 @@ from packaging.specifiers import SpecifierSet
 
 from maskfeat_plugin import downloads
 from maskfeat_plugin.errors import describe
+from maskfeat_plugin.storage import PREFIXES, FsspecBackend
 
 __all__ = ["ENTRIES", "Entry", "active", "apply"]
 
@@ -736,6 +737,31 @@ class NewTransformers(Entry):
             importlib.import_module(name).WITH_MULTIMODAL = False  # type: ignore[attr-defined]
 
 
+class PrefixesOfFileClient(Entry):
+    """Repair of mmengine's ``FileClient``, whose prefixes keep their first backend.
+
+    ``FileClient.register_backend(..., prefixes="s3", force=True)`` forgets to store the new backend. The checkpoint
+    hook builds a ``FileClient`` from the prefix of its folder, so ``s3://`` needs the package of petrel.
+    """
+
+    name = "mmengine-file-client-prefixes"
+    issue = None
+    affected = {"mmengine": "<=0.10.7"}
+
+    def shows(self) -> bool:
+        return not self.is_active()
+
+    def is_active(self) -> bool:
+        from mmengine.fileio import FileClient
+
+        return all(FileClient._prefix_to_backends.get(prefix) is FsspecBackend for prefix in PREFIXES)
+
+    def apply(self) -> None:
+        from mmengine.fileio import FileClient
+
+        FileClient._prefix_to_backends.update(dict.fromkeys(PREFIXES, FsspecBackend))
+
+
 ENTRIES: tuple[Entry, ...] = (
     MissingOperators(),
     OperatorsOfCPU(),
@@ -751,4 +777,5 @@ ENTRIES: tuple[Entry, ...] = (
     ConfigsOfOtherPackages(),
     PicturesWithoutEnding(),
     NewTransformers(),
+    PrefixesOfFileClient(),
 )

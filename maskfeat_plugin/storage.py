@@ -1,5 +1,6 @@
 """Files in object storage (S3, Google Cloud Storage, Hugging Face, HTTP), as a file backend of mmengine on fsspec."""
 
+import errno
 import io
 import os
 import random
@@ -19,6 +20,8 @@ PREFIXES = ("s3", "gs", "hf")
 # Bytes of one request for a part of a file, and the number of parts that are kept
 _BLOCK, _BLOCKS = 1 << 20, 16
 _FIRST_WAIT = 0.5  # seconds
+# After this time a failed request is not repeated, so that SkipBadFiles gets the error before its own timeout
+_LONGEST = 60.0  # seconds
 _ADVICE = "Check the address, the network and the credentials"
 
 _Result = TypeVar("_Result")
@@ -27,6 +30,10 @@ _Result = TypeVar("_Result")
 class StorageError(ConfigError):
     """Error of a storage that cannot be used; the message names the object. The object itself may be in order."""
 
+    def __init__(self, message: str) -> None:
+        # The message of an exception from a dataloader's worker begins with the worker's traceback: remove it
+        super().__init__(message.strip().rpartition(f"{type(self).__name__}: ")[2])
+
 
 class FsspecBackend(BaseStorageBackend):
     """File backend of mmengine that reads and writes through fsspec.
@@ -34,7 +41,8 @@ class FsspecBackend(BaseStorageBackend):
     mmengine selects it by the prefixes ``s3://``, ``gs://`` and ``hf://``, and by the name "fsspec" for any other
     address that fsspec knows, such as ``https://``. An uploaded object appears when its upload is complete.
 
-    Failed requests are repeated after a growing time. A refused access, a missing bucket and a missing object are not.
+    Failed requests are repeated after a growing time, for a minute at most. A refused access, a missing bucket and a
+    missing object are not.
 
     Args:
         retries (int): Number of repetitions, in addition to the repetitions of the storage's own package. Defaults
@@ -154,6 +162,7 @@ class FsspecBackend(BaseStorageBackend):
         """
         address = str(filepath)
         wait = _FIRST_WAIT
+        end = time.monotonic() + _LONGEST
         for left in reversed(range(self.retries + 1)):
             try:
                 system, path = self._system(address)
@@ -165,7 +174,9 @@ class FsspecBackend(BaseStorageBackend):
                     f"{address}: the storage refuses the access ({describe(error)}). {_ADVICE}."
                 ) from error
             except Exception as error:  # each storage's package has its own types
-                if not left or not _may_pass(error):
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # of a local copy
+                if not left or not _may_pass(error) or time.monotonic() > end:
                     raise StorageError(f"{address}: the storage fails ({describe(error)}). {_ADVICE}.") from error
                 print_log(f"{address}: {describe(error)}; another try in about {wait:.1f} s", "current")
             time.sleep(wait * random.SystemRandom().uniform(0.5, 1.0))
@@ -249,6 +260,8 @@ class RemoteFile(io.RawIOBase):
 
 def _may_pass(error: Exception) -> bool:
     """Check whether a request that failed with an error may succeed later."""
+    if "Credentials" in type(error).__name__:  # of botocore
+        return False
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or package in ("aiohttp", "botocore", "aiobotocore", "urllib3", "requests")
 

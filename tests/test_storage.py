@@ -174,6 +174,10 @@ def test_a_missing_object_is_a_bad_file_and_a_failing_storage_is_not(videos, sto
     store.faults += ["403 AccessDenied"] * 50
     with pytest.raises(StorageError, match=r"s3://bucket/clips/a.mp4: the storage refuses the access"):
         data[0]
+    loader = DataLoader(data, num_workers=1, batch_size=None, collate_fn=lambda sample: sample["imgs"])
+    with pytest.raises(StorageError) as error:
+        list(loader)
+    assert str(error.value).startswith("s3://bucket/clips/") and "\n" not in str(error.value)
     assert (tmp_path / "bad.txt").read_text() == listed
 
 
@@ -193,7 +197,7 @@ def test_a_fault_that_stays(store, fault):
     quick = dict(config_kwargs=dict(retries=dict(max_attempts=0)), skip_instance_cache=True)
     with pytest.raises(StorageError, match=r"^s3://bucket/content\.bin: the storage fails \(.+\)\. Check the address"):
         FsspecBackend(retries=1, **quick).get("s3://bucket/content.bin")
-    assert len(store.faults) < 1000 - 2
+    assert len(store.faults) <= 1000 - 2
 
 
 def test_what_is_refused_at_once(store):
@@ -232,7 +236,7 @@ def test_checkpoints_in_the_storage(store, digits, tmp_path, monkeypatch):
         cfg.train_cfg.max_iters = steps
         cfg.train_dataloader.update(batch_size=8)
         cfg.param_scheduler = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
-        cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1, out_dir=f"s3://bucket/{folder}")
+        cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1, save_optimizer=True, out_dir=f"s3://bucket/{folder}")
         cfg.update(options)
         cfg.experiment_name = f"{folder}-{steps}"
         train(build_trainer(cfg))

@@ -9,6 +9,7 @@ from mmengine import fileio
 
 from maskfeat_plugin.errors import reading
 from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.storage import StorageError
 
 _START_OF_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Between scans: tables, comments, application data, the next scan and the end. No bytes of a scan match this.
@@ -36,10 +37,13 @@ class LoadWholeImage(LoadImageFromFile):
 
         Raises:
             ValueError: If the file is no image, or is incomplete.
+            StorageError: If the storage of the file cannot be used, also if ``ignore_empty=True``.
         """
         path = results["img_path"]
         try:
             image = self._decode(self._read(path), path)
+        except StorageError:
+            raise
         except Exception:
             if self.ignore_empty:
                 return None
