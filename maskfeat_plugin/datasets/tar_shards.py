@@ -251,7 +251,6 @@ def _members(file: IO[bytes], size: int, problems: list[str]) -> Iterator[tarfil
             end = info.offset_data + blocks * tarfile.BLOCKSIZE
             if info.isreg():
                 yield info
-            archive.members = []  # otherwise memory grows with the number of members
 
 
 def _has_content(file: IO[bytes], start: int, stop: int) -> bool:

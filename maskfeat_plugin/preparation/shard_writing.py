@@ -187,7 +187,7 @@ def _to_list(value: Any) -> Any:
 
 
 def _check_settings(file: Path, settings: ShardSettings, samples: Sequence[_Sample]) -> None:
-    """Compare settings and samples with those of the existing shards, or save them if there are no shards."""
+    """Compare the settings and samples with the existing shards, or save them if there are no shards."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(f"{sample.meta}\n".encode())

@@ -121,7 +121,7 @@ def measure_throughput(
             files = _write_files(kind, folder)
             pattern = _write_shards(files, folder / f"{kind}_shards", kind)
             remote = upload(Path(pattern).parent)
-            sources = {
+            sources: dict[str, Path | str] = {
                 "files": files,
                 "tar shards": pattern,
                 "tar shards in S3": f"{remote}/{Path(pattern).name}",
@@ -176,8 +176,9 @@ def measure_readers(folder: Path, repeats: int) -> Iterator[Reader]:
         "PyAV, 1 thread": lambda frames: _decode_by_pyav(path, frames, 1),
         "PyAV, its own threads": lambda frames: _decode_by_pyav(path, frames, 0),
     }
-    with suppress(ConfigError):  # it is not installed
+    with suppress(ConfigError, ValueError):  # it is not installed, or does not find FFmpeg's libraries
         opener = OpenVideoByTorchCodec(device="cpu")
+        _decode(opener, path, np.arange(1))
         readers["torchcodec, 1 thread"] = lambda frames: _decode(opener, path, frames)
     for name, read in readers.items():
         read(64 + 4 * np.arange(16))
@@ -202,7 +203,7 @@ def format_throughput(rows: Sequence[Throughput]) -> str:
 
 def format_loading(rows: Sequence[Loading]) -> str:
     """Format the shares of decoding as a Markdown table."""
-    lines = ["| samples | ms of a core for one | of which reading and decoding |", "| --- | ---: | ---: |"]
+    lines = ["| samples | ms of a core for one | share of reading and decoding |", "| --- | ---: | ---: |"]
     return "\n".join([*lines, *(f"| {row.kind} | {row.milliseconds:.1f} | {row.share:.0%} |" for row in rows)])
 
 

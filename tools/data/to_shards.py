@@ -41,10 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         cfg = load_config(args.config, args.work_dir, args.cfg_options)
         settings = ShardSettings(args.samples, None if args.in_order else args.seed)
-        options = dict(workers=args.workers or usable_cores(), progress=not args.quiet)
-        print(
-            write_shards(build_dataset(cfg, f"{args.dataloader}_dataloader"), args.out, settings, **options).summary()
-        )
+        dataset = build_dataset(cfg, f"{args.dataloader}_dataloader")
+        workers = args.workers or usable_cores()
+        print(write_shards(dataset, args.out, settings, workers=workers, progress=not args.quiet).summary())
 
     return run_tool(work, args.traceback, hint="run the same command again to continue")
 
