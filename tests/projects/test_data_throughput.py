@@ -20,7 +20,7 @@ def test_tables():
     assert format_readers([Reader("a", 1.26, 2)]).endswith("| a | 1.3 | 2.0 |")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_prints_all_rows(capsys, monkeypatch):
     for name in (
         "AWS_ACCESS_KEY_ID",
