@@ -135,7 +135,7 @@ def test_a_clip_fetches_a_part_of_its_file(store, video, tmp_path, ending):
 
 @pytest.fixture
 def videos(store, video, tmp_path):
-    """Return a function that builds a data set of three videos in the storage, of which one may be missing."""
+    """Return a function that builds a data set of three videos in the storage. One of them may be missing."""
 
     def build(names=("a.mp4", "b.mp4", "c.mp4"), **settings):
         for name in ("a.mp4", "b.mp4", "c.mp4"):
@@ -236,7 +236,9 @@ def test_checkpoints_in_the_storage(store, digits, tmp_path, monkeypatch):
         cfg.train_cfg.max_iters = steps
         cfg.train_dataloader.update(batch_size=8)
         cfg.param_scheduler = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
-        cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1, save_optimizer=True, out_dir=f"s3://bucket/{folder}")
+        cfg.default_hooks.checkpoint.update(
+            interval=2, max_keep_ckpts=1, save_optimizer=True, out_dir=f"s3://bucket/{folder}"
+        )
         cfg.update(options)
         cfg.experiment_name = f"{folder}-{steps}"
         train(build_trainer(cfg))

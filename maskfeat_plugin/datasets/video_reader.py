@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from itertools import chain
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -38,7 +38,7 @@ class VideoReader:
     half of the frames with x264's default settings). The result is bit for bit the same as after decoding every frame.
 
     Args:
-        source (str | bytes | BinaryIO): Path of the file, its content, or a file that can be searched.
+        source (str | bytes | RawIOBase): Path of the file, its content, or a file that can be searched.
         name (str): The name of the file in messages.
 
     Raises:
@@ -48,7 +48,7 @@ class VideoReader:
             frame count.
     """
 
-    def __init__(self, source: str | bytes | BinaryIO, name: str) -> None:
+    def __init__(self, source: str | bytes | RawIOBase, name: str) -> None:
         self._source = source
         self._name = name
         try:

@@ -91,7 +91,7 @@ def test_clips_by_http_are_those_on_disk(digits, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        shown = run_block(python_blocks(TEXT)["Where the files are"])
+        shown = run_block(python_blocks((ROOT / "docs/storage.md").read_text())["Other servers"])
         dataset = dict(shown["dataset"])
         port = server.server_address[1]
         dataset["data_prefix"] = dict(video=dataset["data_prefix"]["video"].replace("8000", str(port)))

@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.storage import RemoteFile
 
 from ..video_reader import VideoReader
 from .decoding import OpenVideo
@@ -94,7 +95,8 @@ class OpenVideoByTorchCodec(OpenVideo):
         self.device = device
 
     def _get_video_reader(self, filename: str) -> TorchCodecReader:
-        return TorchCodecReader(*self._source_of(filename), self.device)
+        source, name = self._source_of(filename)
+        return TorchCodecReader(source.readall() if isinstance(source, RemoteFile) else source, name, self.device)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(device={self.device!r}, io_backend={self.io_backend!r})"
