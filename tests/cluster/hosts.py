@@ -111,6 +111,10 @@ class Network:
     def replace(self, node):
         """Return a new machine in the place of one that was powered off."""
         number = self.nodes.index(node)
+        # the kernel removes the link of an ended namespace some time later, or never if a socket still uses it
+        subprocess.run(
+            self.switch.command("ip", "link", "delete", node.name), env=_environment(), stderr=subprocess.DEVNULL
+        )
         self.nodes[number] = self._add(number)
         return self.nodes[number]
 
