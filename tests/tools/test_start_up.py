@@ -40,6 +40,7 @@ MISSING = [
     (["visualize", TINY, "https://host/x.pth", *OUT], "give either files and folders, or --dataset"),
     (["report", "none"], "none does not exist. Give the work directory"),
     (["index", "none", "--out", "out.parquet"], "none is not there. Give the folder"),
+    (["shards", "none.py", "out"], "the config file none.py does not exist"),
     (["deduplicate", "none.parquet"], "the manifest none.parquet does not exist"),
     (["shrink", "none", "out"], "SOURCE none is not there"),
     (["shrink", "none.parquet", "out"], "the manifest none.parquet does not exist"),
