@@ -22,6 +22,7 @@ PAGES = {
     ("MODELS", ""): ("models", "Other models"),
     ("TRANSFORMS", ""): ("transforms", "Transforms"),
     ("DATASETS", ""): ("datasets", "Data sets"),
+    ("DATA_SAMPLERS", ""): ("data_samplers", "Data samplers"),
     ("HOOKS", ""): ("hooks", "Hooks"),
     ("LOOPS", ""): ("loops", "Loops"),
     ("OPTIM_WRAPPERS", ""): ("optim_wrappers", "Optimizer wrappers"),

@@ -80,5 +80,5 @@ def test_missing_files_and_odd_urls(tmp_path):
         read_checkpoint(tmp_path / "none.pth")
     with pytest.raises(FileNotFoundError, match="is a directory"):
         read_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="scheme 's3' is not supported"):
-        read_checkpoint("s3://bucket/model.pth")
+    with pytest.raises(CheckpointError, match="scheme 'petrel' is not supported"):
+        read_checkpoint("petrel://bucket/model.pth")
