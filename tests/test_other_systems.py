@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # The libraries are imported first, because each has its own code for other systems.
 LIBRARIES = """
-import av, cv2, matplotlib.pyplot, mmcv, mmdet, mmengine.runner, mmpretrain, sys, torch.distributed, tqdm
+import av, cv2, matplotlib.pyplot, mmcv, mmdet, mmengine.runner, mmpretrain, sys, torch.distributed.checkpoint, tqdm
 """
 TAKE_AWAY = """
 import os, signal, sys

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import shutil
 import socket
 import subprocess
@@ -251,8 +250,8 @@ def _init_worker(number: int) -> None:
 
 def _children_seconds() -> float:
     """Return the processor time of the child processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _write_files(kind: str, folder: Path) -> Path:

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from cluster_trainings import EQUAL, ROOT, environment, write_config
 from hosts import PROGRAMS, SLURM_PROGRAMS, Network, check_programs
 from slurm import Slurm
-from trainings import EQUAL, ROOT, environment, write_config
 
 
 @pytest.fixture(scope="module")

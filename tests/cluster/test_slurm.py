@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from slurm import wait_for_text, wait_until
-from trainings import (
+from cluster_trainings import (
     EQUAL,
     LONG,
     STEPS,
@@ -16,6 +15,7 @@ from trainings import (
     variables,
     write_config,
 )
+from slurm import wait_for_text, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 TWO_BY_TWO = dict(GPUS="4", GPUS_PER_NODE="2", CPUS_PER_TASK="1", SRUN_ARGS="--gres=none")

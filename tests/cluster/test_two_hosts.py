@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from slurm import wait_for_text
-from trainings import (
+from cluster_trainings import (
     EQUAL,
     LONG,
     STEPS,
@@ -13,6 +12,7 @@ from trainings import (
     environment,
     write_config,
 )
+from slurm import wait_for_text
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

@@ -117,7 +117,9 @@ def use_data(data_root):
         kind = dataset.get("dataset_type", dataset.type).rpartition(".")[2]
         if kind in IMAGE_SETS:
             dataset.pop("split", None)
-            dataset.update(data_root=str(data_root), ann_file="meta/train.txt", data_prefix="train")
+            # a folder without labels is searched
+            ann_file = "" if kind == "ImageDataset" else "meta/train.txt"
+            dataset.update(data_root=str(data_root), ann_file=ann_file, data_prefix="train")
         elif kind in VIDEO_SETS:
             dataset.update(data_root=str(data_root), ann_file="videos.txt", data_prefix=dict(video="videos"))
         elif kind == "AVADataset" and dataset.get("use_frames", True):

@@ -23,8 +23,8 @@ def find(pattern):
     return sorted(set(CONFIGS.glob(pattern)) & set(named_configs().values()))
 
 
-PRETRAIN_IMAGES = find("pretrain/*_vit-*.py")
-PRETRAIN_CLIPS = find("pretrain/*_mvit-*.py")
+PRETRAIN_IMAGES = find("pretrain/*_vit-*_in1k.py")
+PRETRAIN_CLIPS = find("pretrain/*_mvit-*_k400.py")
 LINEAR = find("classification/*_linear-*.py")
 FINETUNE_IMAGES = sorted(set(find("classification/*.py")) - set(LINEAR))
 FINETUNE_CLIPS = find("recognition/*_k400.py")

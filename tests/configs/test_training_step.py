@@ -133,7 +133,7 @@ class WithoutValues(TorchFunctionMode):
         return function(*args, **((kwargs or {}) | (dict(device="meta") if function is torch.empty else {})))
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if REPEATED.search(path)])
+@pytest.mark.parametrize("path", [path for path in PATHS if REPEATED.search(path) and "lip_" not in path])
 def test_large_model_builds(path):
     cfg = Config.fromfile(CONFIGS / path)
     without_weights(cfg.model.get("target_generator"))
