@@ -16,6 +16,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import writing
 from maskfeat_plugin.locks import locked
+from maskfeat_plugin.storage import FsspecBackend
 
 COPIES = "MASKFEAT_SHARDS"
 PREFIX = "tar"
@@ -92,6 +93,7 @@ class TarBackend(BaseStorageBackend):
         Raises:
             ValueError: If the shard is cut short, damaged at this place, or other than when its index was written.
             OSError: If the shard cannot be read.
+            StorageError: If the storage of the shard cannot be used.
         """
         member = parse_uri(str(filepath))
         content = read_range(_local_copy(member.shard), member.offset - _BLOCK, member.offset + member.size)
@@ -118,10 +120,13 @@ def read_range(path: str, start: int, stop: int) -> bytes:
         path (str): Local path, or URL for fsspec.
         start (int): First byte.
         stop (int): Byte after the last one.
+
+    Raises:
+        StorageError: If the storage of a URL cannot be used.
+        OSError: If the file cannot be read.
     """
     if is_url(path):
-        system, inner = file_system(path)
-        return system.cat_file(inner, start=start, end=stop)
+        return FsspecBackend().call(path, lambda system, inner: system.cat_file(inner, start=start, end=stop))
     with open(path, "rb", buffering=0) as file:
         file.seek(start)
         return file.read(stop - start)
@@ -135,27 +140,10 @@ def file_size(path: str) -> int:
     """
     try:
         if is_url(path):
-            system, inner = file_system(path)
-            return system.size(inner)
+            return FsspecBackend().call(path, lambda system, inner: system.size(inner))
         return Path(path).stat().st_size
-    except ConfigError:
-        raise
     except Exception as error:  # each kind of storage raises errors of its own
         raise ConfigError(f"the shard {path} cannot be read ({type(error).__name__}: {error}).") from error
-
-
-def file_system(url: str) -> tuple:
-    """Return fsspec's file system of a URL, and the path in it.
-
-    Raises:
-        ConfigError: If fsspec or the package for this kind of URL is not installed.
-    """
-    try:
-        from fsspec.core import url_to_fs
-
-        return url_to_fs(url)
-    except ImportError as error:
-        raise ConfigError(f"{url}: {error}. Run pip install 'maskfeat_plugin[remote]'.") from error
 
 
 def _local_copy(shard: str) -> str:
@@ -167,9 +155,8 @@ def _local_copy(shard: str) -> str:
     if not path.is_file():
         with locked(path.with_suffix(".lock")):
             if not path.is_file():  # no other process was faster
-                system, inner = file_system(shard)
                 with writing(path) as unfinished:
-                    system.get_file(inner, str(unfinished))
+                    FsspecBackend().copyfile_to_local(shard, unfinished)
     return str(path)
 
 

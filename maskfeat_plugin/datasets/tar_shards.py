@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import groupby
 from typing import IO, Any
 
@@ -20,10 +21,11 @@ from mmengine.logging import print_log
 
 from maskfeat_plugin.errors import ConfigError, WriteError, describe, reading
 from maskfeat_plugin.files import writing
+from maskfeat_plugin.storage import FsspecBackend
 
 from .folders import IMAGE_ENDINGS, VIDEO_ENDINGS
 from .sample_paths import sample_path
-from .tar_members import Member, file_size, file_system, is_member, is_url, parse_uri, read_range
+from .tar_members import Member, file_size, is_member, is_url, parse_uri, read_range
 
 INDEX_ENDING = ".index.json"
 _VERSION = 1
@@ -189,8 +191,7 @@ def build_index(shard: str) -> ShardIndex:
         if not is_url(shard):
             with open(shard, "rb") as file:
                 return _scan(file, shard, file_size(shard))
-        system, inner = file_system(shard)
-        with system.open(inner, "rb") as remote:
+        with BufferedReader(FsspecBackend().open(shard)) as remote:
             return _scan(remote, shard, file_size(shard))
 
 

@@ -2,12 +2,15 @@
 
 import pytest
 import s3fs
-from test_tar_shards import build, labels, write_shard
+from mmengine.registry import DefaultScope
+from test_tar_shards import READ, build, labels, write_shard
 from torch.utils.data import DataLoader
 
 from maskfeat_plugin.datasets.tar_members import COPIES
 from maskfeat_plugin.datasets.tar_shards import load_index
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.registry import DATASETS
+from maskfeat_plugin.storage import StorageError
 from projects.benchmark.data_throughput import s3_server
 
 COUNT = 12
@@ -49,3 +52,15 @@ def test_missing_shard_and_bucket(remote):
     for url in (f"{remote}/9.tar", "s3://no-such-bucket/0.tar"):
         with pytest.raises(ConfigError, match=f"the shard {url} cannot be read"):
             build(url)
+
+
+def test_a_failing_storage_is_no_bad_file(remote, tmp_path, monkeypatch):
+    settings = dict(dataset_type="maskfeat.ImageDataset", ann_file=f"{remote}/{{0..2}}.tar", pipeline=READ)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(dict(type="maskfeat.SkipBadFiles", list_file=str(tmp_path / "bad.txt"), **settings))
+    monkeypatch.setattr("maskfeat_plugin.storage._LONGEST", 0.0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing answers there
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(StorageError, match=r"/0\.tar: the storage fails"):
+        dataset[0]
+    assert not (tmp_path / "bad.txt").exists()
