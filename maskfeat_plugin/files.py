@@ -167,16 +167,37 @@ def publish(path: str | Path) -> None:
     Raises:
         OSError: If the disk does not accept the data, or if a file already has the folder's name.
     """
-    path, unfinished, replaced = Path(path), unfinished_path(path), replaced_path(path)
+    path, unfinished = Path(path), unfinished_path(path)
     for inner in [*unfinished.rglob("*"), unfinished]:
         _sync_folder(inner) if inner.is_dir() else sync(inner)
-    restore(path)
-    if path.is_dir() and unfinished.is_dir():
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.replace(path, replaced)
-    os.replace(unfinished, path)
+    move_into_place(unfinished, path)
     _sync_folder(path.parent)
+
+
+def move_into_place(unfinished: Path, path: Path) -> None:
+    """Rename a file or folder to its final name, without waiting for the disk. A folder may replace another folder.
+
+    :func:`publish` also waits. Use this function for data that can be made again, such as unpacked archives.
+
+    Args:
+        unfinished (Path): The complete file or folder, on the same file system.
+        path (Path): Its final name.
+
+    Raises:
+        OSError: If it cannot be renamed. A folder that was to be replaced then keeps its name.
+    """
+    restore(path)
+    if not (path.is_dir() and unfinished.is_dir()):
+        os.replace(unfinished, path)
+        return
+    replaced = replaced_path(path)
     shutil.rmtree(replaced, ignore_errors=True)
+    os.replace(path, replaced)
+    try:
+        os.replace(unfinished, path)
+    finally:
+        restore(path)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def restore(path: str | Path) -> None:

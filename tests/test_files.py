@@ -4,19 +4,22 @@ import dataclasses
 import errno
 import fcntl
 import os
+import re
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from full_disk import REASON, full_disk
 
+import maskfeat_plugin
 from maskfeat_plugin.apis.features.files import FeatureTable, read_features, write_features
 from maskfeat_plugin.datasets.moving_digits import build_moving_digits
 from maskfeat_plugin.errors import ConfigError, WriteError
-from maskfeat_plugin.files import append_text, unfinished_path, writing
+from maskfeat_plugin.files import append_text, move_into_place, unfinished_path, writing
 from maskfeat_plugin.preparation.files import write_file
 from maskfeat_plugin.running.command_line import run_tool
 from maskfeat_plugin.visualization import write_report
@@ -25,6 +28,7 @@ from projects.benchmark.result_tables import write_run
 from projects.demo.orchestrate import DATA
 from projects.demo.train import write_json
 
+PACKAGE = Path(maskfeat_plugin.__file__).parent
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
 FEATURES = FeatureTable([f"{i}.jpg" for i in range(200)], np.arange(200), RNG.standard_normal((200, 64), np.float32))
@@ -154,3 +158,32 @@ def test_full_disk_that_no_writer_knows_of_is_one_error(tmp_path, capsys):
         "error: a file cannot be written: No space left on device. Make room on its disk; the same command goes on "
         "from here\n"
     )
+
+
+def test_a_folder_replaces_another(tmp_path):
+    old, new = tmp_path / "frames", tmp_path / "unfinished"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / folder.name).write_text("")
+    move_into_place(new, old)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["frames", "frames/unfinished"]
+
+
+def test_a_folder_that_cannot_be_replaced_keeps_its_name(tmp_path):
+    new = tmp_path / "unfinished"
+    old = new / "frames"
+    old.mkdir(parents=True)
+    (old / "0.jpg").write_text("old")
+    with pytest.raises(OSError):
+        move_into_place(new, old)  # no folder can be moved into itself
+    assert [path.name for path in new.rglob("*")] == ["frames", "0.jpg"]
+
+
+def test_names_are_given_in_one_module():
+    """Only files.py renames, and ``place``, which moves downloads that it did not write."""
+    renaming = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"\bos\.(replace|rename)\(|shutil\.move\(", path.read_text())
+    }
+    assert renaming == {"files.py", "preparation/files.py"}

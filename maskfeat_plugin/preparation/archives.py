@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from maskfeat_plugin.errors import ConfigError, describe
-from maskfeat_plugin.files import check_zip_directory, naming, unfinished_path
+from maskfeat_plugin.files import check_zip_directory, move_into_place, naming, unfinished_path
 
 from .files import write_file
 from .parallel import progress_bar
@@ -66,7 +66,7 @@ def unpack(archives: Sequence[Archive], folder: Path, progress: bool = True) -> 
             unfinished.mkdir(parents=True, exist_ok=True)
             _unpack_all(archives, unfinished, folder.name, progress)
             write_file(_origin_path(folder), _origin(archives))
-            os.replace(unfinished, folder)
+            move_into_place(unfinished, folder)
     except ConfigError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

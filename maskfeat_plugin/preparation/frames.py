@@ -10,7 +10,7 @@ import numpy as np
 
 from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.errors import WriteError
-from maskfeat_plugin.files import naming, unfinished_path
+from maskfeat_plugin.files import move_into_place, naming, unfinished_path
 
 from .files import list_names
 from .readable import check_image
@@ -118,9 +118,7 @@ def extract_frames(job: FrameJob) -> Frames:
         if isinstance(error, ValueError | FileNotFoundError) and not isinstance(error, WriteError):
             return Frames(str(error))
         raise
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    os.replace(unfinished, folder)
+    move_into_place(unfinished, folder)
     return Frames(repeated=repeated)
 
 

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from maskfeat_plugin.files import move_into_place
+
 # Short clips: file ending, codec, frames per second, (height, width)
 CLIPS = (
     ("mp4", "libx264", 25, (240, 320)),
@@ -83,7 +85,7 @@ def _write_clips(folder: Path, count: int) -> None:
         path = unfinished / f"{i // 1000:04d}" / f"{i:06d}.{ending}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    unfinished.rename(folder)
+    move_into_place(unfinished, folder)
 
 
 def _encode(path: Path, seconds: int, codec: str, rate: int, size: tuple[int, int]) -> None:
@@ -116,4 +118,4 @@ def _repeat(source: Path, path: Path, times: int) -> None:
                         packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
                         long.mux(packet)
                 offset += round(_TAKE_SECONDS / video.time_base)
-    unfinished.rename(path)
+    move_into_place(unfinished, path)

@@ -27,6 +27,7 @@ from maskfeat_plugin.datasets.moving_digits.sources import load_photos
 from maskfeat_plugin.datasets.tar_members import COPIES
 from maskfeat_plugin.datasets.transforms import DecodeClip, OpenVideo, OpenVideoByTorchCodec
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.files import move_into_place
 from maskfeat_plugin.preparation.shard_writing import ShardSettings, write_shards
 from maskfeat_plugin.registry import DATASETS
 
@@ -271,7 +272,7 @@ def _write_files(kind: str, folder: Path) -> Path:
         for number in range(_FILES[kind]):
             frame = draw_frame(photos, 4 * number, rng, _IMAGE_SIZE)
             cv2.imwrite(str(unfinished / f"{number:02d}.jpg"), frame[..., ::-1])
-    unfinished.rename(place)
+    move_into_place(unfinished, place)
     return place
 
 

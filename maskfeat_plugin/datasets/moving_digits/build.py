@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskfeat_cli.folders import tools_folder
-from maskfeat_plugin.files import naming
+from maskfeat_plugin.files import move_into_place, naming
 from maskfeat_plugin.locks import held_alone
 from maskfeat_plugin.machine import usable_cores
 
@@ -100,7 +100,7 @@ def build_moving_digits(
         _write_metadata(folder, config, plans, split_digits(labels, config.seed))
         for split in SPLITS:
             check_video(folder / "videos" / split / f"{plans[split][0].name}.mp4", config.num_frames, config.size)
-        _move(folder, root)
+        move_into_place(folder, root)
     return root
 
 
@@ -309,16 +309,3 @@ def _folder_beside(root: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(outer, ignore_errors=True)
         lock.close()
-
-
-def _move(folder: Path, root: Path) -> None:
-    """Move the complete data set to the root, and replace an older one if there is one."""
-    old = folder.with_name("old")
-    if root.exists():
-        os.replace(root, old)
-    try:
-        os.replace(folder, root)
-    except OSError:
-        if old.exists():
-            os.replace(old, root)
-        raise
