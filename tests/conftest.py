@@ -73,12 +73,17 @@ def chromium():
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that ``slow_tests.txt`` lists as slow."""
-    slow = set(Path(__file__).with_name("slow_tests.txt").read_text().split())
+    """Mark the tests that ``slow_tests.txt`` lists as slow, and the cases that ``long_tests.txt`` lists as long."""
+    slow, long = (
+        set(Path(__file__).with_name(f"{kind}_tests.txt").read_text().splitlines()) for kind in ("slow", "long")
+    )
     for item in items:
-        name = item.nodeid.partition("[")[0].replace(".py::", ".").replace("::", ".").replace("/", ".")
-        if name in slow:
+        test, bracket, case = item.nodeid.partition("[")
+        test = test.replace(".py::", ".").replace("::", ".").replace("/", ".")
+        if test in slow:
             item.add_marker(pytest.mark.slow)
+        if f"{test}{bracket}{case}" in long:
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_terminal_summary(terminalreporter):
