@@ -22,6 +22,8 @@ _BLOCK, _BLOCKS = 1 << 20, 16
 _FIRST_WAIT = 0.5  # seconds
 # After this time a failed request is not repeated, so that SkipBadFiles gets the error before its own timeout
 _LONGEST = 60.0  # seconds
+# Packages whose exceptions are faults of the network
+_NETWORK = ("aiohttp", "aiobotocore", "botocore", "httpx", "httpx2", "requests", "urllib3")
 _ADVICE = "Check the address, the network and the credentials"
 
 _Result = TypeVar("_Result")
@@ -42,19 +44,24 @@ class FsspecBackend(BaseStorageBackend):
     address that fsspec knows, such as ``https://``. An uploaded object appears when its upload is complete.
 
     Failed requests are repeated after a growing time, for a minute at most. A refused access, a missing bucket and a
-    missing object are not.
+    missing object are not. A server that accepts a connection and never answers is given up after 80 s; s3fs waits
+    15 s for each of its 5 tries (``config_kwargs=dict(read_timeout=15)``).
+
+    The environment sets options for all files of a storage, as fsspec reads them: ``FSSPEC_S3`` is a JSON object with
+    arguments of ``s3fs.S3FileSystem``, ``FSSPEC_GS`` and ``FSSPEC_HF`` likewise.
 
     Args:
         retries (int): Number of repetitions, in addition to the repetitions of the storage's own package. Defaults
-            to 3.
-        **options: Options of the file system, for example ``endpoint_url`` or ``key`` of ``s3fs.S3FileSystem``.
+            to 6.
+        **options: Options of the file system, for example ``endpoint_url`` or ``key`` of ``s3fs.S3FileSystem``. They
+            precede the options of the environment.
 
     Raises:
         StorageError: From all methods, if the storage cannot be reached or refuses the access.
         FileNotFoundError: From the methods that read, if the bucket exists, but not the object.
     """
 
-    def __init__(self, retries: int = 3, **options: Any) -> None:
+    def __init__(self, retries: int = 6, **options: Any) -> None:
         self.retries = retries
         self.options = options
 
@@ -97,6 +104,33 @@ class FsspecBackend(BaseStorageBackend):
     def rmtree(self, dir_path: str | Path) -> None:
         """Remove all objects below an address."""
         self.call(dir_path, lambda system, path: system.rm(path, recursive=True))
+
+    def abort_uploads(self, dir_path: str | Path) -> list[str]:
+        """Remove the parts of unfinished uploads to a folder, which killed processes leave in S3.
+
+        Call it only if no process uploads to the folder.
+
+        Args:
+            dir_path (str | Path): The address of the folder. Its sub-folders are not searched.
+
+        Returns:
+            list[str]: The addresses of the objects that the uploads would have become.
+        """
+        base = str(dir_path).rstrip("/")
+        if not base.startswith("s3://"):
+            return []
+
+        def work(system: Any, path: str) -> list[str]:
+            bucket, _, folder = path.rstrip("/").partition("/")
+            found = []
+            for upload in system.list_multipart_uploads(bucket):
+                parent, _, name = upload["Key"].rpartition("/")
+                if parent == folder:
+                    system.abort_mpu(bucket, upload["Key"], upload["UploadId"])
+                    found.append(f"{base}/{name}")
+            return found
+
+        return self.call(base, work)
 
     @contextmanager
     def get_local_path(self, filepath: str | Path) -> Generator[str, None, None]:
@@ -169,16 +203,15 @@ class FsspecBackend(BaseStorageBackend):
                 return work(system, path)
             except FileNotFoundError as error:
                 raise self._missing(address) from error
-            except PermissionError as error:
-                raise StorageError(
-                    f"{address}: the storage refuses the access ({describe(error)}). {_ADVICE}."
-                ) from error
             except Exception as error:  # each storage's package has its own types
+                reason = " ".join(describe(error).split())  # Hugging Face's messages have several lines
+                if _is_refused(error):
+                    raise StorageError(f"{address}: the storage refuses the access ({reason}). {_ADVICE}.") from error
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise  # of a local copy
                 if not left or not _may_pass(error) or time.monotonic() > end:
-                    raise StorageError(f"{address}: the storage fails ({describe(error)}). {_ADVICE}.") from error
-                print_log(f"{address}: {describe(error)}; another try in about {wait:.1f} s", "current")
+                    raise StorageError(f"{address}: the storage fails ({reason}). {_ADVICE}.") from error
+                print_log(f"{address}: {reason}; another try in about {wait:.1f} s", "current")
             time.sleep(wait * random.SystemRandom().uniform(0.5, 1.0))
             wait *= 2
         raise AssertionError("the last try returns or raises")
@@ -186,9 +219,15 @@ class FsspecBackend(BaseStorageBackend):
     def _system(self, address: str) -> tuple[Any, str]:
         """Return the file system of an address and the path in it. fsspec keeps one system in each process."""
         try:
+            from fsspec.config import conf
             from fsspec.core import url_to_fs
 
-            return url_to_fs(address, **self.options)
+            options = self.options
+            if address.startswith("s3://"):
+                # s3fs and this class repeat requests. A third repetition, in botocore, would multiply the waiting time.
+                given = {**conf.get("s3", {}), **options}.get("config_kwargs") or {}
+                options = dict(options, config_kwargs={"retries": {"max_attempts": 0}, **given})
+            return url_to_fs(address, **options)
         except ImportError as error:
             raise StorageError(
                 f"{address}: {error}. Install the packages for object storage: pip install 'maskfeat_plugin[remote]'."
@@ -197,7 +236,7 @@ class FsspecBackend(BaseStorageBackend):
     def _missing(self, address: str) -> Exception:
         """Return the error for a missing object, which depends on its bucket."""
         system, path = self._system(address)
-        bucket = path.split("/")[0]
+        bucket = _bucket_of(address, path)
         try:
             is_there = not address.startswith(PREFIXES) or system.exists(bucket)
         except Exception:  # without the right to list buckets
@@ -235,6 +274,11 @@ class RemoteFile(io.RawIOBase):
         """Return True."""
         return True
 
+    @property
+    def fetched(self) -> int:
+        """Return the number of bytes that were fetched."""
+        return int(self._file.cache.total_requested_bytes)
+
     def tell(self) -> int:
         """Return the position in bytes."""
         return self._position
@@ -258,12 +302,25 @@ class RemoteFile(io.RawIOBase):
         return len(content)
 
 
+def _bucket_of(address: str, path: str) -> str:
+    """Return the bucket in the path of an address, or the repository of Hugging Face."""
+    parts = path.split("/")
+    length = (2 if parts[0] not in ("buckets", "datasets", "spaces") else 3) if address.startswith("hf://") else 1
+    return "/".join(parts[:length])
+
+
+def _is_refused(error: Exception) -> bool:
+    """Check whether the storage answered that the access is not allowed. Hugging Face's errors have its answer."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, PermissionError) or status in (401, 403)
+
+
 def _may_pass(error: Exception) -> bool:
     """Check whether a request that failed with an error may succeed later."""
     if "Credentials" in type(error).__name__:  # of botocore
         return False
     package = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or package in ("aiohttp", "botocore", "aiobotocore", "urllib3", "requests")
+    return isinstance(error, OSError) or package in _NETWORK
 
 
 register_backend("fsspec", FsspecBackend, prefixes=PREFIXES, force=True)  # mmengine uses petrel for s3

@@ -1,11 +1,17 @@
 """Tests of object storage with a real S3 server on this machine: images, clips, lists, checkpoints and faults."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
 import cv2
+import fsspec.config
 import numpy as np
 import pytest
 import torch
@@ -20,11 +26,14 @@ import maskfeat_plugin  # noqa: F401
 from maskfeat_plugin.apis import build_trainer, load_config
 from maskfeat_plugin.checkpoints import CheckpointError
 from maskfeat_plugin.datasets import SkipBadFiles
+from maskfeat_plugin.datasets.manifest import VIDEO, as_table, write_manifest
+from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import DATASETS, MODELS, TRANSFORMS
 from maskfeat_plugin.running.training import train
 from maskfeat_plugin.storage import FsspecBackend, StorageError
 
-CONFIG = Path(__file__).parents[1] / "configs/demo/maskfeat_vit-tiny_moving-digits.py"
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs/demo/maskfeat_vit-tiny_moving-digits.py"
 OPENING = [
     dict(type="maskfeat.OpenVideo"),
     dict(type="mmaction.SampleFrames", clip_len=4, frame_interval=4, num_clips=1, test_mode=True),
@@ -133,6 +142,50 @@ def test_a_clip_fetches_a_part_of_its_file(store, video, tmp_path, ending):
     assert 100_000 < store.sent - before < 0.6 * video.stat().st_size
 
 
+@pytest.fixture(scope="module")
+def hour(tmp_path_factory):
+    """Return a video of an hour and 60 MB, in which the packets of a minute are repeated."""
+    folder = tmp_path_factory.mktemp("hour")
+    random = np.random.default_rng(0)
+    with av.open(str(folder / "minute.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=5, options=dict(g="10", bf="0", preset="ultrafast", crf="18"))
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        for _ in range(300):
+            frame = av.VideoFrame.from_ndarray(random.integers(0, 255, (96, 96, 3), np.uint8), format="rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    path = folder / "hour.mp4"
+    with av.open(str(path), "w") as file:
+        stream = None
+        for minute in range(60):
+            with av.open(str(folder / "minute.mp4")) as source:
+                video = source.streams.video[0]
+                stream = stream or file.add_stream_from_template(video)
+                for packet in source.demux(video):
+                    if packet.dts is not None:
+                        offset = round(60 * minute / video.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
+                        file.mux(packet)
+    with av.open(str(path)) as file:
+        assert file.duration / av.time_base == pytest.approx(3600, abs=1)
+    assert path.stat().st_size > 40_000_000
+    return path
+
+
+def test_a_clip_of_an_hour_fetches_a_few_blocks(store, hour):
+    address = upload(hour, "s3://bucket/videos/hour.mp4")
+    before = store.sent
+    opener, _, decoder = (TRANSFORMS.build(step) for step in OPENING)
+    clips = []
+    for name in (str(hour), address):
+        results = opener(dict(filename=name))
+        assert results["total_frames"] == 18_000
+        results["frame_inds"] = np.arange(9_000, 9_064, 4)
+        clips.append(decoder(results)["imgs"])
+    np.testing.assert_array_equal(*clips)
+    assert 100_000 < store.sent - before < 0.1 * hour.stat().st_size
+
+
 @pytest.fixture
 def videos(store, video, tmp_path):
     """Return a function that builds a data set of three videos in the storage. One of them may be missing."""
@@ -200,6 +253,15 @@ def test_a_fault_that_stays(store, fault):
     assert len(store.faults) <= 1000 - 2
 
 
+def test_a_server_that_never_answers(store, monkeypatch):
+    monkeypatch.setattr("maskfeat_plugin.storage._LONGEST", 0)
+    store.faults += ["silent"] * 100
+    quick = FsspecBackend(config_kwargs=dict(read_timeout=0.1, connect_timeout=1), skip_instance_cache=True)
+    with pytest.raises(StorageError, match=r"^s3://bucket/content\.bin: the storage fails \(.*timeout"):
+        quick.get("s3://bucket/content.bin")
+    assert len(store.faults) == 95  # s3fs tries five times, and nothing else multiplies that
+
+
 def test_what_is_refused_at_once(store):
     with pytest.raises(StorageError, match=r"s3://other-bucket/a: the bucket other-bucket does not exist"):
         fileio.get("s3://other-bucket/a")
@@ -219,6 +281,51 @@ def test_an_upload_that_is_cut_leaves_the_old_object(store):
         FsspecBackend(retries=0, **quick).put(b"new" * 100_000, "s3://bucket/state.bin")
     store.faults.clear()
     assert FsspecBackend(skip_instance_cache=True).get("s3://bucket/state.bin") == b"old"
+
+
+def test_options_of_the_environment_reach_all_files(store, video, tmp_path, monkeypatch):
+    for name in ("a.mp4", "b.mp4"):
+        upload(video, f"s3://bucket/options/{name}")
+    fileio.put_text("a.mp4\nb.mp4\n", "s3://bucket/options.txt")
+    torch.save(dict(state_dict=dict(weight=torch.ones(1, 1), bias=torch.ones(1))), tmp_path / "weights.pth")
+    upload(tmp_path / "weights.pth", "s3://bucket/options/weights.pth")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[team]\naws_access_key_id = key\naws_secret_access_key = secret\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    options = dict(endpoint_url=store.url, profile="team", config_kwargs=dict(read_timeout=30))
+    monkeypatch.setenv("FSSPEC_S3", json.dumps(options))
+    monkeypatch.setattr(fsspec.config, "conf", conf := {})
+    fsspec.config.set_conf_env(conf)  # as in a new process
+    settings = dict(pipeline=OPENING, data_prefix=dict(video="s3://bucket/options"), _scope_="mmaction")
+    data = DATASETS.build(dict(type="maskfeat.VideoDataset", ann_file="s3://bucket/options.txt", **settings))
+    assert len(data) == 2 and len(data[1]["imgs"]) == 4
+    model = torch.nn.Linear(1, 1)
+    load_checkpoint(model, "s3://bucket/options/weights.pth")
+    assert model.weight.item() == 1
+    conf.clear()
+    with pytest.raises(StorageError, match=r"s3://bucket/options.txt"):
+        FsspecBackend(skip_instance_cache=True, retries=0).get("s3://bucket/options.txt")
+
+
+def test_a_manifest(store, video, tmp_path):
+    names = ("a.mp4", "sub/b.mp4")
+    for name in names:
+        upload(video, f"s3://bucket/archive/{name}")
+    rows = [dict(path=name, kind=VIDEO, duration=10.0, bytes=1) for name in names]
+    write_manifest(tmp_path / "archive.parquet", "/elsewhere", [as_table(rows)])
+    address = upload(tmp_path / "archive.parquet", "s3://bucket/lists/archive.parquet")
+    settings = dict(type="maskfeat.VideoDataset", data_prefix=dict(video="s3://bucket/archive"), pipeline=OPENING)
+    data = DATASETS.build(dict(ann_file=address, _scope_="mmaction", **settings))
+    assert [data.get_data_info(i)["duration"] for i in range(2)] == [10.0, 10.0]
+    assert len(data[1]["imgs"]) == 4
+    with pytest.raises(ConfigError, match=r"the manifest s3://bucket/lists/none\.parquet does not exist"):
+        DATASETS.build(dict(ann_file="s3://bucket/lists/none.parquet", _scope_="mmaction", **settings))
+    fileio.put(b"no parquet", "s3://bucket/lists/bad.parquet")
+    with pytest.raises(ConfigError, match=r"s3://bucket/lists/bad\.parquet is no manifest"):
+        DATASETS.build(dict(ann_file="s3://bucket/lists/bad.parquet", _scope_="mmaction", **settings))
 
 
 def test_without_the_packages(store, monkeypatch):
@@ -259,6 +366,65 @@ def test_checkpoints_in_the_storage(store, digits, tmp_path, monkeypatch):
     model.init_weights()
     assert torch.equal(model.layers[0].ln1.weight, states[1]["backbone.layers.0.ln1.weight"])
     assert load_checkpoint(model, resumed)["meta"]["iter"] == 4
+
+
+PADDING = """
+import torch
+from mmengine.hooks import Hook
+
+from maskfeat_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PaddingTestHook(Hook):
+    def before_save_checkpoint(self, runner, checkpoint):
+        if runner.iter > 2:
+            checkpoint["padding"] = torch.zeros(27_000_000)
+"""
+
+
+@pytest.mark.long
+def test_a_process_killed_in_an_upload(store, digits, tmp_path, monkeypatch):
+    import boto3
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "padding_hook.py").write_text(PADDING)
+    config = tmp_path / "config.py"
+    settings = "interval=2, max_keep_ckpts=1, save_optimizer=True, out_dir='s3://bucket/killed'"
+    config.write_text(
+        f"_base_ = {str(CONFIG)!r}\n"
+        "custom_imports = dict(imports=['maskfeat_plugin', 'padding_hook'], allow_failed_imports=False)\n"
+        "custom_hooks = [dict(type='maskfeat.PaddingTestHook')]\n"
+        "param_scheduler = None\n"
+        "train_dataloader = dict(batch_size=8)\n"
+        "train_cfg = dict(max_iters=4)\n"
+        f"default_hooks = dict(checkpoint=dict({settings}), logger=dict(interval=1))\n"
+    )
+    command = [sys.executable, ROOT / "tools/train.py", config, "--work-dir", tmp_path / "work"]
+    env = dict(os.environ, PYTHONPATH=f"{ROOT}:{tmp_path}", CUDA_VISIBLE_DEVICES="")
+    store.hold_after = store.received + 60_000_000
+    with open(tmp_path / "log", "w") as log:
+        training = subprocess.Popen(command, cwd=digits, env=env, stdout=log, stderr=log)
+        while not store.is_holding():
+            assert training.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        training.send_signal(signal.SIGKILL)
+        training.wait()
+    store.hold_after = None
+    client = boto3.client("s3")
+    (left,) = client.list_multipart_uploads(Bucket="bucket")["Uploads"]
+    assert left["Key"] == "killed/work/iter_4.pth"
+    assert list(fileio.list_dir_or_file("s3://bucket/killed/work")) == ["iter_2.pth"]
+    assert (tmp_path / "work/last_checkpoint").read_text() == "s3://bucket/killed/work/iter_2.pth"
+
+    done = subprocess.run([*command, "--resume"], cwd=digits, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "s3://bucket/killed/work/iter_4.pth: the parts of an unfinished upload are removed." in done.stdout
+    assert "Iter(train) [3/4]" in done.stdout and "Iter(train) [2/4]" not in done.stdout
+    assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
+    assert list(FsspecBackend(skip_instance_cache=True).list_dir_or_file("s3://bucket/killed/work")) == ["iter_4.pth"]
+    with fileio.get_local_path("s3://bucket/killed/work/iter_4.pth") as path:
+        assert torch.load(path, weights_only=False)["meta"]["iter"] == 4
 
 
 def test_a_damaged_checkpoint_is_named_by_its_address(store, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from projects.benchmark.archive import (
     measure_columns,
     measure_command,
     measure_long_file,
+    measure_remote_file,
     measure_start,
     write_long_lists,
 )
@@ -58,6 +59,11 @@ def _work(args: argparse.Namespace) -> None:
     for title, header, rows in (
         (f"A clip of a file of {args.minutes} minutes", ("file", "way", "s", "MB read"), _long(archive.long)),
         (
+            f"A clip of a file of {args.minutes} minutes in S3",
+            ("file", "s", "MB of the file", "MB fetched"),
+            _remote(args.folder, archive.long),
+        ),
+        (
             f"Start with {args.lines:,} videos",
             ("from", "s", "MB a rank", "MB a worker"),
             _starts(args.folder, args.lines),
@@ -82,6 +88,15 @@ def _long(files: Sequence[Path]) -> Iterator[Sequence[str]]:
         for found in others:
             times, amounts = found.seconds / plain.seconds, found.megabytes / plain.megabytes
             yield path.name, found.way, f"{found.seconds:.3f} ({times:.2f}x)", f"{found.megabytes:.1f} ({amounts:.2f}x)"
+
+
+def _remote(folder: Path, files: Sequence[Path]) -> Iterator[Sequence[str]]:
+    from projects.benchmark.data_throughput import s3_server  # needs moto
+
+    with s3_server(folder) as upload:
+        for path in files:
+            found = measure_remote_file(upload(path))
+            yield path.name, f"{found.seconds:.3f}", f"{path.stat().st_size / 1e6:.1f}", f"{found.megabytes:.1f}"
 
 
 def _starts(folder: Path, lines: int) -> Iterator[Sequence[str]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from mmengine.fileio import get_file_backend, get_local_path
+
 from maskfeat_plugin.errors import ConfigError, reading
 from maskfeat_plugin.files import writing
 
@@ -123,7 +125,7 @@ def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> 
     """Read a manifest.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The file, or its address in object storage.
         columns (Sequence[str]): Columns to read, of :data:`COLUMNS`. Defaults to all.
 
     Returns:
@@ -133,10 +135,10 @@ def read_manifest(path: str | Path, columns: Sequence[str] = tuple(COLUMNS)) -> 
         ConfigError: If the file does not exist, is no manifest or is damaged, or if pyarrow is missing.
     """
     parquet = import_arrow("pyarrow.parquet")
-    if not Path(path).is_file():
+    if not get_file_backend(path).isfile(path):
         raise ConfigError(f"the manifest {path} does not exist. Write it with maskfeat index.")
     with reading(path, "is no manifest, or is damaged", "Write it again with maskfeat index."):
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        with get_local_path(path) as local, parquet.ParquetFile(local, page_checksum_verification=True) as file:
             folder = (file.schema_arrow.metadata or {}).get(_FOLDER)
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if folder is None or missing:

@@ -17,6 +17,7 @@ from maskfeat_plugin.datasets import VideoReader
 from maskfeat_plugin.datasets.manifest import VIDEO, as_table, write_manifest
 from maskfeat_plugin.datasets.video_packets import ReadPackets
 from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.storage import FsspecBackend
 
 _CLIP_LEN, _INTERVAL, _TARGET_FPS = 16, 4, 30
 _PLACES = (0.03, 0.21, 0.48, 0.66, 0.9)
@@ -54,6 +55,27 @@ def measure_long_file(path: Path) -> list[Reading]:
             amounts.append((_bytes_read() - before) / 1e6)
         readings.append(Reading(way, median(seconds), median(amounts)))
     return readings
+
+
+def measure_remote_file(address: str) -> Reading:
+    """Measure how the reader reads clips of a file in object storage, one after the other.
+
+    Args:
+        address (str): Address of the file, such as ``s3://...``.
+
+    Returns:
+        Reading: Seconds and fetched megabytes of a clip, as medians over several places in the file.
+    """
+    backend = FsspecBackend()
+    seconds, amounts = [], []
+    for place in _PLACES:
+        start = time.perf_counter()
+        file = backend.open(address)
+        reader = VideoReader(file, address)
+        reader.read(_numbers(len(reader), reader.get_avg_fps() or 25, place).tolist())
+        seconds.append(time.perf_counter() - start)
+        amounts.append(file.fetched / 1e6)
+    return Reading("the reader", median(seconds), median(amounts))
 
 
 def _by_plain_seek(path: str, place: float) -> None:

@@ -1,5 +1,6 @@
 """Throughput of the data pipelines from files, tar shards and object storage, and of readers of videos."""
 
+import math
 import os
 import random
 import shutil
@@ -70,11 +71,19 @@ class Loading(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Time of a reader to decode a clip: every fourth of 64 frames, with a short side of 256."""
+    """Time of a reader to decode a clip: every fourth of 64 frames, with a short side of 256.
+
+    Args:
+        name (str): Name of the reader.
+        milliseconds (float): Wall time; NaN if the reader does not run here.
+        processor_milliseconds (float): Processor time; NaN if the reader does not run here.
+        reason (str): Reason why the reader does not run here. Defaults to "".
+    """
 
     name: str
     milliseconds: float
     processor_milliseconds: float
+    reason: str = ""
 
 
 def shard_comparison(folder: Path) -> Comparison:
@@ -104,9 +113,9 @@ def measure_throughput(
 ) -> Iterator[Throughput]:
     """Measure the pre-training pipelines of Kinetics-400 and ImageNet with a dataloader.
 
-    The sources are files, tar shards, and tar shards in an S3 server of moto on this machine: with a range request for
-    each sample, and with copies in ``MASKFEAT_SHARDS``, which each run makes when it first reads a shard. All are in
-    the page cache, so the times of a disk or a network are not part of it.
+    The sources are files and tar shards, on a disk and in an S3 server of moto on this machine. Shards in S3 are read
+    with a range request for each sample, and with copies in ``MASKFEAT_SHARDS``, which each run makes when it first
+    reads a shard. All are in the page cache, so the times of a disk or a network are not part of it.
 
     Args:
         folder (Path): Folder for the files.
@@ -123,6 +132,7 @@ def measure_throughput(
             remote = upload(Path(pattern).parent)
             sources: dict[str, Path | str] = {
                 "files": files,
+                "files in S3": upload(files),
                 "tar shards": pattern,
                 "tar shards in S3": f"{remote}/{Path(pattern).name}",
                 _COPIED: f"{remote}/{Path(pattern).name}",
@@ -132,7 +142,8 @@ def measure_throughput(
                     copies = folder / "copies"
                     shutil.rmtree(copies, ignore_errors=True)
                     os.environ[COPIES] = str(copies) if source == _COPIED else ""
-                    yield Throughput(kind, source, number, *_run(_build(kind, place), kind, count, number))
+                    names = dict(ann_file=str(_write_list(files))) if source == "files in S3" else {}
+                    yield Throughput(kind, source, number, *_run(_build(kind, place, **names), kind, count, number))
 
 
 def measure_loading(folder: Path, counts: dict[str, int]) -> Iterator[Loading]:
@@ -168,7 +179,8 @@ def measure_readers(folder: Path, repeats: int) -> Iterator[Reader]:
         repeats (int): Clips of each reader, at different places.
 
     Yields:
-        Reader: This package's reader, PyAV with one thread and with its own threads, and torchcodec if it is installed.
+        Reader: This package's reader, PyAV with one thread and with its own threads, and torchcodec. Without torchcodec
+            or FFmpeg's libraries, its result has only the reason.
     """
     path = str(sorted(_write_files("clips", folder).iterdir())[0])
     readers: dict[str, Callable[[np.ndarray], object]] = {
@@ -176,10 +188,13 @@ def measure_readers(folder: Path, repeats: int) -> Iterator[Reader]:
         "PyAV, 1 thread": lambda frames: _decode_by_pyav(path, frames, 1),
         "PyAV, its own threads": lambda frames: _decode_by_pyav(path, frames, 0),
     }
-    with suppress(ConfigError, ValueError):  # it is not installed, or does not find FFmpeg's libraries
+    torchcodec, missing = "torchcodec, 1 thread", ""
+    try:
         opener = OpenVideoByTorchCodec(device="cpu")
         _decode(opener, path, np.arange(1))
-        readers["torchcodec, 1 thread"] = lambda frames: _decode(opener, path, frames)
+        readers[torchcodec] = lambda frames: _decode(opener, path, frames)
+    except (ConfigError, ValueError) as error:  # it is not installed, or does not find FFmpeg's libraries
+        missing = str(error)
     for name, read in readers.items():
         read(64 + 4 * np.arange(16))
         wall, processor = time.perf_counter(), time.process_time()
@@ -187,6 +202,8 @@ def measure_readers(folder: Path, repeats: int) -> Iterator[Reader]:
             read((number * 37) % 230 + 4 * np.arange(16))
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         yield Reader(name, 1000 * wall / repeats, 1000 * processor / repeats)
+    if missing:
+        yield Reader(torchcodec, math.nan, math.nan, missing)
 
 
 def format_throughput(rows: Sequence[Throughput]) -> str:
@@ -208,9 +225,12 @@ def format_loading(rows: Sequence[Loading]) -> str:
 
 
 def format_readers(rows: Sequence[Reader]) -> str:
-    """Format the times of readers as a Markdown table."""
+    """Format the times of readers as a Markdown table, with a line for each reader that does not run here."""
     lines = ["| reader of a clip | ms | ms of a core |", "| --- | ---: | ---: |"]
-    lines += [f"| {row.name} | {row.milliseconds:.1f} | {row.processor_milliseconds:.1f} |" for row in rows]
+    lines += [
+        f"| {row.name} | {row.milliseconds:.1f} | {row.processor_milliseconds:.1f} |" for row in rows if not row.reason
+    ]
+    lines += [f"\n{row.name}: not measured. {row.reason}" for row in rows if row.reason]
     return "\n".join(lines)
 
 
@@ -276,6 +296,13 @@ def _write_files(kind: str, folder: Path) -> Path:
     return place
 
 
+def _write_list(files: Path) -> Path:
+    """Write the names of the files of a folder to a list beside it."""
+    path = files.with_suffix(".txt")
+    path.write_text("".join(f"{file.name}\n" for file in sorted(files.iterdir())))
+    return path
+
+
 def _write_shards(files: Path, out: Path, kind: str) -> str:
     """Write the files to four shards and return their pattern."""
     settings = ShardSettings(samples=_FILES[kind] // 4)
@@ -284,12 +311,15 @@ def _write_shards(files: Path, out: Path, kind: str) -> str:
 
 
 def _build(kind: str, place: Path | str, **settings: object) -> Any:
-    """Build a data set of a folder, or of the pattern of tar shards, with the pipeline of a full-size config."""
+    """Build a data set of a folder, or of the pattern of tar shards, with the pipeline of a full-size config.
+
+    A folder in S3 needs an ``ann_file``.
+    """
     config = Config.fromfile(configs_folder() / "_base_" / "datasets" / _BASES[kind])
     settings = dict(type=_CLASSES[kind], pipeline=config.train_pipeline) | settings
     if kind == "images":
         settings["with_label"] = False
-    if isinstance(place, str):
+    if str(place).endswith(".tar"):
         settings["ann_file"] = place
     else:
         settings["data_prefix"] = str(place) if kind == "images" else dict(video=str(place))
@@ -343,7 +373,7 @@ def s3_server(folder: Path) -> Iterator[Callable[[Path], str]]:
         folder (Path): Folder for the server's log.
 
     Yields:
-        Callable[[Path], str]: Function that uploads a folder and returns its URL.
+        Callable[[Path], str]: Function that uploads a file or a folder of files and returns its URL.
     """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -362,8 +392,8 @@ def s3_server(folder: Path) -> Iterator[Callable[[Path], str]]:
         files.mkdir(_BUCKET)
 
         def upload(source: Path) -> str:
-            for path in sorted(source.iterdir()):
-                files.put_file(str(path), f"{_BUCKET}/{source.name}/{path.name}")
+            for path in [source] if source.is_file() else sorted(source.iterdir()):
+                files.put_file(str(path), f"{_BUCKET}/{path.relative_to(source.parent)}")
             return f"s3://{_BUCKET}/{source.name}"
 
         yield upload

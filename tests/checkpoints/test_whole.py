@@ -175,7 +175,7 @@ def test_pointer_of_a_folder_that_was_given_relatively(save, tmp_path, monkeypat
 
 
 def test_folder_of_an_engine(copied):
-    """DeepSpeed writes folders that end in .pth, which only DeepSpeed can check."""
+    """A training engine may write folders that end in .pth, which only the engine can check."""
     work, copy = copied
     for folder in copied:
         next(folder.glob("*.pth")).unlink()

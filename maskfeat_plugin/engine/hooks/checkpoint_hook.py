@@ -17,6 +17,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import reason_of, unfinished_path, whole_file
 from maskfeat_plugin.locks import hold_folder
 from maskfeat_plugin.registry import HOOKS
+from maskfeat_plugin.storage import FsspecBackend, StorageError
 
 from ..resumption import check_fit, choose_checkpoint, count_anew
 
@@ -74,6 +75,18 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process() and self._is_local():
             hold_folder(self.out_dir)  # so that unfinished files of a running training are not removed
             remove_unfinished(self.out_dir)
+        elif is_main_process() and isinstance(self.file_backend, FsspecBackend):
+            self._abort_uploads(runner)
+
+    def _abort_uploads(self, runner: Runner) -> None:
+        """Remove the parts of uploads that a killed training left. The log names them."""
+        try:
+            found = self.file_backend.abort_uploads(self.out_dir)
+        except StorageError as error:  # listing uploads needs a right of its own
+            runner.logger.warning(f"Unfinished uploads to {self.out_dir} were not searched: {error}")
+        else:
+            for address in found:
+                runner.logger.info(f"{address}: the parts of an unfinished upload are removed.")
 
     def _look_in_own_folder(self, runner: Runner) -> None:
         """Replace the checkpoint paths of a resumed training by paths in this training's folder.
