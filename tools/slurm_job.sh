@@ -5,11 +5,15 @@
 #       tools/slurm_job.sh CONFIG [arguments of tools/train.py]
 # Five minutes before the end, srun's processes get SIGTERM, save a checkpoint and exit with 75. The job then goes back
 # to the queue. Slurm also puts it back if a machine fails. It continues from the newest undamaged checkpoint.
+# If a process is killed, the job fails. With MAX_RESTARTS=N in the environment it goes back to the queue instead, as
+# long as it was there less than N times, for any reason.
 #SBATCH --signal=TERM@300
 #SBATCH --requeue
 #SBATCH --open-mode=append
 export GPUS=$SLURM_NTASKS GPUS_PER_NODE=$SLURM_NTASKS_PER_NODE CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 tools/slurm_train.sh "$SLURM_JOB_PARTITION" "$SLURM_JOB_NAME" "$1" --resume "${@:2}"
 status=$?
-[ "$status" -ne 75 ] || scontrol requeue "$SLURM_JOB_ID"
+if [ "$status" -eq 75 ] || { [ "$status" -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_RESTARTS:-0}" ]; }; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
 exit "$status"

@@ -1,6 +1,7 @@
 """Trainings in a real Slurm: two machines with two CPU processes each, and a third machine in reserve."""
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -90,6 +91,28 @@ def test_time_limit_requeues_the_job(slurm, submit, uninterrupted, tmp_path):
     found = slurm.wait(job, ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"), 400)
     assert found["JobState"] == "COMPLETED" and found["Restarts"] == "1", log.read_text()[-5000:]
     assert log.read_text().count("Iter(train) [ 1/") == 1
+    assert_equal_weights(tmp_path / "work" / f"iter_{STEPS}.pth", uninterrupted)
+
+
+def test_killed_process_of_a_step_ends_the_others(slurm, checkout, tmp_path):
+    log, env = tmp_path / "log", slurm.env | variables(**TWO_BY_TWO, KILL="3:8")
+    command = ["tools/slurm_train.sh", "cpu", "job", write_config(tmp_path, LONG), "--work-dir", tmp_path / "work"]
+    srun = slurm.controller.start(*command, cwd=checkout, env=env, log=log)
+    wait_until((tmp_path / "work" / "killed").exists, 300, lambda: log.read_text()[-5000:])
+    assert srun.wait(90) == 128 + signal.SIGKILL, log.read_text()[-5000:]
+    said = log.read_text()
+    assert re.search(r"srun: error: node\d: task 3: Killed", said)
+    assert re.search(r"error: process \d of 4 lost contact .*--resume", said), said[-5000:]
+    wait_until(lambda: not slurm.run("squeue", "--noheader").strip(), 60, log)
+
+
+def test_killed_process_requeues_the_job(slurm, submit, uninterrupted, tmp_path):
+    log = tmp_path / "log"
+    job = submit(KILL="3:8", MAX_RESTARTS="1")
+    found = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED"), 500)
+    assert found["JobState"] == "COMPLETED" and found["Restarts"] == "1", log.read_text()[-5000:]
+    assert (tmp_path / "work" / "killed").exists()
+    assert log.read_text().count("Iter(train) [ 1/") == 1 and log.read_text().count("Iter(train) [ 7/") == 2
     assert_equal_weights(tmp_path / "work" / f"iter_{STEPS}.pth", uninterrupted)
 
 

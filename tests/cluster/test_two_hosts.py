@@ -1,11 +1,13 @@
 """torchrun on two machines with two CPU processes each."""
 
 import re
+import shutil
 
 import pytest
 from cluster_trainings import (
     EQUAL,
     LONG,
+    ROOT,
     STEPS,
     assert_equal_weights,
     assert_same_losses_and_weights,
@@ -21,10 +23,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 def start(network, checkout, tmp_path):
     """Return a function that starts tools/dist_train.sh on both machines. It returns the two processes."""
 
-    def call(config, *arguments, work="work", changes=((), ()), **more):
+    def call(config, *arguments, work="work", changes=((), ()), variables=({}, {}), **more):
         started = []
         for rank, node in enumerate(network.nodes):
-            env = environment(NNODES="2", NODE_RANK=str(rank), MASTER_ADDR="node0", **more)
+            env = environment(NNODES="2", NODE_RANK=str(rank), MASTER_ADDR="node0", **more) | variables[rank]
             command = ["tools/dist_train.sh", config, "2", "--work-dir", tmp_path / work, *arguments, *changes[rank]]
             started.append(node.start(*command, cwd=checkout, env=env, log=tmp_path / f"log{rank}"))
         return started
@@ -78,4 +80,18 @@ def test_machines_with_different_options_are_refused(start, tmp_path):
     log = "".join(logs(tmp_path))
     (said,) = set(re.findall(r"error: (optim_wrapper.optimizer.lr is .*)", log))
     assert re.search(r"0\.(125|25) in process \d on node\d, but 0\.(125|25) in process 0 on node\d\. Start all", said)
+    assert not list((tmp_path / "work").glob("losses.*"))
+
+
+def test_a_machine_with_another_version_is_refused(start, tmp_path):
+    other = tmp_path / "other"
+    for name in ("maskfeat_plugin", "maskfeat_cli"):
+        shutil.copytree(ROOT / name, other / name, ignore=shutil.ignore_patterns("__pycache__", ".mim"))
+    (other / "maskfeat_plugin" / "version.py").write_text('"""Version of the package."""\n\n__version__ = "0.0.1"\n')
+    paths = dict(PYTHONPATH=f"{other}:{ROOT / 'tests' / 'cluster'}")
+    for machine in start(write_config(tmp_path, LONG), variables=({}, paths)):
+        assert machine.wait(300) != 0
+    log = "".join(logs(tmp_path))
+    (said,) = set(re.findall(r"error: (maskfeat_plugin.__version__ is .*)", log))
+    assert re.search(r"0\.0\.1.* in process \d on node\d", said) and "version or files of maskfeat_plugin" in said
     assert not list((tmp_path / "work").glob("losses.*"))
