@@ -23,7 +23,7 @@ _FIRST_WAIT = 0.5  # seconds
 # After this time a failed request is not repeated, so that SkipBadFiles gets the error before its own timeout
 _LONGEST = 60.0  # seconds
 # Packages whose exceptions are faults of the network
-_NETWORK = ("aiohttp", "aiobotocore", "botocore", "httpx", "httpx2", "requests", "urllib3")
+_NETWORK = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "httpx", "httpx2", "requests", "urllib3")
 _ADVICE = "Check the address, the network and the credentials"
 
 _Result = TypeVar("_Result")
@@ -159,7 +159,7 @@ class FsspecBackend(BaseStorageBackend):
         """Yield the relative paths of folders and objects below an address, as mmengine's ``LocalBackend``."""
         depth = None if recursive else 1
         found = self.call(
-            dir_path, lambda system, path: (path, system.find(path, depth, withdirs=list_dir, detail=True))
+            dir_path, lambda system, path: (path, system.find(path, maxdepth=depth, withdirs=list_dir, detail=True))
         )
         base = found[0].rstrip("/")
         for path, entry in sorted(found[1].items()):
@@ -310,9 +310,12 @@ def _bucket_of(address: str, path: str) -> str:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Check whether the storage answered that the access is not allowed. Hugging Face's errors have its answer."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return isinstance(error, PermissionError) or status in (401, 403)
+    """Check whether the storage answered that the access is not allowed.
+
+    Hugging Face's errors have the answer of the server, gcsfs's errors have its status or begin with "Forbidden".
+    """
+    status = getattr(getattr(error, "response", error), "status_code", getattr(error, "code", None))
+    return isinstance(error, PermissionError) or status in (401, 403) or str(error).startswith("Forbidden")
 
 
 def _may_pass(error: Exception) -> bool:
