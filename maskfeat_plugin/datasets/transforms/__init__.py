@@ -15,7 +15,9 @@ from .masking import (
     RandomMaskGenerator,
     TubeMaskGenerator,
 )
+from .spectrogram import LoadSpectrogram
 from .torchcodec_decoding import OpenVideoByTorchCodec
+from .volumes import OpenVolume
 
 __all__ = [
     "BaseMaskGenerator",
@@ -28,11 +30,13 @@ __all__ = [
     "FormatShape",
     "FrameMaskGenerator",
     "LoadLabelMap",
+    "LoadSpectrogram",
     "LoadWholeImage",
     "MovingResizedCrop",
     "MovingResizedCropFlip",
     "OpenVideo",
     "OpenVideoByTorchCodec",
+    "OpenVolume",
     "RandomMaskGenerator",
     "RandomResizedCropFlip",
     "TrackCrop",
