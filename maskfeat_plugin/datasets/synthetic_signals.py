@@ -11,11 +11,11 @@ import numpy as np
 
 from maskfeat_plugin.files import naming, publish, unfinished_path
 
-SOUNDS = ("tone", "rise", "fall", "vibrato", "tremolo", "trill", "noise", "clicks")
-"""Names of the classes of Sounds. The label of a class is its index here."""
+SOUNDS = ("clicks", "fall", "noise", "rise", "tone", "tremolo", "trill", "vibrato")
+"""Names of the classes of Sounds, sorted as class folders are. The label of a class is its index here."""
 
-SOLIDS = ("ball", "box", "cylinder", "torus", "cone", "cross", "shell", "pair")
-"""Names of the classes of Solids. The label of a class is its index here."""
+SOLIDS = ("ball", "box", "cone", "cross", "cylinder", "pair", "shell", "torus")
+"""Names of the classes of Solids, sorted as class folders are. The label of a class is its index here."""
 
 SAMPLE_RATE = 8000
 """Samples per second of Sounds."""
@@ -127,12 +127,12 @@ def draw_solid(kind: str, rng: np.random.Generator) -> np.ndarray:
     axes = [np.linspace(-1, 1, size) for size in _SHAPE]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)  # (D, H, W, 3)
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    places = (grid - rng.uniform(-0.25, 0.25, 3)) @ turn / rng.uniform(0.5, 0.75)
+    places = (grid - rng.uniform(-0.25, 0.25, 3)) @ turn / rng.uniform(0.55, 0.85)
     contrast = rng.uniform(90, 200) * rng.choice([-1, 1])
     volume = contrast * _inside(_distance(kind, places * rng.uniform(0.85, 1.15, 3)))
     ball = np.linalg.norm(grid - rng.uniform(-0.9, 0.9, 3), axis=-1) - rng.uniform(0.1, 0.25)
     volume += rng.uniform(-200, 200) * _inside(ball)
-    volume += (grid * rng.uniform(-60, 60, 3)).sum(-1) + rng.standard_normal(_SHAPE) * rng.uniform(30, 80)
+    volume += (grid * rng.uniform(-60, 60, 3)).sum(-1) + rng.standard_normal(_SHAPE) * rng.uniform(15, 50)
     return volume.round().astype(np.int16)
 
 

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from maskfeat_plugin.datasets.synthetic_signals import build_solids, build_sounds
+
 ROOT = Path(__file__).parents[2]
 IMAGE_SETS = ("ImageNet", "CustomDataset", "ImageDataset")
 VIDEO_SETS = ("VideoDataset", "RepeatAugDataset")
@@ -41,6 +43,8 @@ def data_root(tmp_path_factory):
     write_ava(root / "ava", frames)
     write_coco(root)
     write_masks(root)
+    build_sounds(root / "sounds", num_train=8, num_test=8, num_labelled=8)
+    build_solids(root / "solids", num_train=8, num_test=8, num_labelled=8)
     return root
 
 
@@ -115,7 +119,13 @@ def use_data(data_root):
 
     def use(dataset):
         kind = dataset.get("dataset_type", dataset.type).rpartition(".")[2]
-        if kind in IMAGE_SETS:
+        if "LoadSpectrogram" in str(dataset.pipeline):
+            ann_file = "" if kind == "ImageDataset" else "train.txt"
+            dataset.update(data_root=str(data_root / "sounds"), ann_file=ann_file)
+        elif "OpenVolume" in str(dataset.pipeline):
+            solids = str(data_root / "solids")
+            dataset.update(data_root="", ann_file=f"{solids}/train.txt", data_prefix=dict(video=solids))
+        elif kind in IMAGE_SETS:
             dataset.pop("split", None)
             # a folder without labels is searched
             ann_file = "" if kind == "ImageDataset" else "meta/train.txt"
