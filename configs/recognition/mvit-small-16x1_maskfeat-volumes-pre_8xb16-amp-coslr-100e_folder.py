@@ -21,7 +21,7 @@ model = dict(
             checkpoint="work_dirs/maskfeat-volumes_mvit-small-16x1_8xb16-amp-coslr-300e_folder/epoch_300.pth",
         ),
     ),
-    cls_head=dict(num_classes=2),
+    cls_head=dict(num_classes=10),
 )
 
 train_pipeline = [*_base_.train_pipeline[:5], dict(type="PackActionInputs")]  # without the mask

@@ -14,7 +14,7 @@ _TOLERANCE = 0.1  # seconds
 
 
 def read_sound(content: bytes, name: str, sample_rate: int, max_seconds: float) -> np.ndarray:
-    """Decode a sound with FFmpeg, mix its channels and resample it.
+    """Decode a sound with FFmpeg, resample it, and compute the mean of its channels.
 
     Args:
         content (bytes): The file: WAV, FLAC, Ogg, MP3, M4A, or another format that FFmpeg reads.
@@ -45,12 +45,12 @@ def _decode(content: bytes, name: str, sample_rate: int, max_seconds: float) -> 
         if not container.streams.audio:
             raise ValueError(f"{name} holds no sound.")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        resampler = av.AudioResampler(format="fltp", rate=sample_rate)
         for frame in chain(container.decode(stream), [None]):  # None returns the buffered samples
             seconds += frame.samples / frame.sample_rate if frame else 0.0
             if seconds > max_seconds:
                 raise ValueError(f"{name} is longer than max_seconds={max_seconds:g}. Cut it into shorter files.")
-            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+            parts += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
         expected = float(stream.duration * stream.time_base) if stream.duration else 0.0
         if container.format.name not in _ESTIMATED and seconds < expected - _TOLERANCE:
             raise ValueError(f"{name} is cut short: it has {seconds:.2f} of {expected:.2f} seconds.")

@@ -16,8 +16,8 @@ class LoadSpectrogram(BaseTransform):
     """Transform that reads a sound file as a log-mel spectrogram: an image with one channel.
 
     A row is a mel band, low bands first. A column is a window of time. Crop or pad the columns to a fixed number with
-    ``mmpretrain.RandomCrop`` or ``CenterCrop``; 0 is silence. Values are decibels, scaled to 0 to 255. A sine of full
-    scale at the centre of a band has 0 dB.
+    ``mmpretrain.RandomCrop`` or ``CenterCrop``; 0 is silence. Values are decibels, scaled to 0 to 255. 0 dB is the power
+    of a sine of full scale, which a wide band holds whole.
 
     Required key: ``img_path``. Added keys: ``img``, uint8 (num_mels, W, 1), where W is 1 + (samples - window) // hop;
     ``img_shape``, ``ori_shape``.
@@ -73,7 +73,8 @@ class LoadSpectrogram(BaseTransform):
                 "or lower num_mels."
             )
         hann = np.hanning(window + 1)[:-1]
-        self._hann = (hann * 2 / hann.sum()).astype(np.float32)  # a sine of full scale then has the power 1
+        # The power of a sine of full scale is 1 then, as a sum over the frequencies
+        self._hann = (hann * 2 / np.sqrt(fft_size * (hann**2).sum())).astype(np.float32)
 
     def transform(self, results: dict) -> dict:
         """Read the sound and compute its spectrogram.
