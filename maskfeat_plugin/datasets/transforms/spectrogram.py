@@ -16,8 +16,8 @@ class LoadSpectrogram(BaseTransform):
     """Transform that reads a sound file as a log-mel spectrogram: an image with one channel.
 
     A row is a mel band, low bands first. A column is a window of time. Crop or pad the columns to a fixed number with
-    ``mmpretrain.RandomCrop`` or ``CenterCrop``; 0 is silence. Values are decibels, scaled to 0 to 255. 0 dB is the power
-    of a sine of full scale, which a wide band holds whole.
+    ``mmpretrain.RandomCrop`` or ``CenterCrop``; 0 is silence. Values are decibels, scaled to 0 to 255. A sine of full
+    scale has 0 dB in a wide band, which holds all of it.
 
     Required key: ``img_path``. Added keys: ``img``, uint8 (num_mels, W, 1), where W is 1 + (samples - window) // hop;
     ``img_shape``, ``ori_shape``.
