@@ -11,7 +11,7 @@ _base_ = [
     "../_base_/demo_runtime.py",
 ]
 
-max_iters = 300
+max_iters = 100
 
 model = dict(
     type="ImageClassifier",
@@ -39,7 +39,7 @@ val_evaluator = dict(type="Accuracy", topk=1)
 test_evaluator = val_evaluator
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, T_max=max_iters - 50, eta_min_ratio=0.01),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=30),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=30, T_max=max_iters - 30, eta_min_ratio=0.01),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))

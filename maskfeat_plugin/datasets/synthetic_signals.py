@@ -2,14 +2,14 @@
 
 import json
 import os
-import shutil
+import tempfile
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from maskfeat_plugin.files import naming, publish, unfinished_path
+from maskfeat_plugin.files import naming
 
 SOUNDS = ("clicks", "fall", "noise", "rise", "tone", "tremolo", "trill", "vibrato")
 """Names of the classes of Sounds, sorted as class folders are. The label of a class is its index here."""
@@ -28,7 +28,7 @@ _SHAPE = (12, 36, 36)  # slices, height, width of a volume
 
 
 def build_sounds(
-    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 160
+    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 80
 ) -> Path:
     """Build Sounds: WAV files of 1.2 seconds, 8 kHz, 16 bits, in eight classes, with noise and a second faint tone.
 
@@ -40,7 +40,7 @@ def build_sounds(
         seed (int): Seed of all random numbers. The same settings give the same bytes. Defaults to 0.
         num_train (int): Number of training files. Defaults to 1600.
         num_test (int): Number of test files. Defaults to 800.
-        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 160.
+        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 80.
 
     Returns:
         Path: The root.
@@ -54,7 +54,7 @@ def build_sounds(
 
 
 def build_solids(
-    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 160
+    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 80
 ) -> Path:
     """Build Solids: int16 volumes (12, 36, 36) of a turned solid in noise, in eight classes.
 
@@ -66,7 +66,7 @@ def build_solids(
         seed (int): Seed of all random numbers. Defaults to 0.
         num_train (int): Number of training files. Defaults to 1600.
         num_test (int): Number of test files. Defaults to 800.
-        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 160.
+        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 80.
 
     Returns:
         Path: The root.
@@ -196,9 +196,10 @@ def _build(
         if (root / "metadata.json").is_file() and (root / "metadata.json").read_text() == metadata:
             return root
         raise FileExistsError(f"{root} holds other data. Choose another folder, or remove it.")
-    folder = unfinished_path(root)
     with naming(root):
-        shutil.rmtree(folder, ignore_errors=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+    with naming(root), tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as outer:
+        folder = Path(outer) / "data"  # other users can read it, unlike the folder around it
         for stream, (split, count) in enumerate(dict(train=num_train, test=num_test).items()):
             for kind in classes:
                 (folder / split / kind).mkdir(parents=True)
@@ -212,5 +213,5 @@ def _build(
             if split == "train":
                 (folder / "labelled.txt").write_text("".join(lines[:num_labelled]))
         (folder / "metadata.json").write_text(metadata)
-        publish(root)
+        os.replace(folder, root)
     return root

@@ -9,7 +9,7 @@ from maskfeat_plugin.datasets.synthetic_signals import build_solids, build_sound
 EXAMPLE = """example:
   python tools/data/signals.py data
 
-This writes data/sounds and data/solids, 31 MB and 77 MB. The same seed gives the same bytes. If a folder already holds
+This writes data/sounds and data/solids, 46 MB and 75 MB. The same seed gives the same bytes. If a folder already holds
 them, nothing is written."""
 
 
@@ -25,7 +25,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         ("seed", 0, "seed of all random numbers"),
         ("num-train", 1600, "training files"),
         ("num-test", 800, "test files"),
-        ("num-labelled", 160, "training files in labelled.txt"),
+        ("num-labelled", 80, "training files in labelled.txt"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
     return parser.parse_args(arguments)
