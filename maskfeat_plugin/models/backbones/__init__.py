@@ -14,6 +14,7 @@ from .masked_backbone import (
 from .masked_mvit import MaskedMViT
 from .masked_vit import MaskedViT
 from .mim_vit import MIMViT
+from .multi_layer import MultiLayerMaskedMViT, MultiLayerMaskedViT
 from .mvit import MViT
 from .transformers_backbone import TransformersBackbone
 from .visible_mvit import VisibleMViT
@@ -29,6 +30,8 @@ __all__ = [
     "MaskedBackbone",
     "MaskedMViT",
     "MaskedViT",
+    "MultiLayerMaskedMViT",
+    "MultiLayerMaskedViT",
     "TokenGridBackbone",
     "TransformersBackbone",
     "VisibleBackbone",

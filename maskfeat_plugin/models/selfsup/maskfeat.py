@@ -197,7 +197,7 @@ class MaskFeat(BaseSelfSupervisor):
         """Predict the features (M, D) of the masked tokens, and compute the true ones."""
         known = {"places": places} if self._target_takes_places else {}
         target = by_name(self.target_generator(inputs, mask, data_samples, **known))  # (M, D) each
-        tokens = self._masked_tokens(inputs, mask, places)  # (M, C)
+        tokens = self._masked_tokens(inputs, mask, places)  # (M, C), of one layer or of several
         pred = by_name(predict_features(self.neck, tokens))  # (M, D) each
         return _keep_nan(pred, target, inputs), target
 
@@ -207,8 +207,8 @@ class MaskFeat(BaseSelfSupervisor):
         masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
         self._backbone_takes_places = masked_tokens is not None and takes_argument(masked_tokens, "places")
 
-    def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
-        """Encode the inputs, and return the tokens (M, C) in the masked places."""
+    def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor | tuple[Tensor, ...]:
+        """Encode the inputs, and return the tokens (M, C) in the masked places, of one layer or of several."""
         # by name: from Python 3.12 on, a protocol does not see the methods of a model in mmpretrain's LoRAModel
         masked_tokens = getattr(self.backbone, MaskedBackbone.masked_tokens.__name__, None)
         if masked_tokens is None:

@@ -51,13 +51,13 @@ def unnamed(values: dict[str, T]) -> T | dict[str, T]:
     return values[ONLY] if values.keys() == {ONLY} else values
 
 
-def predict_features(neck: nn.Module, tokens: Tensor, key: str = "neck") -> Tensor | dict[str, Tensor]:
+def predict_features(neck: nn.Module, tokens: Tensor | tuple[Tensor, ...], key: str = "neck") -> Tensor | dict[str, Tensor]:
     """Predict the features of the masked tokens.
 
     Args:
         neck (nn.Module): A neck. Necks of this package or of the user are called with the tokens, necks of OpenMMLab
             with a tuple that holds them. If the neck returns a tuple, the last element is used.
-        tokens (Tensor): The masked tokens (M, C).
+        tokens (Tensor | tuple[Tensor, ...]): The masked tokens (M, C), of one layer or of several.
         key (str): The neck's config key, for messages. Defaults to "neck".
 
     Returns:

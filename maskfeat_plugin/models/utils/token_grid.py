@@ -173,6 +173,30 @@ def expand_mask(mask: Tensor, grid: Sequence[int]) -> Tensor:
     return mask.flatten(1)
 
 
+def group_tokens(tokens: Tensor, grid: Sequence[int], coarse: Sequence[int]) -> Tensor:
+    """Group the tokens of a fine grid by the token of a coarse grid in which they lie.
+
+    It carries a mask of the coarse grid to the fine one, as :func:`expand_mask` does: the groups of the masked tokens
+    hold the masked tokens of the fine grid.
+
+    Args:
+        tokens (Tensor): (N, L, C), row by row, on the fine grid.
+        grid (Sequence[int]): The fine grid (T, H, W).
+        coarse (Sequence[int]): The coarse grid (T', H', W').
+
+    Returns:
+        Tensor: (N, L', S, C): for each of the L' tokens of the coarse grid the S tokens in it, both row by row.
+
+    Raises:
+        ValueError: If ``grid`` is not a multiple of ``coarse``.
+    """
+    if any(g % c for g, c in zip(grid, coarse, strict=True)):
+        raise ValueError(f"The token grid {tuple(grid)} is not a multiple of the grid {tuple(coarse)} of the mask.")
+    sizes = [n for g, c in zip(grid, coarse, strict=True) for n in (c, g // c)]
+    x = tokens.unflatten(1, sizes)  # (N, T', t, H', h, W', w, C)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6).flatten(1, 3)
+
+
 def replace_masked(tokens: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
     """Replace the masked tokens by the learned mask token, before the transformer (MaskFeat paper).
 
