@@ -24,11 +24,12 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
     """Compare training steps of two configs on the same random inputs and masks.
 
     A step includes normalisation, target, forward pass, backward pass and optimizer, but no reading of files. The mask
-    generator of the second config draws the masks, with the given ratio.
+    generator of the second config draws the masks, with the given ratio. If the configs have different input sizes,
+    each has its own inputs and masks.
 
     Args:
         ours (Config): A pre-training config of this package.
-        theirs (Config): Another pre-training config with the same input size.
+        theirs (Config): Another pre-training config with the same kind of inputs, images or clips.
         mask_ratio (float): Share of masked tokens.
         batch_size (int): Samples per step.
         device (torch.device): Device of the steps. Mixed precision of a config is used on a GPU only.
@@ -37,23 +38,31 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
         Comparison: Comparison of both steps.
 
     Raises:
-        ConfigError: If a config has no mask generator or no input size, or the sizes differ.
+        ConfigError: If a config has no mask generator or no input size, or one takes images and the other clips.
     """
-    size = input_size(ours)
-    if input_size(theirs) != size:
+    size, other_size = input_size(ours), input_size(theirs)
+    if len(size) != len(other_size):
         raise ConfigError(
-            f"{theirs.filename}: its input size is {input_size(theirs)}, but {ours.filename} has {size}. Give two "
-            "configs with the same input size."
+            f"{theirs.filename}: its input size is {other_size}, but {ours.filename} has {size}. Give two configs of "
+            "images or two of clips."
         )
-    draw = TRANSFORMS.build(dict(mask_generator(theirs), mask_ratio=mask_ratio, seed=0))
-    samples = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(batch_size)]
-    random = torch.Generator().manual_seed(0)
-    inputs = [
-        torch.randint(256, (sample_channels(ours), *size), generator=random, dtype=torch.uint8)
-        for _ in range(batch_size)
+    masks = {size: mask_generator(ours), other_size: mask_generator(theirs)}  # the second one's, if both sizes agree
+    steps = [
+        training_step(cfg, *_random_batch(sample_channels(cfg), size, masks[size], mask_ratio, batch_size), device)
+        for cfg, size in ((ours, size), (theirs, other_size))
     ]
     job = f"{_name(ours)}, {batch_size} x {' x '.join(map(str, size))}, {mask_ratio:.0%} masked"
-    return Comparison(job, _name(theirs), *(training_step(cfg, inputs, samples, device) for cfg in (ours, theirs)))
+    return Comparison(job, _name(theirs), *steps)
+
+
+def _random_batch(
+    channels: int, size: tuple[int, ...], masks: dict, mask_ratio: float, batch_size: int
+) -> tuple[list[Tensor], list[DataSample]]:
+    """Draw uint8 inputs (channels, *size), and masks of a mask generator; the same ones for the same arguments."""
+    draw = TRANSFORMS.build(dict(masks, mask_ratio=mask_ratio, seed=0))
+    samples = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(batch_size)]
+    random = torch.Generator().manual_seed(0)
+    return [torch.randint(256, (channels, *size), generator=random, dtype=torch.uint8) for _ in samples], samples
 
 
 def training_step(

@@ -279,7 +279,7 @@ def resolve(setting: Setting, base: Base) -> Config:
         ConfigError: If the setting does not apply to the base.
     """
     if setting.digits_only and base.digits_root is None:
-        raise ConfigError("its teacher was trained on MovingDigits. Give your own target with --target NAME=CONFIG")
+        raise ConfigError("it needs the demo's models on MovingDigits. Give your own target with --target NAME=CONFIG")
     cfg = copy.deepcopy(base.pretrain)
     for change in setting.changes:
         change(cfg)
@@ -306,6 +306,10 @@ def fit_neck(cfg: Config) -> None:
     found = target_widths(cfg)
     if not isinstance(found, dict):
         neck.out_channels = found
+        return
+    if "necks" in neck:
+        for name, width in found.items():
+            neck.necks[name].out_channels = width
         return
     necks = {name: {**copy.deepcopy(neck), "out_channels": width} for name, width in found.items()}
     cfg.model.neck = dict(type="maskfeat.MultiTargetNeck", necks=necks)

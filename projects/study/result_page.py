@@ -113,11 +113,13 @@ def tables_of(plan: Plan) -> list[Table]:
                     _spread(neighbours),
                     _relative_loss(results),
                     f"{1e3 * statistics.median(steps):.0f}" if steps else "",
+                    _pretraining_seconds(results),
                     f"{len(scores)}",
                 ]
             )
         names = " or ".join(sorted(metrics)) or "score"
-        columns = ["setting", "description", names, "against the base", "k-NN", "loss / baseline", "step, ms", "runs"]
+        columns = ["setting", "description", names, "against the base", "k-NN", "loss / baseline", "step, ms"]
+        columns += ["pre-training, s", "runs"]
         tables.append(Table(f"{STUDIES[study].title}: {KINDS[kind]}", columns, rows, caption=STUDIES[study].text))
     return tables
 
@@ -175,7 +177,7 @@ NOTE = (
     "seeds. A seed controls all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
     "features at the start of fine-tuning. Loss / baseline: the last pre-training loss, divided by the loss of "
     "predicting the mean target. Step: the median time of a pre-training step, including data loading, while the other "
-    "processes of the study run."
+    "processes of the study run. Pre-training: the number of steps, multiplied by this time."
 )
 
 
@@ -244,6 +246,12 @@ def _relative_loss(results: Sequence[dict]) -> str:
     """Format the loss, divided by the loss of predicting the mean."""
     shares = [r["loss"] / r["baseline"] for r in results if r["loss"] is not None and r["baseline"]]
     return f"{statistics.mean(shares):.2f}" if shares else ""
+
+
+def _pretraining_seconds(results: Sequence[dict]) -> str:
+    """Format the median duration of the pre-training steps."""
+    seconds = [r["steps"] * r["step_seconds"] for r in results if r["step_seconds"] is not None]
+    return f"{statistics.median(seconds):.1f}" if seconds else ""
 
 
 def _write(path: Path, text: str) -> Path:

@@ -30,7 +30,7 @@ class Setting:
         description (str): Description in the tables.
         changes (tuple[Change, ...]): Changes to the base config, in this order.
         length (float): Pre-training steps as a multiple of the base's; 0 means no pre-training. Defaults to 1.
-        digits_only (bool): Whether the setting works only with MovingDigits. Defaults to False.
+        digits_only (bool): Whether the setting works only with the demo's models on MovingDigits. Defaults to False.
         needs_classifier (bool): Whether the setting needs the classifier that the study trains. Defaults to False.
     """
 
@@ -70,11 +70,7 @@ def target_of(pattern: str) -> Change:
     """
 
     def change(cfg: Config) -> None:
-        model = {IMAGE: "vit", VIDEO: "mvit"}[kind_of(cfg)]
-        path = CONFIGS / pattern.replace("{model}", model)
-        if not path.is_file():
-            raise ConfigError(f"the config file {path} does not exist. Check the path.")
-        other = Config.fromfile(path).model
+        other = Config.fromfile(_path_of(pattern, cfg)).model
         target = copy.deepcopy(other.target_generator)
         if "hog" in target.get("targets", {}):  # use the base's HOG, whose cells fit the base's tokens
             target.targets.hog = copy.deepcopy(cfg.model.target_generator)
@@ -82,6 +78,32 @@ def target_of(pattern: str) -> Change:
         cfg.model.head = copy.deepcopy(other.head)
 
     return change
+
+
+def model_of(pattern: str) -> Change:
+    """Return a change that takes the model and the training pipeline from another config of MovingDigits.
+
+    Args:
+        pattern (str): As in :func:`target_of`.
+
+    Returns:
+        Change: The change. Optimizer, schedule and batch size stay the base's.
+    """
+
+    def change(cfg: Config) -> None:
+        other = Config.fromfile(_path_of(pattern, cfg))
+        cfg.model = copy.deepcopy(other.model)
+        cfg.train_dataloader.dataset.pipeline = copy.deepcopy(other.train_dataloader.dataset.pipeline)
+
+    return change
+
+
+def _path_of(pattern: str, cfg: Config) -> Path:
+    """Return the path of a config file; ``{model}`` in its name stands for the model of ``cfg``."""
+    path = CONFIGS / pattern.replace("{model}", {IMAGE: "vit", VIDEO: "mvit"}[kind_of(cfg)])
+    if not path.is_file():
+        raise ConfigError(f"the config file {path} does not exist. Check the path.")
+    return path
 
 
 def weights_of_target(**init_cfg: object) -> Change:
@@ -211,6 +233,27 @@ _PSEUDO = Setting(
     digits_only=True,
     needs_classifier=True,
 )
+_LENGTHS = ((0.25, "1/4 of the steps"), (0.5, "1/2 of the steps"), (1.0, "all steps"))
+_ALL = Setting("all steps (base)", "the base config")
+
+
+def _shortened(name: str, description: str, pattern: str) -> tuple[Setting, ...]:
+    """Return the settings of another config of MovingDigits with a quarter, a half and all of the base's steps."""
+    return tuple(
+        Setting(f"{name}, {text}", description, (model_of(pattern),), length, digits_only=True)
+        for length, text in _LENGTHS
+    )
+
+
+_FEWER = tuple(Setting(text, "the base config", length=length) for length, text in _LENGTHS[:2])
+_LOCAL = _shortened(
+    "local HOG",
+    "three layers predict three cell sizes",
+    "efficient/maskfeat-local_{model}-tiny_moving-digits.py",
+)
+_SMALL = _shortened(
+    "24 pixels", "pre-training with images of 24 x 24 pixels", "efficient/maskfeat_{model}-tiny-24_moving-digits.py"
+)
 _RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 
 STUDIES = {
@@ -230,6 +273,13 @@ STUDIES = {
             "Motion targets",
             "The target is HOG, HOG of frame differences, or both. Only clips have this target.",
             {VIDEO: (SCRATCH, BASE, _MOTION, _MOTION_HOG)},
+        ),
+        Study(
+            "efficient",
+            "Pre-training in less time",
+            "The settings are HOG at several layers, smaller images, and the base, each with a quarter, a half and all "
+            "of the base's steps. Compare the scores with the seconds of pre-training.",
+            {IMAGE: (SCRATCH, *_FEWER, _ALL, *_LOCAL, *_SMALL), VIDEO: (SCRATCH, *_FEWER, _ALL, *_LOCAL)},
         ),
         Study(
             "hog",

@@ -1,4 +1,4 @@
-"""Times of a training step with each target, relative to HOG."""
+"""Times of a training step with each target and each kind of efficient pre-training, relative to HOG."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,17 @@ from projects.benchmark.steps import compare_steps
 
 from .settings import CONFIGS
 
-TARGETS = ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_moving-digits.py")
+PATTERNS = (
+    "targets/maskfeat-*_moving-digits.py",
+    "mixing/maskfeat_*teacher_moving-digits.py",
+    "efficient/maskfeat*_moving-digits.py",
+)
 
 
 def step_times(
     repeats: int, device: torch.device, mask_ratio: float = 0.4, batch_size: int | None = None
 ) -> Iterator[tuple[str, float, float]]:
-    """Time a training step of the small models for each target, and compare it with HOG.
+    """Time a training step of the small models for each target and each efficient config, and compare it with HOG.
 
     The steps of both run in turns, so that a busy machine slows both. Weights of teachers are not read, which does not
     change the times.
@@ -32,7 +36,7 @@ def step_times(
     Yields:
         tuple[str, float, float]: Name of the config, seconds of its step, seconds of HOG's step.
     """
-    for path in sorted(path for pattern in TARGETS for path in CONFIGS.glob(pattern)):
+    for path in sorted(path for pattern in PATTERNS for path in CONFIGS.glob(pattern)):
         kind = "mvit" if "_mvit-" in path.name else "vit"
         base = Config.fromfile(CONFIGS / "demo" / f"maskfeat_{kind}-tiny_moving-digits.py")
         cfg = Config.fromfile(path)

@@ -38,10 +38,17 @@ def test_the_ratio_is_the_one_given():
     assert baselines[0] != baselines[1]
 
 
+def test_inputs_of_two_sizes():
+    paths = ("efficient/maskfeat_vit-tiny-24_moving-digits.py", "demo/maskfeat_vit-tiny_moving-digits.py")
+    comparison = compare_steps(*(Config.fromfile(CONFIGS / path) for path in paths), 0.4, 2, CPU)
+    assert "2 x 24 x 24" in comparison.job and comparison.peer == "maskfeat_vit-tiny"
+    assert comparison.ours()["loss"] > 0 and comparison.theirs()["loss"] > 0
+
+
 def test_configs_that_do_not_compare_are_errors():
     image, video = pair("image")[0], pair("video")[0]
     assert (input_size(image), input_size(video)) == ((40, 40), (8, 32, 32))
-    with pytest.raises(ConfigError, match="the same input size"):
+    with pytest.raises(ConfigError, match="two configs of images or two of clips"):
         compare_steps(image, video, 0.4, 1, CPU)
     image.train_dataloader.dataset.pipeline = [dict(type="LoadImageFromFile")]
     with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.pipeline"):

@@ -98,7 +98,7 @@ def test_what_studies_share_is_run_once(bases, tmp_path):
         for (study, kind), cells in plan.cells.items()
         if kind == "image" and study != "targets"
     ]
-    assert len(shared) == 5 and all(found == shared[0] and len(found) == 2 for found in shared)
+    assert len(shared) == 6 and all(found == shared[0] and len(found) == 2 for found in shared)
     asked = {id(run) for cells in plan.cells.values() for runs in cells.values() for run in runs}
     classifiers = [run for run in plan.runs if id(run) not in asked]
     assert [run.setting for run in classifiers] == ["classifier"] and plan.runs[0] is classifiers[0]
@@ -271,10 +271,11 @@ def test_csv_has_a_row_for_each_run_that_is_done(done, tmp_path):
 def test_tables_give_mean_spread_and_difference(done, tmp_path):
     text = markdown(done, "How it was done.")
     cells = {row.split("|")[1].strip(): [c.strip() for c in row.split("|")] for row in text.splitlines() if "|" in row}
-    assert cells["from scratch"][3:9] == ["12.0 ± 2.0", "-10.0", "6.0 ± 1.0", "", "", "3"]
+    assert cells["from scratch"][3:10] == ["12.0 ± 2.0", "-10.0", "6.0 ± 1.0", "", "", "", "3"]
     spread = statistics.stdev([20.0, 21.0, 25.0])
-    assert cells["blocks (base)"][3:9] == [f"22.0 ± {spread:.1f}", "", f"11.0 ± {spread / 2:.1f}", "0.50", "125", "3"]
-    assert cells["random"][3:5] == ["30.5 ± 0.7", "+8.5"] and cells["random"][8] == "2"
+    assert cells["blocks (base)"][3:7] == [f"22.0 ± {spread:.1f}", "", f"11.0 ± {spread / 2:.1f}", "0.50"]
+    assert cells["blocks (base)"][7:10] == ["125", "0.2", "3"]
+    assert cells["random"][3:5] == ["30.5 ± 0.7", "+8.5"] and cells["random"][9] == "2"
     page = write_page(done, tmp_path / "study.html", "How it was done.", 60.0).read_text()
     assert "12.0 ± 2.0" in page and "+8.5" in page and page.count("<svg") == 1 and "How it was done." in page
     assert "prefers-color-scheme: dark" in page and not re.search(r"(src|href)=\"https?:", page)
@@ -372,6 +373,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
 def test_step_times_are_of_every_target():
     rows = list(step_times(1, torch.device("cpu"), batch_size=2))
     files = [*(CONFIGS / "targets").glob("*.py"), *(CONFIGS / "mixing").glob("*teacher*.py")]
+    files += (CONFIGS / "efficient").glob("*moving-digits.py")
     assert {name for name, _, _ in rows} == {file.stem for file in files} and len(rows) > 12
     assert all(ours > 0 and hog > 0 for _, ours, hog in rows)
     assert format_step_times([("maskfeat-a", 0.3, 0.2)]).splitlines()[-1] == "| maskfeat-a | 300 | 200 | 1.50 |"

@@ -51,7 +51,9 @@ def unnamed(values: dict[str, T]) -> T | dict[str, T]:
     return values[ONLY] if values.keys() == {ONLY} else values
 
 
-def predict_features(neck: nn.Module, tokens: Tensor | tuple[Tensor, ...], key: str = "neck") -> Tensor | dict[str, Tensor]:
+def predict_features(
+    neck: nn.Module, tokens: Tensor | tuple[Tensor, ...], key: str = "neck"
+) -> Tensor | dict[str, Tensor]:
     """Predict the features of the masked tokens.
 
     Args:
