@@ -86,7 +86,7 @@ def describe_config(path: Path, root: Path) -> dict:
 def collection_name(folder: str) -> str:
     """Return the name of a folder's collection."""
     if folder == "efficient":
-        return "MaskFeat: Encoder of Visible Tokens"
+        return "MaskFeat: Efficient Pre-Training"
     if folder == "scaling":
         return "MaskFeat: Sharded"
     return "MaskFeat" if folder == "pretrain" else f"MaskFeat: {FOLDERS[folder][0]}"

@@ -252,7 +252,7 @@ _LOCAL = _shortened(
     "efficient/maskfeat-local_{model}-tiny_moving-digits.py",
 )
 _SMALL = _shortened(
-    "24 pixels", "pre-training with images of 24 x 24 pixels", "efficient/maskfeat_{model}-tiny-24_moving-digits.py"
+    "24 pixels", "pre-training with images of 24 x 24 pixels", "efficient/maskfeat-24px_{model}-tiny_moving-digits.py"
 )
 _RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 

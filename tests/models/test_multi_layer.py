@@ -235,7 +235,7 @@ def test_a_resumed_training_goes_on_as_if_uninterrupted(kind, tmp_path):
     [
         ("efficient/maskfeat-local_vit-tiny_moving-digits.py", "demo/vit-tiny_moving-digits-class.py"),
         ("efficient/maskfeat-local_mvit-tiny_moving-digits.py", "demo/mvit-tiny_moving-digits-motion.py"),
-        ("efficient/maskfeat_vit-tiny-24_moving-digits.py", "demo/vit-tiny_moving-digits-class.py"),
+        ("efficient/maskfeat-24px_vit-tiny_moving-digits.py", "demo/vit-tiny_moving-digits-class.py"),
     ],
 )
 def test_all_weights_of_the_backbone_reach_fine_tuning(pretraining, finetuning, tmp_path):
@@ -247,7 +247,7 @@ def test_all_weights_of_the_backbone_reach_fine_tuning(pretraining, finetuning, 
     file = str(tmp_path / "pretrained.pth")
     save_checkpoint(dict(state_dict=model.state_dict()), file)
     report = PretrainedInit(file)(tuned.backbone)
-    smaller = "-24_" in pretraining
+    smaller = "-24px_" in pretraining
     # the final norm of pre-training is at another place than the one of fine-tuning
     assert all(name.startswith(("ln2.", "norm")) for name in report.initial)
     assert list(report.resized) == (["pos_embed"] if smaller else [])

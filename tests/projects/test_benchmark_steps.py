@@ -39,7 +39,7 @@ def test_the_ratio_is_the_one_given():
 
 
 def test_inputs_of_two_sizes():
-    paths = ("efficient/maskfeat_vit-tiny-24_moving-digits.py", "demo/maskfeat_vit-tiny_moving-digits.py")
+    paths = ("efficient/maskfeat-24px_vit-tiny_moving-digits.py", "demo/maskfeat_vit-tiny_moving-digits.py")
     comparison = compare_steps(*(Config.fromfile(CONFIGS / path) for path in paths), 0.4, 2, CPU)
     assert "2 x 24 x 24" in comparison.job and comparison.peer == "maskfeat_vit-tiny"
     assert comparison.ours()["loss"] > 0 and comparison.theirs()["loss"] > 0

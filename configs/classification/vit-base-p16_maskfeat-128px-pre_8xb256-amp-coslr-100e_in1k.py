@@ -8,6 +8,6 @@ _base_ = "./vit-base-p16_maskfeat-pre_8xb256-amp-coslr-100e_in1k.py"
 
 model = dict(
     backbone=dict(
-        init_cfg=dict(checkpoint="work_dirs/maskfeat_vit-base-p16-128_8xb256-amp-coslr-300e_in1k/epoch_300.pth")
+        init_cfg=dict(checkpoint="work_dirs/maskfeat-128px_vit-base-p16_8xb256-amp-coslr-300e_in1k/epoch_300.pth")
     )
 )

@@ -1,7 +1,7 @@
 """MaskFeat pre-training of ViT-B/16 on ImageNet-1k at 128 pixels, 8 x 8 tokens, on 8 GPUs of 256 images.
 
 Pre-training at 128 pixels with HOG is FastMIM's idea. Fine-tune at 224 pixels with
-``classification/vit-base-p16_maskfeat-128-pre_8xb256-amp-coslr-100e_in1k.py``. Masks and schedule are MaskFeat's for
+``classification/vit-base-p16_maskfeat-128px-pre_8xb256-amp-coslr-100e_in1k.py``. Masks and schedule are MaskFeat's for
 224 pixels. Nobody has trained this config yet.
 """
 
