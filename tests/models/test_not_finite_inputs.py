@@ -17,6 +17,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_NAMES = (
     "demo/maskfeat_vit-tiny_moving-digits.py",
     "demo/maskfeat_mvit-tiny_moving-digits.py",
+    "efficient/maskfeat-local_vit-tiny_moving-digits.py",
+    "efficient/maskfeat-local_mvit-tiny_moving-digits.py",
     "efficient/maskfeat-visible_vit-tiny_moving-digits.py",
     "targets/maskfeat-hog-blocks_vit-tiny_moving-digits.py",
     "targets/maskfeat-pixel-hog_vit-tiny_moving-digits.py",

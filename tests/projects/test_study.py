@@ -88,6 +88,26 @@ def test_a_target_is_that_of_its_config(kind, name, file, bases):
     assert found == true  # the study measures the neck's width; the file has a width written by hand
 
 
+@pytest.mark.parametrize(
+    "kind, name, file",
+    [
+        ("image", "local HOG, all steps", "maskfeat-local_vit-tiny_moving-digits.py"),
+        ("video", "local HOG, all steps", "maskfeat-local_mvit-tiny_moving-digits.py"),
+        ("image", "24 pixels, 1/4 of the steps", "maskfeat-24px_vit-tiny_moving-digits.py"),
+    ],
+)
+def test_an_efficient_setting_has_the_model_and_the_pipeline_of_its_config(kind, name, file, bases):
+    setting = next(s for s in STUDIES["efficient"].settings[kind] if s.name == name)
+    base = dataclasses.replace(bases[kind], steps=8)
+    found, true = resolve(setting, base), Config.fromfile(CONFIGS / "efficient" / file)
+    assert found.model.to_dict() == true.model.to_dict()
+    assert found.train_dataloader.dataset.pipeline == true.train_dataloader.dataset.pipeline
+    same = resolve(Setting("", "", length=setting.length), base)  # the optimizer, the batches and the schedule
+    for key in ("optim_wrapper", "param_scheduler", "train_cfg"):
+        assert found[key] == same[key], key
+    assert found.train_dataloader.batch_size == same.train_dataloader.batch_size
+
+
 def test_what_studies_share_is_run_once(bases, tmp_path):
     plan = plan_runs(choose(["all"]), list(bases.values()), (0, 1), tmp_path)
     assert not plan.left_out
