@@ -1,4 +1,4 @@
-"""Logged values that stay on the device until somebody reads them."""
+"""Values that stay on the device until somebody reads them: logged values, and flags of a step."""
 
 from typing import Any
 
@@ -8,6 +8,27 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
 _MOST = 1000  # values that are kept on the device
+_WITHOUT_STREAMS = ("cpu", "meta")
+
+
+class LateValue:
+    """Copy of a tensor to the host that does not wait for the device, and can be read later.
+
+    Args:
+        value (Tensor): A tensor on any device. Its copy starts when the device has computed it.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._copy = value.detach().to("cpu", non_blocking=True)  # from a GPU, into pinned memory
+        self._copied = None
+        if value.device.type not in _WITHOUT_STREAMS:
+            self._copied = torch.get_device_module(value.device).current_stream(value.device).record_event()
+
+    def read(self) -> Tensor:
+        """Return the copy. The host waits here, unless the device has computed and copied the value before."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._copy
 
 
 class DeferredHistory(HistoryBuffer):
@@ -38,6 +59,10 @@ class DeferredHistory(HistoryBuffer):
                 self._read()
             return
         super().update(log_val.item() if isinstance(log_val, Tensor) else log_val, count)
+
+    def latest(self) -> int | float | Tensor:
+        """Return the last value without reading it from the device."""
+        return self._pending[-1] if self._pending else self.current()
 
     def _read(self) -> None:
         if self._pending:

@@ -51,6 +51,14 @@ def gradient_scaling(optimizer: Optimizer) -> float | Tensor | None:
     return 1.0 if scale is None else scale
 
 
+def can_leave_out(optimizer: Optimizer) -> bool:
+    """Return whether the device itself leaves a step out if the optimizer's attribute ``found_inf`` is a tensor of 1.
+
+    PyTorch's fused optimizers do so, for gradient scalers. For others the host has to decide.
+    """
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
 def gradient_norm(optimizer: Optimizer) -> Tensor | None:
     """Compute the 2-norm of all gradients that an optimizer is about to use.
 

@@ -15,6 +15,10 @@ from maskfeat_plugin.registry import HOOKS, OPTIM_WRAPPERS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskfeat_vit-tiny_moving-digits.py"
 
+# As on a GPU: the optimizer leaves the step out, and the host hears of it one step later
+LATER = {"default_hooks.non_finite_loss.delay": 1, "optim_wrapper.optimizer.fused": True}
+both = pytest.mark.parametrize("options", [{}, LATER], ids=["at_once", "later"])
+
 
 @OPTIM_WRAPPERS.register_module(force=True)
 class ScaledInTest(AmpOptimWrapper):
@@ -95,8 +99,9 @@ def reports(config):
     }
 
 
-def test_stop_and_what_is_written(cfg, digits):
-    config = cfg("stop", spoiled(3))
+@both
+def test_stop_and_what_is_written(cfg, digits, options):
+    config = cfg("stop", spoiled(3), **options)
     with pytest.raises(ConfigError, match=r"iteration 3: the loss is not finite; .*non_finite.*action='skip'"):
         train(build_trainer(config))
     assert not Path(config.work_dir, "iter_3.pth").exists()
@@ -110,10 +115,11 @@ def test_stop_and_what_is_written(cfg, digits):
     assert all(sample["mask"].any() for sample in batch["data_samples"])
 
 
+@both
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_skip_leaves_the_step_out(cfg, value):
+def test_skip_leaves_the_step_out(cfg, value, options):
     infinite = dict(type="maskfeat.ScaleLossInTest", iterations=[3], factor="inf")
-    config = cfg("skip", spoiled(3) if value == "nan" else infinite)
+    config = cfg("skip", spoiled(3) if value == "nan" else infinite, **options)
     train(build_trainer(config))
     (report,) = reports(config).values()
     assert report["iteration"] == 3 and report["losses"]["loss"] == value
@@ -135,8 +141,9 @@ def test_skip_goes_on_where_the_batch_cannot_be_written(cfg):
     assert "iter_3_rank_0 cannot be written: Not a directory. The step is left out." in log.read_text()
 
 
-def test_rewind_takes_the_weights_of_the_last_checkpoint(cfg):
-    config = cfg("rewind", spoiled(4), interval=2)
+@both
+def test_rewind_takes_the_weights_of_the_last_checkpoint(cfg, options):
+    config = cfg("rewind", spoiled(4), interval=2, **options)
     runner = build_trainer(config)
     train(runner)
     rewound, saved_before = saved(config, 4), saved(config, 2)
@@ -154,23 +161,50 @@ def test_rewind_needs_a_checkpoint(cfg):
         train(build_trainer(cfg("rewind", spoiled(4), interval=6)))
 
 
-def test_not_for_ever(cfg):
-    config = cfg("skip", spoiled(2, 3, 4), **{"default_hooks.non_finite_loss.limit": 2})
+@both
+def test_not_for_ever(cfg, options):
+    config = cfg("skip", spoiled(2, 3, 4), **{"default_hooks.non_finite_loss.limit": 2}, **options)
     with pytest.raises(ConfigError, match=r"iteration 4: .*for the 3th time \(limit=2\)"):
         train(build_trainer(config))
 
 
-def test_gradients_alone(cfg):
-    config = cfg("skip", dict(type="maskfeat.SpoilGradientsInTest", iteration=3))
+@pytest.mark.parametrize("last", [3, 6])
+def test_host_hears_of_a_step_one_step_later(cfg, last):
+    """The weights stay finite until then, and the last step of a training is not forgotten."""
+    config = cfg("stop", spoiled(last), interval=10, **LATER)
+    runner = build_trainer(config)
+    with pytest.raises(ConfigError, match=f"iteration {last}: the loss is not finite"):
+        train(runner)
+    assert runner.iter == last  # one more step was taken, if there was one
+    (report,) = reports(config).values()
+    assert report["iteration"] == last and report["losses"]["loss"] == "nan"
+    assert all(value.isfinite().all() for value in runner.model.state_dict().values() if value.is_floating_point())
+
+
+def test_later_is_the_same_training(cfg):
+    """Bit by bit, with a step that is left out and without."""
+    for spoil in ([], [spoiled(3)]):
+        finals = []
+        for options in (LATER, {"optim_wrapper.optimizer.fused": True}):
+            config = cfg("skip", *spoil, interval=6, **options)
+            train(build_trainer(config))
+            finals.append(saved(config, 6))
+        assert same(*finals)
+
+
+@pytest.mark.parametrize("options", [{}, LATER, {"default_hooks.non_finite_loss.delay": 1}], ids=["at_once", "later", "not_fused"])
+def test_gradients_alone(cfg, options):
+    config = cfg("skip", dict(type="maskfeat.SpoilGradientsInTest", iteration=3), **options)
     train(build_trainer(config))
     (report,) = reports(config).values()
     assert report["grad_norm"] == "nan" and isinstance(report["losses"]["loss"], float)
     assert same(saved(config, 2), saved(config, 3)) and not same(saved(config, 3), saved(config, 4))
 
 
-def test_accumulated_step_is_left_out_whole(cfg):
+@both
+def test_accumulated_step_is_left_out_whole(cfg, options):
     """A bad batch spoils all batches that are accumulated with it; it is reported once."""
-    config = cfg("skip", spoiled(3), **{"optim_wrapper.accumulative_counts": 2})
+    config = cfg("skip", spoiled(3), **{"optim_wrapper.accumulative_counts": 2}, **options)
     train(build_trainer(config))
     assert list(reports(config)) == ["iter_3_rank_0"]
     assert same(saved(config, 2), saved(config, 4)) and not same(saved(config, 4), saved(config, 6))
@@ -197,9 +231,10 @@ def test_loss_is_found_under_mixed_precision(cfg):
 
 
 @pytest.mark.slow
-def test_processes_do_the_same(trainings, cfg, tmp_path):
+@pytest.mark.parametrize("options", [{}, pytest.param(LATER, marks=pytest.mark.long)], ids=["at_once", "later"])
+def test_processes_do_the_same(trainings, cfg, tmp_path, options):
     """One of two processes has the bad batch. Both skip the step, and one of them writes the report."""
-    config = cfg("skip", spoiled(3, rank=1))
+    config = cfg("skip", spoiled(3, rank=1), **options)
     config.dump(tmp_path / "config.py")
     job = dict(config=str(tmp_path / "config.py"), work_dir=config.work_dir, options={}, output=str(tmp_path / "out"))
     assert trainings.run(**job, processes=2) == [0, 0], (tmp_path / "out").read_text()
@@ -207,7 +242,10 @@ def test_processes_do_the_same(trainings, cfg, tmp_path):
     assert same(saved(config, 2), saved(config, 3)) and not same(saved(config, 3), saved(config, 4))
 
 
-@pytest.mark.parametrize("settings, message", [(dict(action="go"), "action='go'"), (dict(limit=-1), "limit=-1")])
+@pytest.mark.parametrize(
+    "settings, message",
+    [(dict(action="go"), "action='go'"), (dict(limit=-1), "limit=-1"), (dict(delay=-1), "delay=-1")],
+)
 def test_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         HOOKS.build(dict(type="maskfeat.NonFiniteLossHook", **settings))

@@ -20,6 +20,7 @@ from maskfeat_plugin.registry import HOOKS
 from maskfeat_plugin.storage import FsspecBackend, StorageError
 
 from ..resumption import check_fit, choose_checkpoint, count_anew
+from .non_finite_loss_hook import act_on_steps
 
 _LOOP = "train_loop"  # key in a checkpoint
 _INTERIM = "interim_checkpoint"  # key in the message hub
@@ -150,6 +151,7 @@ class CheckpointHook(_CheckpointHook):
         return path
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        act_on_steps(runner)
         outdated = self._keep(runner, step)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)

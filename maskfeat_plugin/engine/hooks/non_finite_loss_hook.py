@@ -3,6 +3,9 @@
 import json
 import math
 import shutil
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,24 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import publish, reason_of, unfinished_path, whole_file
 from maskfeat_plugin.registry import HOOKS
 
-from ..optim_wrappers import gradient_norm, gradient_scaling, has_stepped, wrappers_of
+from ..deferred_history import DeferredHistory, LateValue
+from ..optim_wrappers import can_leave_out, gradient_norm, gradient_scaling, has_stepped, wrappers_of
 from ..resumption import newest_checkpoint
 
 _ACTIONS = ("stop", "skip", "rewind")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A training step whose flags the host has not read yet."""
+
+    iteration: int
+    epoch: int
+    flags: LateValue  # is this process's loss not finite, any process's, and was the optimizer's step left out
+    has_stepped: bool
+    losses: dict[str, Any]
+    norms: list[float | Tensor]  # of the gradients: after clipping, and the logged one from before
+    data_batch: Any
 
 
 @HOOKS.register_module()
@@ -46,26 +63,36 @@ class NonFiniteLossHook(Hook):
     If a gradient scaler of mixed precision finds infinite gradients, it reduces its scale and skips the step itself.
     The loss is finite in that case, and this hook does nothing.
 
+    The host does not wait for a GPU. The GPU itself leaves the step of a fused optimizer out. The host reads the result
+    one step later, and then writes the report and stops, continues or rewinds. It reads it earlier if weights are saved
+    or validated. With an optimizer that is not fused, and without a gradient scaler, the host waits in each step.
+
     Args:
         action (str): One of "stop", "skip", "rewind". Defaults to "stop".
         limit (int): How often training may continue; the next time ends it. Defaults to 10.
+        delay (int, optional): Steps until the host reads whether a step was finite. With 0 it waits in each step.
+            Defaults to None: 0 on a CPU, 1 on other devices.
 
     Raises:
-        ValueError: If the action is unknown or the limit is negative.
+        ValueError: If the action is unknown, or the limit or the delay is negative.
     """
 
     priority = "VERY_HIGH"  # before other hooks use the results of the step
 
-    def __init__(self, action: str = "stop", limit: int = 10) -> None:
+    def __init__(self, action: str = "stop", limit: int = 10, delay: int | None = None) -> None:
         if action not in _ACTIONS:
             raise ValueError(f"NonFiniteLossHook: action={action!r} has to be one of {_ACTIONS}.")
-        if limit < 0:
-            raise ValueError(f"NonFiniteLossHook: limit={limit} has to be 0 or more.")
+        for name, value in (("limit", limit), ("delay", delay or 0)):
+            if value < 0:
+                raise ValueError(f"NonFiniteLossHook: {name}={value} has to be 0 or more.")
         self.action = action
         self.limit = limit
+        self.delay = delay
         self._times = 0
-        self._norm: float | None = None
-        self._left_out = False  # whether the optimizer step of this iteration was skipped
+        self._steps: deque[_Step] = deque()  # the oldest first
+        self._norm: Tensor | None = None
+        self._left_out: list[Tensor] = []  # for each optimizer, whether its step of this iteration was left out
+        self._told: set[Optimizer] = set()  # optimizers whose device knows whether to leave the step out
         self._tainted = False  # whether the gradients being accumulated are not finite
 
     def before_train(self, runner: Runner) -> None:
@@ -74,35 +101,71 @@ class NonFiniteLossHook(Hook):
             # the engine of a strategy may not call the optimizer's hooks
             if isinstance(item.optimizer, Optimizer):
                 item.optimizer.register_step_pre_hook(self._check_gradients)
+                item.optimizer.register_step_post_hook(self._forget)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Reset the state of the previous step."""
-        self._norm, self._left_out = None, False
+        self._norm, self._left_out = None, []
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Stop, skip or rewind, if the loss or the gradients of any process are not finite.
+        """Stop, skip or rewind, if the loss or the gradients of any process were not finite ``delay`` steps ago.
 
         Raises:
             ConfigError: If training has to stop, or if there is no checkpoint to rewind to.
         """
         losses = {name: value for name, value in (outputs or {}).items() if "loss" in name}
-        own = not all(bool(torch.isfinite(torch.as_tensor(value)).all()) for value in losses.values())
-        found = torch.tensor([float(own), float(self._left_out)])
-        all_reduce(found, "max")
-        of_loss, left_out = map(bool, found)
+        own = (~_all_finite(losses.values())).float()
+        left_out = [value.to(own.device, non_blocking=True) for value in self._left_out]
+        flags = torch.stack([own, own, torch.stack(left_out).amax() if left_out else torch.zeros_like(own)])
+        all_reduce(flags[1:], "max")
+        self._steps.append(
+            _Step(
+                runner.iter,
+                runner.epoch,
+                LateValue(flags),
+                has_stepped(runner.optim_wrapper),
+                losses,
+                self._norms(runner),
+                data_batch,
+            )
+        )
+        self._read(runner, self._delay_on(flags.device))
+
+    def before_val(self, runner: Runner) -> None:
+        """Act on the steps before the validation of their weights."""
+        self._read(runner, 0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Act on the last steps of the epoch, before its weights are saved."""
+        self._read(runner, 0)
+
+    def after_train(self, runner: Runner) -> None:
+        """Act on the last steps."""
+        self._read(runner, 0)
+
+    def _delay_on(self, device: torch.device) -> int:
+        return self.delay if self.delay is not None else int(device.type != "cpu")
+
+    def _read(self, runner: Runner, keep: int) -> None:
+        """Read the flags of all steps except the last ones, and act on them."""
+        while len(self._steps) > keep:
+            self._act(runner, self._steps.popleft())
+
+    def _act(self, runner: Runner, step: _Step) -> None:
+        own, of_loss, left_out = map(bool, step.flags.read())
         tainted = self._tainted
-        self._tainted = (tainted or of_loss) and not has_stepped(runner.optim_wrapper)
+        self._tainted = (tainted or of_loss) and not step.has_stepped
         if not of_loss and (tainted or not left_out):  # all is finite, or was reported with an earlier batch
             return
         text = "the loss" if of_loss else "the loss is finite, but the gradients"
-        folder = Path(runner.work_dir, "non_finite", f"iter_{runner.iter + 1}_rank_{get_rank()}")
+        folder = Path(runner.work_dir, "non_finite", f"iter_{step.iteration + 1}_rank_{get_rank()}")
         where = f"the batch and its files are in {folder.parent}"
         if own or not of_loss:
-            where = self._write(runner, folder, losses, data_batch) or where
+            where = self._write(runner, folder, step) or where
         self._times += 1
-        what = f"iteration {runner.iter + 1}: {text} {'is' if of_loss else 'are'} not finite"
+        what = f"iteration {step.iteration + 1}: {text} {'is' if of_loss else 'are'} not finite"
         if self.action == "stop" or self._times > self.limit:
             again = f", for the {self._times}th time (limit={self.limit})" if self.action != "stop" else ""
             raise ConfigError(
@@ -116,36 +179,52 @@ class NonFiniteLossHook(Hook):
             runner.logger.warning(f"{what}; {where}. The step is left out.")
 
     def _check_gradients(self, optimizer: Optimizer, *args: object) -> None:
-        """Remove the gradients from an optimizer if they are not finite. Without gradients the step changes nothing."""
+        """Leave an optimizer's step out if its gradients are not finite."""
         if gradient_scaling(optimizer) is not None:
             return  # a fused optimizer leaves the step out by itself, as the scaler does for others
         norm = gradient_norm(optimizer)
-        norm = torch.zeros(()) if norm is None else norm
-        bad = (~torch.isfinite(norm)).float().cpu()
+        self._norm = torch.zeros(()) if norm is None else norm
+        bad = (~torch.isfinite(self._norm)).float()
         all_reduce(bad, "max")  # all processes decide alike
-        self._norm = float(norm)
-        if bad:
-            self._left_out = True
+        self._left_out.append(bad)
+        if can_leave_out(optimizer) and self._delay_on(bad.device):
+            optimizer.found_inf = bad  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
+            self._told.add(optimizer)
+        elif bad:  # without gradients the step changes nothing
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
 
-    def _write(self, runner: Runner, folder: Path, losses: dict[str, Any], data_batch: Any) -> str:
+    def _forget(self, optimizer: Optimizer, *args: object) -> None:
+        """Remove the flag of this step from an optimizer."""
+        if optimizer in self._told:
+            self._told.remove(optimizer)
+            del optimizer.found_inf  # type: ignore[attr-defined]
+
+    def _norms(self, runner: Runner) -> list[float | Tensor]:
+        """Return the norm of the gradients of this step, and the logged norm if there is one; none without a check."""
+        if self._norm is None:
+            return []
+        history = runner.message_hub.log_scalars.get("train/grad_norm")
+        if history is None:
+            return [self._norm]
+        return [self._norm, history.latest() if isinstance(history, DeferredHistory) else history.current()]
+
+    def _write(self, runner: Runner, folder: Path, step: _Step) -> str:
         """Write the report of an iteration. Return the reason if that fails, otherwise ""."""
-        dataset = runner.train_dataloader.dataset
-        indices = runner.train_loop.samples_of(runner.iter) if hasattr(runner.train_loop, "samples_of") else []
+        dataset, data_batch = runner.train_dataloader.dataset, step.data_batch
+        indices = runner.train_loop.samples_of(step.iteration) if hasattr(runner.train_loop, "samples_of") else []
         samples = [dict(index=index, file=_file(dataset, index)) for index in indices]
         if not samples and isinstance(data_batch, dict):
             metas = [getattr(sample, "metainfo", {}) for sample in data_batch.get("data_samples") or ()]
             samples = [dict(index=meta.get("sample_idx"), file=sample_path(meta)) for meta in metas]
-        hub = runner.message_hub.log_scalars
-        clipped = hub["train/grad_norm"].current() if "train/grad_norm" in hub and self._norm is not None else None
+        norms = [_number(norm) for norm in step.norms]  # clipping may turn an infinite norm into NaN
         report = dict(
-            iteration=runner.iter + 1,
-            epoch=runner.epoch + 1,
+            iteration=step.iteration + 1,
+            epoch=step.epoch + 1,
             rank=get_rank(),
-            losses={name: _number(value) for name, value in losses.items()},
-            grad_norm=_number(clipped if clipped is not None and not math.isfinite(clipped) else self._norm),
+            losses={name: _number(value) for name, value in step.losses.items()},
+            grad_norm=norms[-1] if norms and isinstance(norms[-1], str) else next(iter(norms), None),
             action=self.action,
             samples=samples,
         )
@@ -160,6 +239,28 @@ class NonFiniteLossHook(Hook):
             shutil.rmtree(unfinished, ignore_errors=True)
             return f"{folder} cannot be written: {reason_of(error, folder)}"
         return ""
+
+
+def act_on_steps(runner: Runner) -> None:
+    """Act on all steps of a runner whose loss the host has not read yet, before their weights are saved.
+
+    Args:
+        runner (Runner): The runner of a training. Every process has to call this function.
+
+    Raises:
+        ConfigError: If a loss was not finite and the training has to stop.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, NonFiniteLossHook):
+            hook._read(runner, 0)
+
+
+def _all_finite(values: Iterable[Any]) -> Tensor:
+    """Return whether all values are finite, bool (), on the device of the values."""
+    flags = [torch.isfinite(torch.as_tensor(value)).all() for value in values]
+    device = next((flag.device for flag in flags if flag.device.type != "cpu"), torch.device("cpu"))
+    flags = [flag.to(device, non_blocking=True) for flag in flags]
+    return torch.stack(flags).all() if flags else torch.ones((), dtype=torch.bool)
 
 
 def _rewind(runner: Runner, what: str) -> str:

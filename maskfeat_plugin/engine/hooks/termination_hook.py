@@ -20,6 +20,7 @@ from maskfeat_plugin.registry import HOOKS
 
 from ..optim_wrappers import has_stepped
 from .checkpoint_hook import CheckpointHook
+from .non_finite_loss_hook import act_on_steps
 
 # EX_TEMPFAIL of sysexits.h: a temporary failure, try again
 EXIT_STATUS = 75
@@ -159,6 +160,7 @@ class TerminationHook(Hook):
         if not told or not has_stepped(runner.optim_wrapper):
             return
         self._stop_timer()
+        act_on_steps(runner)
         name = self._received.name if self._received is not None else "a signal to another process"
         runner.logger.warning(f"{name}: saving a checkpoint at iteration {iteration}.")
         path = self._saver.save_interim(runner, runner.epoch, iteration)
