@@ -192,7 +192,9 @@ def test_later_is_the_same_training(cfg):
         assert same(*finals)
 
 
-@pytest.mark.parametrize("options", [{}, LATER, {"default_hooks.non_finite_loss.delay": 1}], ids=["at_once", "later", "not_fused"])
+@pytest.mark.parametrize(
+    "options", [{}, LATER, {"default_hooks.non_finite_loss.delay": 1}], ids=["at_once", "later", "not_fused"]
+)
 def test_gradients_alone(cfg, options):
     config = cfg("skip", dict(type="maskfeat.SpoilGradientsInTest", iteration=3), **options)
     train(build_trainer(config))

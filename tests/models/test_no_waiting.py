@@ -1,20 +1,57 @@
 """A training step never waits for the device: it runs on the "meta" device, whose tensors have no values."""
 
 import copy
+import importlib
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import DefaultScope
 from mmengine.runner import LogProcessor
+from mmengine.runner import Runner as MMEngineRunner
 from mmpretrain.structures import DataSample
 from test_compiled import PRETRAINING, build, draw_masks
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskfeat_plugin.engine.deferred_history import DeferredHistory, log_deferred
-from maskfeat_plugin.engine.hooks import RuntimeInfoHook, TrainingStateHook
+from maskfeat_plugin.engine.deferred_history import DeferredHistory, LateValue, log_deferred
+from maskfeat_plugin.engine.hooks import NonFiniteLossHook, RuntimeInfoHook, TerminationHook, TrainingStateHook
 from maskfeat_plugin.engine.optim_wrappers import BFloat16OptimWrapper
+
+RUNTIME = Path(__file__).parents[2] / "configs" / "_base_" / "default_runtime.py"
+
+
+class Device(TorchDispatchMode):
+    """Make "meta" a device whose values can be copied to the host without waiting, where they are zeros.
+
+    A copy that waits fails there. A copy to the device that waits fails with this mode.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and "device" in kwargs:
+            source, target = args[0].device.type, torch.device(kwargs["device"]).type
+            if source != target and not kwargs.get("non_blocking"):
+                raise RuntimeError(f"a copy from {source} to {target} waits")
+            if source == "meta" and target == "cpu":
+                return torch.zeros(args[0].shape, dtype=kwargs.get("dtype", args[0].dtype))
+        return func(*args, **kwargs)
+
+
+class Scaled(AmpOptimWrapper):
+    """mmengine's loss scaling, which it offers on a GPU only."""
+
+    optim_context = OptimWrapper.optim_context
+
+    def __init__(self, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        self.loss_scaler = torch.amp.GradScaler("cpu")  # its tensors are on the device of the loss
 
 
 class Runner:
@@ -31,6 +68,15 @@ class Runner:
         self.message_hub.log_scalars.clear()
 
 
+def batch_of(model, inputs):
+    """Samples as a data loader gives them."""
+    mask, _ = draw_masks(model, inputs, 0)
+    return dict(
+        inputs=[torch.randint(0, 256, x.shape, dtype=torch.uint8) for x in inputs],
+        data_samples=[DataSample(mask=one.squeeze(0) if len(one) == 1 else one) for one in mask],
+    )
+
+
 @pytest.mark.parametrize("wrapper", [OptimWrapper, BFloat16OptimWrapper])
 @pytest.mark.parametrize("clip_grad", [None, dict(max_norm=0.02)])
 @pytest.mark.parametrize("name", PRETRAINING)
@@ -38,11 +84,7 @@ def test_step_reads_no_value(name, clip_grad, wrapper):
     model, inputs = build(name)
     if hasattr(model.backbone, "_units_checked"):
         model.backbone._units_checked = True  # the first mask of a training is checked, with one wait
-    mask, _ = draw_masks(model, inputs, 0)
-    batch = dict(
-        inputs=[torch.randint(0, 256, x.shape, dtype=torch.uint8) for x in inputs],
-        data_samples=[DataSample(mask=one.squeeze(0) if len(one) == 1 else one) for one in mask],
-    )
+    batch = batch_of(model, inputs)
     model = model.to("meta")
     optim_wrapper = wrapper(torch.optim.AdamW(model.parameters(), lr=1e-3), clip_grad=clip_grad)
     runner, hooks = Runner(optim_wrapper), (RuntimeInfoHook(), TrainingStateHook())
@@ -67,6 +109,101 @@ def test_a_step_that_reads_is_found():
     mask, _ = draw_masks(model, inputs, 0)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         model.to("meta")(inputs.to("meta"), mask=mask.to("meta"), mode="loss")
+
+
+class EnoughError(Exception):
+    """End of a training of the test, before a checkpoint is saved."""
+
+
+class StopInTest(Hook):
+    """Hook that ends the training after some steps, without saving the weights."""
+
+    priority = "LOWEST"
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.steps:
+            raise EnoughError
+
+
+class RunnerOnDevice(MMEngineRunner):
+    """mmengine's runner of a model that stays on "meta", where weights need no values."""
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        return model.to("meta")
+
+    def _init_model_weights(self):
+        pass
+
+
+def run_steps(model, batch, optim_wrapper, folder, **hooks):
+    """Train four steps with the hooks of the full-size configs, as the runner calls them."""
+    with DefaultScope.overwrite_default_scope("mmengine"):
+        runner = RunnerOnDevice(
+            model=model,
+            work_dir=str(folder),
+            train_dataloader=dict(
+                dataset=[dict(inputs=x, data_samples=s) for x, s in zip(*batch.values(), strict=True)] * 8,
+                sampler=dict(type="DefaultSampler", shuffle=False),
+                collate_fn=dict(type="pseudo_collate"),
+                batch_size=2,
+                num_workers=0,
+            ),
+            train_cfg=dict(type="maskfeat.EpochBasedTrainLoop", max_epochs=1),
+            optim_wrapper=optim_wrapper,
+            param_scheduler=[dict(type="CosineAnnealingLR", T_max=8, by_epoch=False)],
+            default_hooks=dict(Config.fromfile(RUNTIME).default_hooks, **hooks),
+            custom_hooks=[StopInTest(4)],
+            randomness=dict(seed=0),
+            experiment_name=folder.name,
+            log_level="ERROR",
+        )
+        assert any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks)
+        try:
+            with Device(), pytest.raises(EnoughError):
+                runner.train()
+        finally:
+            next(hook for hook in runner.hooks if isinstance(hook, TerminationHook)).after_train(runner)
+    return runner
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """Make AdamW take "meta" for a device that has its fused kernel."""
+    adam = importlib.import_module("torch.optim.adam")  # torch.optim hides it
+    monkeypatch.setattr(adam, "_device_dtype_check_for_fused", lambda parameter, **_: None)
+
+
+@pytest.mark.parametrize("name", ["image", "visible_clip"])
+@pytest.mark.parametrize("wrapper", [OptimWrapper, BFloat16OptimWrapper, Scaled])
+def test_runner_reads_no_value(name, wrapper, fused, tmp_path):
+    """With all hooks of the full-size configs, and their fused optimizer."""
+    model, inputs = build(name)
+    batch = batch_of(model, inputs)
+    model.backbone._units_checked = True
+    optimizer = torch.optim.AdamW(model.to("meta").parameters(), lr=1e-3, fused=True)
+    runner = run_steps(model, batch, wrapper(optimizer=optimizer, clip_grad=dict(max_norm=0.02)), tmp_path)
+    assert runner.iter == 3 and len(runner.message_hub.log_scalars["train/loss"]._pending) == 4
+
+
+@pytest.mark.parametrize(("is_fused", "delay"), [(False, None), (True, 0)])
+def test_a_runner_that_reads_is_found(is_fused, delay, fused, tmp_path):
+    """The host has to read the gradients for an optimizer that is not fused, and the loss without a delay."""
+    model, inputs = build("image")
+    batch = batch_of(model, inputs)
+    optimizer = torch.optim.AdamW(model.to("meta").parameters(), lr=1e-3, fused=is_fused)
+    hook = dict(type="maskfeat.NonFiniteLossHook", delay=delay)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        run_steps(model, batch, OptimWrapper(optimizer), tmp_path, non_finite_loss=hook)
+
+
+def test_late_values_are_copies_of_their_time():
+    value = torch.zeros(2)
+    late = LateValue(value + 1)
+    value.fill_(7)
+    assert late.read().tolist() == [1, 1]
 
 
 VALUES = [0.5, 0.25, 3.0, -1.0, 7.5]

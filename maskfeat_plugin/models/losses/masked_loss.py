@@ -110,6 +110,6 @@ def mean_over_tokens(losses: Tensor) -> Tensor:
     """
     if get_world_size() == 1:
         return losses.sum() / max(len(losses), 1)
-    count = losses.new_tensor(len(losses))
+    count = losses.new_full((), len(losses))  # filled on the device; a copy of a number would wait
     all_reduce(count, "mean")
     return losses.sum() / count.clamp(min=1 / get_world_size())

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..utils import frames_of_tokens, token_size
+from ..utils import TokenPlaces, frames_of_tokens, token_size
 
 
 def feature_map(output: Any, key: str, layer: int = -1, grid: tuple[int, int] | None = None) -> Tensor:
@@ -104,9 +104,10 @@ def masked_features(
     mask: Tensor,
     key: str,
     input_type: str = "image",
+    places: TokenPlaces | None = None,
 ) -> Tensor:
     """Compute the last features of the masked tokens, see :func:`masked_layers`."""
-    return masked_layers(backbone, inputs, mask, key, input_type)[0]
+    return masked_layers(backbone, inputs, mask, key, input_type, places=places)[0]
 
 
 def masked_layers(
@@ -117,6 +118,7 @@ def masked_layers(
     input_type: str = "image",
     layers: Sequence[int] = (-1,),
     stride: int | None = None,
+    places: TokenPlaces | None = None,
 ) -> list[Tensor]:
     """Compute the features of the masked tokens with a network that sees the whole, unmasked input.
 
@@ -126,10 +128,12 @@ def masked_layers(
         mask (Tensor): bool (N, T', H', W').
         key (str): Name of the argument that configures the network, for messages.
         input_type (str): With "image" the network gets the first frame of every token, one by one; with "clip" it gets
-            whole clips. Defaults to "image". Frames or clips without a masked token are left out.
+            whole clips. Defaults to "image". Without ``places``, frames or clips without a masked token are left out.
         layers (Sequence[int]): Indices of the network's outputs to use. Defaults to (-1,), the last.
         stride (int, optional): Side of the network's tokens in pixels. Images are resized so that its grid is the token
             grid. Defaults to None: they keep their size.
+        places (TokenPlaces, optional): The masked tokens, if all samples mask equally many. Defaults to None: the host
+            waits for the mask.
 
     Returns:
         list[Tensor]: For each layer float32 (M, D).
@@ -146,25 +150,30 @@ def masked_layers(
             f"{key} wants clips (input_type='clip'), but the inputs are images {tuple(inputs.shape)}; set "
             "input_type='image'."
         )
-    asked = mask.flatten(1).any(1)
-    if not asked.any():  # no token is masked: run one input, to get the number of channels
-        asked[0] = True
-    inputs = inputs[asked]
+    masked: Tensor | tuple[Tensor, ...]
+    if places is None:
+        asked = mask.flatten(1).any(1)
+        if not asked.any():  # no token is masked: run one input, to get the number of channels
+            asked[0] = True
+        inputs, masked = inputs[asked], mask[asked]
+    else:
+        masked = places.in_frames() if input_type == "image" else places.on_grid()
     grid = (mask.shape[-2], mask.shape[-1]) if stride else None
     if stride and inputs.shape[-2:] != (size := (mask.shape[-2] * stride, mask.shape[-1] * stride)):
         inputs = F.interpolate(inputs, size, mode="bicubic", antialias=True, align_corners=False)
     output = backbone(inputs)
-    return [_at_masked(feature_map(output, key, layer, grid), inputs, mask[asked], key) for layer in layers]
+    tokens = tuple(mask.shape[1:])
+    return [_on_tokens(feature_map(output, key, layer, grid), inputs, tokens, key)[masked].float() for layer in layers]
 
 
-def _at_masked(features: Tensor, inputs: Tensor, mask: Tensor, key: str) -> Tensor:
-    """Map features of a network onto the token grid: float32 (M, D) at the masked tokens."""
+def _on_tokens(features: Tensor, inputs: Tensor, grid: tuple[int, ...], key: str) -> Tensor:
+    """Map features of a network onto the token grid (H', W') or (T', H', W'): (B, *grid, D)."""
     square = inputs.shape[-2] == inputs.shape[-1]
     if square and features.dim() == 4 and features.shape[1] == features.shape[2] != features.shape[3]:
         features = features.movedim(-1, 1)  # timm's Swin gives (N, h, w, C)
-    if features.dim() != mask.dim() + 1:
+    if features.dim() != len(grid) + 2:
         raise ValueError(
-            f"{key} gives features {tuple(features.shape)}, which cannot be mapped onto the token grid "
-            f"{tuple(mask.shape[1:])}. Make it return a feature map: (N, C, h, w) of images, (N, C, t, h, w) of clips."
+            f"{key} gives features {tuple(features.shape)}, which cannot be mapped onto the token grid {grid}. Make it "
+            "return a feature map: (N, C, h, w) of images, (N, C, t, h, w) of clips."
         )
-    return fit_to_grid(features, tuple(mask.shape[1:])).movedim(1, -1)[mask].float()
+    return fit_to_grid(features, grid).movedim(1, -1)

@@ -23,6 +23,8 @@ class DetachedModule(nn.Module):
     Args:
         network (nn.Module): The network.
         in_checkpoint (bool): Whether checkpoints include the network, under this module's name.
+        on_host (Sequence[str]): Names of buffers that the network's code reads in each step. ``to()`` leaves them on
+            the host, which would wait for a device. Defaults to ().
 
     Attributes:
         network (nn.Module): The network.
@@ -31,8 +33,9 @@ class DetachedModule(nn.Module):
 
     network: BaseModule
 
-    def __init__(self, network: nn.Module, in_checkpoint: bool) -> None:
+    def __init__(self, network: nn.Module, in_checkpoint: bool, on_host: Sequence[str] = ()) -> None:
         super().__init__()
+        self.on_host = on_host
         self.in_checkpoint = in_checkpoint
         self.loaded = False
         # not by nn.Module.__setattr__, which would make the network a child
@@ -45,7 +48,11 @@ class DetachedModule(nn.Module):
         self.network.eval()  # not chained: train() of mmpretrain's backbones returns None
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        buffers = [module._buffers for module in self.network.modules()]
+        kept = [(of, name, of[name]) for of in buffers for name in self.on_host if name in of]
         self.network._apply(fn)
+        for of, name, value in kept:
+            of[name] = value
         return super()._apply(fn, recurse)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
@@ -95,6 +102,7 @@ class FrozenNetwork(DetachedModule):
         std (Sequence[float] | float, optional): Standard deviation that the network expects. Defaults to None: the
             model's own.
         in_checkpoint (bool): Whether checkpoints include the network. Defaults to False.
+        on_host (Sequence[str]): See :class:`DetachedModule`. Defaults to ().
 
     Raises:
         ValueError: If only one of ``mean`` and ``std`` is given, or the network cannot be built.
@@ -110,6 +118,7 @@ class FrozenNetwork(DetachedModule):
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
         in_checkpoint: bool = False,
+        on_host: Sequence[str] = (),
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError("mean and std belong together. Give both or neither.")
@@ -117,7 +126,7 @@ class FrozenNetwork(DetachedModule):
         weights, others = _split_init_cfg(network.pop("init_cfg", None))
         if others is not None:
             network["init_cfg"] = others
-        super().__init__(_build(network, key), in_checkpoint)
+        super().__init__(_build(network, key), in_checkpoint, on_host)
         self.key = key
         self.weights = weights
         for name, values in (("wanted_mean", mean), ("wanted_std", std)):

@@ -102,6 +102,13 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             ValueError: If the mask's grid does not fit the inputs, or the classifier has no feature map or another
                 number of classes.
         """
+        return self._distributions(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the class distributions of the masked tokens, see :meth:`generate`."""
+        return self._distributions(inputs, mask, places)
+
+    def _distributions(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         self.classifier.load()
         network = self.classifier.network
         tokens = masked_features(
@@ -110,6 +117,7 @@ class PseudoLabelGenerator(BaseTargetGenerator):
             mask,
             "classifier.backbone",
             self.input_type,
+            places,
         )
         if getattr(network, "head", None) is not None:
             logits = network.head((tokens,))  # mmpretrain: each token as if it were a pooled image
@@ -142,6 +150,7 @@ class LabelMapGenerator(TargetGenerator):
         super().__init__(init_cfg=init_cfg)
         self.num_classes = num_classes
         self.key = key
+        self._classes_checked = False
 
     @torch.no_grad()
     def forward(
@@ -181,20 +190,33 @@ class LabelMapGenerator(TargetGenerator):
                 loss.
 
         Raises:
-            ValueError: If the maps have another grid than the mask, or classes beyond ``num_classes``.
+            ValueError: If the maps have another grid than the mask, or classes beyond ``num_classes``. On a GPU, only
+                the classes of the first batch are checked, because a check waits. Later rows with such classes are NaN.
         """
+        return self._distributions(inputs, mask, mask)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the class distributions of the masked tokens, see :meth:`generate`."""
+        return self._distributions(inputs, mask, places.on_grid())
+
+    def _distributions(self, inputs: Tensor, mask: Tensor, masked: Tensor | tuple[Tensor, ...]) -> Tensor:
         if mask.shape != (len(inputs), *inputs.shape[3:]):
             raise ValueError(
                 f"The label maps' token grid is {(len(inputs), *inputs.shape[3:])} (N, T', H', W'), but the mask's is "
                 f"{tuple(mask.shape)}; set token_grid of maskfeat.LoadLabelMap to the mask generator's token_grid."
             )
-        scores, classes = inputs.permute(0, 3, 4, 5, 1, 2)[mask].unbind(1)  # (M, 2, E) -> 2 x (M, E)
+        scores, classes = inputs.permute(0, 3, 4, 5, 1, 2)[masked].unbind(1)  # (M, 2, E) -> 2 x (M, E)
         classes = classes.long()
-        if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) < self.num_classes:
-            raise ValueError(
-                f"The label maps have classes of {int(classes.min())} to {int(classes.max())}, but "
-                f"num_classes={self.num_classes}; set it and the neck's out_channels to the number of classes."
-            )
+        if classes.numel() and (classes.device.type == "cpu" or not self._classes_checked):
+            least, most = torch.stack(classes.aminmax()).tolist()
+            if not 0 <= least <= most < self.num_classes:
+                raise ValueError(
+                    f"The label maps have classes of {least} to {most}, but num_classes={self.num_classes}; set it and "
+                    "the neck's out_channels to the number of classes."
+                )
+            self._classes_checked = True
+        elsewhere = (classes < 0) | (classes >= self.num_classes)
+        scores, classes = scores.masked_fill(elsewhere, torch.nan), classes.masked_fill(elsewhere, 0)
         target = scores.new_zeros(len(scores), self.num_classes, dtype=torch.float32)
         target.scatter_add_(1, classes, scores.float())
         total = target.sum(1, keepdim=True)

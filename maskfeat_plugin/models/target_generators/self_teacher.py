@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import TokenPlaces, select_tokens
 from .base import BaseTargetGenerator
 from .frozen import DetachedModule
 
@@ -59,7 +60,7 @@ class SelfTeacherGenerator(BaseTargetGenerator):
                 f"{len(blocks)} blocks in 'layers' or 'blocks'; set num_layers to that or fewer."
             )
         average = ExponentialMovingAverage(model.backbone, momentum=1 - self.momentum)
-        self.teacher = DetachedModule(average, in_checkpoint=True)
+        self.teacher = DetachedModule(average, in_checkpoint=True, on_host=("steps",))
         # not by nn.Module.__setattr__: the backbone is a child of the model already
         object.__setattr__(self, "student", model.backbone)
 
@@ -76,6 +77,13 @@ class SelfTeacherGenerator(BaseTargetGenerator):
         Raises:
             ValueError: If the mask's grid does not fit the backbone's, or the last blocks differ in channels.
         """
+        return self._features(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Update the moving average in training, and compute its features, see :meth:`generate`."""
+        return self._features(inputs, mask, places)
+
+    def _features(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         average = self.teacher.network
         if self.training:
             average.update_parameters(self.student)
@@ -101,7 +109,7 @@ class SelfTeacherGenerator(BaseTargetGenerator):
                 "scale."
             )
         # without the class token, which comes first
-        tokens = [x[:, -length:][mask.flatten(1)].float() for x in outputs]
+        tokens = [select_tokens(x[:, -length:], mask, places).float() for x in outputs]
         return torch.stack([F.layer_norm(x, x.shape[-1:]) for x in tokens]).mean(0)
 
 

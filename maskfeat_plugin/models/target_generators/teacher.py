@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
+from ..utils import TokenPlaces
 from .base import BaseTargetGenerator
 from .feature_maps import check_input_type, masked_layers
 from .frozen import FrozenNetwork
@@ -120,6 +121,13 @@ class TeacherGenerator(BaseTargetGenerator):
         Raises:
             ValueError: If the mask's grid does not fit the inputs, or the teacher lacks the layer or a feature map.
         """
+        return self._features(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the teacher's features of the masked tokens, see :meth:`generate`."""
+        return self._features(inputs, mask, places)
+
+    def _features(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         features = masked_layers(
             self.teacher,
             self.teacher.normalize(inputs),
@@ -128,6 +136,7 @@ class TeacherGenerator(BaseTargetGenerator):
             self.input_type,
             self.layers,
             self.stride,
+            places,
         )
         normed = [FEATURE_NORMS[self.norm](of_layer) for of_layer in features]
         if self.combine == "concat":

@@ -1,6 +1,7 @@
 """Discrete tokens, the target of BEiT."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..utils import frames_of_tokens, token_size
+from ..utils import TokenPlaces, frames_of_tokens, token_size
 from .base import BaseTargetGenerator
 from .frozen import FrozenNetwork
 
@@ -20,8 +21,7 @@ class TokenGenerator(BaseTargetGenerator):
     """Target generator of the discrete tokens of a dVAE or VQ encoder (MaskFeat paper; BEiT).
 
     Each frame is resized so that the tokenizer's grid is equal to the token grid. For 14 x 14 tokens, DALL-E's encoder
-    with its stride of 8 gets 112 x 112 pixels. For clips it reads every token's first frame, as for HOG. Frames without
-    a masked token are skipped. It runs in float32, because rounding would change which token is the nearest::
+    with its stride of 8 gets 112 x 112 pixels. For clips it reads every token's first frame, as for HOG. It runs in float32, because rounding would change which token is the nearest::
 
         target_generator=dict(
             type='maskfeat.TokenGenerator',
@@ -71,7 +71,15 @@ class TokenGenerator(BaseTargetGenerator):
                 )
         self.num_classes = vocab_size
         self.stride = stride
-        self.tokenizer = FrozenNetwork(tokenizer, "tokenizer", mean, std, in_checkpoint)
+        self._ids_checked = False
+        self.tokenizer = FrozenNetwork(
+            tokenizer,
+            "tokenizer",
+            mean,
+            std,
+            in_checkpoint,
+            on_host=("initted",),  # VQKD's quantizer
+        )
 
     def connect(self, model: nn.Module) -> None:
         """Read how the model normalises its inputs, see the parent."""
@@ -93,22 +101,36 @@ class TokenGenerator(BaseTargetGenerator):
             Tensor: int64 (M,), in [0, vocab_size).
 
         Raises:
-            ValueError: If the mask's grid does not fit the inputs, or the tokenizer has another grid or vocabulary.
+            ValueError: If the mask's grid does not fit the inputs, or the tokenizer has another grid or vocabulary. On
+                a GPU, only the ids of the first batch are compared with the vocabulary, because a check waits.
         """
+        return self._masked_ids(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the token ids of the masked tokens, see :meth:`generate`."""
+        return self._masked_ids(inputs, mask, places)
+
+    def _masked_ids(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         frames_per_token, _, _ = token_size(inputs, mask)
         frames = frames_of_tokens(inputs, frames_per_token).flatten(0, 1)  # (N*T', C, H, W)
         mask = mask.flatten(0, 1)  # (N*T', H', W')
-        asked = mask.flatten(1).any(1)
         grid = tuple(mask.shape[1:])
         size = tuple(g * self.stride for g in grid)
-        with torch.autocast(inputs.device.type, enabled=False):
-            frames = self.tokenizer.normalize(frames[asked].float())
+        masked: Tensor | tuple[Tensor, ...]
+        if places is None:  # frames without a masked token are skipped
+            asked = mask.flatten(1).any(1)
+            frames, masked = frames[asked], mask[asked]
+        else:
+            masked = places.in_frames()
+        device = inputs.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+            frames = self.tokenizer.normalize(frames.float())
             if frames.shape[-2:] != size:
                 frames = F.interpolate(frames, size, mode="bicubic", antialias=True, align_corners=False)
             # the tokenizers are convolutional, and this format is several times faster on a CPU
             frames = frames.contiguous(memory_format=torch.channels_last)
             ids = torch.cat([self._ids(part, grid) for part in frames.split(_part_size(frames))])
-        return ids[mask[asked]]
+        return ids[masked]
 
     def _ids(self, frames: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Compute the token ids (F, H', W') of frames (F, C, H' * stride, W' * stride)."""
@@ -122,11 +144,13 @@ class TokenGenerator(BaseTargetGenerator):
                     f"vocab_size={out.shape[1]}, and out_channels={out.shape[1]} of the neck."
                 )
             out = out.argmax(1)
-        elif out.max() >= self.num_classes:
-            raise ValueError(
-                f"tokenizer gives the token {int(out.max())}, but vocab_size={self.num_classes}; set vocab_size and "
-                "the neck's out_channels to the number of the tokenizer's tokens."
-            )
+        elif out.device.type == "cpu" or not self._ids_checked:
+            if out.max() >= self.num_classes:
+                raise ValueError(
+                    f"tokenizer gives the token {int(out.max())}, but vocab_size={self.num_classes}; set vocab_size "
+                    "and the neck's out_channels to the number of the tokenizer's tokens."
+                )
+            self._ids_checked = True
         if out[0].numel() != grid[0] * grid[1]:
             size = tuple(frames.shape[-2:])
             raise ValueError(

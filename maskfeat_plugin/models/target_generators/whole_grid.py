@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from ..utils import foreign_call, frames_of_tokens, token_size
+from ..utils import TokenPlaces, foreign_call, frames_of_tokens, select_tokens, token_size
 from .base import TargetGenerator
 
 
@@ -36,6 +36,13 @@ class WholeGridGenerator(TargetGenerator):
         Raises:
             ValueError: If the generator fails, or returns the features of another grid.
         """
+        return self._features(inputs, mask, None)
+
+    def generate_at(self, inputs: Tensor, mask: Tensor, places: TokenPlaces) -> Tensor:
+        """Compute the target of every token, and keep the masked ones, see :meth:`generate`."""
+        return self._features(inputs, mask, places)
+
+    def _features(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         frames_per_token, *_ = token_size(inputs, mask)
         frames = frames_of_tokens(inputs, frames_per_token)  # (N, T', C, H, W)
         images, wanted = frames.flatten(0, 1), mask[0, 0].numel()
@@ -49,7 +56,7 @@ class WholeGridGenerator(TargetGenerator):
             if not isinstance(target, Tensor) or target.shape[:2] != (len(images), wanted):
                 found = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
                 raise TypeError(f"returned {found}")
-        return target.unflatten(0, frames.shape[:2]).flatten(1, 2)[mask.flatten(1)]
+        return select_tokens(target.unflatten(0, frames.shape[:2]).flatten(1, 2), mask, places)
 
 
 def as_target_generator(module: nn.Module) -> nn.Module:

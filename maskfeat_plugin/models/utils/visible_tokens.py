@@ -45,6 +45,15 @@ class TokenPlaces:
         row, column = index // self.grid[2], index % self.grid[2]
         return sample, row // self.grid[1], row % self.grid[1], column
 
+    def in_frames(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return frame, row and column of each token.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: int64 (N*K,) each; they index the frames of all samples, (N*T, H, W, ...).
+        """
+        sample, time, row, column = self.on_grid()
+        return sample * self.grid[0] + time, row, column
+
     def gather(self, x: Tensor) -> Tensor:
         """Select the tokens from all tokens.
 
