@@ -106,13 +106,17 @@ def _work(args: argparse.Namespace) -> None:
             _say(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}")
             checks.append(check)
         print(format_checks(checks), "", format_counted_work(count_steps()), "", sep="\n")
-    rows = []
+    rows, found = [], False
     for comparison in _jobs(args, device):
         if args.only and not any(word.lower() in comparison.job.lower() for word in args.only):
             continue
+        found = True
+        if comparison.missing:
+            _say(f"left out: {comparison.job}: {comparison.missing}")
+            continue
         _say(f"timing: {comparison.job}")
         rows.append(measure(comparison, args.repeats, device))
-    if not rows:
+    if not found:
         raise ConfigError(
             f"--only {' '.join(args.only)}: no row has such a word in its name. Leave out --only for all."
         )

@@ -11,7 +11,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from maskfeat_plugin.datasets.moving_digits.sources import load_photos
 
-from .measuring import Comparison
+from .measuring import Comparison, Work
 from .plain_masks import cubes_by_loops
 
 _SIZE = (256, 340)
@@ -32,41 +32,41 @@ def data_comparison(folder: Path) -> Comparison:
     Returns:
         Comparison: Decoding, cropping, flipping, masking and collating a batch of 4 clips.
     """
-    path = folder / "kinetics.mp4"
-    write_kinetics_like(path)
-    sampling = dict(type="mmaction.SampleFrames", clip_len=16, frame_interval=4, num_clips=1)
-    layout = dict(type="mmaction.FormatShape", input_format="NCTHW")
-    packing = dict(type="mmaction.PackActionInputs", algorithm_keys=("mask",))
-    ours = Compose(
-        [
-            dict(type="maskfeat.OpenVideo"),
-            sampling,
-            dict(type="maskfeat.DecodeClip"),
-            dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224), area_range=(0.5, 1.0)),
-            layout,
-            dict(type="maskfeat.CubeMaskGenerator", token_grid=_GRID, window_size=_WINDOWS, mask_ratio=_RATIO),
-            packing,
-        ]
-    )
-    theirs = Compose(
-        [
-            dict(type="mmaction.DecordInit"),
-            sampling,
-            dict(type="mmaction.DecordDecode"),
-            dict(type="mmaction.RandomResizedCrop", area_range=(0.5, 1.0)),
-            dict(type="mmaction.Resize", scale=(224, 224), keep_ratio=False),
-            dict(type="mmaction.Flip", flip_ratio=0.5),
-            layout,
-            _add_mask_by_loops,
-            packing,
-        ]
-    )
-    return Comparison(
-        f"K400-style clip, decode, crop, flip, mask, collate, batch of {_CLIPS}",
-        "mmaction2",
-        lambda: _batch(ours, path),
-        lambda: _batch(theirs, path),
-    )
+
+    def build() -> tuple[Work, Work]:
+        path = folder / "kinetics.mp4"
+        write_kinetics_like(path)
+        sampling = dict(type="mmaction.SampleFrames", clip_len=16, frame_interval=4, num_clips=1)
+        layout = dict(type="mmaction.FormatShape", input_format="NCTHW")
+        packing = dict(type="mmaction.PackActionInputs", algorithm_keys=("mask",))
+        ours = Compose(
+            [
+                dict(type="maskfeat.OpenVideo"),
+                sampling,
+                dict(type="maskfeat.DecodeClip"),
+                dict(type="maskfeat.RandomResizedCropFlip", scale=(224, 224), area_range=(0.5, 1.0)),
+                layout,
+                dict(type="maskfeat.CubeMaskGenerator", token_grid=_GRID, window_size=_WINDOWS, mask_ratio=_RATIO),
+                packing,
+            ]
+        )
+        theirs = Compose(
+            [
+                dict(type="mmaction.DecordInit"),
+                sampling,
+                dict(type="mmaction.DecordDecode"),
+                dict(type="mmaction.RandomResizedCrop", area_range=(0.5, 1.0)),
+                dict(type="mmaction.Resize", scale=(224, 224), keep_ratio=False),
+                dict(type="mmaction.Flip", flip_ratio=0.5),
+                layout,
+                _add_mask_by_loops,
+                packing,
+            ]
+        )
+        return lambda: _batch(ours, path), lambda: _batch(theirs, path)
+
+    job = f"K400-style clip, decode, crop, flip, mask, collate, batch of {_CLIPS}"
+    return Comparison(job, "mmaction2", build)
 
 
 def write_kinetics_like(path: Path, options: dict[str, str] | None = None, size: tuple[int, int] = _SIZE) -> None:

@@ -33,7 +33,7 @@ from maskfeat_plugin.preparation.shard_writing import ShardSettings, write_shard
 from maskfeat_plugin.registry import DATASETS
 
 from .data import draw_frame, write_kinetics_like
-from .measuring import Comparison
+from .measuring import Comparison, Work
 
 _VIDEO_SIZE, _IMAGE_SIZE = (320, 426), (375, 500)
 _FILES = {"clips": 16, "images": 64}  # different paths; the clips have the same content
@@ -95,17 +95,16 @@ def shard_comparison(folder: Path) -> Comparison:
     Returns:
         Comparison: Reading, decoding, cropping and masking 64 images.
     """
-    files = _write_files("images", folder)
-    packed = _build("images", _write_shards(files, folder / "image_shards", "images"))
-    plain = _build("images", files)
-    order = [plain_path.rpartition("/")[2] for plain_path in (plain.get_data_info(i)["img_path"] for i in range(64))]
-    places = {packed.get_data_info(i)["name"]: i for i in range(len(packed))}
-    return Comparison(
-        "64 images of 500 x 375 from tar shards, decode, crop, flip, mask",
-        "single files",
-        lambda: _read(packed, [places[name] for name in order]),
-        lambda: _read(plain, range(64)),
-    )
+
+    def build() -> tuple[Work, Work]:
+        files = _write_files("images", folder)
+        packed = _build("images", _write_shards(files, folder / "image_shards", "images"))
+        plain = _build("images", files)
+        order = [path.rpartition("/")[2] for path in (plain.get_data_info(i)["img_path"] for i in range(64))]
+        places = {packed.get_data_info(i)["name"]: i for i in range(len(packed))}
+        return lambda: _read(packed, [places[name] for name in order]), lambda: _read(plain, range(64))
+
+    return Comparison("64 images of 500 x 375 from tar shards, decode, crop, flip, mask", "single files", build)
 
 
 def measure_throughput(

@@ -1,20 +1,19 @@
 """Comparison of fine-tuning steps with the models of timm, torchvision and mmpretrain."""
 
-import logging
 import re
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torchvision.models.video import mvit_v2_s
 
 from maskfeat_plugin.checkpoints import from_state_dict, load_into
 from maskfeat_plugin.registry import MODELS
 
-from .measuring import Comparison
+from .measuring import Comparison, Work
 from .peers import normal, training
 
 # Parameter names of torchvision's MViT -> mmaction2's names, applied in this order
@@ -60,17 +59,17 @@ def image_finetuning(device: torch.device, batch_size: int = 8) -> list[Comparis
         batch_size (int): Images per step. Defaults to 8.
 
     Returns:
-        list[Comparison]: Comparisons with mmpretrain's ViT and, if timm is installed, with timm's.
+        list[Comparison]: Comparisons with mmpretrain's ViT and with timm's.
     """
-    images = normal(batch_size, 3, 224, 224).to(device)
-    job = f"ViT-B/16, fine-tuning step, {batch_size} images"
-    rows = [_compare(job, "mmpretrain", *mmpretrain_pair(), images)]
-    if find_spec("timm") is None:
-        print_log(
-            "timm is not installed: the row of timm is left out. Run pip install timm.", "current", logging.WARNING
-        )
-        return rows
-    return [*rows, _compare(f"{job}, against timm", "timm", *timm_pair(), images)]
+    job, size = f"ViT-B/16, fine-tuning step, {batch_size} images", (batch_size, 3, 224, 224)
+    return [
+        Comparison(job, "mmpretrain", lambda: _steps(mmpretrain_pair, size, device)),
+        Comparison(f"{job}, against timm", "timm", lambda: _steps(timm_pair, size, device), _missing_timm()),
+    ]
+
+
+def _missing_timm() -> str:
+    return "" if find_spec("timm") else "timm is not installed. Run pip install timm."
 
 
 def mmpretrain_pair() -> tuple[nn.Module, nn.Module]:
@@ -114,9 +113,9 @@ def torchvision_finetuning(device: torch.device, batch_size: int = 1) -> Compari
     Returns:
         Comparison: Comparison with torchvision's ``mvit_v2_s``.
     """
-    clips = normal(batch_size, 3, 16, 224, 224).to(device)
     job = f"MViT-S 16 x 4, fine-tuning step, {batch_size} clip{'s' if batch_size > 1 else ''}, against torchvision"
-    return _compare(job, "torchvision's mvit_v2_s", *torchvision_pair(), clips)
+    size = (batch_size, 3, 16, 224, 224)
+    return Comparison(job, "torchvision's mvit_v2_s", lambda: _steps(torchvision_pair, size, device))
 
 
 def torchvision_pair() -> tuple[nn.Module, nn.Module]:
@@ -153,40 +152,49 @@ def bfloat16_rows(device: torch.device) -> Iterator[Comparison]:
         device (torch.device): Device of the models.
 
     Yields:
-        Comparison: MViT-S with torchvision and mmaction2, and ViT-B with timm if it is installed.
+        Comparison: MViT-S with torchvision and mmaction2, and ViT-B with timm.
     """
-    clip, images = normal(1, 3, 16, 224, 224).to(device), normal(8, 3, 224, 224).to(device)
-    pairs = [
-        ("MViT-S 16 x 4, 1 clip", "torchvision's mvit_v2_s", torchvision_pair, clip),
-        ("MViT-S 16 x 4, 1 clip, against mmaction2", "mmaction2", mmaction_pair, clip),
-    ]
-    if find_spec("timm") is not None:
-        pairs.append(("ViT-B/16, 8 images", "timm", timm_pair, images))
-    for job, peer, build, inputs in pairs:
-        ours, theirs = build()
-        yield _compare(f"bfloat16, fine-tuning step, {job}", peer, ours, theirs, inputs, bfloat16=True)
-        yield Comparison(f"bfloat16, inference, {job}", peer, _inference(ours, inputs), _inference(theirs, inputs))
+    clip, images = (1, 3, 16, 224, 224), (8, 3, 224, 224)
+    for job, peer, build, size, missing in (
+        ("MViT-S 16 x 4, 1 clip", "torchvision's mvit_v2_s", torchvision_pair, clip, ""),
+        ("MViT-S 16 x 4, 1 clip, against mmaction2", "mmaction2", mmaction_pair, clip, ""),
+        ("ViT-B/16, 8 images", "timm", timm_pair, images, _missing_timm()),
+    ):
+        pair = cache(build)  # both rows use the same models
+        steps, inference = partial(_steps, pair, size, device, True), partial(_inferences, pair, size, device)
+        yield Comparison(f"bfloat16, fine-tuning step, {job}", peer, steps, missing)
+        yield Comparison(f"bfloat16, inference, {job}", peer, inference, missing)
 
 
-def _compare(
-    job: str, peer: str, ours: nn.Module, theirs: nn.Module, inputs: Tensor, bfloat16: bool | None = None
-) -> Comparison:
-    labels = torch.arange(len(inputs), device=inputs.device)
-
-    def step(model: nn.Module) -> Callable[[], Tensor]:
-        model.to(inputs.device).train()
-        return training(model, lambda: F.cross_entropy(model(inputs), labels), inputs.device, bfloat16)
-
-    return Comparison(job, peer, step(ours), step(theirs))
+Pair = Callable[[], tuple[nn.Module, nn.Module]]
 
 
-def _inference(model: nn.Module, inputs: Tensor) -> Callable[[], Tensor]:
-    @torch.no_grad()
-    def infer() -> Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            return model.to(inputs.device).eval()(inputs)
+def _steps(build: Pair, size: tuple[int, ...], device: torch.device, bfloat16: bool | None = None) -> tuple[Work, Work]:
+    """Return the training steps of two models."""
+    inputs, labels = normal(*size).to(device), torch.arange(size[0], device=device)
 
-    return infer
+    def step(model: nn.Module) -> Work:
+        model.to(device).train()
+        return training(model, lambda: F.cross_entropy(model(inputs), labels), device, bfloat16)
+
+    ours, theirs = build()
+    return step(ours), step(theirs)
+
+
+def _inferences(build: Pair, size: tuple[int, ...], device: torch.device) -> tuple[Work, Work]:
+    """Return the forward passes of two models under autocast to bfloat16."""
+    inputs = normal(*size).to(device)
+
+    def inference(model: nn.Module) -> Work:
+        @torch.no_grad()
+        def infer() -> Tensor:
+            with torch.autocast(device.type, torch.bfloat16):
+                return model.to(device).eval()(inputs)
+
+        return infer
+
+    ours, theirs = build()
+    return inference(ours), inference(theirs)
 
 
 def _rename(name: str) -> str:

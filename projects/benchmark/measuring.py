@@ -4,27 +4,43 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from maskfeat_plugin.engine.process_info import peak_memory
 
+Work = Callable[[], object]
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two functions that do the same job.
+    """Two functions that do the same job. They are built when one of them is first called.
 
     Args:
         job (str): Name of the job.
         peer (str): Name of the package to compare with.
-        ours (Callable[[], object]): Does the job with the plugin.
-        theirs (Callable[[], object]): Does the job with the peer.
+        build (Callable[[], tuple[Work, Work]]): Builds models and inputs. Returns the function that does the job with
+            the plugin, and the function that does it with the peer.
+        missing (str): Reason why the job cannot be done here. Defaults to "": it can be done.
     """
 
     job: str
     peer: str
-    ours: Callable[[], object]
-    theirs: Callable[[], object]
+    build: Callable[[], tuple[Work, Work]]
+    missing: str = ""
+
+    @cached_property
+    def _sides(self) -> tuple[Work, Work]:
+        return self.build()
+
+    def ours(self) -> object:
+        """Do the job with the plugin."""
+        return self._sides[0]()
+
+    def theirs(self) -> object:
+        """Do the job with the peer."""
+        return self._sides[1]()
 
 
 @dataclass(frozen=True)

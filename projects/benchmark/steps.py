@@ -17,7 +17,7 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.running.log_streams import quiet
 
-from .measuring import Comparison
+from .measuring import Comparison, Work
 
 
 def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: int, device: torch.device) -> Comparison:
@@ -47,12 +47,16 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
             "images or two of clips."
         )
     masks = {size: mask_generator(ours), other_size: mask_generator(theirs)}  # the second one's, if both sizes agree
-    steps = [
-        training_step(cfg, *_random_batch(sample_channels(cfg), size, masks[size], mask_ratio, batch_size), device)
-        for cfg, size in ((ours, size), (theirs, other_size))
-    ]
+
+    def build() -> tuple[Work, Work]:
+        first, second = (
+            training_step(cfg, *_random_batch(sample_channels(cfg), size, masks[size], mask_ratio, batch_size), device)
+            for cfg, size in ((ours, size), (theirs, other_size))
+        )
+        return first, second
+
     job = f"{_name(ours)}, {batch_size} x {' x '.join(map(str, size))}, {mask_ratio:.0%} masked"
-    return Comparison(job, _name(theirs), *steps)
+    return Comparison(job, _name(theirs), build)
 
 
 def _random_batch(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maskfeat_plugin.engine.process_info import peak_memory
-from maskfeat_plugin.registry import TRANSFORMS
+from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from projects.benchmark import (
     Comparison,
     Cost,
@@ -86,7 +86,7 @@ def test_cubes_by_loops_are_the_generators():
 
 
 def test_the_table_shows_ratios():
-    comparison = Comparison("count", "someone", lambda: sum(range(1000)), lambda: sum(range(50000)))
+    comparison = Comparison("count", "someone", lambda: (lambda: sum(range(1000)), lambda: sum(range(50000))))
     found = measure(comparison, 3, CPU)
     assert 0 < found.ours < found.theirs
     table = format_table([Measurement("count", "someone", 0.002, 0.005, 10.0, 25.0)])
@@ -139,6 +139,26 @@ def test_steps_of_two_processes_are_measured():
     assert seconds > 0 and memory > 0
     with pytest.raises(RuntimeError, match="2 processes: .*"):
         measure_processes(2, dict(frames=4, side=60, batch=1, ratio=0.5), repeats=1)
+
+
+def test_only_the_chosen_rows_are_built(tmp_path, monkeypatch, capsys):
+    def build(self, *args, **kwargs):
+        raise AssertionError("a row that nobody asked for is built")
+
+    monkeypatch.setattr(type(MODELS), "build", build)
+    rows = list(benchmark_rows.comparisons(CPU, tmp_path))
+    assert len(rows) == len({row.job for row in rows}) > 15
+    assert not any(tmp_path.iterdir())
+    assert main(["--only", "linear", "--repeats", "1"]) == 0
+    assert "| 20 linear layers" in capsys.readouterr().out
+
+
+def test_without_a_compiler_the_compiled_row_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no_such_compiler",))
+    assert main(["--only", "compiled", "--repeats", "1"]) == 0
+    printed = capsys.readouterr()
+    assert "left out: ViT of 4 layers" in printed.err and "no C++ compiler for torch.compile" in printed.err
+    assert "compiled" not in printed.out
 
 
 @pytest.mark.long

@@ -20,8 +20,9 @@ _PIXELS_AT_ONCE = 1 << 15  # on a CPU
 class TokenGenerator(BaseTargetGenerator):
     """Target generator of the discrete tokens of a dVAE or VQ encoder (MaskFeat paper; BEiT).
 
-    Each frame is resized so that the tokenizer's grid is equal to the token grid. For 14 x 14 tokens, DALL-E's encoder
-    with its stride of 8 gets 112 x 112 pixels. For clips it reads every token's first frame, as for HOG. It runs in float32, because rounding would change which token is the nearest::
+    Each frame is resized so that the tokenizer's grid is equal to the token grid. For 14 x 14 tokens, DALL-E's
+    encoder with its stride of 8 gets 112 x 112 pixels. For clips it reads every token's first frame, as for HOG. It
+    runs in float32, because rounding would change which token is the nearest::
 
         target_generator=dict(
             type='maskfeat.TokenGenerator',
