@@ -419,10 +419,16 @@ def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
 
 
 def _expand(pipeline: Sequence[dict]) -> list[dict]:
-    """Replace ``maskfeat.Cached`` by the transforms inside it."""
+    """Replace ``maskfeat.Cached`` by the transforms inside it, and several views by the first kind of view."""
     steps = []
     for transform in pipeline:
-        steps += _expand(transform["transforms"]) if class_name(transform) == "Cached" else [transform]
+        kind = class_name(transform)
+        if kind == "Cached":
+            steps += _expand(transform["transforms"])
+        elif kind == "MultiView":
+            steps += _expand(transform["transforms"][0])
+        else:
+            steps.append(transform)
     return steps
 
 

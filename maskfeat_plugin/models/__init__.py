@@ -18,8 +18,8 @@ from maskfeat_plugin.models.backbones import (
     WindowedViT,
 )
 from maskfeat_plugin.models.data_preprocessors import MaskFeatDataPreprocessor
-from maskfeat_plugin.models.heads import ClassificationHead, MultiTargetHead, RegressionHead
-from maskfeat_plugin.models.losses import MaskedLoss
+from maskfeat_plugin.models.heads import ClassificationHead, MoCoV3Head, MultiTargetHead, RegressionHead
+from maskfeat_plugin.models.losses import MaskedLoss, MomentumContrast
 from maskfeat_plugin.models.necks import (
     LastFeatureMap,
     MAEDecoder,
@@ -61,6 +61,8 @@ __all__ = [
     "MaskedLoss",
     "MaskedMViT",
     "MaskedViT",
+    "MoCoV3Head",
+    "MomentumContrast",
     "MotionHOGGenerator",
     "MultiLayerMaskedMViT",
     "MultiLayerMaskedViT",

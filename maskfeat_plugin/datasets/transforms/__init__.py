@@ -15,6 +15,7 @@ from .masking import (
     RandomMaskGenerator,
     TubeMaskGenerator,
 )
+from .multi_view import MultiView
 from .spectrogram import LoadSpectrogram
 from .torchcodec_decoding import OpenVideoByTorchCodec
 from .volumes import OpenVolume
@@ -34,6 +35,7 @@ __all__ = [
     "LoadWholeImage",
     "MovingResizedCrop",
     "MovingResizedCropFlip",
+    "MultiView",
     "OpenVideo",
     "OpenVideoByTorchCodec",
     "OpenVolume",

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maskfeat_plugin.checkpoints import CheckpointError, is_sharded, map_values, write_shards
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.models.losses import MomentumContrast
 from maskfeat_plugin.models.target_generators import SelfTeacherGenerator
 from maskfeat_plugin.registry import STRATEGIES
 
@@ -74,11 +75,12 @@ class FSDPStrategy(DDPStrategy):
         self._settings = dict(settings, mp_policy=MixedPrecisionPolicy(**precision))
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        if any(isinstance(module, SelfTeacherGenerator) for module in model.modules()):
-            raise ConfigError(
-                "FSDPStrategy: SelfTeacherGenerator averages the weights of the whole model, "
-                "but no process has all weights. Train it without strategy, by data parallelism."
-            )
+        for module in model.modules():
+            if isinstance(module, SelfTeacherGenerator | MomentumContrast):
+                raise ConfigError(
+                    f"FSDPStrategy: {type(module).__name__} averages the weights of the whole model, "
+                    "but no process has all weights. Train it without strategy, by data parallelism."
+                )
         model = self.convert_model(model)
         mesh = init_device_mesh(get_device(), (get_world_size(),))
         for module in reversed(list(model.modules())):  # inner modules first

@@ -117,6 +117,23 @@ def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor, places: TokenPla
     Raises:
         ValueError: If the backbone does not return all tokens.
     """
+    return select_tokens(all_tokens(backbone, x, mask), mask, places)
+
+
+def all_tokens(backbone: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Encode all tokens.
+
+    Args:
+        backbone (nn.Module): Backbone whose ``forward(x, mask)`` returns all tokens.
+        x (Tensor): Normalised images (N, C, H, W) or clips (N, C, T, H, W).
+        mask (Tensor): bool (N, T', H', W').
+
+    Returns:
+        Tensor: (N, T'*H'*W', C).
+
+    Raises:
+        ValueError: If the backbone does not return all tokens.
+    """
     tokens = backbone(x, mask)  # (N, L, C)
     expected = (len(mask), mask[0].numel())
     if not isinstance(tokens, Tensor) or tokens.dim() != 3 or tuple(tokens.shape[:2]) != expected:
@@ -125,7 +142,7 @@ def select_masked(backbone: nn.Module, x: Tensor, mask: Tensor, places: TokenPla
             f"backbone: forward(inputs, mask) of {_name(backbone)} returns {found} for {expected[1]} tokens. Return "
             f"all tokens, {(*expected, 'C')}, without class token."
         )
-    return select_tokens(tokens, mask, places)
+    return tokens
 
 
 def takes_mask(backbone: nn.Module) -> bool:

@@ -22,7 +22,7 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
 
     The batch is copied to the device as uint8 or uint16. It may come from ``mmpretrain.PackInputs`` or
     ``mmaction.PackActionInputs``, collated by mmengine's ``pseudo_collate`` (lists) or ``default_collate`` (stacked).
-    A sample with M clips becomes M rows of the batch. Values beyond the range of float16, +-65504, are clipped to this
+    A sample with M clips, or with M views of an image, becomes M consecutive rows of the batch. Values beyond the range of float16, +-65504, are clipped to this
     range; uint16 values are clipped after they are normalised.
 
     Args:
@@ -80,12 +80,15 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data (dict): ``inputs``, a tensor or a list of N tensors, integers or float: images (C, H, W), clips (C, T,
-                H, W) or several clips (M, C, T, H, W); and ``data_samples``, a list of N samples or None.
+                H, W) or several clips (M, C, T, H, W); or a list of M views of images, each a tensor or a list of N
+                tensors, if the samples hold masks (M, 1, H', W') as :class:`MultiView` makes them. And
+                ``data_samples``, a list of N samples or None.
             training (bool): Unused: training and testing need the same batch.
 
         Returns:
-            dict: ``inputs``, float32 (N, C, H, W) or (N*M, C, T, H, W); ``data_samples`` as they came; and, if the
-                samples hold masks, ``mask``, bool (N, 1, H', W') or (N*M, T', H', W'). If the masks are on the host and
+            dict: ``inputs``, float32 (N*M, C, H, W) or (N*M, C, T, H, W), the M views or clips of a sample in
+                consecutive rows; ``data_samples`` as they came; and, if the samples hold masks, ``mask``, bool
+                (N*M, T', H', W'). If the masks are on the host and
                 mask equally many tokens, also ``masked_index``, int64 (N, K), their places, see
                 :class:`MaskFeat`.
 
@@ -95,7 +98,8 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         """
         masks = _masks_on_host(data.get("data_samples"))
         data = self.cast_data(data)
-        inputs = self._stack(data["inputs"])
+        samples = data.get("data_samples")
+        inputs = self._stack(_merged_views(data["inputs"], samples))
         shape = (-1, 1, 1) if inputs.dim() == 4 else (-1, 1, 1, 1)
         dtype = inputs.dtype
         if dtype == torch.uint16:  # few operations support it
@@ -110,7 +114,6 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
         inputs = inputs.sub_(self.scaled_mean.view(shape)).div_(self.scaled_std.view(shape))
         if dtype == torch.uint16:
             inputs.clamp_(-_LARGEST, _LARGEST)
-        samples = data.get("data_samples")
         batch = dict(inputs=inputs, data_samples=samples)
         if masks is not None:
             batch.update(self._copy_masks(stack_masks(masks, inputs), inputs.device))
@@ -149,6 +152,18 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
             )
         # float() returns a float tensor itself, which belongs to the caller and must not be changed in place
         return inputs.clone() if inputs.is_floating_point() else inputs
+
+
+def _merged_views(inputs: Tensor | Sequence, samples: Sequence[BaseDataElement] | None) -> Tensor | Sequence[Tensor]:
+    """Put the views of each image into consecutive rows (N*M, C, H, W), if images have several views."""
+    if isinstance(inputs, Tensor) or not samples or "mask" not in samples[0]:
+        return inputs
+    listed = not isinstance(inputs[0], Tensor)  # by pseudo_collate
+    # a list of clips has such tensors too, but masks (T', H', W')
+    if not listed and (inputs[0].dim() != 4 or samples[0].mask.ndim != 4):
+        return inputs
+    views = [torch.stack(tuple(view)) if listed else view for view in inputs]
+    return torch.stack(views, dim=1).flatten(0, 1)
 
 
 def _masks_on_host(samples: Sequence[BaseDataElement] | None) -> list[Tensor] | None:

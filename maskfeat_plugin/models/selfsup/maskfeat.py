@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from maskfeat_plugin.registry import MODELS
 
-from ..backbones import MaskedBackbone, check_masked_backbone, select_masked
+from ..backbones import MaskedBackbone, all_tokens, check_masked_backbone, select_masked
 from ..target_generators import TargetGenerator, as_target_generator
 from ..utils import (
+    ONLY,
     HeadWithBaseline,
     TokenPlaces,
     by_name,
     compute_loss,
     loss_settings,
     masked_places,
+    mean_visible,
     predict_features,
+    select_tokens,
     stack_masks,
     takes_argument,
     unnamed,
@@ -48,6 +51,9 @@ class MaskFeat(BaseSelfSupervisor):
         head (dict): Config of the module whose ``loss(pred, target)`` compares (M, D) with (M, D) or classes (M,).
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None: a
             :class:`MaskFeatDataPreprocessor` with its defaults.
+        global_loss (dict, optional): Config of a loss on two views of each sample, :class:`MomentumContrast`, which is
+            added to the loss of the masked tokens. Then the pipeline of training makes two views with
+            :class:`MultiView`. Defaults to None: no such loss. A ``loss_weight`` of 0 is the same.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -55,6 +61,7 @@ class MaskFeat(BaseSelfSupervisor):
     """
 
     target_generator: BaseModule  # it may come from another package
+    global_loss: BaseModule | None
 
     def __init__(
         self,
@@ -63,6 +70,7 @@ class MaskFeat(BaseSelfSupervisor):
         neck: dict,
         head: dict,
         data_preprocessor: dict | None = None,
+        global_loss: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         data_preprocessor = dict(data_preprocessor or {})
@@ -80,6 +88,10 @@ class MaskFeat(BaseSelfSupervisor):
         _check_classes(self.target_generator, self.neck)
         if isinstance(self.target_generator, TargetGenerator):
             self.target_generator.connect(self)
+        self.global_loss = None
+        if global_loss is not None and global_loss.get("loss_weight") != 0:
+            self.global_loss = MODELS.build(global_loss)
+            self.global_loss.connect(self.backbone)
         self._target_takes_places = takes_argument(self.target_generator.forward, "places")
 
     def forward(
@@ -144,16 +156,27 @@ class MaskFeat(BaseSelfSupervisor):
         Returns:
             dict[str, Tensor]: ``loss``, and for comparison ``baseline``: the loss of predicting the mean target of this
             batch for every token. A model has learned something from the input only if its loss is below the baseline.
-            With several targets the keys are ``loss_<name>`` and ``baseline_<name>``.
+            With several targets the keys are ``loss_<name>`` and ``baseline_<name>``. With a global loss they are
+            ``loss_maskfeat``, ``baseline_maskfeat`` and ``loss_global``.
+
+        Raises:
+            ValueError: If there is a global loss, but not two views of each sample.
         """
         mask = _masks(mask, data_samples, inputs)
-        pred, target = self._masked_features(inputs, mask, _places(mask, masked_index), data_samples)
-        pred, target = unnamed(pred), unnamed(target)
-        losses = _logged("loss", compute_loss(self.head, pred, target))
+        places = _places(mask, masked_index)
+        target = self._target(inputs, mask, places, data_samples)
+        if self.global_loss is None:
+            tokens, more, only = self._masked_tokens(inputs, mask, places), {}, ONLY
+        else:
+            _check_views(inputs, data_samples)
+            tokens, pooled = self._masked_and_pooled_tokens(inputs, mask, places)
+            more, only = {"loss_global": self.global_loss(pooled, inputs, mask)}, "maskfeat"
+        pred, target = unnamed(self._predict(tokens, target, inputs)), unnamed(target)
+        losses = _logged("loss", compute_loss(self.head, pred, target), only)
         if isinstance(self.head, HeadWithBaseline):
             with torch.no_grad():
-                losses.update(_logged("baseline", self.head.baseline(pred, target)))
-        return losses
+                losses.update(_logged("baseline", self.head.baseline(pred, target), only))
+        return losses | more
 
     @torch.no_grad()
     def predict(
@@ -175,7 +198,9 @@ class MaskFeat(BaseSelfSupervisor):
             computes the loss.
         """
         mask = _masks(mask, data_samples, inputs)
-        pred, target = self._masked_features(inputs, mask, _places(mask, masked_index), data_samples)
+        places = _places(mask, masked_index)
+        target = self._target(inputs, mask, places, data_samples)
+        pred = self._predict(self._masked_tokens(inputs, mask, places), target, inputs)
         visible = by_name(self.target_generator(inputs, ~mask.bool(), data_samples))
         counts = mask.flatten(1).sum(1).tolist()
         others = [mask[0].numel() - count for count in counts]
@@ -187,19 +212,20 @@ class MaskFeat(BaseSelfSupervisor):
             for m, p, t, v, meta in parts
         ]
 
-    def _masked_features(
+    def _target(
         self,
         inputs: Tensor,
         mask: Tensor,
         places: TokenPlaces | None,
         data_samples: Sequence[BaseDataElement] | None,
-    ) -> tuple[Features, Features]:
-        """Predict the features (M, D) of the masked tokens, and compute the true ones."""
+    ) -> Features:
+        """Compute the true features (M, D) of the masked tokens."""
         known = {"places": places} if self._target_takes_places else {}
-        target = by_name(self.target_generator(inputs, mask, data_samples, **known))  # (M, D) each
-        tokens = self._masked_tokens(inputs, mask, places)  # (M, C), of one layer or of several
-        pred = by_name(predict_features(self.neck, tokens))  # (M, D) each
-        return _keep_nan(pred, target, inputs), target
+        return by_name(self.target_generator(inputs, mask, data_samples, **known))
+
+    def _predict(self, tokens: Tensor, target: Features, inputs: Tensor) -> Features:
+        """Predict the features (M, D) of the masked tokens from their encoding (M, C)."""
+        return _keep_nan(by_name(predict_features(self.neck, tokens)), target, inputs)
 
     def _check_backbone(self) -> None:
         """Raise one error for a backbone that does not fit this algorithm."""
@@ -216,6 +242,13 @@ class MaskFeat(BaseSelfSupervisor):
         if not self._backbone_takes_places:
             return masked_tokens(inputs, mask)
         return masked_tokens(inputs, mask, places)
+
+    def _masked_and_pooled_tokens(
+        self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the inputs, and return the tokens (M, C) in the masked places and the means (N, C) of the others."""
+        tokens = all_tokens(self.backbone, inputs, mask)  # (N, L, C)
+        return select_tokens(tokens, mask, places), mean_visible(tokens, mask)
 
 
 def _masks(mask: Tensor | None, data_samples: Sequence[BaseDataElement] | None, inputs: Tensor) -> Tensor:
@@ -235,9 +268,20 @@ def _places(mask: Tensor, masked_index: Tensor | None) -> TokenPlaces | None:
     return masked_places(mask) if masked_index is None else TokenPlaces(tuple(mask.shape[1:]), masked_index)
 
 
-def _logged(what: str, values: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return losses under the names of the log, for one target or several."""
-    return {f"{what}_{name}" if name else what: value for name, value in by_name(values).items()}
+def _logged(what: str, values: Tensor | dict[str, Tensor], only: str = ONLY) -> dict[str, Tensor]:
+    """Return losses under the names of the log, for several targets or one, whose name is ``only``."""
+    named = {name or only: value for name, value in by_name(values).items()}
+    return {f"{what}_{name}" if name else what: value for name, value in named.items()}
+
+
+def _check_views(inputs: Tensor, data_samples: Sequence[BaseDataElement] | None) -> None:
+    """Raise one clear error if a batch does not have two views of each sample."""
+    count = len(inputs) / 2 if data_samples is None else len(data_samples)
+    if len(inputs) != 2 * count or count != int(count):
+        raise ValueError(
+            f"global_loss needs two views of each sample, but the batch has {len(inputs)} inputs of {count:g} samples. "
+            "Put the random transforms of train_dataloader.dataset.pipeline into maskfeat.MultiView with num_views=2."
+        )
 
 
 def _keep_nan(pred: Any, target: Any, inputs: Tensor) -> Any:

@@ -40,5 +40,16 @@ class VisibleMaskFeat(MaskFeat):
 
     def _masked_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
         """Decode the tokens (M, D) in the masked places."""
+        return self.decoder(self._visible_tokens(inputs, mask, places), mask, places)
+
+    def _masked_and_pooled_tokens(
+        self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode the tokens (M, D) in the masked places, and return the means (N, C) of the encoded visible tokens."""
+        visible = self._visible_tokens(inputs, mask, places)
+        return self.decoder(visible, mask, places), visible.mean(1)
+
+    def _visible_tokens(self, inputs: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor:
+        """Encode the visible tokens (N, K, C)."""
         known = {"num_masked": places.index.shape[1]} if places is not None and self._takes_count else {}
-        return self.decoder(self.backbone(inputs, mask, **known), mask, places)
+        return self.backbone(inputs, mask, **known)

@@ -26,7 +26,7 @@ from .token_grid import (
     stack_masks,
     token_size,
 )
-from .visible_tokens import TokenPlaces, VisibleUnits, masked_places, select_tokens
+from .visible_tokens import TokenPlaces, VisibleUnits, masked_places, mean_visible, select_tokens
 
 __all__ = [
     "ONLY",
@@ -44,6 +44,7 @@ __all__ = [
     "frames_of_tokens",
     "group_tokens",
     "masked_places",
+    "mean_visible",
     "is_foreign",
     "is_pretrained",
     "loss_settings",

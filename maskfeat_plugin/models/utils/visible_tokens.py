@@ -126,6 +126,21 @@ def select_tokens(x: Tensor, mask: Tensor, places: TokenPlaces | None) -> Tensor
     return x[mask.flatten(1)] if places is None else places.gather(x).flatten(0, 1)
 
 
+def mean_visible(x: Tensor, mask: Tensor) -> Tensor:
+    """Compute the mean of the visible tokens of each sample, without values of the mask on the host.
+
+    Args:
+        x (Tensor): All tokens (N, L, C).
+        mask (Tensor): bool (N, T', H', W'), True where a token is masked.
+
+    Returns:
+        Tensor: (N, C). Zero for a sample without visible tokens.
+    """
+    visible = (~mask.bool()).flatten(1)  # (N, L)
+    shares = visible / visible.sum(1, keepdim=True).clamp(min=1)
+    return (shares.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
+
+
 class VisibleUnits:
     """Mask of whole units, on every grid that the units divide.
 

@@ -13,11 +13,11 @@ from .shared import SharedNumber
 
 
 class BaseMaskGenerator(BaseTransform):
-    """Base class of transforms that draw one mask per sample (or per clip, if a sample has several).
+    """Base class of transforms that draw one mask per sample (or per clip or view, if a sample has several).
 
     Added keys: ``mask``, numpy bool, True for masked tokens: (H', W') for a grid of two numbers, (T', H', W') for a
-        grid
-    of three numbers, (M, T', H', W') if ``results['imgs']`` has M > 1 clips.
+    grid of three numbers, (M, T', H', W') if ``results['imgs']`` has M > 1 clips or ``results['img']`` is a list of M
+    views.
 
     Args:
         token_grid (Sequence[int]): Token grid of the backbone, (H', W') for images or (T', H', W') for clips.
@@ -101,8 +101,11 @@ class BaseMaskGenerator(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add ``mask`` to a sample."""
         rng = self._rng(results)
-        imgs = results.get("imgs", ())
-        if getattr(imgs, "ndim", 0) == 5 and len(imgs) > 1:
+        imgs, views = results.get("imgs", ()), results.get("img")
+        if isinstance(views, list):
+            masks = [self._repeat(self.generate(rng)) for _ in views]
+            results["mask"] = np.stack([mask.reshape(-1, *self.token_grid[-2:]) for mask in masks])
+        elif getattr(imgs, "ndim", 0) == 5 and len(imgs) > 1:
             results["mask"] = np.stack([self._repeat(self.generate(rng)) for _ in imgs])
         else:
             results["mask"] = self._repeat(self.generate(rng))

@@ -1,0 +1,38 @@
+"""The head of MoCo v3, for training without waits."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank
+from mmpretrain.models.heads import MoCoV3Head as _MoCoV3Head
+from torch import Tensor
+
+from maskfeat_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MoCoV3Head(_MoCoV3Head):
+    """``mmpretrain.MoCoV3Head`` that computes in float32 under autocast, and whose host does not wait for the device.
+
+    Args:
+        predictor (dict): Config of the neck that predicts keys from queries, such as ``mmpretrain.NonLinearNeck``.
+        loss (dict): Config of the loss of logits and classes, such as ``mmpretrain.CrossEntropyLoss``.
+        temperature (float): Divisor of the cosines. Defaults to 1.0.
+    """
+
+    def loss(self, base_out: Tensor, momentum_out: Tensor) -> Tensor:
+        """Compute the loss of telling a sample's key from the keys of the other samples of all processes.
+
+        Args:
+            base_out (Tensor): Queries (N, D).
+            momentum_out (Tensor): Keys (N, D).
+
+        Returns:
+            Tensor: A scalar.
+        """
+        query = F.normalize(self.predictor((base_out,))[0].float(), dim=1)
+        keys = torch.cat(all_gather(F.normalize(momentum_out.float(), dim=1)))
+        with torch.autocast(query.device.type, enabled=False):
+            logits = query @ keys.T / self.temperature  # (N, N of all processes)
+        # made on the device: a copy from the host would wait for it
+        classes = torch.arange(len(logits), device=logits.device) + len(logits) * get_rank()
+        return self.loss_module(logits, classes)
