@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from maskfeat_plugin.config.sample_sizes import sample_channels
-from maskfeat_plugin.config.training_inputs import input_size, mask_generator
+from maskfeat_plugin.config.training_inputs import collate, input_size, mask_generator
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS, TRANSFORMS
 from maskfeat_plugin.running.log_streams import quiet
@@ -31,7 +31,7 @@ def compare_steps(ours: Config, theirs: Config, mask_ratio: float, batch_size: i
         ours (Config): A pre-training config of this package.
         theirs (Config): Another pre-training config with the same kind of inputs, images or clips.
         mask_ratio (float): Share of masked tokens.
-        batch_size (int): Samples per step.
+        batch_size (int): Inputs per step. If a config makes several views, they are views of fewer samples.
         device (torch.device): Device of the steps. Mixed precision of a config is used on a GPU only.
 
     Returns:
@@ -92,7 +92,7 @@ def training_step(
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         optim_wrapper = build_optim_wrapper(model.to(device).train(), settings)
-    batch = dict(inputs=inputs, data_samples=samples)
+    batch = collate(cfg, inputs, samples)
     return lambda: model.train_step(batch, optim_wrapper)
 
 

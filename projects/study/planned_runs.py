@@ -1,6 +1,7 @@
 """Plans of studies: the runs with their configs, seeds and folders."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -248,6 +249,7 @@ def plan_runs(
     for base in bases:
         for study in studies:
             cells = {}
+            used = _changed_finetuning(base, study)
             added = tuple(extra) if study.name == "targets" else ()
             for setting in (*study.settings.get(base.kind, ()), *added):
                 try:
@@ -255,7 +257,7 @@ def plan_runs(
                 except ConfigError as error:
                     plan.left_out.append(f"{study.name}, {base.kind}, {setting.name}: left out, {error}")
                     continue
-                cells[setting] = [_make_run(setting, base, pretrain, seed, work_dir, known) for seed in seeds]
+                cells[setting] = [_make_run(setting, used, pretrain, seed, work_dir, known) for seed in seeds]
             if cells:
                 plan.cells[study.name, base.kind] = cells
     if not known:
@@ -263,6 +265,14 @@ def plan_runs(
     # The classifier first, and the runs that need it last, so that no process waits for it.
     plan.runs = sorted(known.values(), key=lambda run: (run.needs is not None, run.setting != "classifier"))
     return plan
+
+
+def _changed_finetuning(base: Base, study: Study) -> Base:
+    """Return the base with a study's changes to the config of fine-tuning."""
+    finetune = copy.deepcopy(base.finetune)
+    for change in study.finetuning:
+        change(finetune)
+    return dataclasses.replace(base, finetune=finetune)
 
 
 def resolve(setting: Setting, base: Base) -> Config:

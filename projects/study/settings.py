@@ -51,12 +51,14 @@ class Study:
         title (str): Heading of the table.
         text (str): Explanation below the heading.
         settings (dict[str, tuple[Setting, ...]]): Settings by kind of data, "image" or "video".
+        finetuning (tuple[Change, ...]): Changes to the config of fine-tuning, for all settings. Defaults to ().
     """
 
     name: str
     title: str
     text: str
     settings: dict[str, tuple[Setting, ...]]
+    finetuning: tuple[Change, ...] = ()
 
 
 def target_of(pattern: str) -> Change:
@@ -161,6 +163,36 @@ def mask_ratio(ratio: float) -> Change:
     return change
 
 
+def two_views(of_target: float = 1.0, of_contrast: float | None = None) -> Change:
+    """Return a change that makes two views of each sample of MovingDigits and adds the contrast of the views.
+
+    Args:
+        of_target (float): Weight of the loss of the target. Defaults to 1.
+        of_contrast (float, optional): Weight of the contrast. Defaults to None, the weight in the contrast's config.
+
+    Returns:
+        Change: The change.
+    """
+
+    def change(cfg: Config) -> None:
+        model = {IMAGE: "vit", VIDEO: "mvit"}[kind_of(cfg)]
+        other = Config.fromfile(CONFIGS / "contrast" / f"maskfeat-moco_{model}-tiny_moving-digits.py")
+        cfg.model.global_loss = copy.deepcopy(other.model.global_loss)
+        if of_contrast is not None:
+            cfg.model.global_loss.loss_weight = of_contrast
+        cfg.model.head.loss.loss_weight = of_target
+        cfg.train_dataloader.dataset.pipeline = copy.deepcopy(other.train_dataloader.dataset.pipeline)
+
+    return change
+
+
+def linear_probing(cfg: Config) -> None:
+    """Change a config of fine-tuning to train the head alone, on features of a backbone that stays as it is."""
+    settings = cfg.optim_wrapper.setdefault("paramwise_cfg", {})
+    settings.setdefault("custom_keys", {})["backbone"] = dict(lr_mult=0.0, decay_mult=0.0)
+    cfg.optim_wrapper.clip_grad = None  # the norm would be the norm of all gradients
+
+
 def kind_of(cfg: Config) -> str:
     """Return the kind of data that a config pre-trains on: images or clips.
 
@@ -254,6 +286,13 @@ _LOCAL = _shortened(
 _SMALL = _shortened(
     "24 pixels", "pre-training with images of 24 x 24 pixels", "efficient/maskfeat-24px_{model}-tiny_moving-digits.py"
 )
+_CONTRAST = (
+    Setting(
+        "HOG on two views", "the views of the contrast, without its loss", (two_views(of_contrast=0.0),), 1.0, True
+    ),
+    Setting("contrast", "the contrast of two masked views alone", (two_views(of_target=0.0),), 1.0, True),
+    Setting("HOG + contrast", "both losses", (two_views(),), 1.0, True),
+)
 _RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 
 STUDIES = {
@@ -280,6 +319,14 @@ STUDIES = {
             "The settings are HOG at several layers, smaller images, and the base, each with a quarter, a half and all "
             "of the base's steps. Compare the scores with the seconds of pre-training.",
             {IMAGE: (SCRATCH, *_FEWER, _ALL, *_LOCAL, *_SMALL), VIDEO: (SCRATCH, *_FEWER, _ALL, *_LOCAL)},
+        ),
+        Study(
+            "contrast",
+            "Contrast of two views",
+            "The settings differ in the losses of pre-training. A step with two views encodes twice as many inputs as "
+            "a step of the base. The scores are those of linear probing: only the head is trained.",
+            {kind: (SCRATCH, BASE, *_CONTRAST) for kind in (IMAGE, VIDEO)},
+            (linear_probing,),
         ),
         Study(
             "hog",

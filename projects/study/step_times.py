@@ -16,6 +16,7 @@ PATTERNS = (
     "targets/maskfeat-*_moving-digits.py",
     "mixing/maskfeat_*teacher_moving-digits.py",
     "efficient/maskfeat*_moving-digits.py",
+    "contrast/maskfeat-*_moving-digits.py",
 )
 
 

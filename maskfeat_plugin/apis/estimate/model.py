@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
 
 from maskfeat_plugin.config.sample_sizes import sample_channels
-from maskfeat_plugin.config.training_inputs import input_size, mask_generator
+from maskfeat_plugin.config.training_inputs import collate, input_size, mask_generator, views_per_sample
 from maskfeat_plugin.config.walking import remove_weights
 from maskfeat_plugin.engine import is_block
 from maskfeat_plugin.errors import ConfigError, describe
@@ -79,6 +79,11 @@ def model_costs(cfg: Config, mixed: bool | None = None) -> ModelCosts:
     Raises:
         ConfigError: If the model is of another kind, cannot be built, or cannot be estimated.
     """
+    if cfg.model.get("global_loss"):
+        raise ConfigError(
+            f"{cfg.filename} cannot be estimated: its global_loss copies the encoder, and an estimate has no values to "
+            "copy. Estimate the config without global_loss. The copy adds a forward pass without gradients."
+        )
     mixed = is_mixed(cfg) if mixed is None else mixed
     recomputes = bool((cfg.get("strategy") or {}).get("activation_checkpointing")) or bool(
         cfg.model.get("backbone", {}).get("with_cp")
@@ -225,13 +230,14 @@ def _loss_function(cfg: Config, model: BaseModel, samples: int, fake: FakeTensor
     The masks are real tensors, because the number of masked tokens determines shapes.
     """
     size = (sample_channels(cfg), *input_size(cfg))
+    samples *= views_per_sample(cfg)
     with fake:
         images = [torch.zeros(size, dtype=torch.uint8) for _ in range(samples)]
         inputs = torch.zeros(samples, *size)
     if isinstance(model, MaskFeat):
         draw = TRANSFORMS.build(dict(mask_generator(cfg), seed=0))
         marked = [DataSample(mask=draw({"sample_idx": i})["mask"]) for i in range(samples)]
-        batch = model.data_preprocessor(dict(inputs=images, data_samples=marked), training=True)
+        batch = model.data_preprocessor(collate(cfg, images, marked), training=True)
 
         def masked_loss() -> Tensor:
             return sum(value for name, value in model(**batch, mode="loss").items() if name.startswith("loss"))

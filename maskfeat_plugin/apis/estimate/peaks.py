@@ -17,6 +17,7 @@ from mmpretrain.structures import DataSample
 import maskfeat_plugin  # noqa: F401 (run as a program too)
 from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.config.sample_sizes import sample_channels
+from maskfeat_plugin.config.training_inputs import collate, views_per_sample
 from maskfeat_plugin.engine.process_info import MEGABYTE, peak_memory, resident_memory
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import STRATEGIES
@@ -91,10 +92,9 @@ def _train(job: dict) -> list[float]:
         mask = torch.zeros(grid, dtype=torch.bool)
         mask.view(-1)[torch.randperm(mask.numel(), generator=random)[: int(0.4 * mask.numel())]] = True
         shape = (sample_channels(cfg), *size)
-        batch = dict(
-            inputs=[torch.randint(256, shape, generator=random, dtype=torch.uint8) for _ in range(job["batch"])],
-            data_samples=[DataSample(mask=mask) for _ in range(job["batch"])],
-        )
+        count = job["batch"] * views_per_sample(cfg)
+        inputs = [torch.randint(256, shape, generator=random, dtype=torch.uint8) for _ in range(count)]
+        batch = collate(cfg, inputs, [DataSample(mask=mask) for _ in range(count)])
         for _ in range(job["steps"] - 1):
             model.train_step(batch, optim_wrapper)
         grown = (resident_memory() - before) / MEGABYTE

@@ -22,8 +22,8 @@ class MaskFeatDataPreprocessor(BaseDataPreprocessor):
 
     The batch is copied to the device as uint8 or uint16. It may come from ``mmpretrain.PackInputs`` or
     ``mmaction.PackActionInputs``, collated by mmengine's ``pseudo_collate`` (lists) or ``default_collate`` (stacked).
-    A sample with M clips, or with M views of an image, becomes M consecutive rows of the batch. Values beyond the range of float16, +-65504, are clipped to this
-    range; uint16 values are clipped after they are normalised.
+    A sample with M clips, or with M views of an image, becomes M consecutive rows of the batch. Values beyond the range
+    of float16, +-65504, are clipped to this range; uint16 values are clipped after they are normalised.
 
     Args:
         mean (Sequence[float] | float): Mean of each channel on the scale of the inputs: 0 to 255, or 0 to 65535 for 16

@@ -11,7 +11,7 @@ from maskfeat_plugin.registry import MODELS
 
 @MODELS.register_module()
 class MoCoV3Head(_MoCoV3Head):
-    """``mmpretrain.MoCoV3Head`` that computes in float32 under autocast, and whose host does not wait for the device.
+    """``mmpretrain.MoCoV3Head`` whose host does not wait for the device.
 
     Args:
         predictor (dict): Config of the neck that predicts keys from queries, such as ``mmpretrain.NonLinearNeck``.
@@ -29,10 +29,9 @@ class MoCoV3Head(_MoCoV3Head):
         Returns:
             Tensor: A scalar.
         """
-        query = F.normalize(self.predictor((base_out,))[0].float(), dim=1)
-        keys = torch.cat(all_gather(F.normalize(momentum_out.float(), dim=1)))
-        with torch.autocast(query.device.type, enabled=False):
-            logits = query @ keys.T / self.temperature  # (N, N of all processes)
+        query = F.normalize(self.predictor((base_out,))[0], dim=1)
+        keys = torch.cat(all_gather(F.normalize(momentum_out, dim=1)))
+        logits = query @ keys.T / self.temperature  # (N, N of all processes)
         # made on the device: a copy from the host would wait for it
         classes = torch.arange(len(logits), device=logits.device) + len(logits) * get_rank()
         return self.loss_module(logits, classes)
