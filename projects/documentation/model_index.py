@@ -15,6 +15,7 @@ PAPER = dict(
 FOLDERS = dict(
     pretrain=("Self-Supervised Learning", "docs/targets.md"),
     efficient=("Self-Supervised Learning", "docs/efficient.md"),
+    contrast=("Self-Supervised Learning", "docs/contrastive.md"),
     scaling=("Self-Supervised Learning", "docs/scaling.md"),
     classification=("Image Classification", "README.md"),
     recognition=("Action Recognition", "docs/recognition.md"),
@@ -87,6 +88,8 @@ def collection_name(folder: str) -> str:
     """Return the name of a folder's collection."""
     if folder == "efficient":
         return "MaskFeat: Efficient Pre-Training"
+    if folder == "contrast":
+        return "MaskFeat: Contrast of Two Views"
     if folder == "scaling":
         return "MaskFeat: Sharded"
     return "MaskFeat" if folder == "pretrain" else f"MaskFeat: {FOLDERS[folder][0]}"

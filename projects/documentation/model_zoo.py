@@ -9,7 +9,7 @@ PAGE = "docs/model_zoo.md"
 
 # Section -> folders below configs/, and a sentence about all of their models
 SECTIONS = {
-    "Pre-training": (("pretrain", "scaling", "efficient"), ""),
+    "Pre-training": (("pretrain", "scaling", "efficient", "contrast"), ""),
     "Image classification": (("classification",), ""),
     "Video recognition": (
         ("recognition",),
