@@ -136,7 +136,8 @@ def _find_class(transform: dict) -> tuple[str, str] | None:
     if not isinstance(kind, type):
         name = class_name(transform)
         if name.startswith("torchvision/"):
-            return "torchvision", name.partition("/")[2]
+            key = ("torchvision", name.partition("/")[2])
+            return key if key in _KNOWN else None
         try:
             with TRANSFORMS.switch_scope_and_registry(None) as registry:
                 kind = registry.get(str(kind))

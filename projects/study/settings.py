@@ -188,9 +188,8 @@ def two_views(of_target: float = 1.0, of_contrast: float | None = None) -> Chang
 
 def linear_probing(cfg: Config) -> None:
     """Change a config of fine-tuning to train the head alone, on features of a backbone that stays as it is."""
-    settings = cfg.optim_wrapper.setdefault("paramwise_cfg", {})
-    settings.setdefault("custom_keys", {})["backbone"] = dict(lr_mult=0.0, decay_mult=0.0)
-    cfg.optim_wrapper.clip_grad = None  # the norm would be the norm of all gradients
+    still = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.0, decay_mult=0.0))))
+    cfg.merge_from_dict(dict(optim_wrapper=dict(still, clip_grad=None)))  # the norm would be the norm of all gradients
 
 
 def kind_of(cfg: Config) -> str:

@@ -156,6 +156,10 @@ def test_torchvision_takes_the_height_first(name, frame):
     assert found.shape[1:] == (40, 50)
 
 
+def test_other_transforms_of_torchvision_keep_the_size():
+    assert size_after(dict(type="torchvision/ColorJitter", hue=0.1), (40, 50)) == (40, 50)
+
+
 def test_transforms_that_nobody_knows():
     """Unknown transforms with a size make the size unknown; other unknown transforms do not change it."""
     known = dict(type="mmcv.Resize", scale=(20, 10))

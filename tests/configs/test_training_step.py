@@ -104,7 +104,7 @@ def test_training_step(path, use_data):
         shrink_images(cfg.train_dataloader.dataset.pipeline)
     if path.startswith("segmentation"):
         shrink_masks(cfg)
-    batch_size = 2 if re.search("linear|segmentation|-seg", path) else 1  # batch norm needs two
+    batch_size = 2 if re.search("linear|segmentation|-seg|contrast", path) else 1  # batch norm needs two
     cfg.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False, pin_memory=False)
     cfg.optim_wrapper.type = "OptimWrapper"  # mixed precision needs a GPU
     if "drop_path_rate" in cfg.model.get("backbone", {}):

@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from maskfeat_plugin.errors import ConfigError
+from maskfeat_plugin.registry import MODELS
 from projects.study import (
     STUDIES,
     choose,
@@ -116,7 +120,7 @@ def test_what_studies_share_is_run_once(bases, tmp_path):
     shared = [
         {id(run) for setting, runs in cells.items() if setting.name.endswith("(base)") for run in runs}
         for (study, kind), cells in plan.cells.items()
-        if kind == "image" and study != "targets"
+        if kind == "image" and study not in ("targets", "contrast")
     ]
     assert len(shared) == 6 and all(found == shared[0] and len(found) == 2 for found in shared)
     asked = {id(run) for cells in plan.cells.values() for runs in cells.values() for run in runs}
@@ -137,6 +141,35 @@ def test_seeds_differ_in_labels_and_randomness(bases, tmp_path):
     for run in runs:
         assert f"_1000_seed{run.seed}.txt" in run.finetune.train_dataloader.dataset.ann_file
         assert run.pretrain is None or run.pretrain.randomness == dict(seed=run.seed)
+
+
+@pytest.mark.parametrize("kind", DEMO)
+def test_the_study_of_contrast_varies_the_losses_alone(kind, bases):
+    _, _, *settings = STUDIES["contrast"].settings[kind]
+    alone, contrast, both = (resolve(setting, bases[kind]) for setting in settings)
+    file = CONFIGS / "contrast" / f"maskfeat-moco_{MODEL[kind]}-tiny_moving-digits.py"
+    assert both.model.global_loss == Config.fromfile(file).model.global_loss
+    weights = [(cfg.model.head.loss.loss_weight, cfg.model.global_loss.loss_weight) for cfg in (alone, contrast, both)]
+    assert weights[0][1] == weights[1][0] == 0 < weights[0][0] == weights[2][0] and weights[1][1] == weights[2][1] > 0
+    for cfg in (alone, contrast, both):
+        cfg.model.head.loss.loss_weight = cfg.model.global_loss.loss_weight = None
+    assert alone.to_dict() == contrast.to_dict() == both.to_dict()
+
+
+@pytest.mark.parametrize("kind", DEMO)
+def test_linear_probing_trains_the_head_alone(kind, bases, tmp_path):
+    plan = plan_runs([STUDIES["contrast"]], [bases[kind]], (0,), tmp_path)
+    cfg = plan.runs[0].finetune
+    assert all(run.finetune.optim_wrapper == cfg.optim_wrapper for run in plan.runs)
+    loader = dict(cfg.train_dataloader, batch_size=2)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        data = next(iter(Runner.build_dataloader(loader, seed=0)))
+        model = MODELS.build(cfg.model)
+        optim_wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        model.train_step(data, optim_wrapper)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if not name.startswith("backbone.")} and moved
 
 
 MINI = Study(
@@ -394,6 +427,7 @@ def test_step_times_are_of_every_target():
     rows = list(step_times(1, torch.device("cpu"), batch_size=2))
     files = [*(CONFIGS / "targets").glob("*.py"), *(CONFIGS / "mixing").glob("*teacher*.py")]
     files += (CONFIGS / "efficient").glob("*moving-digits.py")
+    files += (CONFIGS / "contrast").glob("*moving-digits.py")
     assert {name for name, _, _ in rows} == {file.stem for file in files} and len(rows) > 12
     assert all(ours > 0 and hog > 0 for _, ours, hog in rows)
     assert format_step_times([("maskfeat-a", 0.3, 0.2)]).splitlines()[-1] == "| maskfeat-a | 300 | 200 | 1.50 |"
