@@ -223,8 +223,8 @@ class MaskFeat(BaseSelfSupervisor):
         known = {"places": places} if self._target_takes_places else {}
         return by_name(self.target_generator(inputs, mask, data_samples, **known))
 
-    def _predict(self, tokens: Tensor, target: Features, inputs: Tensor) -> Features:
-        """Predict the features (M, D) of the masked tokens from their encoding (M, C)."""
+    def _predict(self, tokens: Tensor | tuple[Tensor, ...], target: Features, inputs: Tensor) -> Features:
+        """Predict the features (M, D) of the masked tokens from their encoding (M, C), of one layer or of several."""
         return _keep_nan(by_name(predict_features(self.neck, tokens)), target, inputs)
 
     def _check_backbone(self) -> None:
