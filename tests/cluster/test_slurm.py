@@ -1,7 +1,6 @@
 """Trainings in a real Slurm: two machines with two CPU processes each, and a third machine in reserve."""
 
 import re
-import signal
 import subprocess
 import sys
 
@@ -99,7 +98,7 @@ def test_killed_process_of_a_step_ends_the_others(slurm, checkout, tmp_path):
     command = ["tools/slurm_train.sh", "cpu", "job", write_config(tmp_path, LONG), "--work-dir", tmp_path / "work"]
     srun = slurm.controller.start(*command, cwd=checkout, env=env, log=log)
     wait_until((tmp_path / "work" / "killed").exists, 300, lambda: log.read_text()[-5000:])
-    assert srun.wait(90) == 128 + signal.SIGKILL, log.read_text()[-5000:]
+    assert srun.wait(90) > 128, log.read_text()[-5000:]  # the signal of the killed process, or of those that srun ended
     said = log.read_text()
     assert re.search(r"srun: error: node\d: task 3: Killed", said)
     assert re.search(r"error: process \d of 4 lost contact .*--resume", said), said[-5000:]
