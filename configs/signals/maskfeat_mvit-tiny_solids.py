@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/demo_runtime.py",
 ]
 
-max_iters = 400
+max_iters = 300
 
 # 8 slices of 32 x 32. A token is 2 slices of 8 x 8. Its target has 2 x 2 cells of 4 x 4 in one channel
 token_grid = (4, 4, 4)
@@ -31,7 +31,7 @@ train_dataloader = dict(batch_size=64, dataset=dict(ann_file=_base_.data_root + 
 train_cfg = dict(max_iters=max_iters)
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=100, T_max=max_iters - 100, eta_min_ratio=0.01),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=60),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=60, T_max=max_iters - 60, eta_min_ratio=0.01),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))

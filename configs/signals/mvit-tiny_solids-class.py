@@ -12,7 +12,7 @@ _base_ = [
 ]
 
 data_root = _base_.data_root
-max_iters = 100
+max_iters = 150
 
 model = dict(
     type="Recognizer3D",

@@ -54,7 +54,7 @@ def build_sounds(
 
 
 def build_solids(
-    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 80
+    root: str | os.PathLike[str], seed: int = 0, num_train: int = 1600, num_test: int = 800, num_labelled: int = 400
 ) -> Path:
     """Build Solids: int16 volumes (12, 36, 36) of a turned solid in noise, in eight classes.
 
@@ -66,7 +66,7 @@ def build_solids(
         seed (int): Seed of all random numbers. Defaults to 0.
         num_train (int): Number of training files. Defaults to 1600.
         num_test (int): Number of test files. Defaults to 800.
-        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 80.
+        num_labelled (int): Number of files in ``labelled.txt``. Defaults to 400.
 
     Returns:
         Path: The root.
@@ -127,12 +127,12 @@ def draw_solid(kind: str, rng: np.random.Generator) -> np.ndarray:
     axes = [np.linspace(-1, 1, size) for size in _SHAPE]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)  # (D, H, W, 3)
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    places = (grid - rng.uniform(-0.25, 0.25, 3)) @ turn / rng.uniform(0.55, 0.85)
+    places = (grid - rng.uniform(-0.25, 0.25, 3)) @ turn / rng.uniform(0.7, 1.0)
     contrast = rng.uniform(90, 200) * rng.choice([-1, 1])
     volume = contrast * _inside(_distance(kind, places * rng.uniform(0.85, 1.15, 3)))
     ball = np.linalg.norm(grid - rng.uniform(-0.9, 0.9, 3), axis=-1) - rng.uniform(0.1, 0.25)
     volume += rng.uniform(-200, 200) * _inside(ball)
-    volume += (grid * rng.uniform(-60, 60, 3)).sum(-1) + rng.standard_normal(_SHAPE) * rng.uniform(15, 50)
+    volume += (grid * rng.uniform(-60, 60, 3)).sum(-1) + rng.standard_normal(_SHAPE) * rng.uniform(4, 12)
     return volume.round().astype(np.int16)
 
 

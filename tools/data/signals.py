@@ -25,15 +25,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         ("seed", 0, "seed of all random numbers"),
         ("num-train", 1600, "training files"),
         ("num-test", 800, "test files"),
-        ("num-labelled", 80, "training files in labelled.txt"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    parser.add_argument(
+        "--num-labelled", type=int, metavar="N", help="training files in labelled.txt (default: 80 sounds, 400 solids)"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the data sets, print their folders, and return the exit status."""
-    settings = vars(parse_args(arguments))
+    settings = {key: value for key, value in vars(parse_args(arguments)).items() if value is not None}
     root = settings.pop("root")
     try:
         for name, build in (("sounds", build_sounds), ("solids", build_solids)):
