@@ -230,16 +230,16 @@ class HOGGenerator(BaseTargetGenerator):
         size = self._at_once(frames, len(frames), frames[:1].numel())  # samples
         found = []
         for first, part in zip(range(0, len(frames), size), frames.split(size), strict=True):
-            # A token with one pixel around it: (S, T', H', W', C, h+2, w+2), a view.
+            # A token with one pixel around it: (S*T', H', W', C, h+2, w+2), a view. Each further index would cost time
             patches = self._pad(part.flatten(0, 1)).unfold(2, height + 2, height).unfold(3, width + 2, width)
-            patches = patches.permute(0, 2, 3, 1, 4, 5).unflatten(0, part.shape[:2])
+            patches = patches.permute(0, 2, 3, 1, 4, 5)
             if places is None:
-                tokens = mask[first : first + size].nonzero(as_tuple=True)
+                tokens = mask[first : first + size].flatten(0, 1).nonzero(as_tuple=True)
             else:
-                tokens = TokenPlaces(places.grid, places.index[first : first + size]).on_grid()
+                tokens = TokenPlaces(places.grid, places.index[first : first + size]).in_frames()
             count = self._at_once(frames, len(tokens[0]), part.shape[2] * height * width)
             for some in zip(*(axis.split(count) for axis in tokens), strict=True):
-                weights = None if window is None else window[some[2:]].unsqueeze(1)  # (M, 1, h, w)
+                weights = None if window is None else window[some[1:]].unsqueeze(1)  # (M, 1, h, w)
                 found.append(self._histograms(patches[some], weights).flatten(1))
         return torch.cat(found)
 
