@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from maskfeat_plugin.registry import HOOKS
@@ -59,3 +60,13 @@ def test_training_still_listens_after_it_has_forked(listening):
     child.join()
     signal.raise_signal(signal.SIGTERM)
     assert listening._received == signal.SIGTERM
+
+
+def test_on_a_gpu_the_answer_is_read_one_step_later():
+    hook = HOOKS.build(dict(type="maskfeat.TerminationHook"))
+    answers = []
+    for step in range(4):
+        hook._received = signal.SIGTERM if step >= 2 else None
+        answers.append(hook._is_told(torch.device("cpu"), late=True))
+    assert answers == [False, False, False, True]
+    assert hook._is_told(torch.device("cpu"), late=False)

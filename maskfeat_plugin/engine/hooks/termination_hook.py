@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, barrier, get_rank, get_world_size
+from mmengine.dist import all_reduce, barrier, get_comm_device, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDat
 
 from maskfeat_plugin.registry import HOOKS
 
+from ..deferred_history import LateValue
 from ..optim_wrappers import has_stepped
 from .checkpoint_hook import CheckpointHook
 from .non_finite_loss_hook import act_on_steps
@@ -36,7 +37,8 @@ class TerminationHook(Hook):
 
     ``--resume`` then continues from that step. If one of several processes receives the signal, all of them end at the
     same step. Training does not end between the batches of an accumulated step. Before training begins, and without a
-    :class:`CheckpointHook`, the signal ends the process as usual.
+    :class:`CheckpointHook`, the signal ends the process as usual. Several processes on GPUs end one step later, so that
+    they need not wait for each other's answer in each step.
 
     A cluster also sends the signal to the dataloader's workers. They continue to read until the training ends them
     (Linux). If no batch comes within ``patience``, because a worker was stopped or its disk does not answer, the
@@ -80,6 +82,7 @@ class TerminationHook(Hook):
         self._before: dict[signal.Signals, Any] = {}  # the previous handlers
         self._saver: CheckpointHook | None = None
         self._runner: Runner | None = None
+        self._asked: LateValue | None = None  # the answer of all processes at the last step
 
     def before_train(self, runner: Runner) -> None:
         """Install the signal handlers."""
@@ -152,12 +155,19 @@ class TerminationHook(Hook):
         if self._received is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def _is_told(self, device: torch.device, late: bool) -> bool:
+        """Ask all processes for a signal. If ``late``, return their answer at the last step, without waiting."""
+        told = torch.full((), float(self._received is not None), device=device)
+        all_reduce(told, "max")
+        now = LateValue(told)
+        answer, self._asked = (self._asked if late else now), now
+        return answer is not None and bool(answer.read())
+
     def _end_if_told(self, runner: Runner, iteration: int) -> None:
         if self._saver is None or not self._before:
             return
-        told = torch.tensor(int(self._received is not None))
-        all_reduce(told, "max")
-        if not told or not has_stepped(runner.optim_wrapper):
+        device = get_comm_device() if get_world_size() > 1 else torch.device("cpu")
+        if not self._is_told(device, late=device.type != "cpu") or not has_stepped(runner.optim_wrapper):
             return
         self._stop_timer()
         act_on_steps(runner)
