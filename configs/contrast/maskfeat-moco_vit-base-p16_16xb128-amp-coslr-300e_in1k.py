@@ -1,6 +1,6 @@
 """MaskFeat and MoCo v3 in one pre-training of ViT-B/16 on ImageNet-1k, on 16 GPUs of 128 images with two views each.
 
-Views, projector, predictor and momentum are those of mmpretrain's MoCo v3; masks, target and schedule are MaskFeat's.
+mmpretrain's MoCo v3 has the same views, projector, predictor and momentum. Masks, target and schedule are MaskFeat's.
 The weight of the contrast is our choice. Nobody has trained this config yet.
 """
 

@@ -323,7 +323,7 @@ STUDIES = {
             "contrast",
             "Contrast of two views",
             "The settings differ in the losses of pre-training. A step with two views encodes twice as many inputs as "
-            "a step of the base. The scores are those of linear probing: only the head is trained.",
+            "a step of the base. The scores are from linear probing: only the head is trained.",
             {kind: (SCRATCH, BASE, *_CONTRAST) for kind in (IMAGE, VIDEO)},
             (linear_probing,),
         ),

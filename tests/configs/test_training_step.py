@@ -24,7 +24,7 @@ PATHS = sorted(str(p.relative_to(CONFIGS)) for p in named_configs().values())
 # Models of full size that other configs train too: make test only builds them, make test-slow runs the step
 REPEATED = re.compile(
     r"scaling/.*large|detection/.*vit-large|pretrain/maskfeat_vit-large|_k[67]00|large-16x4.*(_k400|_ava22)|large.*sthv2|"
-    r"maskfeat-(clip|siglip)_|(sounds|volumes)-pre|maskfeat-128px-pre"
+    r"maskfeat-(clip|siglip)_|(sounds|volumes)-pre|maskfeat-128px-pre|contrast/.*vit-base"
 )
 
 

@@ -190,7 +190,7 @@ def test_the_head_of_byol_fits_too():
 
 
 def test_the_contrast_is_learned():
-    """Learn to tell four samples apart. The loss of equal cosines is log(4) for each view, times the weight of 0.4."""
+    """Learn to distinguish four samples. The loss of equal cosines is log(4) for each view, times the weight of 0.4."""
     model = build("image", contrast())
     optim = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.003))
     data = batch(model)
