@@ -22,6 +22,7 @@ from projects.benchmark import describe_machine
 from projects.demo.orchestrate import DemoError, build_data
 from projects.demo.tasks import DATA_ROOT, SEEDS
 from projects.study import (
+    PATTERNS,
     STUDIES,
     Base,
     Failure,
@@ -49,6 +50,7 @@ EXAMPLE = """examples:
   python tools/ablate.py targets masks --seeds 0 --dry-run
   python tools/ablate.py targets --config PRETRAIN.py --finetune-config FINETUNE.py --target DINO=DINO.py
   python tools/ablate.py step-times                    time a training step of each target, relative to HOG's
+  python tools/ablate.py step-times efficient          the same for the configs of one study: targets or efficient
 
 Run the command again to continue an interrupted study. See docs/study.md."""
 
@@ -108,11 +110,18 @@ def print_studies() -> None:
                 say(f"    {setting.name:26} {setting.description}".rstrip())
 
 
-def print_step_times(repeats: int) -> None:
-    """Time a training step of each target and print the table."""
+def print_step_times(repeats: int, studies: list[str]) -> None:
+    """Time a training step of each target or efficient config, or only those of some studies, and print the table.
+
+    Raises:
+        ConfigError: If a study has no step times.
+    """
+    unknown = [name for name in studies if name not in PATTERNS]
+    if unknown:
+        raise ConfigError(f"{STEP_TIMES} {unknown[0]}: give {' or '.join(PATTERNS)}, or no study for all of them.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
-    for row in step_times(repeats, device):
+    for row in step_times(repeats, device, studies=studies or tuple(PATTERNS)):
         rows.append(row)
         print(f"{row[0]}: {row[1] / row[2]:.2f} x the time of HOG's step", file=sys.stderr, flush=True)
     say(f"{describe_machine(device)}, median of {repeats} steps, in turns:\n\n{format_step_times(rows)}")
@@ -224,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.list:
             print_studies()
         elif STEP_TIMES in args.studies:
-            print_step_times(args.repeats)
+            print_step_times(args.repeats, [name for name in args.studies if name != STEP_TIMES])
         else:
             failures.extend(run_studies(args))
 

@@ -5,9 +5,10 @@ from projects.study.result_page import check_page, markdown, put_into_page, writ
 from projects.study.run import do_run
 from projects.study.schedule import Failure, default_workers, do_runs
 from projects.study.settings import STUDIES, Setting, Study, own_target
-from projects.study.step_times import format_step_times, step_times
+from projects.study.step_times import PATTERNS, format_step_times, step_times
 
 __all__ = [
+    "PATTERNS",
     "STUDIES",
     "Base",
     "Failure",

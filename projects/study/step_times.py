@@ -1,6 +1,6 @@
 """Times of a training step with each target and each kind of efficient pre-training, relative to HOG."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -12,16 +12,20 @@ from projects.benchmark.steps import compare_steps
 
 from .settings import CONFIGS
 
-PATTERNS = (
-    "targets/maskfeat-*_moving-digits.py",
-    "mixing/maskfeat_*teacher_moving-digits.py",
-    "efficient/maskfeat*_moving-digits.py",
-    "contrast/maskfeat-*_moving-digits.py",
-)
+# Name of a study -> the configs whose steps are timed
+PATTERNS = {
+    "targets": ("targets/maskfeat-*_moving-digits.py", "mixing/maskfeat_*teacher_moving-digits.py"),
+    "efficient": ("efficient/maskfeat-*_moving-digits.py",),
+    "contrast": ("contrast/maskfeat-*_moving-digits.py",),
+}
 
 
 def step_times(
-    repeats: int, device: torch.device, mask_ratio: float = 0.4, batch_size: int | None = None
+    repeats: int,
+    device: torch.device,
+    mask_ratio: float = 0.4,
+    batch_size: int | None = None,
+    studies: Collection[str] = tuple(PATTERNS),
 ) -> Iterator[tuple[str, float, float]]:
     """Time a training step of the small models for each target and each efficient config, and compare it with HOG.
 
@@ -33,11 +37,13 @@ def step_times(
         device (torch.device): Device of the steps.
         mask_ratio (float): Share of masked tokens. Defaults to 0.4.
         batch_size (int, optional): Samples per step. Defaults to None, the config's.
+        studies (Collection[str]): Names of ``PATTERNS``. Defaults to all of them.
 
     Yields:
         tuple[str, float, float]: Name of the config, seconds of its step, seconds of HOG's step.
     """
-    for path in sorted(path for pattern in PATTERNS for path in CONFIGS.glob(pattern)):
+    patterns = [pattern for study in studies for pattern in PATTERNS[study]]
+    for path in sorted(path for pattern in patterns for path in CONFIGS.glob(pattern)):
         kind = "mvit" if "_mvit-" in path.name else "vit"
         base = Config.fromfile(CONFIGS / "demo" / f"maskfeat_{kind}-tiny_moving-digits.py")
         cfg = Config.fromfile(path)
