@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from scipy.stats import t
+
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import writing
 from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
@@ -89,20 +91,19 @@ def tables_of(plan: Plan) -> list[Table]:
         plan (Plan): The plan.
 
     Returns:
-        list[Table]: Mean and standard deviation over the seeds, and the difference from the base in points.
+        list[Table]: Mean and standard deviation over the seeds, and the difference from the base in points with its
+        confidence interval.
     """
     tables = []
     for (study, kind), cells in plan.cells.items():
         done = {setting: _results(runs) for setting, runs in cells.items()}
         metrics = {r["metric"] for results in done.values() for r in results}
-        base = next((done[s] for s in cells if _is_base(s)), [])
+        base = next((runs for s, runs in cells.items() if _is_base(s)), [])
         rows = []
         for setting, results in done.items():
             scores = [r["score"] for r in results]
             neighbours = [r["knn"] for r in results if r["knn"] is not None]
-            difference = ""
-            if scores and base and not _is_base(setting):
-                difference = f"{statistics.mean(scores) - statistics.mean(r['score'] for r in base):+.1f}"
+            difference = "" if _is_base(setting) else _difference(cells[setting], base)
             steps = [r["step_seconds"] for r in results if r["step_seconds"] is not None]
             rows.append(
                 [
@@ -175,9 +176,10 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
 NOTE = (
     "Score: metric on the test data after fine-tuning with the same budget, as mean ± standard deviation over the "
     "seeds. A seed controls all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
-    "features at the start of fine-tuning. Loss / baseline: the last pre-training loss, divided by the loss of "
-    "predicting the mean target. Step: the median time of a pre-training step, including data loading, while the other "
-    "processes of the study run. Pre-training: the number of steps, multiplied by this time."
+    "features at the start of fine-tuning. Against the base: the mean difference from the base's run with the same "
+    "seed, with the 95 % confidence interval of Student's t. Loss / baseline: the last pre-training loss, divided by "
+    "the loss of predicting the mean target. Step: the median time of a pre-training step, including data loading, "
+    "while the other processes of the study run. Pre-training: the number of steps, multiplied by this time."
 )
 
 
@@ -240,6 +242,17 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) > 1:
         return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
     return f"{values[0]:.1f}" if values else ""
+
+
+def _difference(runs: Sequence[Run], base: Sequence[Run]) -> str:
+    """Format the mean difference from the base over the seeds that both have, with its 95 % confidence interval."""
+    scores = {run.seed: result["score"] for run in base if (result := run.result) is not None}
+    pairs = [r["score"] - scores[run.seed] for run in runs if (r := run.result) is not None and run.seed in scores]
+    if len(pairs) < 2:
+        return f"{pairs[0]:+.1f}" if pairs else ""
+    mean, error = statistics.mean(pairs), statistics.stdev(pairs) / len(pairs) ** 0.5
+    half = t.ppf(0.975, len(pairs) - 1) * error
+    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
 def _relative_loss(results: Sequence[dict]) -> str:

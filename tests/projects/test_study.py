@@ -324,13 +324,13 @@ def test_csv_has_a_row_for_each_run_that_is_done(done, tmp_path):
 def test_tables_give_mean_spread_and_difference(done, tmp_path):
     text = markdown(done, "How it was done.")
     cells = {row.split("|")[1].strip(): [c.strip() for c in row.split("|")] for row in text.splitlines() if "|" in row}
-    assert cells["from scratch"][3:10] == ["12.0 ± 2.0", "-10.0", "6.0 ± 1.0", "", "", "", "3"]
+    assert cells["from scratch"][3:10] == ["12.0 ± 2.0", "-10.0 [-12.5, -7.5]", "6.0 ± 1.0", "", "", "", "3"]
     spread = statistics.stdev([20.0, 21.0, 25.0])
     assert cells["blocks (base)"][3:7] == [f"22.0 ± {spread:.1f}", "", f"11.0 ± {spread / 2:.1f}", "0.50"]
     assert cells["blocks (base)"][7:10] == ["125", "0.2", "3"]
-    assert cells["random"][3:5] == ["30.5 ± 0.7", "+8.5"] and cells["random"][9] == "2"
+    assert cells["random"][3:5] == ["30.5 ± 0.7", "+10.0 [+10.0, +10.0]"] and cells["random"][9] == "2"
     page = write_page(done, tmp_path / "study.html", "How it was done.", 60.0).read_text()
-    assert "12.0 ± 2.0" in page and "+8.5" in page and page.count("<svg") == 1 and "How it was done." in page
+    assert "12.0 ± 2.0" in page and "[-12.5, -7.5]" in page and page.count("<svg") == 1 and "How it was done." in page
     assert "prefers-color-scheme: dark" in page and not re.search(r"(src|href)=\"https?:", page)
 
 
