@@ -7,7 +7,8 @@ import time
 
 from hosts import SYSTEM, Network
 
-# Waiting times are short, so that the loss of a node is noticed within seconds
+# Waiting times are short, so that the loss of a node is noticed within a minute. MessageTimeout is long: if processes
+# need longer to end, the controller repeats its signal a minute later, and ends the step of the requeued job instead.
 CONF = """
 ClusterName=test
 SlurmctldHost=node0
@@ -34,6 +35,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 SlurmdTimeout=30
+MessageTimeout=60
 KillWait=30
 MinJobAge=3600
 InactiveLimit=0
