@@ -124,7 +124,7 @@ def test_job_goes_on_after_a_machine_fails(slurm, submit, uninterrupted, tmp_pat
     failed = next(node for node in slurm.workers if node.name == names[0 if which == "first" else -1])
     slurm.fail(failed)
     try:
-        wait_until(lambda: slurm.job(job)["Restarts"] == "1", 120, lambda: slurm.job(job))
+        wait_until(lambda: slurm.job(job)["Restarts"] == "1", 300, lambda: slurm.job(job))
         found = slurm.wait(job, ("COMPLETED", "FAILED", "CANCELLED"), 400)
     finally:
         slurm.repair(failed)
