@@ -111,7 +111,7 @@ def print_studies() -> None:
 
 
 def print_step_times(repeats: int, studies: list[str]) -> None:
-    """Time a training step of each target or efficient config, or only those of some studies, and print the table.
+    """Time a training step of each config, or of the configs of some studies, and print the table.
 
     Raises:
         ConfigError: If a study has no step times.
