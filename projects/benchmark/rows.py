@@ -26,7 +26,7 @@ from .plain_masks import cubes_by_loops
 
 BASE_MODELS = configs_folder() / "_base_" / "models"
 IMAGE_TOKENS, CLIP_TOKENS = (14, 14), (8, 14, 14)
-SMALL_VIT = dict(embed_dims=384, num_layers=4, num_heads=6, feedforward_channels=1536)
+SMALL_VIT = dict(embed_dims=384, num_layers=2, num_heads=6, feedforward_channels=1536)
 
 
 def comparisons(device: torch.device, folder: Path) -> Iterator[Comparison]:
@@ -275,7 +275,7 @@ def compiled_pretraining(
     Returns:
         Comparison: Comparison with eager mode. It cannot be done on a CPU without a C++ compiler.
     """
-    name = "ViT-B/16" if arch == "base" else "ViT of 4 layers and 384 channels"
+    name = "ViT-B/16" if arch == "base" else "ViT of 2 layers and 384 channels"
 
     def build() -> tuple[Work, Work]:
         config = Config.fromfile(BASE_MODELS / "maskfeat_vit-base-p16.py").model
