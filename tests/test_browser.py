@@ -3,11 +3,9 @@
 import multiprocessing
 import time
 
-import pytest
 from browser import Browser
 
 
-@pytest.mark.slow
 def test_it_ends_beside_a_process_that_was_forked_later(chromium, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><html lang=en><title>a</title><h1>a</h1>")

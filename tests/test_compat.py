@@ -69,7 +69,6 @@ def test_operators_are_chosen_by_the_device(monkeypatch):
         assert called == expected and out.shape == (1, 2, 3, 3) and features.grad.device.type == device
 
 
-@pytest.mark.slow
 def test_mmaction_imports_with_the_plugin_and_only_then():
     alone = run_python("import mmaction.models")
     assert alone.returncode and "drn" in alone.stderr
@@ -77,7 +76,6 @@ def test_mmaction_imports_with_the_plugin_and_only_then():
     assert run_python(code).stdout.strip().endswith("works")
 
 
-@pytest.mark.slow
 def test_models_of_images_and_clips_stand_beside_new_transformers():
     """Only mmpretrain's and mmaction2's own language models are left out."""
     code = """
@@ -188,7 +186,6 @@ def test_the_safety_stays_on(call, tmp_path, monkeypatch):
     assert not (tmp_path / "PWNED").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plugin", [True, False])
 def test_downloads_are_read_safely_with_the_plugin(plugin, tmp_path):
     victim = tmp_path / "victim"

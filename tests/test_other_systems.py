@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 # The libraries are imported first, because each has its own code for other systems.
@@ -61,7 +59,6 @@ def run(code, *arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.slow
 def test_every_module_is_imported_and_falls_back(tmp_path):
     done = run(LIBRARIES + TAKE_AWAY + IMPORT_ALL + FALL_BACK, tmp_path / "bad_files.txt")
     assert done.stdout.splitlines()[-1:] == ["falls back"], done.stderr[-3000:]

@@ -156,7 +156,6 @@ def test_metadata_lead_into_the_repository(sources, tmp_path):
         assert path == page or (ROOT / path).is_file()
 
 
-@pytest.mark.slow
 def test_commands_work_from_an_empty_folder(digits, run, mim_folder, empty):
     frame = sorted((digits / "data" / "moving_digits" / "frames" / "test").glob("*.png"))[0]
     demo = mim_folder / "configs" / "demo"
@@ -219,7 +218,6 @@ def test_mim_trains_and_tests_from_an_empty_folder(digits, run, mim_folder, empt
     assert f"{mim_folder}/tools/test.py {config} " in done.stdout
 
 
-@pytest.mark.slow
 def test_the_doctor_finds_no_fault(maskfeat, installed_wheel):
     done = maskfeat("doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -227,7 +225,6 @@ def test_the_doctor_finds_no_fault(maskfeat, installed_wheel):
     assert plugin["status"] == "ok" and plugin["text"].endswith(f"from {installed_wheel}/maskfeat_plugin")
 
 
-@pytest.mark.slow
 def test_the_web_demo_serves_the_shipped_models(installed_wheel, empty):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -92,7 +92,6 @@ def adapt(cfg, channels, bits):
     return cfg
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "channels", "bits"), long_except(KINDS, *QUICK))
 def test_from_pretraining_to_the_export(kind, channels, bits, tmp_path):
     data = write_arrays(tmp_path / "data", kind, channels, bits)

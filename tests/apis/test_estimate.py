@@ -134,7 +134,6 @@ def test_tool(tool, capsys):
         ([str(TINY), "--measure", "sharded"], "--size H W"),
     ],
 )
-@pytest.mark.slow
 def test_what_cannot_be_estimated_is_one_error(tool, capsys, arguments, message):
     assert tool(arguments) == 1
     error = capsys.readouterr().err

@@ -57,7 +57,6 @@ def test_damaged_files(ending, table, tmp_path):
     assert fuzz(tmp_path, ending, 12 if ending == "lmdb" else 60, table) > 2
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("table", [TABLE, TIMED], ids=["whole files", "windows"])
 @pytest.mark.parametrize("ending", ["npz", "parquet", "lmdb"])

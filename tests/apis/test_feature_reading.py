@@ -76,7 +76,6 @@ def test_files_that_end_the_process_that_reads_them(files):
     assert "the process that reads it ended (Killed" in reason
 
 
-@pytest.mark.slow
 def test_files_that_hang_without_letting_other_threads_run(files):
     folder = files(8, hangs=2)
     done, names = extract(folder, workers=1, timeout=2.0)
@@ -84,7 +83,6 @@ def test_files_that_hang_without_letting_other_threads_run(files):
     assert done.bad_list.read_text() == f"{folder / '02hangs.png'}\tTimeoutError: it was not read in 2 s\n"
 
 
-@pytest.mark.slow
 def test_files_that_take_long_are_no_bad_files(files):
     done, _ = extract(files(8, delays=5), workers=1)
     assert (done.rows, done.bad_files) == (8, 0)

@@ -40,7 +40,6 @@ def authors_file(save):
     return save({"model_state": convert(from_state_dict(state), "slowfast").state}, "authors.pyth")
 
 
-@pytest.mark.slow
 def test_command_line(authors_file, tmp_path):
     target = tmp_path / "plain.pth"
     done = subprocess.run(

@@ -212,7 +212,6 @@ def test_odd_urls(tmp_path):
         assert [seed_of(address + path) for path in files] == [0, 1, 2, 3]
 
 
-@pytest.mark.slow
 def test_an_interruption_leaves_nothing_that_is_read(hub):
     """A process is killed during the download."""
     body = content(3)

@@ -169,7 +169,6 @@ def test_shapes_of_mvit_v2_s():
 
 
 @torch.no_grad()
-@pytest.mark.slow
 def test_mvit_v2_s(save, tmp_path):
     """Compare its features, and its classifier if the model has one."""
     ours, head = full_size_mvit(), torch.nn.Linear(768, 7)

@@ -85,7 +85,6 @@ def test_annotations_of_others_are_read_the_same_way():
         mmengine.load("labels.yml")
 
 
-@pytest.mark.slow
 def test_the_command_runs_nothing(folder):
     Path("c.yaml").write_text(APPLY)
     command = [python(), "-W", "ignore", str(ROOT / "tools" / "train.py"), "c.yaml"]

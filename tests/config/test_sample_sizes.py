@@ -172,7 +172,6 @@ def scenes(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("rectangles") / "data")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", long_except(PAIRS, 0))
 def test_from_the_check_to_the_export(kind, scenes, tmp_path):
     """Each is correct for a rectangle; with height and width swapped, none of them would fit another."""

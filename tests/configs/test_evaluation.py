@@ -64,7 +64,6 @@ def point_metric(cfg):
 LARGE = re.compile("mvit-large-3|mask-rcnn_vit-large")  # a minute in total; smaller models have the same tests
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.long) if LARGE.search(p) else p for p in CHOSEN])
 def test_evaluation(path, use_data):
     cfg = Config.fromfile(CONFIGS / path)

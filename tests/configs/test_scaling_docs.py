@@ -53,7 +53,6 @@ def test_line_names_what_there_is_and_reaches_the_tool(line, tmp_path):
     assert config in done.stdout and re.search(r"tools/\w+\.py", done.stdout)
 
 
-@pytest.mark.slow
 def test_line_for_a_cpu_trains(digits, tmp_path):
     environment, words = split(ON_CPU[0])
     (tmp_path / "data").symlink_to(digits / "data")

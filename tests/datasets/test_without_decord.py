@@ -74,7 +74,6 @@ def test_every_config_reads_its_clips(without):
     assert without["workers"]["fork"] == without["workers"]["spawn"]
 
 
-@pytest.mark.slow
 def test_all_is_as_by_decord(without, by_decord):
     assert not by_decord.pop("active")
     for part in ("clips", "workers", "mmaction2"):
@@ -82,7 +81,6 @@ def test_all_is_as_by_decord(without, by_decord):
     assert without["preparation"]["frames"] == by_decord["preparation"]["frames"]
 
 
-@pytest.mark.slow
 def test_the_data_tools_check_and_extract(without):
     found = without["preparation"]
     assert found["reason"] is None and found["frames"][0] == 60

@@ -17,7 +17,6 @@ PAGES = [ROOT / "docs" / name for name in ("detection.md", "tutorials/one_encode
 CONFIGS = {file_name(block): block.text for block in code_blocks(PAGES[0]) if file_name(block)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_faster_rcnn(name, tmp_path):
     (tmp_path / name).write_text(CONFIGS[name])

@@ -136,7 +136,6 @@ def test_options_and_configs_are_there(command, monkeypatch):
         load_config(config, options=getattr(args, "cfg_options", None))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", TO_RUN)
 def test_commands_on_moving_digits(page, digits, tmp_path, monkeypatch):
     project = link_checkout(tmp_path / "project")

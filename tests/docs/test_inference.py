@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-import pytest
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
 from tool_modules import load_tool
 
@@ -14,7 +13,6 @@ PAGE = ROOT / "docs" / "inference.md"
 NOTEBOOK = PAGE.with_suffix(".ipynb")
 
 
-@pytest.mark.slow
 def test_page(digits, tmp_path, monkeypatch):
     project = link_checkout(tmp_path / "project")
     (project / "data").symlink_to(digits / "data")

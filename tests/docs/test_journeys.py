@@ -71,7 +71,6 @@ def run_page(page, folder, programs):
     return run
 
 
-@pytest.mark.slow
 def test_from_a_folder_to_a_model(environment, tmp_path):
     rng = np.random.default_rng(0)
     write_images(tmp_path / "my_images", rng)
@@ -107,7 +106,6 @@ def test_one_encoder(programs, tmp_path):
         assert len(list(video.decode(video=0))) == 30
 
 
-@pytest.mark.slow
 def test_configs_by_name(programs, digits, tmp_path):
     (tmp_path / "data").symlink_to(digits / "data")
     listed = run_shell("maskfeat configs demo", tmp_path, programs)
@@ -126,7 +124,6 @@ def test_mim_lists_and_searches(programs, tmp_path):
     assert "config id: mvit-small-16x4_k400-pre_8xb16-amp-coslr-30e_ava22" in found
 
 
-@pytest.mark.slow
 def test_notebook(programs, tmp_path):
     notebook = ROOT / "docs" / "inference.ipynb"
     shutil.copy(notebook.with_name("digit.png"), tmp_path)
@@ -138,7 +135,6 @@ def test_notebook(programs, tmp_path):
     assert "(1, 5, 5) (15, 108)" in run_shell("python notebook.py", tmp_path, programs)
 
 
-@pytest.mark.slow
 def test_exchange_with_other_libraries(programs, tmp_path):
     (tmp_path / "write.py").write_text(WRITE)
     (tmp_path / "compare.py").write_text(COMPARE)
@@ -154,7 +150,6 @@ def test_exchange_with_other_libraries(programs, tmp_path):
     assert output.splitlines()[-1] == f"equal: {' '.join(libraries)} torchvision"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["WandbVisBackend", "MLflowVisBackend"])
 def test_tracking(backend, programs, digits, tmp_path, monkeypatch):
     for name, value in dict(

@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import pytest
 from doc_blocks import ROOT, code_blocks, commands, file_name, link_checkout, run_shell
 from own_data import write_clips, write_videos
 
@@ -49,7 +48,6 @@ def test_what_is_replaced_is_on_the_page():
     assert [large for large in SMALLER if large not in text] == []
 
 
-@pytest.mark.slow
 def test_the_page_from_the_folder_to_features(tmp_path):
     project = link_checkout(tmp_path / "project")
     rng = np.random.default_rng(0)

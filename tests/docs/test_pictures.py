@@ -4,7 +4,6 @@ import shlex
 
 import cv2
 import numpy as np
-import pytest
 import torch
 from doc_blocks import ROOT, code_blocks, commands, link_checkout
 from mmengine.config import Config
@@ -18,7 +17,6 @@ FINE_TUNED = {"class": "vit-tiny_moving-digits-class", "coco": "vit-tiny_moving-
 FINE_TUNED |= {"ava": "mvit-tiny_moving-digits-ava"}
 
 
-@pytest.mark.slow
 def test_pictures_from_the_command_line(digits, tmp_path, monkeypatch):
     project = link_checkout(tmp_path / "project")
     (project / "data").symlink_to(digits / "data")

@@ -14,7 +14,6 @@ from maskfeat_plugin.registry import MODELS
 CONFIGS = {file_name(block): block.text for block in code_blocks(ROOT / "docs" / "segmentation.md") if file_name(block)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_step_of_upernet(name, frozen, tmp_path):

@@ -1,12 +1,10 @@
 """Tests of the page on tar shards: its command writes the shards that its config trains on."""
 
-import pytest
 from doc_blocks import ROOT, code_blocks, file_name, link_checkout, run_shell
 
 PAGE = ROOT / "docs" / "shards.md"
 
 
-@pytest.mark.slow
 def test_the_config_trains_on_the_shards_of_the_command(digits, tmp_path):
     project = link_checkout(tmp_path / "project")
     (project / "data").mkdir()

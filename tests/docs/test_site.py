@@ -61,7 +61,6 @@ def address(site):
         server.shutdown()
 
 
-@pytest.mark.slow
 def test_site(site, address, request):
     """One test, so that the site is built once, however many processes run the tests."""
     every_page_is_there_with_what_the_registries_hold(site)

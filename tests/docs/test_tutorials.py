@@ -29,7 +29,6 @@ def project(own_data, tmp_path):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_tutorial(page, project):
     output = None  # output of the previous shell block

@@ -220,7 +220,6 @@ class Masks(Dataset):
         return self.generator({})["mask"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method, workers", [("fork", 2), ("spawn", 1), ("forkserver", 1)])
 def test_workers_of_any_start_method(method, workers):
     """Workers that are not forked have to import everything, so there is only one of them."""
@@ -260,7 +259,6 @@ Path(sys.argv[1], f"rank{get_rank()}").write_text(str(counts.one_a_batch))
 """
 
 
-@pytest.mark.slow
 def test_several_processes(digits, tmp_path):
     script = tmp_path / "work.py"
     script.write_text(WORKER)

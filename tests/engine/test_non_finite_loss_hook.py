@@ -232,7 +232,6 @@ def test_loss_is_found_under_mixed_precision(cfg):
     assert same(saved(config, 2), saved(config, 3)) and not same(saved(config, 3), saved(config, 4))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, pytest.param(LATER, marks=pytest.mark.long)], ids=["at_once", "later"])
 def test_processes_do_the_same(trainings, cfg, tmp_path, options):
     """One of two processes has the bad batch. Both skip the step, and one of them writes the report."""

@@ -106,7 +106,6 @@ ITERATED = dict(text=BY_ITERATION, ITERATIONS=12, INTERVAL=3)
 EPOCHS = dict(text=BY_EPOCH, EPOCHS=3, WORKERS=2, INTERVAL="interval=1")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, kills, last",
     long_except(
@@ -130,7 +129,6 @@ def test_killed_training_ends_with_the_same_weights(trainings, write, settings, 
     assert not list(Path(job["work_dir"]).glob(".*.unfinished"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, hook, saved, last",
     long_except(
@@ -174,7 +172,6 @@ custom_hooks = EXTRA
 """
 
 
-@pytest.mark.slow
 def test_sigterm_in_an_evaluation(trainings, write):
     whole = write(VALIDATED, work_dir="whole")
     assert trainings.run(**whole) == 0, said(whole)

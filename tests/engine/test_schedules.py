@@ -46,7 +46,7 @@ def rates(config, work_dir, **options):
     return [json.loads(line)["lr"] / cfg.optim_wrapper.optimizer.lr for line in lines], log
 
 
-@pytest.mark.parametrize("epochs", [1, 3, *(pytest.param(epochs, marks=pytest.mark.slow) for epochs in (2, 4, 5, 6))])
+@pytest.mark.parametrize("epochs", range(1, 7))
 def test_fewer_epochs_than_the_warm_up(images, tmp_path, epochs):
     lr, log = rates(images, tmp_path, **{"train_cfg.max_epochs": epochs})
     assert len(lr) == 3 * epochs
@@ -65,7 +65,7 @@ def test_too_few_iterations_for_any_schedule(images, tmp_path):
     "kind, length, warm_up",
     [
         ("EpochBasedTrainLoop", dict(max_epochs=2), 3),
-        pytest.param("maskfeat.IterBasedTrainLoop", dict(max_iters=7), 4, marks=pytest.mark.slow),
+        ("maskfeat.IterBasedTrainLoop", dict(max_iters=7), 4),
         ("maskfeat.IterBasedTrainLoop", dict(max_iters=20), 15),  # the warm-up of five epochs fits
     ],
 )

@@ -75,7 +75,6 @@ def noted(job, processes=1):
     return epochs
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes, workers", [(1, 2), (2, 1), (4, 0)])
 def test_each_sample_once_in_an_epoch(trainings, job, processes, workers):
     training = job("whole", workers, processes=processes)
@@ -84,7 +83,6 @@ def test_each_sample_once_in_an_epoch(trainings, job, processes, workers):
     assert len(set(first)) == len(first) == COUNT and set(first) == set(second) and first != second
 
 
-@pytest.mark.slow
 def test_killed_training_continues_with_the_same_samples(trainings, job):
     whole, broken = job("whole", 2), job("broken", 2, [dict(type="maskfeat.KillInTest", iteration=11)])
     assert trainings.run(**whole) == 0

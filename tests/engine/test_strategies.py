@@ -120,7 +120,6 @@ def assert_same_training(found, expected):
     assert found["param_schedulers"][0]["last_step"] == expected["param_schedulers"][0]["last_step"]
 
 
-@pytest.mark.slow
 def test_every_way_is_one_training(trainings, tmp_path):
     """This is one test, because its trainings are made once per process of pytest."""
     folder, losses = trainings

@@ -79,7 +79,6 @@ def test_wandb(run, tmp_path, monkeypatch):
     wandb.teardown()
 
 
-@pytest.mark.slow
 def test_mlflow(run):
     import mlflow
 

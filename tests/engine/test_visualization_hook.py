@@ -127,7 +127,6 @@ def test_videos_instead_of_gifs(cfg):
     assert {Path(name).suffix for name in pictures(train(config))} == {".png", ".mp4"}
 
 
-@pytest.mark.slow
 def test_the_first_of_two_processes_draws(cfg, trainings, tmp_path):
     config = cfg(CLIP)
     config.dump(tmp_path / "config.py")

@@ -95,7 +95,6 @@ def test_hook_refuses(changes, message):
         HOOKS.build(dict(settings, **changes))
 
 
-@pytest.mark.slow
 def test_two_processes_find_what_one_does(digits, tmp_path, monkeypatch):
     """Two processes share 7 samples. The sampler gives one sample twice; it counts once."""
     script = tmp_path / "script.py"

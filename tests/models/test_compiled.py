@@ -9,8 +9,6 @@ from torch.utils._pytree import tree_leaves
 from maskfeat_plugin.models.utils import masked_places
 from maskfeat_plugin.registry import MODELS
 
-pytestmark = pytest.mark.slow
-
 VIT = dict(
     arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
     img_size=64,

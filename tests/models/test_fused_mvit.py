@@ -57,7 +57,6 @@ def average_skips(model):
     return model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_equals_mmaction2(case):
     ours, theirs = (average_skips(model) for model in pair(**CASES[case]))

@@ -28,7 +28,6 @@ if get_rank() == 0:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mse", "cross_entropy"])
 def test_two_processes_with_two_and_seven_tokens(kind, tmp_path):
     generator = torch.Generator().manual_seed(0)

@@ -340,7 +340,6 @@ if get_rank() == 0:
 """
 
 
-@pytest.mark.slow
 def test_two_processes_gather_their_keys(tmp_path):
     """Compare with one process that has the samples of both. Layer norm replaces batch norm, which depends on them."""
     norm = dict(norm_cfg=dict(type="LN"), with_last_bn=False)

@@ -183,7 +183,6 @@ def test_a_step_reads_no_value(kind):
         model(inputs.to("meta"), mask=mask.to("meta"), mode="loss")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("image", marks=pytest.mark.long), "clip"])
 def test_pre_training_is_one_graph_for_all_masks(kind):
     torch._dynamo.reset()

@@ -161,7 +161,6 @@ MODELS += (
 SHAPES = ("img_shape", "ori_shape", "pad_shape", "batch_input_shape")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_of_mmdet_takes_a_step_and_predicts(name):
     """Test one-stage, two-stage and mask models from mmdet's own configs."""
@@ -210,7 +209,6 @@ def run_python(code, **env):
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
@@ -234,7 +232,6 @@ def bare_mmcv(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_plugin_supplies_the_operators_where_they_are_not_installed(bare_mmcv):
     alone = run_python("import mmcv.ops", PYTHONPATH=str(bare_mmcv))
     assert alone.returncode and "No module named 'mmcv._ext'" in alone.stderr

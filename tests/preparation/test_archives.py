@@ -122,7 +122,6 @@ def test_damaged_archives(name, tmp_path):
         assert fuzz(name, tmp_path, 20, [flip]) >= 17  # the others hit bits without a meaning, such as gzip's time
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_many_damaged_archives(name, tmp_path):

@@ -116,7 +116,6 @@ def test_random_bytes(name, request):
     assert fuzz(*request.getfixturevalue(name), 20) > 3
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", DAMAGES)
 def test_many_random_bytes(name, request):

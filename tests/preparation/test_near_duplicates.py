@@ -3,7 +3,6 @@
 import csv
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tool_modules import load_tool
@@ -107,7 +106,6 @@ def test_the_command(tmp_path, capsys):
     assert "Give another name" in errors[0] and "Give 0 to 11" in errors[1]
 
 
-@pytest.mark.slow
 def test_many_files_take_seconds():
     """There are 200,000 files. A comparison of all pairs would take an hour."""
     rng = np.random.default_rng(0)

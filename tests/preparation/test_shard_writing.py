@@ -166,7 +166,6 @@ def test_command(config, tmp_path, capsys):
     assert "the config has no val_dataloader.dataset. Name another --dataloader." in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_killed_command_continues(config, tmp_path):
     command = [sys.executable, "-W", "ignore", str(TOOLS / "data" / "to_shards.py"), str(config)]
     settings = ["--samples", "1", "--workers", "1", "--quiet"]

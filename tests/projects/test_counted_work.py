@@ -28,7 +28,6 @@ def test_operators_and_bytes():
     assert more_traffic == pytest.approx(2 * traffic, rel=0.01)
 
 
-@pytest.mark.slow
 def test_an_mvit_moves_less_than_torchvisions():
     (ours, our_traffic), (theirs, their_traffic) = (count_step(m, (1, 3, 16, 224, 224)) for m in torchvision_pair())
     assert ours <= theirs

@@ -1,6 +1,5 @@
 """Checks of a device, here of the CPU, and checks that fail."""
 
-import pytest
 import torch
 
 from maskfeat_plugin.models import HOGGenerator
@@ -9,7 +8,6 @@ from projects.benchmark.device_checks import check_device, format_checks, stripe
 CPU = torch.device("cpu")
 
 
-@pytest.mark.slow
 def test_the_cpu_passes():
     checks = list(check_device(CPU, compiler="aot_eager"))
     assert len(checks) == 5

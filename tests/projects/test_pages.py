@@ -61,7 +61,6 @@ def finetuning_page(finetuning, tmp_path_factory):
     return write_training_report(finetuning, tmp_path_factory.mktemp("finetuning") / "report.html")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "study", "training", "finetuning"])
 def test_a_page_is_readable_on_every_screen(name, open_page, request):
     page = request.getfixturevalue(f"{name}_page")

@@ -248,7 +248,6 @@ def test_a_run_that_was_killed_after_pretraining_starts_with_finetuning(bases, t
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in result.items() if k != "seconds"}
 
 
-@pytest.mark.slow
 def test_an_interruption_ends_the_processes(digits, tmp_path):
     """Interrupt a study in the middle of a run. The run's process must end, so that the study can continue."""
     root = Path(__file__).parents[2]

@@ -33,7 +33,6 @@ def weights(name, folder, compile):
     return torch.load(folder / "iter_3.pth", weights_only=False)["state_dict"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", long_except(NAMES, 0))
 def test_training_is_the_same(name, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(digits)

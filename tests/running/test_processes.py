@@ -131,7 +131,6 @@ def assert_same_training(ours, theirs):
 PAIRS = [(name, size) for name, (_, _, sizes) in AGREEING.items() for size in sizes[1:]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name, size", PAIRS, ids=[f"{name}-{size}" for name, size in PAIRS])
 def test_loss_gradients_and_weights_are_those_of_one_process(found, name, size):
     one = found(f"{name}1")
@@ -142,7 +141,6 @@ def test_loss_gradients_and_weights_are_those_of_one_process(found, name, size):
     assert found(f"{name}{size}")["losses"][0] != pytest.approx(one["losses"][0], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_mean_over_processes_of_their_means_is_another(found, size):
     """The processes have different numbers of masked tokens, so their weights in the mean matter."""
@@ -156,7 +154,6 @@ def test_the_mean_over_processes_of_their_means_is_another(found, size):
     assert sum(means) / size != pytest.approx(one["losses"][0], rel=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 def test_accumulated_batches_are_one_large_batch(found, size):
     assert_same_training(found(f"accumulated{size}"), found("scaled1"))
@@ -164,19 +161,16 @@ def test_accumulated_batches_are_one_large_batch(found, size):
     torch.testing.assert_close(losses, torch.tensor(found("scaled1")["losses"]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scaled1", "scaled4", "accumulated1", "accumulated2"])
 def test_rate_follows_the_samples_of_a_step(found, name):
     """A step has 8 samples, and the learning rate is set for 16, with any number of processes and batches."""
     assert [step["lr"] for step in found(name)["steps"]] == pytest.approx([0.05, 0.05])
 
 
-@pytest.mark.slow
 def test_a_step_of_no_batches_is_refused(found):
     assert found("no_batches") == "optim_wrapper.accumulative_counts=0 has to be a positive whole number."
 
 
-@pytest.mark.slow
 def test_samples_that_do_not_divide(found):
     ours, theirs = found("padded"), found("padded", 1)
     assert len(ours["steps"]) == len(theirs["steps"]) == 3  # 2 and 2, 2 and 2, 1 and 1
@@ -185,13 +179,11 @@ def test_samples_that_do_not_divide(found):
         assert "between 4 and 5 batches" in found("refused", rank) and "round_up=True" in found("refused", rank)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_one_machine_lacks_is_refused_by_all(found):
     assert found("absent", 0) == found("absent", 1)
     assert re.fullmatch(r"load_from: process 1: .*absent.pth.*", found("absent", 0))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_processes_with_another_version_or_config_are_refused(found, name):
     said, message = found(f"different_{name}"), DIFFERENT[name][1]
@@ -202,7 +194,6 @@ def test_processes_with_another_version_or_config_are_refused(found, name):
         assert re.match(message, said) and said.endswith("config and options." if name != "version" else "plugin.")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_processes_draw_different_masks(found, workers):
     ours, theirs = found(f"masks{workers}"), found(f"masks{workers}", 1)
@@ -211,13 +202,11 @@ def test_processes_draw_different_masks(found, workers):
     assert all(not torch.equal(a, b) for (_, a), (_, b) in itertools.combinations(ours, 2))
 
 
-@pytest.mark.slow
 def test_masks_are_the_same_where_the_config_says_so(found):
     ours, theirs = found("same_masks"), found("same_masks", 1)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*EVALUATED, "ava"])
 def test_metrics_are_those_of_one_process(found, name):
     """There are 8 or 23 samples on 3 processes: one sample is given out twice, and counted once."""
@@ -227,7 +216,6 @@ def test_metrics_are_those_of_one_process(found, name):
     assert any(0 < value < 100 and value != 1 for value in one.values())
 
 
-@pytest.mark.slow
 def test_knn_is_that_of_one_process(found):
     one = found("watched1")["knn"]
     assert one and any(0 < value < 100 for value in one.values())
@@ -235,14 +223,12 @@ def test_knn_is_that_of_one_process(found):
         assert found("watched3", rank)["knn"] == pytest.approx(one)
 
 
-@pytest.mark.slow
 def test_only_the_first_process_writes(found):
     names = {Path(file).name for file in found("watched3")["written"]}
     assert {"iter_2.pth", "last_checkpoint", "scalars.json", "maskfeat_vit-tiny_moving-digits.py"} <= names
     assert found("watched3", 1)["written"] == found("watched3", 2)["written"] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size, dead", KILLED)
 def test_when_one_is_killed_the_others_stop_and_say_so(found, size, dead):
     """Only the lost connection tells the other processes, because no launcher watches them."""

@@ -55,7 +55,6 @@ def test_mistakes_are_one_line(ablate, capsys, tmp_path):
         assert message in errors and errors.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_a_study_ends_in_a_page_a_csv_and_the_docs(ablate, capsys, digits, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Page\n\n<!-- tools/ablate.py begin -->\n<!-- tools/ablate.py end -->\n")

@@ -80,7 +80,6 @@ def test_a_command_unlike_any_gets_the_list():
     assert done.returncode == 2 and "commands:" in done.stderr
 
 
-@pytest.mark.slow
 def test_exit_statuses_are_those_of_the_tools(project):
     missing = run(MASKFEAT, "train", "none.py", cwd=project)
     assert missing.returncode == 1 and missing.stderr.splitlines()[-1].startswith("error: "), missing.stderr
@@ -88,7 +87,6 @@ def test_exit_statuses_are_those_of_the_tools(project):
     assert done.returncode == 2 and "maskfeat test: error" in done.stderr and "CHECKPOINT" in done.stderr
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_trains_and_ends_with_75_on_sigterm(project, installed_wheel):
     (project / "stopped.py").write_text(STOPPED)
     (project / "stop_in_test.py").write_text(HOOK)

@@ -120,7 +120,6 @@ def is_gone(process):
         return True
 
 
-@pytest.mark.slow
 def test_one_process_is_killed(start, tmp_path):
     training = start(2, *options(*ENDLESS, "env_cfg.dist_cfg.backend=nccl"))
     training.wait_for(r"Saving checkpoint at 5 iterations[\s\S]*Iter\(train\) \[ *7/")
@@ -210,7 +209,6 @@ def test_dist_test_gives_what_one_process_does(digits, tmp_path, environment):
     assert len(found[0]) == 1 and found[0] == found[1]
 
 
-@pytest.mark.slow
 def test_an_error_in_the_config_is_said_once(digits, tmp_path, environment):
     command = [ROOT / "tools" / "dist_train.sh", CONFIG, "2", "--work-dir", tmp_path / "work"]
     command += options("train_dataloader.dataset.ann_file=missing.txt")

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def doctor(*arguments, **env):
     command = [sys.executable, "-m", "maskfeat_cli", "doctor", *arguments]
@@ -38,7 +36,6 @@ def put_metadata(folder, name, version):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-@pytest.mark.slow
 def test_this_environment_is_sound():
     done = doctor()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,7 +59,6 @@ def link_mmcv(folder, operators=None):
         (folder / "mmcv" / "_ext.py").write_text(operators)
 
 
-@pytest.mark.slow
 def test_mmcv_without_operators_and_a_set_up_that_was_interrupted_are_warnings(tmp_path):
     link_mmcv(tmp_path)
     put_metadata(tmp_path, "mmcv", "2.1.0")
@@ -82,7 +78,6 @@ def test_mmcv_without_operators_and_a_set_up_that_was_interrupted_are_warnings(t
     assert mark["status"] == "warning" and mark["remedy"] == "make setup"
 
 
-@pytest.mark.slow
 def test_each_fault_is_told_with_its_remedy(tmp_path):
     """Check an mmcv compiled for another torch, a decord that does not load, and untested versions."""
     link_mmcv(tmp_path, 'raise ImportError("_ext.so: undefined symbol: _ZN2at4_ops5zeros4callE")')

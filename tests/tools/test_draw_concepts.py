@@ -29,7 +29,6 @@ def folder(draw, tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
 def test_the_pictures_of_the_docs_are_those_of_the_code(folder):
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
     for name in NAMES:

@@ -62,7 +62,6 @@ def scores_of(model, samples):
     return torch.stack([sample.pred_score for sample in found]).numpy()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("config", "shape"), long_except([(IMAGE, (3, 40, 40)), (CLIP, (3, 8, 32, 32))], 0))
 def test_scores_are_the_models(tool, tmp_path, capsys, config, shape):
     model, checkpoint = fine_tuned(config, tmp_path)
@@ -121,9 +120,9 @@ def features_of(config, checkpoint, samples):
             "model.onnx",
             marks=pytest.mark.long,
         ),
-        pytest.param(IMAGE, None, (3, 40, 40), "model.pt2", marks=pytest.mark.slow),
-        pytest.param(CLIP, None, (3, 8, 32, 32), "model.pt2", marks=pytest.mark.slow),
-        pytest.param(DETECTION, None, (3, 40, 40), "model.pt2", marks=pytest.mark.slow),
+        (IMAGE, None, (3, 40, 40), "model.pt2"),
+        (CLIP, None, (3, 8, 32, 32), "model.pt2"),
+        (DETECTION, None, (3, 40, 40), "model.pt2"),
     ],
 )
 def test_features_of_a_backbone_are_those_of_extract(tool, tmp_path, capsys, config, weights, shape, name):
@@ -186,7 +185,6 @@ def detections_of(model, image):
     return found, masks[torch.arange(len(found)), found.labels].numpy()
 
 
-@pytest.mark.slow
 def test_a_detector_that_finds_nothing_says_so(tool, tmp_path, capsys):
     _, checkpoint = fine_tuned(DETECTION, tmp_path)
     options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=1.0"]

@@ -125,7 +125,6 @@ def test_random_pipeline_gives_the_same_features(extract):
     assert (extract(CLIP, "--dataset", "train", out="second.npz").features == first.features).all()
 
 
-@pytest.mark.slow
 def test_killed_and_started_again(extract, digits, tmp_path):
     """Kill the tool after some parts. The next run must reuse the parts and write the same file as without the kill."""
     files = sorted(map(str, Path(FRAMES).rglob("*.png"))) * 40
@@ -236,7 +235,6 @@ def test_mixed_precision(extract):
     np.testing.assert_allclose(mixed, whole, atol=0.05 * np.abs(whole).max())
 
 
-@pytest.mark.slow
 def test_two_processes_give_what_one_does(extract, digits, tmp_path):
     """Share the work by torchrun, and by starting the same command twice. No part may be done twice."""
     arguments = [FRAMES, "--batch-size", "2", "--part-size", "2", "--workers", "1"]

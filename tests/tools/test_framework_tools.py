@@ -40,7 +40,6 @@ def metrics(work_dir):
     return json.loads(file.read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "package, config, metric",
     [

@@ -80,7 +80,6 @@ def test_a_config_without_data_set_in_its_name(tmp_path):
         describe_config(path, tmp_path)
 
 
-@pytest.mark.slow
 def test_mim_search_lists_the_configs_of_the_built_package(installed_wheel, tmp_path):
     """Search in an unpacked wheel. mim reads a folder of the installed package that an editable install lacks."""
     found = tmp_path / "found.json"

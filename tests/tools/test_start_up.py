@@ -186,7 +186,6 @@ def test_what_is_there_or_is_no_local_file_is_left_to_the_work(tmp_path):
     assert given_files.missing_config(None) is None and given_files.missing_input(tmp_path) is None
 
 
-@pytest.mark.slow
 def test_importing_the_plugin_makes_its_components_known_without_importing_them():
     names = {}
     for root in registry.__all__:

@@ -28,7 +28,6 @@ from maskfeat_plugin.visualization.masks import MASK_GREY
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "web_demo.py"
 NUMBER = re.compile(r"^0\.\d{4}$")
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
