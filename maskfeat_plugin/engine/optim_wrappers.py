@@ -54,9 +54,11 @@ def gradient_scaling(optimizer: Optimizer) -> float | Tensor | None:
 def can_leave_out(optimizer: Optimizer) -> bool:
     """Return whether the device itself leaves a step out if the optimizer's attribute ``found_inf`` is a tensor of 1.
 
-    PyTorch's fused optimizers do so, for gradient scalers. For others the host has to decide.
+    PyTorch's fused optimizers do so, for gradient scalers. For others the host has to decide, and for shards too: no
+    optimizer of shards was tried with it.
     """
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    sharded = any(isinstance(p, DTensor) for group in optimizer.param_groups for p in group["params"])
+    return not sharded and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
 def gradient_norm(optimizer: Optimizer) -> Tensor | None:

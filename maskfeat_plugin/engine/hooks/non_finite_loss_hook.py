@@ -65,7 +65,8 @@ class NonFiniteLossHook(Hook):
 
     The host does not wait for a GPU. The GPU itself leaves the step of a fused optimizer out. The host reads the result
     one step later, and then writes the report and stops, continues or rewinds. It reads it earlier if weights are saved
-    or validated. With an optimizer that is not fused, and without a gradient scaler, the host waits in each step.
+    or validated. With an optimizer that is not fused or has shards, and without a gradient scaler, the host
+    waits in each step.
 
     Args:
         action (str): One of "stop", "skip", "rewind". Defaults to "stop".
