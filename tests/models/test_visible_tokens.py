@@ -190,8 +190,9 @@ def test_gradients_reach_every_parameter(kind):
 def test_predictions_are_in_the_masked_places(kind):
     model, inputs, mask = demo_model(kind)
     samples = model.eval()(inputs, mask=mask, mode="predict")
-    pred, target = (features[""] for features in model._masked_features(inputs, mask, None, None))
-    assert torch.equal(torch.cat([s.target_features for s in samples]), target)
+    target = model._target(inputs, mask, None, None)
+    pred = model._predict(model._masked_tokens(inputs, mask, None), target, inputs)[""]
+    assert torch.equal(torch.cat([s.target_features for s in samples]), target[""])
     assert all(s.pred_features.shape == (int(m.sum()), 108) for s, m in zip(samples, mask, strict=True))
     assert_equal(torch.cat([s.pred_features for s in samples]), pred)
 
