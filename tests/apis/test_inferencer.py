@@ -305,7 +305,9 @@ def test_list_models():
     assert not any("faster" in name for name in MaskFeatInferencer.list_models())
 
 
-@pytest.mark.parametrize("name", [n for n in list_models("*maskfeat") if n.endswith(("_in1k", "_k400")) or "tiny" in n])
+@pytest.mark.parametrize(
+    "name", [n for n in list_models("*maskfeat") if n.endswith(("_in1k", "_k400", "moving-digits"))]
+)
 def test_pipelines_of_our_configs(name):
     """Each pipeline takes a picture of any shape, gives a square input, and gives the same input each time."""
     cfg, _ = read_model(name)

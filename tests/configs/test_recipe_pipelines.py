@@ -26,7 +26,7 @@ def find(pattern):
 PRETRAIN_IMAGES = find("pretrain/*_vit-*_in1k.py")
 PRETRAIN_CLIPS = find("pretrain/*_mvit-*_k400.py")
 LINEAR = find("classification/*_linear-*.py")
-FINETUNE_IMAGES = sorted(set(find("classification/*.py")) - set(LINEAR))
+FINETUNE_IMAGES = sorted(set(find("classification/*_in1k.py")) - set(LINEAR))
 FINETUNE_CLIPS = find("recognition/*_k400.py")
 OTHER_KINETICS = sorted(find("recognition/*_k600.py") + find("recognition/*_k700.py"))
 SSV2 = find("recognition/*_sthv2.py")
