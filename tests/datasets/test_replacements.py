@@ -16,7 +16,7 @@ from maskfeat_plugin.registry import DATASETS, TRANSFORMS
 
 BOX = "0.1,0.2,0.5,0.6"
 # Subclasses of upstream classes that have arguments of their own
-OTHERS = {"CentralCrop", "ClipsByDuration", "ImageDataset", "OpenVideoByTorchCodec"}
+OTHERS = {"CentralCrop", "ClipsByDuration", "ImageDataset", "OpenVideoByTorchCodec", "OpenVolume"}
 # (class, argument) with another default: None instead of a mutable default of upstream, or upstream's own name for None
 DEFAULTS = {("AVADataset", "proposal_file"), ("RepeatAugDataset", "data_prefix")}
 

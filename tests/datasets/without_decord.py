@@ -31,7 +31,7 @@ def read_clips(video):
             for place, pipeline in find_pipelines(cfg.to_dict()):
                 kinds = [transform["type"].rpartition(".")[2] for transform in pipeline]
                 decoder = next((i for i, kind in enumerate(kinds) if kind in ("DecordDecode", "DecodeClip")), None)
-                if decoder is not None:
+                if decoder is not None and "OpenVolume" not in kinds:
                     Compose(pipeline)
                     random.seed(0)
                     np.random.seed(0)
