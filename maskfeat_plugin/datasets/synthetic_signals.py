@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfeat_plugin.files import naming
+from maskfeat_plugin.files import move_into_place, naming
 
 SOUNDS = ("clicks", "fall", "noise", "rise", "tone", "tremolo", "trill", "vibrato")
 """Names of the classes of Sounds, sorted as class folders are. The label of a class is its index here."""
@@ -213,5 +213,5 @@ def _build(
             if split == "train":
                 (folder / "labelled.txt").write_text("".join(lines[:num_labelled]))
         (folder / "metadata.json").write_text(metadata)
-        os.replace(folder, root)
+        move_into_place(folder, root)
     return root
