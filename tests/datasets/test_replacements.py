@@ -47,6 +47,7 @@ def test_all_replacements_are_tested():
         "FormatShape",
         "LoadWholeImage",
         "MovingResizedCrop",
+        "MultiView",
         "OpenVideo",
         "RepeatAugDataset",
         "SampleAVAFrames",
