@@ -44,9 +44,16 @@ def find_pipelines(node, place=""):
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "pipeline":
-                yield place, [part for transform in value for part in transform.get("transforms", [transform])]
+                yield place, [*flatten(value)]
             else:
                 yield from find_pipelines(value, f"{place}.{key}")
+
+
+def flatten(pipeline):
+    """Yield the transforms of a pipeline, also those in wrappers. MultiView wraps a list of pipelines."""
+    for part in pipeline:
+        inner = part if isinstance(part, list) else part.get("transforms")
+        yield from [part] if inner is None else flatten(inner)
 
 
 def describe_sample(video):
