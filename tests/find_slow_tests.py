@@ -25,11 +25,14 @@ BUDGETS = {
     "tests.configs.test_training_step.test_model_builds": 30.0,
 }
 _STEP = "tests.configs.test_training_step.test_training_step"
-# Cases that make test always runs, by the beginning of their names: the authors' numbers, interrupted trainings, the
-# documentation site, and steps of the paper's models
+# Cases that make test always runs, by the beginning of their names: the authors' numbers, interrupted trainings, several
+# processes, the documentation site, and steps of the paper's models
 ALWAYS = (
     "tests.test_reference.",
     "tests.engine.test_resumption.",
+    "tests.engine.test_strategies.",
+    "tests.running.test_processes.",
+    "tests.tools.test_dist_training.test_one_process_is_killed",
     "tests.docs.test_site.",
     f"{_STEP}[pretrain/maskfeat_vit-base",
     f"{_STEP}[pretrain/maskfeat_mvit-small",
