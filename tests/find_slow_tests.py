@@ -25,8 +25,8 @@ BUDGETS = {
     "tests.configs.test_training_step.test_model_builds": 30.0,
 }
 _STEP = "tests.configs.test_training_step.test_training_step"
-# Cases that make test always runs, by the beginning of their names: the authors' numbers, interrupted trainings, several
-# processes, the documentation site, and steps of the paper's models
+# Cases that make test always runs, by the beginning of their names: the numbers of the authors, interrupted trainings,
+# several processes, the documentation site, and steps of the models of the paper
 ALWAYS = (
     "tests.test_reference.",
     "tests.engine.test_resumption.",
