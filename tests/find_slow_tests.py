@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 TESTS = Path(__file__).parent
-SLOW, LONG, CASES = 0.7, 8.0, 3.0  # seconds on a quiet machine
+SLOW, LONG, CASES = 0.7, 7.0, 2.5  # seconds on a quiet machine
 # Tests with a case for each config. They may take longer
 BUDGETS = {
     "tests.configs.test_training_step.test_training_step": 50.0,
