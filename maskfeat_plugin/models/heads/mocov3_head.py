@@ -20,11 +20,11 @@ class MoCoV3Head(_MoCoV3Head):
     """
 
     def loss(self, base_out: Tensor, momentum_out: Tensor) -> Tensor:
-        """Compute the loss of telling a sample's key from the keys of the other samples of all processes.
+        """Compute the loss of finding each sample's key among the keys of all processes (MoCo v3, Chen et al., 2021).
 
         Args:
-            base_out (Tensor): Queries (N, D).
-            momentum_out (Tensor): Keys (N, D).
+            base_out (Tensor): Queries (N, D), floating point.
+            momentum_out (Tensor): Keys (N, D), floating point. N is the same in each process.
 
         Returns:
             Tensor: A scalar.
