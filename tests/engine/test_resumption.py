@@ -103,6 +103,10 @@ def kill(iteration, at="step"):
 
 
 ITERATED = dict(text=BY_ITERATION, ITERATIONS=12, INTERVAL=3)
+# two views of each frame, and a second moving average with its own heads
+CONTRAST = dict(
+    ITERATED, text=BY_ITERATION.replace("targets/maskfeat-self-teacher_vit-tiny", "contrast/maskfeat-moco_vit-tiny")
+)
 EPOCHS = dict(text=BY_EPOCH, EPOCHS=3, WORKERS=2, INTERVAL="interval=1")
 
 
@@ -112,10 +116,11 @@ EPOCHS = dict(text=BY_EPOCH, EPOCHS=3, WORKERS=2, INTERVAL="interval=1")
         [
             (ITERATED, [(5, "step"), (6, "half"), (9, "written")], "iter_12.pth"),
             (EPOCHS, [(3, "step"), (5, "begun"), (9, "step")], "epoch_3.pth"),
+            (CONTRAST, [(5, "step"), (6, "half")], "iter_12.pth"),
         ],
         1,
     ),
-    ids=["iterations", "epochs"],
+    ids=["iterations", "epochs", "contrast"],
 )
 def test_killed_training_ends_with_the_same_weights(trainings, write, settings, kills, last):
     whole = write(work_dir="whole", **settings)
