@@ -19,14 +19,13 @@ from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.running.command_line import run_tool
 from projects import ROOT
 from projects.benchmark import describe_machine
-from projects.demo.orchestrate import DemoError, build_data
-from projects.demo.tasks import DATA_ROOT, SEEDS
 from projects.study import (
     PATTERNS,
     STUDIES,
     Base,
     Failure,
     Plan,
+    build_data,
     check_page,
     choose,
     config_base,
@@ -46,7 +45,7 @@ from projects.study import (
 
 STEP_TIMES = "step-times"
 EXAMPLE = """examples:
-  python tools/ablate.py all --docs docs/study.md      all studies on MovingDigits, three seeds
+  python tools/ablate.py all --docs docs/study.md      all studies on MovingDigits, five seeds
   python tools/ablate.py targets masks --seeds 0 --dry-run
   python tools/ablate.py targets --config PRETRAIN.py --finetune-config FINETUNE.py --target DINO=DINO.py
   python tools/ablate.py step-times                    time a training step of each target, relative to HOG's
@@ -64,9 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all for all of them; or {STEP_TIMES}")
     add("--list", action="store_true", help="list the studies and their settings, run nothing")
     add("--dry-run", action="store_true", help="list the runs and estimate their time, run nothing")
-    add(
-        "--seeds", nargs="+", type=int, default=list(SEEDS), help="seeds; one run per setting and seed (default: 0 1 2)"
-    )
+    add("--seeds", nargs="+", type=int, default=list(range(5)), help="a run per setting and seed (default: 0 to 4)")
     add("--steps", type=positive, help="length of pre-training: steps or epochs, as the config's loop counts")
     add("--finetune-steps", type=positive, help="length of fine-tuning: steps or epochs, as the config's loop counts")
     add("--kinds", nargs="+", choices=("image", "video"), default=["image", "video"], help="kinds of demo data to use")
@@ -89,7 +86,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--out", type=Path, metavar="FOLDER", help="folder for study.csv and study.html (default: the work directory)")
     add("--docs", type=Path, metavar="PAGE", help="Markdown page; write the tables between its two marks")
-    add("--data-root", type=Path, default=DATA_ROOT, help="MovingDigits, built if missing (data/moving_digits)")
+    add(
+        "--data-root",
+        type=Path,
+        help="MovingDigits to use instead of the studies' own (data/study_images, data/study_clips; built if missing)",
+    )
     add("--workers", type=positive, help="number of parallel runs (default: one per GPU, else one per core)")
     add("--repeats", type=positive, default=7, help=f"{STEP_TIMES}: timed steps of each target (default: %(default)s)")
     return parser
@@ -138,13 +139,11 @@ def make_bases(args: argparse.Namespace) -> list[Base]:
     lengths = (args.steps, args.finetune_steps, args.cfg_options)
     if args.config is not None:
         return [config_base(args.config, args.finetune_config, *lengths, args.metric)]
-    if not args.data_root.is_dir():
-        try:
-            build_data(args.data_root)
-        except DemoError as error:
-            raise ConfigError(str(error)) from error
-    kinds = {kind for study in choose(args.studies) for kind in study.settings}
-    return [demo_base(kind, *lengths, args.data_root) for kind in args.kinds if kind in kinds]
+    if args.data_root is not None and not args.data_root.is_dir():
+        raise ConfigError(f"--data-root {args.data_root}: the folder does not exist.")
+    used = {kind for study in choose(args.studies) for kind in study.settings}
+    kinds = [kind for kind in args.kinds if kind in used]
+    return [demo_base(kind, *lengths, args.data_root or build_data(kind)) for kind in kinds]
 
 
 def print_plan(plan: Plan, workers: int, in_seconds: bool) -> None:

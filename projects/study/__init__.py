@@ -1,5 +1,6 @@
 """Studies that compare settings of MaskFeat. Small models are pre-trained, fine-tuned on few labels, and tested."""
 
+from projects.study.data import build_data
 from projects.study.planned_runs import Base, Plan, Run, choose, config_base, demo_base, describe_seconds, plan_runs
 from projects.study.result_page import check_page, markdown, put_into_page, write_csv, write_page
 from projects.study.run import do_run
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "Setting",
     "Study",
+    "build_data",
     "check_page",
     "choose",
     "config_base",

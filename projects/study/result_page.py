@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from scipy.stats import t
-
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import writing
 from maskfeat_plugin.visualization import Facts, Notes, Section, Spread, Table, write_report
 from projects.demo.report_page import environment
 
+from .claims import KINDS, claim_tables
+from .intervals import interval, paired_differences
 from .planned_runs import Plan, Run
 from .settings import STUDIES, Setting
 
@@ -32,7 +32,6 @@ COLUMNS = (
     "run",
 )
 BEGIN, END = "<!-- tools/ablate.py begin -->", "<!-- tools/ablate.py end -->"
-KINDS = {"image": "images", "video": "clips"}
 
 
 def rows_of(plan: Plan) -> list[dict]:
@@ -160,11 +159,13 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
     Returns:
         Path: The file.
     """
+    claims = claim_tables(plan)
     return write_report(
         path,
         title="MaskFeat: results of the studies",
         intro=intro,
         sections=[
+            *([Section("Claims", claims)] if claims else []),
             Section("Charts", charts_of(plan)),
             Section("Results", tables_of(plan), NOTE),
             *([Section("Left out", [Notes(plan.left_out)])] if plan.left_out else []),
@@ -194,7 +195,7 @@ def markdown(plan: Plan, intro: str) -> str:
         str: The text.
     """
     parts = [intro, NOTE]
-    for table in tables_of(plan):
+    for table in [*claim_tables(plan), *tables_of(plan)]:
         lines = [table.columns, ["---"] * len(table.columns), *table.rows]
         text = "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
         parts.append(f"### {table.title}\n\n{table.caption}\n\n{text}")
@@ -246,13 +247,10 @@ def _spread(values: Sequence[float]) -> str:
 
 def _difference(runs: Sequence[Run], base: Sequence[Run]) -> str:
     """Format the mean difference from the base over the seeds that both have, with its 95 % confidence interval."""
-    scores = {run.seed: result["score"] for run in base if (result := run.result) is not None}
-    pairs = [r["score"] - scores[run.seed] for run in runs if (r := run.result) is not None and run.seed in scores]
-    if len(pairs) < 2:
-        return f"{pairs[0]:+.1f}" if pairs else ""
-    mean, error = statistics.mean(pairs), statistics.stdev(pairs) / len(pairs) ** 0.5
-    half = t.ppf(0.975, len(pairs) - 1) * error
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+    differences = paired_differences(runs, base)
+    if len(differences) > 1:
+        return str(interval(differences))
+    return f"{differences[0]:+.1f}" if differences else ""
 
 
 def _relative_loss(results: Sequence[dict]) -> str:

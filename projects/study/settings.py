@@ -14,7 +14,9 @@ from maskfeat_plugin.errors import ConfigError
 CONFIGS = configs_folder()
 IMAGE, VIDEO = "image", "video"
 # Increase this number when the same settings give other results. Results of another version are not reused.
-VERSION = 1
+VERSION = 2
+# Found by a trial: 0.002, 0.01 and 0.05 gave 26, 30 and 34 % on features of HOG.
+PROBING_LR = 0.05
 # Placeholder for the path of the classifier's weights, which is known once its run is planned.
 CLASSIFIER = "{classifier}"
 
@@ -32,6 +34,7 @@ class Setting:
         length (float): Pre-training steps as a multiple of the base's; 0 means no pre-training. Defaults to 1.
         digits_only (bool): Whether the setting works only with the demo's models on MovingDigits. Defaults to False.
         needs_classifier (bool): Whether the setting needs the classifier that the study trains. Defaults to False.
+        cost (float): Duration of a pre-training step as a multiple of the base's, for estimates. Defaults to 1.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Setting:
     length: float = 1.0
     digits_only: bool = False
     needs_classifier: bool = False
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,13 @@ def two_views(of_target: float = 1.0, of_contrast: float | None = None) -> Chang
 
 
 def linear_probing(cfg: Config) -> None:
-    """Change a config of fine-tuning to train the head alone, on features of a backbone that stays as it is."""
+    """Change a config of fine-tuning to train the head alone, on features of a backbone that stays as it is.
+
+    The learning rate becomes ``PROBING_LR``: a single layer learns with AdamW at much higher rates than a network.
+    """
     still = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.0, decay_mult=0.0))))
-    cfg.merge_from_dict(dict(optim_wrapper=dict(still, clip_grad=None)))  # the norm would be the norm of all gradients
+    cfg.merge_from_dict(dict(optim_wrapper=dict(still, optimizer=dict(lr=PROBING_LR))))
+    cfg.optim_wrapper.clip_grad = None  # the norm would be the norm of all gradients
 
 
 def kind_of(cfg: Config) -> str:
@@ -233,8 +241,20 @@ _TOKEN = Setting(
 _TEACHER = "mixing/maskfeat_{model}-tiny_teacher_moving-digits.py"
 _DEEP = Setting(
     "features, unsupervised",
-    "features of a frozen ViT with the demo's shipped MaskFeat weights, which were pre-trained with HOG for 6000 steps",
+    "last layer of a frozen ViT with the demo's shipped weights (6000 steps of HOG on the demo's data), cosine loss",
     (target_of(_TEACHER),),
+    digits_only=True,
+)
+_FIRST_LAYER = Setting(
+    "first layer",
+    "layer-normalised output of the first layer, mean squared error",
+    (target_of(_TEACHER), layer_of_teacher(0)),
+    digits_only=True,
+)
+_SEVERAL_LAYERS = Setting(
+    "several layers",
+    "mean of the layer-normalised outputs of the last three layers, smooth L1 loss",
+    (target_of("targets/maskfeat-teacher-layers_{model}-tiny_moving-digits.py"),),
     digits_only=True,
 )
 # the classifier normalises after mean pooling; the same norm is applied to every token here
@@ -285,12 +305,13 @@ _LOCAL = _shortened(
 _SMALL = _shortened(
     "24 pixels", "pre-training with images of 24 x 24 pixels", "efficient/maskfeat-24px_{model}-tiny_moving-digits.py"
 )
-_CONTRAST = (
-    Setting(
-        "HOG on two views", "the views of the contrast, without its loss", (two_views(of_contrast=0.0),), 1.0, True
-    ),
-    Setting("contrast", "the contrast of two masked views alone", (two_views(of_target=0.0),), 1.0, True),
-    Setting("HOG + contrast", "both losses", (two_views(),), 1.0, True),
+_CONTRAST = tuple(
+    Setting(name, description, (change,), digits_only=True, cost=2.0)
+    for name, description, change in (
+        ("HOG on two views", "the views of the contrast, without its loss", two_views(of_contrast=0.0)),
+        ("contrast", "the contrast of two masked views alone", two_views(of_target=0.0)),
+        ("HOG + contrast", "both losses", two_views()),
+    )
 )
 _RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 
@@ -336,14 +357,10 @@ STUDIES = {
                     BASE,
                     Setting("no normalisation", "norm='none'", (hog(norm="none"),)),
                     Setting("L1", "norm='l1'", (hog(norm="l1"),)),
-                    Setting("L2, clipped", "norm='l2-hys'", (hog(norm="l2-hys"),)),
-                    Setting("blocks of 2 x 2 cells", "block_size=2", (hog(block_size=2),)),
-                    Setting("6 bins", "nbins=6", (hog(nbins=6),)),
                     Setting("signed, 18 bins", "signed=True, nbins=18", (hog(signed=True, nbins=18),)),
                     Setting("cells of half the side", "cell_size, halved", (hog(cell_scale=0.5),)),
                     Setting("cells of twice the side", "cell_size, doubled", (hog(cell_scale=2.0),)),
                     Setting("gray", "color_space='gray'", (hog(color_space="gray"),)),
-                    Setting("central differences", "gradient='central'", (hog(gradient="central"),)),
                 )
             },
         ),
@@ -390,24 +407,10 @@ STUDIES = {
             },
         ),
         Study(
-            "depth",
+            "teachers",
             "Layers of the teacher",
-            "The target is the layer-normalised output of one layer of a frozen ViT. The ViT has four layers and the "
-            "demo's shipped MaskFeat weights.",
-            {
-                IMAGE: (
-                    BASE,
-                    *(
-                        Setting(
-                            f"layer {i + 1} of 4",
-                            f"layer={i}, norm='layer'",
-                            (target_of(_TEACHER), layer_of_teacher(i)),
-                            digits_only=True,
-                        )
-                        for i in range(4)
-                    ),
-                )
-            },
+            "The target is features of a frozen ViT with the demo's shipped MaskFeat weights. The ViT has four layers.",
+            {IMAGE: (BASE, _DEEP, _FIRST_LAYER, _SEVERAL_LAYERS)},
         ),
     )
 }

@@ -308,11 +308,16 @@ class TestRendering:
             assert background.shape == (48, 48, 3) and background.dtype == np.float32
             assert background.min() >= 0 and background.max() <= 1
         spread = np.mean([np.ptp(background, axis=(0, 1)).mean() for background in drawn])
-        assert spread == 0 if kind == "plain" else spread > 0.25
+        assert spread == 0 if kind in ("plain", "dark") else spread > 0.25
         assert not np.array_equal(drawn[0], drawn[1])
 
+    def test_digits_are_lighter_than_a_dark_background(self, digits):
+        config = MovingDigitsConfig(background="dark")
+        clips = [render_clip(digits[0][[seed * 40]], "left", config, rng(seed)) for seed in range(100)]
+        assert sum(clip.light.item() for clip in clips) >= 95
+
     def test_bad_backgrounds(self):
-        with pytest.raises(ValueError, match="background must be one of plain, gradient, photo"):
+        with pytest.raises(ValueError, match="background must be one of plain, dark, gradient, photo"):
             draw_background("forest", 48, rng())
         with pytest.raises(ValueError, match="needs at least one photograph"):
             draw_background("photo", 48, rng())

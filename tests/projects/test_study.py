@@ -31,6 +31,7 @@ from projects.study import (
     markdown,
     own_target,
     plan_runs,
+    planned_runs,
     put_into_page,
     step_times,
     write_csv,
@@ -141,6 +142,14 @@ def test_seeds_differ_in_labels_and_randomness(bases, tmp_path):
     for run in runs:
         assert f"_1000_seed{run.seed}.txt" in run.finetune.train_dataloader.dataset.ann_file
         assert run.pretrain is None or run.pretrain.randomness == dict(seed=run.seed)
+
+
+def test_two_views_are_estimated_as_two_inputs(bases, tmp_path):
+    length = planned_runs.LENGTHS["image"]
+    plan = plan_runs([STUDIES["contrast"]], [bases["image"]], (0,), tmp_path)
+    seconds = {run.setting: run.seconds for run in plan.runs}
+    for name in ("HOG on two views", "contrast", "HOG + contrast"):
+        assert seconds[name] - seconds["HOG (base)"] == pytest.approx(2 * length.step_seconds[0])
 
 
 @pytest.mark.parametrize("kind", DEMO)
@@ -380,13 +389,14 @@ def own_configs(digits, tmp_path, monkeypatch):
 def test_own_configs_get_the_settings_that_apply(own_configs, tmp_path):
     base = config_base(*own_configs, steps=2, finetune_steps=2)
     target = own_target(f"mine={CONFIGS / DEMO['image']}")
-    plan = plan_runs([STUDIES["targets"], STUDIES["hog"], STUDIES["depth"]], [base], (0,), tmp_path, [target])
+    plan = plan_runs([STUDIES["targets"], STUDIES["hog"], STUDIES["teachers"]], [base], (0,), tmp_path, [target])
     left_out = {line.split(", ", 2)[2].split(": left out")[0] for line in plan.left_out}
     assert left_out == {
         "features, unsupervised",
         "features, supervised",
         "pseudo-labels",
-        *(f"layer {i} of 4" for i in (1, 2, 3, 4)),
+        "first layer",
+        "several layers",
     }
     widths = {
         setting.name: runs[0].pretrain.model.neck.get("out_channels")

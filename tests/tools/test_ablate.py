@@ -29,8 +29,8 @@ def test_dry_run_writes_nothing(ablate, capsys, digits, tmp_path):
     arguments = ["masks", "--dry-run", "--work-dir", str(tmp_path / "new"), "--data-root", root, "--workers", "2"]
     assert ablate(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 * 3 + 1 and sum("cubes (base)" in line for line in lines) == 3
-    assert lines[-1].startswith("18 of 18 runs left, 2 processes, about ") and not (tmp_path / "new").exists()
+    assert len(lines) == 6 * 5 + 1 and sum("cubes (base)" in line for line in lines) == 5
+    assert lines[-1].startswith("30 of 30 runs left, 2 processes, about ") and not (tmp_path / "new").exists()
     assert ablate([*arguments, "--kinds", "image", "--seeds", "7"]) == 0
     assert "2 of 2 runs left" in capsys.readouterr().out
 
@@ -49,6 +49,7 @@ def test_mistakes_are_one_line(ablate, capsys, tmp_path):
         (["masks", "--config", "a.py", "--finetune-config", "b.py"], "a.py does not exist"),
         (["masks", "--docs", str(tmp_path / "none.md")], "tables go between"),
         (["targets", "--target", "dino"], "give NAME=CONFIG"),
+        (["masks", "--data-root", str(tmp_path / "none")], "the folder does not exist"),
     ):
         assert ablate(arguments) == 1
         errors = capsys.readouterr().err

@@ -1,11 +1,11 @@
-"""Backgrounds of MovingDigits: plain colours, gradients and crops of photographs."""
+"""Backgrounds of MovingDigits: plain colours, dark colours, gradients and crops of photographs."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-BACKGROUNDS = ("plain", "gradient", "photo")
+BACKGROUNDS = ("plain", "dark", "gradient", "photo")
 """Names of the backgrounds."""
 
 _PHOTO_PARTS = {"train": (0.0, 0.5), "val": (0.5, 0.75), "test": (0.75, 1.0)}
@@ -41,8 +41,8 @@ def draw_background(kind: str, size: int, rng: np.random.Generator, photos: Sequ
     Raises:
         ValueError: If the kind is unknown, or if ``photo`` is requested without photographs.
     """
-    if kind == "plain":
-        colour = rng.uniform(0.1, 0.9, size=3)
+    if kind in ("plain", "dark"):
+        colour = rng.uniform(0.1, 0.9, size=3) if kind == "plain" else rng.uniform(0, 0.4, size=3)
         return np.broadcast_to(colour.astype(np.float32), (size, size, 3))
     if kind == "gradient":
         return _draw_gradient(size, rng)

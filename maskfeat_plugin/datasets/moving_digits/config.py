@@ -39,8 +39,9 @@ class MovingDigitsConfig:
         num_val: Number of clips for validation.
         num_test: Number of clips for testing.
         num_digits: Smallest and largest number of digits in a clip, within (1, 3).
-        background: ``plain`` (one colour), ``gradient`` (a linear ramp of colour) or ``photo``
-            (crops of two photographs; the splits crop from different parts of them).
+        background: ``plain`` (one colour), ``dark`` (one dark colour, so that digits are lighter than it),
+            ``gradient`` (a linear ramp of colour) or ``photo`` (crops of two photographs; the splits crop from
+            different parts of them).
         motions: Names of the motions, a subset of :data:`MOTIONS` in any order. The label of a motion is its index
             here.
         scale: Smallest and largest height of a single digit, as a fraction of the frame's side. Two digits in a clip
