@@ -58,8 +58,8 @@ OURS = (
     Claim("Half of the steps of 24 pixels do it", "efficient", f"24 pixels, {_HALF}", _ALL, ALIKE, (IMAGE,)),
     Claim("HOG of differences is better than HOG", "motion", "motion", _HOG, kinds=(VIDEO,)),
     Claim("HOG with HOG of differences is better than HOG", "motion", "motion + HOG", _HOG, kinds=(VIDEO,)),
-    Claim("HOG with contrast is better than HOG", "contrast", "HOG + contrast", "HOG on two views"),
-    Claim("HOG with contrast is better than contrast", "contrast", "HOG + contrast", "contrast"),
+    Claim("HOG with contrast is better than HOG", "contrast", "HOG + contrast", "HOG on two views", kinds=(IMAGE,)),
+    Claim("HOG with contrast is better than contrast", "contrast", "HOG + contrast", "contrast", kinds=(IMAGE,)),
 )
 KINDS = {IMAGE: "images", VIDEO: "clips"}
 _COLUMNS = ["claim", "data", "difference between", "points", "seeds", "seen here?"]

@@ -179,8 +179,9 @@ NOTE = (
     "seeds. A seed controls all random choices, including the labelled samples of MovingDigits. k-NN: accuracy of the "
     "features at the start of fine-tuning. Against the base: the mean difference from the base's run with the same "
     "seed, with the 95 % confidence interval of Student's t. Loss / baseline: the last pre-training loss, divided by "
-    "the loss of predicting the mean target. Step: the median time of a pre-training step, including data loading, "
-    "while the other processes of the study run. Pre-training: the number of steps, multiplied by this time."
+    "the loss of predicting the mean target; empty for several targets. Step: the median time of a pre-training step, "
+    "including data loading, while the other processes of the study run. Pre-training: the number of steps, multiplied "
+    "by this time."
 )
 
 

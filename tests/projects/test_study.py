@@ -154,7 +154,7 @@ def test_two_views_are_estimated_as_two_inputs(bases, tmp_path):
 
 @pytest.mark.parametrize("kind", DEMO)
 def test_the_study_of_contrast_varies_the_losses_alone(kind, bases):
-    _, _, *settings = STUDIES["contrast"].settings[kind]
+    _, _, *settings = STUDIES["contrast"].settings["image"]
     alone, contrast, both = (resolve(setting, bases[kind]) for setting in settings)
     file = CONFIGS / "contrast" / f"maskfeat-moco_{MODEL[kind]}-tiny_moving-digits.py"
     assert both.model.global_loss == Config.fromfile(file).model.global_loss
@@ -167,7 +167,8 @@ def test_the_study_of_contrast_varies_the_losses_alone(kind, bases):
 
 @pytest.mark.parametrize("kind", DEMO)
 def test_linear_probing_trains_the_head_alone(kind, bases, tmp_path):
-    plan = plan_runs([STUDIES["contrast"]], [bases[kind]], (0,), tmp_path)
+    study = dataclasses.replace(STUDIES["contrast"], settings={kind: (SCRATCH, BASE)})
+    plan = plan_runs([study], [bases[kind]], (0,), tmp_path)
     cfg = plan.runs[0].finetune
     assert all(run.finetune.optim_wrapper == cfg.optim_wrapper for run in plan.runs)
     loader = dict(cfg.train_dataloader, batch_size=2)
