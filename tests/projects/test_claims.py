@@ -29,8 +29,8 @@ def test_the_interval_is_of_the_paired_t_test():
     "relation, above, around, below",
     [
         (BETTER, "yes", "not decided", "no, the opposite"),
-        (NOT_BETTER, "no", "yes, no difference seen", "yes, worse"),
-        (ALIKE, "no", "yes, no difference seen", "no"),
+        (NOT_BETTER, "no", "no difference seen", "yes, worse"),
+        (ALIKE, "no", "no difference seen", "no"),
     ],
 )
 def test_the_verdict_follows_the_interval(relation, above, around, below):
