@@ -434,7 +434,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
 
 @pytest.mark.long
 def test_step_times_are_of_every_target():
-    rows = list(step_times(1, torch.device("cpu"), batch_size=2))
+    rows = list(step_times(1, torch.device("cpu"), batch_size=4))  # two samples of two views: batch norm
     files = [*(CONFIGS / "targets").glob("*.py"), *(CONFIGS / "mixing").glob("*teacher*.py")]
     files += (CONFIGS / "efficient").glob("*moving-digits.py")
     files += (CONFIGS / "contrast").glob("*moving-digits.py")
