@@ -13,7 +13,7 @@ from projects.demo.orchestrate import DATA as DEMO
 
 DATA = {
     "image": dataclasses.replace(DEMO, scale=(0.8, 0.95), background="dark"),
-    # On dark backgrounds, the motion is recognised without pre-training: the centre of the light pixels is enough.
+    # If all digits are light, the motion is recognised without pre-training: the centre of the light pixels is enough.
     "video": dataclasses.replace(DEMO, scale=(0.8, 0.95)),
 }
 ROOTS = {"image": ROOT / "data" / "study_images", "video": ROOT / "data" / "study_clips"}
