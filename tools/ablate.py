@@ -140,7 +140,9 @@ def make_bases(args: argparse.Namespace) -> list[Base]:
     if args.config is not None:
         return [config_base(args.config, args.finetune_config, *lengths, args.metric)]
     if args.data_root is not None and not args.data_root.is_dir():
-        raise ConfigError(f"--data-root {args.data_root}: the folder does not exist.")
+        raise ConfigError(
+            f"--data-root {args.data_root}: the folder does not exist. Build it with tools/data/moving_digits.py."
+        )
     used = {kind for study in choose(args.studies) for kind in study.settings}
     kinds = [kind for kind in args.kinds if kind in used]
     return [demo_base(kind, *lengths, args.data_root or build_data(kind)) for kind in kinds]

@@ -33,7 +33,14 @@ class Claim:
     kinds: tuple[str, ...] = (IMAGE, VIDEO)
 
     def verdict(self, found: Interval) -> str:
-        """Say whether the statement is seen, from the interval of the difference."""
+        """Say whether the statement is seen.
+
+        Args:
+            found (Interval): The difference of the first setting from the other one, in points.
+
+        Returns:
+            str: The answer for the table.
+        """
         if self.relation == BETTER:
             return "yes" if found.low > 0 else "no, the opposite" if found.high < 0 else "not decided"
         if self.relation == NOT_BETTER:
@@ -65,7 +72,7 @@ KINDS = {IMAGE: "images", VIDEO: "clips"}
 _COLUMNS = ["claim", "data", "difference between", "points", "seeds", "seen here?"]
 CAPTION = (
     "The difference is the mean over the seeds, with its 95 % confidence interval. It counts as seen if the interval "
-    "does not contain zero."
+    "does not contain zero. The intervals are not corrected for the number of claims."
 )
 
 

@@ -50,6 +50,9 @@ def interval(differences: Sequence[float]) -> Interval:
 
     Returns:
         Interval: The mean and the interval.
+
+    Raises:
+        statistics.StatisticsError: If there are fewer than two values.
     """
     count = len(differences)
     mean, error = statistics.mean(differences), statistics.stdev(differences) / count**0.5
