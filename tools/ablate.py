@@ -6,7 +6,6 @@ A run consists of a pre-training, the k-NN accuracy of its features, and a fine-
 import argparse
 import signal
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # projects/ is not an installed package
@@ -63,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all for all of them; or {STEP_TIMES}")
     add("--list", action="store_true", help="list the studies and their settings, run nothing")
     add("--dry-run", action="store_true", help="list the runs and estimate their time, run nothing")
+    add("--report", action="store_true", help="write the tables of the finished runs, run nothing")
     add("--seeds", nargs="+", type=int, default=list(range(5)), help="a run per setting and seed (default: 0 to 4)")
     add("--steps", type=positive, help="length of pre-training: steps or epochs, as the config's loop counts")
     add("--finetune-steps", type=positive, help="length of fine-tuning: steps or epochs, as the config's loop counts")
@@ -167,11 +167,13 @@ def print_runs(plan: Plan) -> None:
         say(f"{'to do' if run.result is None else 'done':6} {run.title:48} {run.folder.name}")
 
 
-def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], workers: int, seconds: float) -> None:
+def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], workers: int) -> None:
     """Write the results so far: the CSV file, the HTML page and, with ``--docs``, the tables in a page."""
     results = [result for run in plan.runs if (result := run.result)]
     if not results:
+        say("no run is finished, so no tables are written")
         return
+    seconds = sum(result["seconds"] for result in results)
     budgets = " ".join(
         f"{base.kind.capitalize()}: pre-training {base.steps} x batches of "
         f"{base.pretrain.train_dataloader.batch_size}, fine-tuning {base.finetune_steps} x batches of "
@@ -181,7 +183,7 @@ def write_reports(args: argparse.Namespace, plan: Plan, bases: list[Base], worke
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     intro = (
         f"{len(results)} of {len(plan.runs)} runs, seeds {', '.join(map(str, args.seeds))}. {budgets} In total the "
-        f"runs took {describe_seconds(sum(r['seconds'] for r in results))}, with {workers} processes in parallel "
+        f"runs took {describe_seconds(seconds)}, with {workers} processes in parallel "
         f"({describe_machine(device).split(',')[0]}, torch {torch.__version__})."
     )
     out = args.out or args.work_dir
@@ -207,11 +209,10 @@ def run_studies(args: argparse.Namespace) -> list[Failure]:
     print_plan(plan, workers, args.config is None)
     if args.dry_run:
         return []
-    start = time.monotonic()
     try:
-        failures = do_runs(plan.runs, workers, say)
+        failures = [] if args.report else do_runs(plan.runs, workers, say)
     finally:
-        write_reports(args, plan, bases, workers, time.monotonic() - start)
+        write_reports(args, plan, bases, workers)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return failures

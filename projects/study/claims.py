@@ -48,7 +48,8 @@ class Claim:
         return "no" if found.low > 0 or found.high < 0 else "no difference seen"
 
 
-_HOG, _MASKED_40, _ALL, _HALF = BASE.name, "40% masked (base)", "all steps (base)", "1/2 of the steps"
+_HOG, _CUBES, _MASKED_40 = BASE.name, "cubes (base)", "40% masked (base)"
+_ALL, _HALF, _LONGER = "all steps (base)", "1/2 of the steps", "1.5 x the steps"
 PAPER = (
     Claim("Pre-training helps", "targets", _HOG, SCRATCH.name),
     Claim("HOG is a better target than pixels", "targets", _HOG, "pixels"),
@@ -56,9 +57,13 @@ PAPER = (
     Claim("Supervised features are poor targets", "targets", _HOG, "features, supervised", kinds=(IMAGE,)),
     Claim("Pseudo-labels are poor targets", "targets", _HOG, "pseudo-labels", kinds=(IMAGE,)),
     Claim("Normalisation of HOG is essential", "hog", _HOG, "no normalisation", kinds=(IMAGE,)),
+    Claim("Cubes are better masks than tubes", "masks", _CUBES, "tubes", kinds=(VIDEO,)),
+    Claim("Cubes are better masks than frames", "masks", _CUBES, "frames", kinds=(VIDEO,)),
     Claim("Ratios of 40 and 60 % work alike", "ratios", "60% masked", _MASKED_40, ALIKE, (VIDEO,)),
     Claim("Ratios of 40 and 80 % work alike", "ratios", "80% masked", _MASKED_40, ALIKE, (VIDEO,)),
     Claim("Longer pre-training helps", "schedule", "2 x the steps", _ALL, kinds=(IMAGE,)),
+    Claim("Longer pre-training helps", "schedule", _LONGER, _ALL, kinds=(VIDEO,)),
+    Claim("HOG is better than pixels, both longer", "schedule", _LONGER, f"pixels, {_LONGER}", kinds=(VIDEO,)),
 )
 OURS = (
     Claim("Local HOG is as good with half of the steps", "efficient", f"local HOG, {_HALF}", _ALL, ALIKE),

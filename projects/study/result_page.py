@@ -84,7 +84,7 @@ def write_csv(plan: Plan, path: Path) -> Path:
 
 
 def tables_of(plan: Plan) -> list[Table]:
-    """Build a table for each study and kind of data.
+    """Build a table for each study and kind of data that has a result beside those that all studies share.
 
     Args:
         plan (Plan): The plan.
@@ -96,6 +96,8 @@ def tables_of(plan: Plan) -> list[Table]:
     tables = []
     for (study, kind), cells in plan.cells.items():
         done = {setting: _results(runs) for setting, runs in cells.items()}
+        if not any(results for setting, results in done.items() if setting.length and not _is_base(setting)):
+            continue
         metrics = {r["metric"] for results in done.values() for r in results}
         base = next((runs for s, runs in cells.items() if _is_base(s)), [])
         rows = []
@@ -154,7 +156,7 @@ def write_page(plan: Plan, path: Path, intro: str, seconds: float) -> Path:
         plan (Plan): The plan.
         path (Path): The file.
         intro (str): Description of the runs.
-        seconds (float): Duration of all runs.
+        seconds (float): Sum of the durations of the runs.
 
     Returns:
         Path: The file.

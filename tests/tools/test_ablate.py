@@ -31,6 +31,8 @@ def test_dry_run_writes_nothing(ablate, capsys, digits, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 * 5 + 1 and sum("cubes (base)" in line for line in lines) == 5
     assert lines[-1].startswith("30 of 30 runs left, 2 processes, about ") and not (tmp_path / "new").exists()
+    assert ablate([*arguments[:1], "--report", *arguments[2:]]) == 0
+    assert "no run is finished" in capsys.readouterr().out and not (tmp_path / "new").exists()
     assert ablate([*arguments, "--kinds", "image", "--seeds", "7"]) == 0
     assert "2 of 2 runs left" in capsys.readouterr().out
 
@@ -68,3 +70,7 @@ def test_a_study_ends_in_a_page_a_csv_and_the_docs(ablate, capsys, digits, tmp_p
     assert len((tmp_path / "out" / "study.csv").read_text().splitlines()) == 3
     assert "<svg" in (tmp_path / "out" / "study.html").read_text()
     assert "| blocks (base) |" in page.read_text() and "2 x batches of 4" in page.read_text()
+    written = page.read_text()
+    page.write_text("<!-- tools/ablate.py begin -->\n<!-- tools/ablate.py end -->\n")
+    assert ablate([*arguments, "--report"]) == 0 and "runs done" not in capsys.readouterr().out
+    assert page.read_text() == written.removeprefix("# Page\n\n")
