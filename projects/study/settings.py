@@ -317,6 +317,7 @@ _CONTRAST = tuple(
         ("HOG on two views", "the views of the contrast, without its loss", two_views(of_contrast=0.0)),
         ("contrast", "the contrast of two masked views alone", two_views(of_target=0.0)),
         ("HOG + contrast", "both losses", two_views()),
+        ("HOG + weak contrast", "both losses, a tenth of the contrast's weight", two_views(of_contrast=0.01)),
     )
 )
 _MASKED_40 = Setting("40% masked (base)", "the base config")

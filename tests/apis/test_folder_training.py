@@ -214,7 +214,7 @@ def test_a_training_of_any_length_has_a_schedule(steps, photos, tmp_path):
 
 def test_durations_are_written_for_people():
     texts = [describe_duration(seconds) for seconds in (0.2, 40, 600, 12_600, 260_000)]
-    assert texts == ["1 seconds", "40 seconds", "10 minutes", "3.5 hours", "3.0 days"]
+    assert texts == ["1 second", "40 seconds", "10 minutes", "3.5 hours", "3.0 days"]
 
 
 def _pipeline(cfg):

@@ -34,6 +34,7 @@ LOGGED = {
 }
 CLIPS = "demo/maskfeat_mvit-tiny_moving-digits.py"
 IMAGES = "demo/maskfeat_vit-tiny_moving-digits.py"
+TWO_VIEWS = "contrast/maskfeat-moco_vit-tiny_moving-digits.py"
 
 
 @pytest.fixture
@@ -91,9 +92,10 @@ def test_every_log_has_the_state_of_training(cfg, path):
         assert all(f"{key}: " in row for key in LOGGED)
 
 
-def test_throughput_is_samples_over_time(cfg):
+@pytest.mark.parametrize("path", [IMAGES, TWO_VIEWS])
+def test_throughput_is_samples_over_time(cfg, path):
     """The rate is the samples of the window divided by its seconds, which are in the same log."""
-    config = cfg(IMAGES, **{"default_hooks.logger.interval": 6})
+    config = cfg(path, **{"default_hooks.logger.interval": 6})
     build_trainer(config).train()
     (line,) = read_json(config.work_dir)
     assert line["samples_per_second"] == pytest.approx(4 / line["time"], rel=1e-5)

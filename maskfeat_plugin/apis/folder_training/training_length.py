@@ -107,8 +107,10 @@ def describe_duration(seconds: float) -> str:
     Args:
         seconds (float): The duration.
     """
+    if seconds < 1.5:
+        return "1 second"
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return f"{round(seconds)} seconds"
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} minutes"
     if seconds < 48 * 3600:

@@ -83,8 +83,9 @@ class TrainingStateHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Count the samples, and compute the share of masked tokens in the samples that have a mask."""
         batch = data_batch if isinstance(data_batch, dict) else {}
-        self._samples = len(batch.get("inputs", ()))
-        masks = [sample.mask for sample in batch.get("data_samples") or () if getattr(sample, "mask", None) is not None]
+        samples = batch.get("data_samples") or ()
+        self._samples = len(samples or batch.get("inputs", ()))  # the inputs of images with two views are two lists
+        masks = [sample.mask for sample in samples if getattr(sample, "mask", None) is not None]
         if masks and not self._has_schedule:
             ratios = [torch.as_tensor(mask).float().mean().item() for mask in masks]
             runner.message_hub.update_scalar("train/mask_ratio", sum(ratios) / len(ratios))
