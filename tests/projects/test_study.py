@@ -156,21 +156,23 @@ def test_two_views_are_estimated_as_two_inputs(bases, tmp_path):
     length = planned_runs.LENGTHS["image"]
     plan = plan_runs([STUDIES["contrast"]], [bases["image"]], (0,), tmp_path)
     seconds = {run.setting: run.seconds for run in plan.runs}
-    for name in ("HOG on two views", "contrast", "HOG + contrast"):
+    for name in ("HOG on two views", "contrast", "HOG + contrast", "HOG + weak contrast"):
         assert seconds[name] - seconds["HOG (base)"] == pytest.approx(2 * length.step_seconds[0])
 
 
 @pytest.mark.parametrize("kind", DEMO)
 def test_the_study_of_contrast_varies_the_losses_alone(kind, bases):
     _, _, *settings = STUDIES["contrast"].settings["image"]
-    alone, contrast, both = (resolve(setting, bases[kind]) for setting in settings)
+    configs = alone, contrast, both, weak = [resolve(setting, bases[kind]) for setting in settings]
     file = CONFIGS / "contrast" / f"maskfeat-moco_{MODEL[kind]}-tiny_moving-digits.py"
     assert both.model.global_loss == Config.fromfile(file).model.global_loss
-    weights = [(cfg.model.head.loss.loss_weight, cfg.model.global_loss.loss_weight) for cfg in (alone, contrast, both)]
-    assert weights[0][1] == weights[1][0] == 0 < weights[0][0] == weights[2][0] and weights[1][1] == weights[2][1] > 0
-    for cfg in (alone, contrast, both):
+    of_hog = [cfg.model.head.loss.loss_weight for cfg in configs]
+    of_contrast = [cfg.model.global_loss.loss_weight for cfg in configs]
+    weight = of_contrast[2]
+    assert of_hog == [1, 0, 1, 1] and of_contrast == pytest.approx([0, weight, weight, weight / 10]) and weight > 0
+    for cfg in configs:
         cfg.model.head.loss.loss_weight = cfg.model.global_loss.loss_weight = None
-    assert alone.to_dict() == contrast.to_dict() == both.to_dict()
+    assert alone.to_dict() == contrast.to_dict() == both.to_dict() == weak.to_dict()
 
 
 @pytest.mark.parametrize("kind", DEMO)
