@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from maskfeat_plugin.config.checks import mask_grid
 from maskfeat_plugin.config.given_arrays import sample_bits
+from maskfeat_plugin.config.input_kinds import input_kind
 from maskfeat_plugin.config.input_pipeline import (
     Input,
     InputDataset,
     InputPipeline,
     list_inputs,
-    takes_clips,
     title_of,
     training_pipeline,
     without_randomness,
@@ -104,7 +104,7 @@ class MaskFeatInferencer(BaseInferencer):
         generator, backbone = (type(part).__name__ for part in (self.model.target_generator, self.model.backbone))
         device = next(self.model.parameters()).device.type
         grid = " x ".join(map(str, self._token_grids()[0]))
-        kind = "clips" if self.takes_clips else "images"
+        kind = "clips" if self.kind.is_clip else "images"
         return (
             f"MaskFeatInferencer({Path(self.title).stem!r}, {self.weights!r}, {device!r}): {backbone} predicts the "
             f"targets of {generator} for the masked ones of {grid} tokens of {kind}"
@@ -127,7 +127,7 @@ class MaskFeatInferencer(BaseInferencer):
         Args:
             inputs (str | Path | np.ndarray | Tensor | Image | Sequence): One of the following, or a list of them:
 
-                - path or URL of an image or a video, of the kind that the config was trained on;
+                - path or URL of an image, a video, a sound or a volume, of the kind that the config was trained on;
                 - path of a folder with such files at any depth;
                 - an array, RGB, uint8 (H, W, 3) or (T, H, W, 3), a tensor or a PIL image. :func:`.to_array` describes
                   other types, shapes and channels.
@@ -263,7 +263,7 @@ class MaskFeatInferencer(BaseInferencer):
     def _init_pipeline(self, cfg: Config) -> list[dict]:
         """Return the configs of the transforms, see :func:`without_randomness`."""
         pipeline = without_randomness(training_pipeline(cfg), cfg.get("default_scope"))
-        self.takes_clips = takes_clips(pipeline, title_of(cfg))
+        self.kind = input_kind(pipeline, title_of(cfg))
         InputPipeline(cfg, pipeline, needs_masks=True)  # raises an error of the config here
         return pipeline
 
@@ -280,7 +280,7 @@ class MaskFeatInferencer(BaseInferencer):
             ) from error
         stems = [Path(item.name).stem.replace(" ", "_") for item in items]
         counts = Counter(stems)
-        ending = ".gif" if self.takes_clips else ".png"
+        ending = ".gif" if self.kind.is_clip else ".png"
         unique = [stem if counts[stem] == 1 else f"{stem}_{i:06d}" for i, stem in enumerate(stems)]
         return [folder / f"{name}{ending}" for name in unique]
 
@@ -292,7 +292,7 @@ class MaskFeatInferencer(BaseInferencer):
 
     def _inputs_to_list(self, inputs: object) -> list[Input]:
         channels, bits = sample_channels(self.config), sample_bits(self.config)
-        return list_inputs(inputs, self.takes_clips, self.title, channels, bits)
+        return list_inputs(inputs, self.kind, self.title, channels, bits)
 
     def _token_grids(self) -> list[tuple[int, ...]]:
         return [found[1] for found in map(mask_grid, self.pipeline) if found is not None]

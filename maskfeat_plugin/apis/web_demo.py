@@ -1,4 +1,4 @@
-"""Web page, served to this machine only, that shows the predictions of a pre-trained model for an image or a clip."""
+"""Web page, served to this machine only, that shows the predictions of a pre-trained model for a file."""
 
 import os
 import tempfile
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maskfeat_plugin.config.input_kinds import IMAGES, SOUNDS, VIDEOS, VOLUMES
 from maskfeat_plugin.config.input_pipeline import list_inputs
-from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS
+from maskfeat_plugin.config.sample_sizes import sample_channels
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.visualization import MaskFeatVisualizer, draw_prediction, strip
 
@@ -27,6 +28,7 @@ SHIPPED = ("maskfeat_vit-tiny_moving-digits", "maskfeat_mvit-tiny_moving-digits"
 
 HOST = "127.0.0.1"
 
+_TABS = {IMAGES: "Image", VIDEOS: "Clip", SOUNDS: "Sound", VOLUMES: "Volume"}
 # Title of each picture on the page -> its name in draw_prediction, in the order of the page
 _PICTURES = {
     "Masked input": "masked input",
@@ -70,11 +72,11 @@ def build_page(inferencers: Sequence[MaskFeatInferencer]) -> "gradio.Blocks":
     """Build the page, with a tab for each model.
 
     Args:
-        inferencers (Sequence[MaskFeatInferencer]): The models, for images or for clips.
+        inferencers (Sequence[MaskFeatInferencer]): The models, for images, clips, sounds or volumes.
 
     Returns:
-        gradio.Blocks: The page. Clients of gradio call its functions ``/image`` and ``/clip``; gradio numbers them if
-        there are several models for images or several for clips.
+        gradio.Blocks: The page. Clients of gradio call its functions ``/image``, ``/clip``, ``/sound`` and ``/volume``;
+        gradio numbers them if there are several models for one kind.
 
     Raises:
         ConfigError: If gradio is not installed.
@@ -83,7 +85,7 @@ def build_page(inferencers: Sequence[MaskFeatInferencer]) -> "gradio.Blocks":
     with gr.Blocks(title="MaskFeat", analytics_enabled=False, delete_cache=_DELETE_CACHE) as page:
         gr.Markdown(_ABOUT)
         for inferencer in inferencers:
-            with gr.Tab("Clip" if inferencer.takes_clips else "Image"):
+            with gr.Tab(_TABS[inferencer.kind]):
                 _add_model(gr, inferencer)
     return page
 
@@ -138,10 +140,7 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
     """Add the inputs and pictures of a model to the page."""
     with gr.Row():
         with gr.Column(scale=1):
-            if inferencer.takes_clips:
-                given = gr.Video(label="Clip", sources=["upload"], height=280, autoplay=True, loop=True)
-            else:
-                given = gr.Image(label="Image", type="numpy", sources=["upload", "clipboard"], height=280)
+            given = _add_input(gr, inferencer)
             if examples := _examples(inferencer):
                 gr.Examples(
                     [[str(path)] for path in examples], given, label="Examples: click one", cache_examples=False
@@ -150,12 +149,12 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
             seed = gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed of the mask")
         with gr.Column(scale=3):
             titles = list(_PICTURES)
-            rows = [titles[:2], titles[2:]] if not inferencer.takes_clips else [[title] for title in titles]
-            moving = _add_picture(gr, "All pictures, animated", type="filepath") if inferencer.takes_clips else None
+            rows = [titles[:2], titles[2:]] if not inferencer.kind.is_clip else [[title] for title in titles]
+            moving = _add_picture(gr, "All pictures, animated", type="filepath") if inferencer.kind.is_clip else None
             found = []
             for row in rows:
                 with gr.Row():
-                    found += [_add_picture(gr, title, height=None if inferencer.takes_clips else 260) for title in row]
+                    found += [_add_picture(gr, title, height=None if inferencer.kind.is_clip else 260) for title in row]
             if moving is not None:
                 found.append(moving)
             with gr.Row():
@@ -168,16 +167,28 @@ def _add_model(gr: ModuleType, inferencer: MaskFeatInferencer) -> None:
         _predictor(gr, inferencer),
         [given, ratio, seed],
         found,
-        api_name="clip" if inferencer.takes_clips else "image",
+        api_name=_TABS[inferencer.kind].lower(),
         show_progress="minimal",
     )
+
+
+def _add_input(gr: ModuleType, inferencer: MaskFeatInferencer) -> "gradio.blocks.Block":
+    """Add the field for an image, a clip, a sound or a volume."""
+    label = _TABS[inferencer.kind]
+    if inferencer.kind is IMAGES:
+        mode = "L" if sample_channels(inferencer.config) == 1 else "RGB"
+        return gr.Image(label=label, type="numpy", image_mode=mode, sources=["upload", "clipboard"], height=280)
+    if inferencer.kind is VIDEOS:
+        return gr.Video(label=label, sources=["upload"], height=280, autoplay=True, loop=True)
+    if inferencer.kind is SOUNDS:
+        return gr.Audio(label=label, type="filepath", sources=["upload"])
+    return gr.File(label=label, type="filepath", file_types=list(inferencer.kind.endings))
 
 
 def _examples(inferencer: MaskFeatInferencer) -> list[Path]:
     """List example inputs for a model: the files in the folder ``examples`` beside its config."""
     folder = Path(inferencer.config.filename or "").parent / "examples"
-    endings = VIDEO_ENDINGS if inferencer.takes_clips else IMAGE_ENDINGS
-    return [path for path in sorted(folder.glob("*")) if path.suffix.lower() in endings]
+    return [path for path in sorted(folder.glob("*")) if path.suffix.lower() in inferencer.kind.endings]
 
 
 def _add_picture(gr: ModuleType, title: str, **settings: object) -> "gradio.Image":
@@ -191,14 +202,14 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
     """Build the function that the page calls. It turns an input, a mask ratio and a seed into the pictures."""
     visualizer = MaskFeatVisualizer()
     generator = inferencer.model.target_generator
-    count = len(_PICTURES) + 2 + inferencer.takes_clips
+    count = len(_PICTURES) + 2 + inferencer.kind.is_clip
 
     def predict_pictures(given: np.ndarray | str | None, ratio: float, seed: float) -> Iterator[list]:
         if given is None:
             yield [None] * count
             return
         try:
-            items = list_inputs(given, inferencer.takes_clips, inferencer.title)
+            items = list_inputs(given, inferencer.kind, inferencer.title, sample_channels(inferencer.config))
             (sample,) = predict(inferencer, items, float(ratio), int(seed or 0))
         except ConfigError as error:
             raise gr.Error(str(error)) from error
@@ -206,7 +217,7 @@ def _predictor(gr: ModuleType, inferencer: MaskFeatInferencer) -> Callable:
         found = _strips(pictures)
         baseline = inferencer.model.head.baseline(sample.pred_features, sample.target_features)
         losses = [loss_text(sample.loss), loss_text(baseline)]
-        if not inferencer.takes_clips:
+        if not inferencer.kind.is_clip:
             yield [*found, *losses]
             return
         with tempfile.TemporaryDirectory() as folder:  # gradio takes a copy

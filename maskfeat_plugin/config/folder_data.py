@@ -8,15 +8,17 @@ from mmengine.logging import MMLogger
 from mmpretrain.datasets import CustomDataset
 
 from maskfeat_plugin.datasets import VideoDataset
-from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
+from maskfeat_plugin.datasets.folders import VIDEO_ENDINGS, find_files, printable
 
 from .checks import is_remote
 from .classes import dataset_class, dataset_parts
+from .input_kinds import IMAGES, SOUNDS
+from .sample_sizes import class_name
 from .walking import walk
 
 
 def complete_endings(cfg: Config) -> None:
-    """Make mmpretrain's data sets of folders read every ending of :data:`IMAGE_ENDINGS`, if their config names none.
+    """Make mmpretrain's data sets of folders read every ending of images, or of sounds, if their config names none.
 
     Upstream's list lacks ``.tiff`` and ``.webp``, and files with these endings are left out without a message.
 
@@ -28,7 +30,8 @@ def complete_endings(cfg: Config) -> None:
             continue
         kind = dataset_class(node, cfg.get("default_scope"))
         if kind is not None and issubclass(kind, CustomDataset):
-            node["extensions"] = IMAGE_ENDINGS
+            reads_sounds = any(class_name(inner) in SOUNDS.readers for _, inner in walk(node))
+            node["extensions"] = (SOUNDS if reads_sounds else IMAGES).endings
 
 
 def log_files(dataset: object, key: str) -> None:

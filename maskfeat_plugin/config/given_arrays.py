@@ -1,13 +1,13 @@
 """Conversion of arrays, tensors and PIL images from users to the arrays that a pipeline takes."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from mmengine.config import Config
 from PIL import Image, ImageOps
 
 from maskfeat_plugin.errors import ConfigError
+
+from .input_kinds import IMAGES, VIDEOS, InputKind
 
 GIVEN = (np.ndarray, torch.Tensor, Image.Image)
 """Types of inputs that are not files."""
@@ -28,7 +28,7 @@ def sample_bits(cfg: Config) -> int:
 
 
 def to_array(
-    given: np.ndarray | torch.Tensor | Image.Image, name: str, clips: bool, title: str, channels: int, bits: int
+    given: np.ndarray | torch.Tensor | Image.Image, name: str, kind: InputKind, title: str, channels: int, bits: int
 ) -> np.ndarray:
     """Convert an input that is not a file to the array that a pipeline takes.
 
@@ -40,7 +40,8 @@ def to_array(
         given (np.ndarray | Tensor | Image): An array (H, W, C) or (T, H, W, C), for grey also without C; a tensor of
             these shapes or of torchvision's, (C, H, W), (T, C, H, W) and (C, T, H, W); a PIL image of any mode.
         name (str): Name of the input, for messages.
-        clips (bool): Whether the model takes clips and not images.
+        kind (InputKind): Kind of the files that the model takes. The array is a decoded sample: the spectrogram of a
+            sound, or the slices of a volume.
         title (str): Name of the config, for messages.
         channels (int): Channels that the model takes, see :func:`.sample_channels`.
         bits (int): Bits of the pixels that the model takes, see :func:`sample_bits`.
@@ -51,6 +52,7 @@ def to_array(
     Raises:
         ConfigError: If it is a clip instead of an image or the reverse, or its shape, type or range is not supported.
     """
+    clips = kind.is_clip
     if isinstance(given, Image.Image):
         array = _read_picture(given, channels)
     elif isinstance(given, torch.Tensor):
@@ -62,33 +64,18 @@ def to_array(
     if array.ndim == dims - 1 and channels in (1, 3) and not (clips and array.shape[-1] in sizes):
         array = array[..., None]  # grey
     if array.ndim == (3 if clips else 4) and array.shape[-1] in sizes:
-        raise other_kind(f"{name} of the shape {array.shape}", clips, title)
+        raise kind.other_kind(f"{name} of the shape {array.shape}", IMAGES if clips else VIDEOS, title)
     is_known = array.dtype in (np.uint8, np.uint16) or array.dtype.kind == "f"
     if not is_known or array.ndim != dims or array.shape[-1] not in sizes or not array.size:
-        kind = "RGB, uint8" if channels == 3 else "uint8"
+        dtype = "RGB, uint8" if channels == 3 else "uint8"
         wanted = f"(T, H, W, {channels})" if clips else f"(H, W, {channels})"
         raise ConfigError(
-            f"{name} is {array.dtype} {array.shape}; an array has to be {kind} {wanted}, or uint16, or floating point "
+            f"{name} is {array.dtype} {array.shape}; an array has to be {dtype} {wanted}, or uint16, or floating point "
             "from 0 to 1."
         )
     if channels == 3:
         array = array.repeat(3, -1) if array.shape[-1] == 1 else array[..., :3]
     return _scale(array, name, bits)
-
-
-def other_kind(name: Path | str, clips: bool, title: str) -> ConfigError:
-    """Build the error for an image where videos are expected, or a video where images are expected.
-
-    Args:
-        name (Path | str): The input.
-        clips (bool): Whether videos are expected and not images.
-        title (str): Name of the config that expects them.
-
-    Returns:
-        ConfigError: The error.
-    """
-    found, wanted = ("an image", "videos") if clips else ("a video", "images")
-    return ConfigError(f"{name} is {found}, and {title} takes {wanted}; give {wanted}, or a config that takes {found}.")
 
 
 def _read_picture(image: Image.Image, channels: int) -> np.ndarray:

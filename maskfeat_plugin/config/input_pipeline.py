@@ -6,35 +6,31 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS, DefaultScope
-from PIL import Image
 from torch.utils.data import Dataset
 
-from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
+from maskfeat_plugin.datasets.folders import find_files, printable
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO, is_manifest, read_manifest
 from maskfeat_plugin.datasets.transforms.masking.base import count_masked
-from maskfeat_plugin.datasets.video_reader import VideoReader
 from maskfeat_plugin.downloads import DownloadError, fetch
-from maskfeat_plugin.errors import ConfigError, describe, reading
+from maskfeat_plugin.errors import ConfigError, describe
 from maskfeat_plugin.evaluation.features import preserved_random_state
 
 from .checks import mask_grid
-from .given_arrays import GIVEN, other_kind, to_array
+from .given_arrays import GIVEN, to_array
+from .input_kinds import IMAGES, VIDEOS, InputKind, expand, input_kind
 from .origins import named_errors
 from .sample_sizes import class_name, known_class, size_after
 
-# Transforms that read an image; that open a video; that decode the chosen frames of a video
-_READ_IMAGE = ("LoadImageFromFile", "LoadWholeImage")
-OPEN_VIDEO = ("DecordInit", "OpenVideo", "PyAVInit", "OpenCVInit", "PIMSInit")
+# Transforms that decode the chosen frames of a video
 DECODE_VIDEO = ("DecordDecode", "DecodeClip", "PyAVDecode", "OpenCVDecode", "PIMSDecode")
 _SAMPLE_FRAMES = ("SampleFrames", "DenseSampleFrames", "UniformSample")
 # Transforms that are for training only
@@ -52,7 +48,8 @@ _AUGMENTATIONS = (
     "Solarize",
     "TransformBroadcaster",
 )
-
+# Kinds that a manifest lists, and their names there
+_IN_MANIFESTS = {IMAGES: IMAGE, VIDEOS: VIDEO}
 
 _URL = re.compile("^(https?):/+")  # a Path keeps only one slash
 
@@ -78,27 +75,6 @@ class Input:
         return self.downloaded or self.name
 
 
-def takes_clips(pipeline: Sequence[dict], title: str) -> bool:
-    """Check whether a pipeline reads videos and not images.
-
-    Args:
-        pipeline (Sequence[dict]): Configs of the transforms.
-        title (str): Name of the config, for the message.
-
-    Returns:
-        bool: True for videos, False for images.
-
-    Raises:
-        ConfigError: If the pipeline reads neither from a file, but for example folders of frames.
-    """
-    kinds = [class_name(transform) for transform in _expand(pipeline)]
-    for known, is_clip in ((OPEN_VIDEO, True), (_READ_IMAGE, False)):
-        if any(kind in known for kind in kinds):
-            return is_clip
-    known = ", ".join((*_READ_IMAGE, *OPEN_VIDEO))
-    raise ConfigError(f"the pipeline of {title} reads no files of images or videos: it has none of {known}.")
-
-
 def without_randomness(pipeline: Sequence[dict], scope: str | None = None) -> list[dict]:
     """Make a training pipeline deterministic: drop each random transform or replace its settings.
 
@@ -113,7 +89,7 @@ def without_randomness(pipeline: Sequence[dict], scope: str | None = None) -> li
     Returns:
         list[dict]: Configs of the kept and the replaced transforms. Mask generators are not changed.
     """
-    steps = [transform for transform in _expand(pipeline) if class_name(transform) not in _AUGMENTATIONS]
+    steps = [transform for transform in expand(pipeline) if class_name(transform) not in _AUGMENTATIONS]
     return [part for i, step in enumerate(steps) for part in _settled(step, steps[i + 1 :], scope)]
 
 
@@ -132,7 +108,7 @@ def inference_pipeline(cfg: Config) -> list[dict]:
     for key in ("val_dataloader", "test_dataloader"):
         pipeline = _pipeline_of(cfg, key)
         if pipeline is not None:
-            return _expand(pipeline)
+            return expand(pipeline)
     return without_randomness(training_pipeline(cfg), cfg.get("default_scope"))
 
 
@@ -185,7 +161,7 @@ class InputPipeline:
         needs_masks: bool = False,
     ) -> None:
         self.title = title_of(cfg)
-        self.takes_clips = takes_clips(pipeline, self.title)
+        self.kind = input_kind(pipeline, self.title)
         self._seed = seed
         self._masks = masks
         files: list[Callable[[dict], Any]] = [self._reseed]
@@ -193,16 +169,16 @@ class InputPipeline:
         steps: list[Callable[[dict], Any]]
         with named_errors(cfg, "cannot be built"), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             for config in pipeline:
-                kind = class_name(config)
+                name = class_name(config)
                 if _is_mask_generator(config):
                     needs_masks = False
                     steps = [self._take_mask] if masks is not None else [self._reseed, _build_masks(config, mask_ratio)]
                 else:
                     steps = [TRANSFORMS.build(config)]
                 files += steps
-                if kind in DECODE_VIDEO:
+                if name in DECODE_VIDEO:
                     arrays.append(_take_frames)
-                elif kind not in (*_READ_IMAGE, *OPEN_VIDEO):
+                elif name not in self.kind.readers:
                     arrays += steps
         if needs_masks:
             raise ConfigError(f"the pipeline of {self.title} has no mask generator; give the config of a pre-training.")
@@ -234,7 +210,7 @@ class InputPipeline:
 
     def _start(self, item: Input) -> dict:
         """Build a sample in the form in which a data set returns it."""
-        if self.takes_clips:
+        if self.kind.is_clip:
             sample = dict(start_index=0, modality="RGB")
             if item.array is None:
                 return dict(sample, filename=item.file)
@@ -276,12 +252,12 @@ class InputDataset(Dataset):
         return self.pipeline(self.items[index], index)
 
 
-def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
+def list_inputs(inputs: object, kind: InputKind, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
     """List files and arrays and check each as far as possible without decoding it. Every file is opened.
 
     Args:
         inputs (object): See :func:`find_inputs`.
-        clips (bool): Whether videos are expected and not images.
+        kind (InputKind): Kind of the files that are expected.
         title (str): Name of the config that expects them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
         bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
@@ -290,23 +266,23 @@ def list_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits
         list[Input]: See :func:`find_inputs`.
 
     Raises:
-        ConfigError: For the first input that does not exist, is of the other kind, or is broken.
+        ConfigError: For the first input that does not exist, is of another kind, or is broken.
     """
-    items = find_inputs(inputs, clips, title, channels, bits)
+    items = find_inputs(inputs, kind, title, channels, bits)
     for item in items:
         if item.array is None:
-            _check_file(Path(item.file), item.name, clips)
+            kind.check_file(Path(item.file), item.name)
     return items
 
 
-def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
+def find_inputs(inputs: object, kind: InputKind, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
     """List files by their names only, and arrays. No image or video is opened. URLs are downloaded.
 
     Args:
         inputs (object): The path of a file, of a folder with files at any depth, or of a manifest of ``maskfeat index``
             (``.parquet``; its readable files of the expected kind are used); a URL of http or https, see
             :func:`.fetch`; an array, a tensor or a PIL image, see :func:`.to_array`; a list or tuple of any of these.
-        clips (bool): Whether videos are expected and not images.
+        kind (InputKind): Kind of the files that are expected.
         title (str): Name of the config that expects them, for messages.
         channels (int): Channels of arrays, see :func:`.sample_channels`. Defaults to 3.
         bits (int): Bits of the pixels of arrays, see :func:`.sample_bits`. Defaults to 8.
@@ -315,20 +291,20 @@ def find_inputs(inputs: object, clips: bool, title: str, channels: int = 3, bits
         list[Input]: In the order of the list; the files of a folder or a manifest in the order of their paths.
 
     Raises:
-        ConfigError: For the first input that does not exist, cannot be downloaded or, by its name or shape, is of the
-            other kind.
+        ConfigError: For the first input that does not exist, cannot be downloaded or, by its name or shape, is of
+            another kind.
     """
     items: list[Input] = []
     for number, given in enumerate(inputs if isinstance(inputs, list | tuple) else [inputs]):
         if isinstance(given, str | Path) and _URL.match(str(given)):
-            items.append(_download(_URL.sub(r"\1://", str(given)), clips, title))
+            items.append(_download(_URL.sub(r"\1://", str(given)), kind, title))
         elif isinstance(given, str | Path) and is_manifest(given):
-            items += map(Input, _manifest_files(Path(given), clips, title))
+            items += map(Input, _manifest_files(Path(given), kind, title))
         elif isinstance(given, str | Path):
-            items += [Input(str(path)) for path in _files(Path(given), clips, title)]
+            items += [Input(str(path)) for path in _files(Path(given), kind, title)]
         elif isinstance(given, GIVEN):
             name = f"{_word(given)} {number}"
-            items.append(Input(name, to_array(given, name, clips, title, channels, bits)))
+            items.append(Input(name, to_array(given, name, kind, title, channels, bits)))
         else:
             raise ConfigError(
                 f"input {number} is of the type {type(given).__name__}; give paths, URLs, numpy arrays, tensors, PIL "
@@ -343,71 +319,44 @@ def _word(given: object) -> str:
     return "array" if isinstance(given, np.ndarray) else "tensor" if isinstance(given, torch.Tensor) else "image"
 
 
-def _download(url: str, clips: bool, title: str) -> Input:
-    if _is_other_kind(Path(urlparse(url).path), clips):
-        raise other_kind(url, clips, title)
+def _download(url: str, kind: InputKind, title: str) -> Input:
+    kind.check_name(PurePosixPath(urlparse(url).path), title, url)
     try:
         return Input(url, downloaded=str(fetch(url, lambda path: None)[0]))
     except DownloadError as error:
         raise ConfigError(str(error)) from error
 
 
-def _is_other_kind(path: Path, clips: bool) -> bool:
-    return path.suffix.lower() in (IMAGE_ENDINGS if clips else VIDEO_ENDINGS)
-
-
-def _manifest_files(path: Path, clips: bool, title: str) -> list[str]:
-    kind = VIDEO if clips else IMAGE
-    files = read_manifest(path, ("path", "path_bytes", "kind", "problem")).readable(kind).paths()
+def _manifest_files(path: Path, kind: InputKind, title: str) -> list[str]:
+    if kind not in _IN_MANIFESTS:
+        raise ConfigError(f"the manifest {path} lists images and videos, and {title} takes {kind.plural}. Give files.")
+    manifest = read_manifest(path, ("path", "path_bytes", "kind", "problem"))
+    files = manifest.readable(_IN_MANIFESTS[kind]).paths()
     if not files:
-        raise ConfigError(f"the manifest {path} has no readable {kind}, and {title} takes {kind}s. Give another one.")
+        raise ConfigError(
+            f"the manifest {path} has no readable {kind.name}, and {title} takes {kind.plural}. Give another one."
+        )
     return files
 
 
-def _files(path: Path, clips: bool, title: str) -> list[Path]:
+def _files(path: Path, kind: InputKind, title: str) -> list[Path]:
     if path.is_file():
-        if _is_other_kind(path, clips):
-            raise other_kind(path, clips, title)
+        kind.check_name(path, title)
         return [path]
     if not path.is_dir():
         raise ConfigError(f"the input {path} does not exist.")
-    endings = VIDEO_ENDINGS if clips else IMAGE_ENDINGS
-    found = find_files(path, endings)
+    found = find_files(path, kind.endings)
     skipped = found.describe_skipped()
     if not found.files:
-        others = [file for file in found.others if _is_other_kind(file, clips)]
-        if others:
-            raise other_kind(others[0], clips, title)
+        for file in found.others:
+            kind.check_name(file, title)
         hint = f"; left out: {skipped}" if skipped else ""
-        raise ConfigError(f"the folder {path} has no files that end in {', '.join(endings)}{hint}.")
+        raise ConfigError(f"the folder {path} has no files that end in {', '.join(kind.endings)}{hint}.")
     if skipped:
         logging.getLogger(__name__).warning(
             f"{printable(path)}: {len(found.files)} files are used; left out: {skipped}."
         )
     return found.files
-
-
-def _check_file(path: Path, name: str, clips: bool) -> None:
-    if not path.stat().st_size:
-        raise ConfigError(f"{name} is empty.")
-    if clips:
-        try:
-            VideoReader(str(path), name)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-    elif not _is_image(path):
-        raise ConfigError(f"{name} is no image that OpenCV reads.")
-
-
-def _is_image(path: Path) -> bool:
-    """Check whether a file is an image; ``cv2.haveImageReader`` crashes with names that are not UTF-8."""
-    try:
-        with Image.open(path):  # reads the header
-            return True
-    except Exception:  # OpenCV reads a few more formats
-        pass
-    with reading(printable(path), "is no image that OpenCV reads"):
-        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
 def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
@@ -416,20 +365,6 @@ def _pipeline_of(cfg: Config, key: str) -> Sequence[dict] | None:
     while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):
         dataset = dataset["dataset"]
     return dataset.get("pipeline")
-
-
-def _expand(pipeline: Sequence[dict]) -> list[dict]:
-    """Replace ``maskfeat.Cached`` by the transforms inside it, and several views by the first kind of view."""
-    steps = []
-    for transform in pipeline:
-        kind = class_name(transform)
-        if kind == "Cached":
-            steps += _expand(transform["transforms"])
-        elif kind == "MultiView":
-            steps += _expand(transform["transforms"][0])
-        else:
-            steps.append(transform)
-    return steps
 
 
 def _settled(transform: dict, following: Sequence[dict], scope: str | None) -> list[dict]:
@@ -469,7 +404,8 @@ def _central_crops(transform: dict, scope: str | None) -> list[dict]:
     if size is None:
         return [dict(transform)]
     package, _ = known_class(transform, scope) or ("mmaction" if "size" in transform else "mmpretrain", None)
-    return [dict(type=f"{package}.CenterCrop", crop_size=size[::-1])]  # mmaction2 and mmcv take (W, H)
+    pads = dict(auto_pad=True) if transform.get("pad_if_needed") else {}
+    return [dict(type=f"{package}.CenterCrop", crop_size=size[::-1], **pads)]  # mmaction2 and mmcv take (W, H)
 
 
 def _is_mask_generator(transform: dict) -> bool:

@@ -1,4 +1,4 @@
-"""Search for images and videos below folders: the endings that all tools and data sets read, and the skipped files."""
+"""Search for data files below folders: the endings that all tools and data sets read, and the skipped files."""
 
 import os
 from collections import Counter
@@ -24,6 +24,8 @@ IMAGE_ENDINGS = (
     ".webp",
 )
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
+SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
+VOLUME_ENDINGS = (".npy",)
 FILE, FOLDER = "file", "folder"
 # Number of files and endings that a message names
 _NAMED = 5

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,12 +29,7 @@ class VolumeReader:
     def __init__(self, source: str | bytes, name: str, window: tuple[float, float] | None, axis: int) -> None:
         if isinstance(source, str) and not os.path.exists(source):
             raise FileNotFoundError(f"{name} does not exist.")
-        with reading(name, "is no volume, or a broken one"):
-            volume = _load(source)
-        if volume.ndim not in (3, 4) or volume.dtype.kind not in "buif" or not volume.size:
-            raise ValueError(
-                f"{name} is {volume.dtype} {volume.shape}. A volume has numbers in the shape (D, H, W) or (D, H, W, C)."
-            )
+        volume = _load(source, name)
         if window is None and volume.dtype != np.uint8:
             raise ValueError(f"{name} is {volume.dtype}: set window=(low, high) of maskfeat.OpenVolume.")
         volume = np.moveaxis(volume, axis, 0)
@@ -72,11 +68,29 @@ class VolumeReader:
         return [cv2.resize(image, size, interpolation=kind).reshape(*size[::-1], -1) for image in slices]
 
 
-def _load(source: str | bytes) -> np.ndarray:
-    if isinstance(source, bytes):
-        volume = np.load(io.BytesIO(source), allow_pickle=False)
-    else:
-        volume = np.load(source, mmap_mode="r", allow_pickle=False)
-    if not isinstance(volume, np.ndarray):
-        raise ValueError("it is an archive of arrays")
+def check_volume(path: Path, name: str) -> None:
+    """Check that a file is a volume. Of its numbers none is read.
+
+    Args:
+        path (Path): The file.
+        name (str): Its name in messages.
+
+    Raises:
+        ValueError: If it is not, see :class:`VolumeReader`.
+    """
+    _load(str(path), name)
+
+
+def _load(source: str | bytes, name: str) -> np.ndarray:
+    with reading(name, "is no volume, or a broken one"):
+        if isinstance(source, bytes):
+            volume = np.load(io.BytesIO(source), allow_pickle=False)
+        else:
+            volume = np.load(source, mmap_mode="r", allow_pickle=False)
+        if not isinstance(volume, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+    if volume.ndim not in (3, 4) or volume.dtype.kind not in "buif" or not volume.size:
+        raise ValueError(
+            f"{name} is {volume.dtype} {volume.shape}. A volume has numbers in the shape (D, H, W) or (D, H, W, C)."
+        )
     return volume

@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 
 from maskfeat_plugin.apis.features.extraction import extract_features
 from maskfeat_plugin.apis.features.files import read_features
+from maskfeat_plugin.config.input_kinds import IMAGES, VIDEOS
 from maskfeat_plugin.config.input_pipeline import find_inputs
 from maskfeat_plugin.datasets.manifest import as_table, name_columns, write_manifest
 from maskfeat_plugin.errors import ConfigError
@@ -128,8 +129,8 @@ def test_inputs_are_found_without_opening_them(tmp_path):
     rows = [dict(name_columns("pipe.mp4"), kind="video")]
     write_manifest(tmp_path / "pipes.parquet", tmp_path, [as_table(rows)])
     inputs = [folder, tmp_path / "manifest.parquet", tmp_path / "pipes.parquet"]
-    names = [item.name for item in find_inputs(inputs, True, "a config")]
+    names = [item.name for item in find_inputs(inputs, VIDEOS, "a config")]
     below = [os.path.join(folder, name) for name in ("damaged.mp4", "gone.mp4", os.fsdecode(b"\xff.mp4"))]
     assert names == [*below, str(tmp_path / "pipe.mp4")]
     with pytest.raises(ConfigError, match=r"pipes.parquet has no readable image, and a config takes images"):
-        find_inputs(tmp_path / "pipes.parquet", False, "a config")
+        find_inputs(tmp_path / "pipes.parquet", IMAGES, "a config")

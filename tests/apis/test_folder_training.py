@@ -186,6 +186,8 @@ def test_runs_that_do_not_fit_are_refused(photos, clips, tmp_path):
     settings = Settings(tmp_path / "run")
     with pytest.raises(ConfigError, match="it was pre-trained on images, and .*clips has videos"):
         finetuning_config(find_classes(clips), IMAGES, settings)
+    with pytest.raises(ConfigError, match="pre-trained on sounds, and .*photos has images. Write a config for sounds"):
+        finetuning_config(find_classes(photos), "maskfeat_vit-tiny_sounds", settings)
     with pytest.raises(ConfigError, match="its model is not a MaskFeat"):
         finetuning_config(find_classes(photos), "vit-tiny_moving-digits-class", settings)
     with pytest.raises(ConfigError, match="there is no checkpoint"):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from maskfeat_plugin.apis import ConfigError, MaskFeatInferencer
 from maskfeat_plugin.config.given_arrays import to_array
+from maskfeat_plugin.config.input_kinds import IMAGES, VIDEOS
 
 
 def picture(height=48, width=64):
@@ -34,7 +35,7 @@ GREY_CLIP = np.stack([GREY, GREY[::-1]] * 4)
 
 
 def image(given, channels=3, bits=8):
-    return to_array(given, "it", False, "a config", channels, bits)
+    return to_array(given, "it", IMAGES, "a config", channels, bits)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_other_modes_and_types():
     ],
 )
 def test_clips(given, expected):
-    np.testing.assert_array_equal(to_array(given, "it", True, "a config", 3, 8), expected)
+    np.testing.assert_array_equal(to_array(given, "it", VIDEOS, "a config", 3, 8), expected)
 
 
 @pytest.mark.parametrize("mode, turned", [("RGB", 6), ("RGBA", 1), ("P", 1), ("L", 1), ("I;16", 1)])

@@ -14,10 +14,10 @@ from PIL import Image
 
 from maskfeat_plugin.apis import MaskFeatInferencer, get_model, list_models
 from maskfeat_plugin.apis.model_loading import read_model
+from maskfeat_plugin.config.input_kinds import input_kind
 from maskfeat_plugin.config.input_pipeline import (
     InputPipeline,
     list_inputs,
-    takes_clips,
     training_pipeline,
     without_randomness,
 )
@@ -312,9 +312,9 @@ def test_pipelines_of_our_configs(name):
     """Each pipeline takes a picture of any shape, gives a square input, and gives the same input each time."""
     cfg, _ = read_model(name)
     pipeline = without_randomness(training_pipeline(cfg))
-    clip = takes_clips(pipeline, name)
-    given = np.stack([image(i, 90, 130) for i in range(20)]) if clip else image(0, 90, 130)
-    item = list_inputs(given, clip, name)[0]
+    kind = input_kind(pipeline, name)
+    given = np.stack([image(i, 90, 130) for i in range(20)]) if kind.is_clip else image(0, 90, 130)
+    item = list_inputs(given, kind, name)[0]
     run = InputPipeline(cfg, pipeline)
     first, second = run(item, 0), run(item, 0)
     assert torch.equal(first["inputs"], second["inputs"])

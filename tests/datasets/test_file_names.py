@@ -16,6 +16,7 @@ from warm_python import python
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
 from maskfeat_plugin.apis.features.files import read_features
+from maskfeat_plugin.config.input_kinds import IMAGES, VIDEOS
 from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.preparation.readable import check_image, check_video
 from maskfeat_plugin.registry import DATASETS, TRANSFORMS
@@ -86,7 +87,7 @@ def test_extract(photos, ending):
 
 
 def test_one_file_of_such_a_name_and_one_that_is_no_image(photos):
-    assert [item.name for item in list_inputs([f"photos/{NAMES[0]}.jpg"], False, "a config")]
+    assert [item.name for item in list_inputs([f"photos/{NAMES[0]}.jpg"], IMAGES, "a config")]
     broken = photos / f"{NAMES[0]}.png"
     broken.write_bytes(b"no image")
     done = tool("visualize.py", DEMO / "maskfeat_vit-tiny_moving-digits.py", WEIGHTS, "photos", "--out", "out")
@@ -136,7 +137,7 @@ def test_videos(tmp_path):
     for name in NAMES:
         (tmp_path / f"{name}.mp4").write_bytes(content)
         assert check_video(str(tmp_path / f"{name}.mp4")) is None
-    assert len(list_inputs([str(tmp_path)], clips=True, title="a config")) == len(NAMES)
+    assert len(list_inputs([str(tmp_path)], kind=VIDEOS, title="a config")) == len(NAMES)
     pipeline = [
         dict(type="maskfeat.OpenVideo"),
         dict(type="SampleFrames", clip_len=2),

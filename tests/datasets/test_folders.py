@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from maskfeat_plugin.apis import ConfigError, build_trainer, load_config
+from maskfeat_plugin.config.input_kinds import IMAGES
 from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.datasets.folders import IMAGE_ENDINGS, VIDEO_ENDINGS, find_files, printable
 from maskfeat_plugin.preparation.files import Tree
@@ -68,7 +69,7 @@ def test_endings_of_the_config_come_first(photos):
 
 def test_tools_read_the_same_files(photos, caplog):
     (photos / "itself.png").symlink_to("itself.png")
-    items = list_inputs(["photos"], clips=False, title="a config")
+    items = list_inputs(["photos"], kind=IMAGES, title="a config")
     assert len(items) == len(IMAGE_ENDINGS)
     assert all(part in caplog.text for part in (*LEFT_OUT, "itself.png ("))
     tree = Tree([photos])
@@ -160,7 +161,7 @@ def test_a_folder_of_other_files_says_which(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"0")
     (tmp_path / "b.jpg").symlink_to("nowhere")
     with pytest.raises(ConfigError, match=r"left out: 1 of another ending \(.heic: 1\); .*b.jpg \(dangling link\)"):
-        list_inputs([str(tmp_path)], clips=False, title="a config")
+        list_inputs([str(tmp_path)], kind=IMAGES, title="a config")
 
 
 @pytest.mark.parametrize(

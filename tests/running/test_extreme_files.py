@@ -10,6 +10,7 @@ from mmengine.config import Config
 from maskfeat_plugin.apis import load_config
 from maskfeat_plugin.checkpoints.formats import last_scale_of
 from maskfeat_plugin.config.classes import check_class_files
+from maskfeat_plugin.config.input_kinds import IMAGES
 from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.datasets.categories import read_categories
 from maskfeat_plugin.datasets.transforms.loading import LoadWholeImage
@@ -80,7 +81,7 @@ def test_pictures_that_nothing_decodes(tmp_path, size):
     path = tmp_path / "picture.png"
     path.write_bytes(png(*size))
     with pytest.raises(ConfigError, match=f"{path} is no image that OpenCV reads"):
-        list_inputs(str(path), False, "the config")
+        list_inputs(str(path), IMAGES, "the config")
     with pytest.raises(ValueError, match=f"{path} is no image, or a broken one"):
         LoadWholeImage().transform(dict(img_path=str(path)))
     assert check_image(str(path)) and check_image(str(path), "full")

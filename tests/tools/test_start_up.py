@@ -17,6 +17,7 @@ from maskfeat_plugin.apis import ConfigError, estimate, get_model, pictures
 from maskfeat_plugin.apis.features import extraction, search
 from maskfeat_plugin.apis.folder_training import look_into
 from maskfeat_plugin.config.checks import check_config
+from maskfeat_plugin.config.input_kinds import IMAGES
 from maskfeat_plugin.config.input_pipeline import list_inputs
 from maskfeat_plugin.config.load import load_config
 from maskfeat_plugin.datasets.manifest import read_manifest
@@ -148,8 +149,8 @@ def test_options_of_the_config_are_read_before_torch_is_imported(ask):
         (given_files.missing_checkpoint("none.pth"), lambda: checkpoints.local_file("none.pth")),
         (given_files.missing_checkpoint("~/none.pth"), lambda: checkpoints.local_file("~/none.pth")),
         (given_files.missing_start("none.pth"), lambda: check_config(load_config(TINY, resume="none.pth"), ())),
-        (given_files.missing_input("none.png"), lambda: list_inputs("none.png", False, "")),
-        (given_files.missing_input("none.parquet"), lambda: list_inputs("none.parquet", False, "")),
+        (given_files.missing_input("none.png"), lambda: list_inputs("none.png", IMAGES, "")),
+        (given_files.missing_input("none.parquet"), lambda: list_inputs("none.parquet", IMAGES, "")),
         (given_files.missing_manifest("none.parquet"), lambda: read_manifest("none.parquet")),
         (given_files.missing_folder("none"), lambda: look_into("none")),
     ],

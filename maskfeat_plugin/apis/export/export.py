@@ -13,7 +13,8 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from torch import Tensor
 
-from maskfeat_plugin.config.input_pipeline import inference_pipeline, takes_clips, title_of
+from maskfeat_plugin.config.input_kinds import input_kind
+from maskfeat_plugin.config.input_pipeline import inference_pipeline, title_of
 from maskfeat_plugin.config.sample_sizes import input_size, sample_channels
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.files import writing
@@ -122,7 +123,7 @@ def _build_backbone(cfg: Config, checkpoint: str) -> tuple[ExportedPart, dict[st
     """Build the backbone of a config with its weights."""
     if not isinstance(cfg.get("model", {}).get("backbone"), dict):
         raise ConfigError(f"{title_of(cfg)} has no model.backbone, which gives the features. Give another config.")
-    is_clip = takes_clips(inference_pipeline(cfg), title_of(cfg))
+    is_clip = input_kind(inference_pipeline(cfg), title_of(cfg)).is_clip
     return FeatureModel(load_backbone(cfg, checkpoint), 5 if is_clip else 4), {}
 
 

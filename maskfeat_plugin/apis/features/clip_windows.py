@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS, DefaultScope
 
-from maskfeat_plugin.config.input_pipeline import DECODE_VIDEO, OPEN_VIDEO, inference_pipeline, title_of
+from maskfeat_plugin.config.input_kinds import OPEN_VIDEO
+from maskfeat_plugin.config.input_pipeline import DECODE_VIDEO, inference_pipeline, title_of
 from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.config.sample_sizes import class_name
 from maskfeat_plugin.datasets.transforms.decoding import OpenVideo

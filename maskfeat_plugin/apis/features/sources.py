@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 from maskfeat_plugin.config.checks import check_dataset_files
 from maskfeat_plugin.config.folder_data import complete_endings
 from maskfeat_plugin.config.given_arrays import sample_bits
+from maskfeat_plugin.config.input_kinds import input_kind
 from maskfeat_plugin.config.input_pipeline import (
     Input,
     InputPipeline,
     find_inputs,
     inference_pipeline,
-    takes_clips,
     title_of,
 )
 from maskfeat_plugin.config.origins import named_errors
@@ -186,7 +186,7 @@ def _seed(key: str) -> int:
 
 def _find(cfg: Config, pipeline: Sequence[dict], inputs: object) -> list[Input]:
     title = title_of(cfg)
-    return find_inputs(inputs, takes_clips(pipeline, title), title, sample_channels(cfg), sample_bits(cfg))
+    return find_inputs(inputs, input_kind(pipeline, title), title, sample_channels(cfg), sample_bits(cfg))
 
 
 def _build_dataset(cfg: Config, split: str) -> Dataset:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
-from maskfeat_plugin.config.input_pipeline import takes_clips, title_of, training_pipeline, without_randomness
+from maskfeat_plugin.config.input_kinds import IMAGES, VIDEOS, input_kind
+from maskfeat_plugin.config.input_pipeline import title_of, training_pipeline, without_randomness
 from maskfeat_plugin.datasets.manifest import IMAGE, VIDEO
 from maskfeat_plugin.errors import ConfigError
 
@@ -56,12 +57,18 @@ def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settin
             f"--from {run}: its model is not a MaskFeat with one of the backbones {', '.join(_PLAIN)}. Write a config "
             "for it, as in docs/tutorials/finetune.md."
         )
+    read = input_kind(training_pipeline(pretrained), title_of(pretrained))
+    if read not in (IMAGES, VIDEOS):
+        raise ConfigError(
+            f"--from {run}: it was pre-trained on {read.plural}, and {labelled.contents.folder} has "
+            f"{labelled.contents.kind}s. Write a config for {read.plural}, as in docs/signals.md."
+        )
     if weights is None:
         raise ConfigError(
             f"--from {run}: there is no checkpoint. Train it to its first checkpoint, or give another run."
         )
     is_clip = labelled.contents.kind == VIDEO
-    reads_clips = takes_clips(training_pipeline(pretrained), title_of(pretrained))
+    reads_clips = read.is_clip
     if is_clip and not reads_clips:
         raise ConfigError(
             f"--from {run}: it was pre-trained on images, and {labelled.contents.folder} has videos. Give a run that "

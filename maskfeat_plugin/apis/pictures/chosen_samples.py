@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from maskfeat_plugin.config.checks import check_dataset_files
 from maskfeat_plugin.config.folder_data import complete_endings
+from maskfeat_plugin.config.input_kinds import InputKind
 from maskfeat_plugin.config.input_pipeline import Input, list_inputs, title_of
 from maskfeat_plugin.config.origins import named_errors
 from maskfeat_plugin.datasets.sample_paths import sample_path
@@ -119,29 +120,31 @@ def files_of(dataset: BaseDataset, indices: Sequence[int], title: str) -> list[I
     return files
 
 
-def collect(cfg: Config, inputs: Sequence[str], choice: Choice | None, clips: bool) -> tuple[list[Input], list[str]]:
+def collect(
+    cfg: Config, inputs: Sequence[str], choice: Choice | None, kind: InputKind
+) -> tuple[list[Input], list[str]]:
     """Collect the files to visualize.
 
     Args:
         cfg (Config): The config of the model.
         inputs (Sequence[str]): Files and folders.
         choice (Choice, optional): Samples of the config's data set to use instead.
-        clips (bool): True for videos, False for images.
+        kind (InputKind): Kind of the files that the config takes.
 
     Returns:
         tuple[list[Input], list[str]]: The files, and for each of them the name of the files that are written about it,
         without their ending.
 
     Raises:
-        ConfigError: If a file is missing, of the other kind, or broken. The message names the first one.
+        ConfigError: If a file is missing, of another kind, or broken. The message names the first one.
     """
     title = title_of(cfg)
     if choice is None:
-        items = list_inputs(list(inputs), clips, title)
+        items = list_inputs(list(inputs), kind, title)
         return items, unique_stems(items)
     dataset = build_split(cfg, choice.split, [])
     indices = choice.of(dataset)
-    items = list_inputs([item.name for item in files_of(dataset, indices, title)], clips, title)
+    items = list_inputs([item.name for item in files_of(dataset, indices, title)], kind, title)
     return items, [choice.stem(index) for index in indices]
 
 

@@ -96,8 +96,8 @@ class Samples:
             )
         # files have no annotations
         reader = InputPipeline(cfg, [t for t, kind in zip(pipeline, kinds, strict=True) if kind != "LoadAnnotations"])
-        self.takes_clips = reader.takes_clips
-        items = list_inputs(list(inputs), reader.takes_clips, title)
+        self.takes_clips = reader.kind.is_clip
+        items = list_inputs(list(inputs), reader.kind, title)
         self._samples = [
             Sample(stem, printable(Path(item.name).name), partial(reader, item, i), item.name)
             for i, (item, stem) in enumerate(zip(items, unique_stems(items), strict=True))

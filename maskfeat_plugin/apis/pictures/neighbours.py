@@ -80,7 +80,7 @@ def write_neighbours(
         middle = [frames[len(frames) // 2] for frames in clip]
         path = out / f"{stem}_neighbours"
         written.append(write_frames(path.with_name(f"{path.name}.png"), draw_grid(middle, titles)[None]))
-        if reader.takes_clips:
+        if reader.kind.is_clip:
             pages = np.stack([draw_grid(list(frames), titles) for frames in zip(*clip, strict=True)])
             written.append(write_frames(path.with_name(f"{path.name}.{clips}"), pages))
     return written
@@ -140,4 +140,4 @@ def draw_grid(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarr
 
 
 def _frames(reader: InputPipeline, item: Input) -> np.ndarray:
-    return frames_of(reader(item, 0)["inputs"], not reader.takes_clips)
+    return frames_of(reader(item, 0)["inputs"], not reader.kind.is_clip)

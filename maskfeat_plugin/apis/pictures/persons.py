@@ -117,7 +117,7 @@ class PersonDetector:
         self._title = title_of(cfg)
         steps = [step for step in inference_pipeline(cfg) if class_name(step) != "LoadAnnotations"]
         self._pipeline = InputPipeline(cfg, steps)
-        if self._pipeline.takes_clips:
+        if self._pipeline.kind.is_clip:
             raise ConfigError(f"--detector: {self._title} takes videos. Give a config of mmdet, which takes images.")
         self._names = read_class_names(cfg, checkpoint)
         known = [self._names[number] for number in range(len(self._names))]

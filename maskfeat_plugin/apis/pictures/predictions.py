@@ -83,7 +83,7 @@ def write_predictions(
     written = []
     samples = predict(inferencer, items, mask_ratio, seed, batch_size, attention)
     for sample, stem in zip(tqdm(samples, "Looking", len(items), unit="input"), stems, strict=True):
-        for ending in ("png", clips) if inferencer.takes_clips else ("png",):
+        for ending in ("png", clips) if inferencer.kind.is_clip else ("png",):
             path = out / f"{stem}.{ending}"
             visualizer.add_datasample(stem, sample.frames, sample, target_generator, out_file=path)
             written.append(path)

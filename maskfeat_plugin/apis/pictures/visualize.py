@@ -8,10 +8,10 @@ import numpy as np
 from mmengine.config import Config
 from torch import nn
 
+from maskfeat_plugin.config.input_kinds import VIDEOS, input_kind
 from maskfeat_plugin.config.input_pipeline import (
     inference_pipeline,
     list_inputs,
-    takes_clips,
     title_of,
     training_pipeline,
     without_randomness,
@@ -117,9 +117,9 @@ def visualize(cfg: Config, checkpoint: str, out: Path, wishes: Wishes) -> list[P
         pipeline = without_randomness(training_pipeline(cfg), scope) if pretraining else inference_pipeline(cfg)
         return _look_at_neighbours(cfg, checkpoint, out, wishes, wishes.neighbours, pipeline, clips)
     if pretraining:
-        clip_config = takes_clips(without_randomness(training_pipeline(cfg)), title_of(cfg))
-        _check_clips(cfg, wishes, clip_config)
-        items, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+        kind = input_kind(training_pipeline(cfg), title_of(cfg))
+        _check_clips(cfg, wishes, kind.is_clip)
+        items, stems = collect(cfg, wishes.inputs, wishes.choice, kind)
         inferencer = MaskFeatInferencer(cfg, checkpoint, wishes.device, show_progress=False)
         return write_predictions(
             inferencer,
@@ -155,7 +155,7 @@ def _look_at_videos(
     cfg: Config, checkpoint: str, out: Path, wishes: Wishes, top: int, least_score: float
 ) -> list[Path]:
     inputs = ActionInputs(cfg)
-    items = list_inputs(list(wishes.inputs), True, title_of(cfg))
+    items = list_inputs(list(wishes.inputs), VIDEOS, title_of(cfg))
     boxes: dict[float, np.ndarray] | PersonDetector
     if wishes.boxes is not None:
         if len(items) > 1:
@@ -183,11 +183,11 @@ def _look_at_neighbours(
 ) -> list[Path]:
     title = title_of(cfg)
     pipeline = [t for t in pipeline if not str(t["type"]).endswith(("LoadAnnotations", "MaskGenerator"))]
-    clip_config = takes_clips(pipeline, title)
-    _check_clips(cfg, wishes, clip_config)
-    items, stems = collect(cfg, wishes.inputs, wishes.choice, clip_config)
+    kind = input_kind(pipeline, title)
+    _check_clips(cfg, wishes, kind.is_clip)
+    items, stems = collect(cfg, wishes.inputs, wishes.choice, kind)
     if wishes.among is not None:
-        bank = list_inputs(wishes.among, clip_config, title)
+        bank = list_inputs(wishes.among, kind, title)
     else:
         dataset = build_split(cfg, "train", [])
         bank = files_of(dataset, range(len(dataset)), title)
