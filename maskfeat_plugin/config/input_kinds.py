@@ -123,7 +123,7 @@ VIDEOS = InputKind("video", OPEN_VIDEO, VIDEO_ENDINGS, True, _open_video)
 SOUNDS = InputKind("sound", ("LoadSpectrogram",), SOUND_ENDINGS + VIDEO_ENDINGS, False, check_sound)
 VOLUMES = InputKind("volume", ("OpenVolume",), VOLUME_ENDINGS, True, check_volume)
 KINDS = (IMAGES, VIDEOS, SOUNDS, VOLUMES)
-"""All kinds. The sound of a video is a sound, but a file with an ending of videos is called a video."""
+"""All kinds. If several kinds have the ending of a file, messages name the first of them."""
 
 
 def input_kind(pipeline: Sequence[dict], title: str) -> InputKind:

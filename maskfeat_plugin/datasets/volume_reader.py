@@ -69,7 +69,7 @@ class VolumeReader:
 
 
 def check_volume(path: Path, name: str) -> None:
-    """Check that a file is a volume. Of its numbers none is read.
+    """Check that a file is a volume, without reading its numbers.
 
     Args:
         path (Path): The file.
