@@ -10,6 +10,8 @@ from .planned_runs import Plan
 from .settings import BASE, IMAGE, SCRATCH, VIDEO
 
 BETTER, NOT_BETTER, ALIKE = "better", "not better", "alike"
+NARROW = 10
+"""Points. An interval around zero that reaches further decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,12 @@ class Claim:
         Returns:
             str: The answer for the table.
         """
-        if self.relation == BETTER:
-            return "yes" if found.low > 0 else "no, the opposite" if found.high < 0 else "not decided"
-        if self.relation == NOT_BETTER:
-            return "no" if found.low > 0 else "yes, worse" if found.high < 0 else "no difference seen"
-        return "no" if found.low > 0 or found.high < 0 else "no difference seen"
+        if found.low > 0:
+            return "yes" if self.relation == BETTER else "no"
+        if found.high < 0:
+            return {BETTER: "no, the opposite", NOT_BETTER: "yes, worse", ALIKE: "no"}[self.relation]
+        is_narrow = max(-found.low, found.high) < NARROW
+        return "no difference seen" if is_narrow and self.relation != BETTER else "not decided"
 
 
 _HOG, _CUBES, _MASKED_40 = BASE.name, "cubes (base)", "40% masked (base)"
@@ -79,7 +82,8 @@ KINDS = {IMAGE: "images", VIDEO: "clips"}
 _COLUMNS = ["claim", "data", "difference between", "points", "seeds", "seen here?"]
 CAPTION = (
     "The difference is the mean over the seeds, with its 95 % confidence interval. It counts as seen if the interval "
-    "does not contain zero. The intervals are not corrected for the number of claims."
+    f"does not contain zero. No difference is seen if it contains zero and ends within {NARROW} points of it. The "
+    "intervals are not corrected for the number of claims."
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from projects.study import STUDIES, Plan
-from projects.study.claims import ALIKE, BETTER, NOT_BETTER, OURS, PAPER, Claim, claim_tables
+from projects.study.claims import ALIKE, BETTER, NARROW, NOT_BETTER, OURS, PAPER, Claim, claim_tables
 from projects.study.intervals import Interval, interval
 
 
@@ -38,6 +38,9 @@ def test_the_verdict_follows_the_interval(relation, above, around, below):
     assert claim.verdict(Interval(2.0, 1.0, 3.0, 5)) == above
     assert claim.verdict(Interval(1.0, -1.0, 3.0, 5)) == around
     assert claim.verdict(Interval(-2.0, -3.0, -1.0, 5)) == below
+    assert (
+        claim.verdict(Interval(1.0, -1.0, NARROW, 5)) == claim.verdict(Interval(0.0, -NARROW, 1.0, 5)) == "not decided"
+    )
 
 
 def test_a_claim_appears_when_two_seeds_have_both_settings():
