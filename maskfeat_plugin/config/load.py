@@ -32,24 +32,24 @@ def find_config(config: str | Path) -> Path:
 
 def load_config(
     path: str | Path,
-    work_dir: str | None = None,
+    work_dir: str | Path | None = None,
     options: dict | None = None,
     launcher: str = "none",
     amp: bool = False,
-    resume: str | None = None,
+    resume: str | Path | None = None,
 ) -> Config:
     """Read a config file and apply the options of the command line.
 
     Args:
         path (str | Path): The config file, or the name of a config of this package: see :func:`find_config`.
-        work_dir (str, optional): Folder for logs and checkpoints. Defaults to None: the config's ``work_dir``, or
-            ``work_dirs/`` and the name of the config file.
+        work_dir (str | Path, optional): Folder for logs and checkpoints. Defaults to None: the config's ``work_dir``,
+            or ``work_dirs/`` and the name of the config file.
         options (dict, optional): Keys such as ``model.backbone.arch`` and their new values, as
             ``mmengine.config.DictAction`` reads them. They are applied last. Defaults to None.
         launcher (str): Launcher of ``mmengine.runner.Runner``. Defaults to "none".
         amp (bool): Whether to train in mixed precision, even if the config does not. Defaults to False.
-        resume (str, optional): "auto" to continue from the last checkpoint in the work directory, or a checkpoint to
-            continue from. Defaults to None: as in the config.
+        resume (str | Path, optional): "auto" to continue from the last checkpoint in the work directory, or a
+            checkpoint to continue from. Defaults to None: as in the config.
 
     Returns:
         Config: The config for :func:`train` or :func:`test`.
@@ -68,7 +68,7 @@ def load_config(
         raise ConfigError(f"the config file {path} cannot be read: {_describe(error)}") from error
     cfg.launcher = launcher
     if work_dir is not None:
-        cfg.work_dir = work_dir
+        cfg.work_dir = str(work_dir)
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs", path.stem))
     if amp:
@@ -77,7 +77,7 @@ def load_config(
         cfg.optim_wrapper.type = "AmpOptimWrapper"
     if resume is not None:
         cfg.resume = True
-        cfg.load_from = None if resume == "auto" else resume
+        cfg.load_from = None if resume == "auto" else str(resume)
     try:
         cfg.merge_from_dict(options or {})
     except Exception as error:  # mmengine checks neither the keys nor their depth

@@ -174,7 +174,7 @@ def test_a_folder_of_sounds_needs_no_endings(root, tmp_path):
     options = dict(data_root=str(root / "sounds" / "test"), ann_file="", data_prefix="", with_label=False)
     options = {f"train_dataloader.dataset.{key}": value for key, value in options.items()}
     config = Path(__file__).parents[2] / "configs" / "signals" / "maskfeat_vit-tiny_sounds.py"
-    trainer = build_trainer(load_config(config, str(tmp_path), options))
+    trainer = build_trainer(load_config(config, tmp_path, options))
     assert len(trainer.train_dataloader.dataset) == 8
 
 
