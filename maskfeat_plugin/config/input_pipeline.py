@@ -276,7 +276,7 @@ def list_inputs(inputs: object, kind: InputKind, title: str, channels: int = 3, 
 
 
 def find_inputs(inputs: object, kind: InputKind, title: str, channels: int = 3, bits: int = 8) -> list[Input]:
-    """List files by their names only, and arrays. No image or video is opened. URLs are downloaded.
+    """List files by their names only, and arrays. No file is opened. URLs are downloaded.
 
     Args:
         inputs (object): The path of a file, of a folder with files at any depth, or of a manifest of ``maskfeat index``

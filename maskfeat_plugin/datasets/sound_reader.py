@@ -36,7 +36,7 @@ def read_sound(content: bytes, name: str, sample_rate: int, max_seconds: float) 
     if content[:4] == b"RIFF" and (size := int.from_bytes(content[4:8], "little")) not in _UNKNOWN:
         # FFmpeg reads the rest of a WAV file without an error
         if size + 8 > len(content):
-            raise ValueError(f"{name} is cut short: it has {len(content)} of {size + 8} bytes.")
+            raise ConfigError(f"{name} is cut short: it has {len(content)} of {size + 8} bytes.")
     with reading(name, _NO_SOUND):
         return _decode(content, name, sample_rate, max_seconds)
 

@@ -57,18 +57,18 @@ def finetuning_config(labelled: LabelledFiles, run: str | Path, settings: Settin
             f"--from {run}: its model is not a MaskFeat with one of the backbones {', '.join(_PLAIN)}. Write a config "
             "for it, as in docs/tutorials/finetune.md."
         )
-    read = input_kind(training_pipeline(pretrained), title_of(pretrained))
-    if read not in (IMAGES, VIDEOS):
+    inputs = input_kind(training_pipeline(pretrained), title_of(pretrained))
+    if inputs not in (IMAGES, VIDEOS):
         raise ConfigError(
-            f"--from {run}: it was pre-trained on {read.plural}, and {labelled.contents.folder} has "
-            f"{labelled.contents.kind}s. Write a config for {read.plural}, as in docs/signals.md."
+            f"--from {run}: it was pre-trained on {inputs.plural}, and {labelled.contents.folder} has "
+            f"{labelled.contents.kind}s. Write a config for {inputs.plural}, as in docs/signals.md."
         )
     if weights is None:
         raise ConfigError(
             f"--from {run}: there is no checkpoint. Train it to its first checkpoint, or give another run."
         )
     is_clip = labelled.contents.kind == VIDEO
-    reads_clips = read.is_clip
+    reads_clips = inputs.is_clip
     if is_clip and not reads_clips:
         raise ConfigError(
             f"--from {run}: it was pre-trained on images, and {labelled.contents.folder} has videos. Give a run that "
