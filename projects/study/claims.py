@@ -54,6 +54,7 @@ class Claim:
 _HOG, _CUBES, _MASKED_40 = BASE.name, "cubes (base)", "40% masked (base)"
 _VIEWS = "HOG on two views"
 _ALL, _HALF, _LONGER = "all steps (base)", "1/2 of the steps", "1.5 x the steps"
+_TENTH, _WHOLE = "continued, 1/10 of the rate", "continued, whole rate"
 PAPER = (
     Claim("Pre-training helps", "targets", _HOG, SCRATCH.name),
     Claim("HOG is a better target than pixels", "targets", _HOG, "pixels"),
@@ -77,6 +78,8 @@ OURS = (
     Claim("HOG with contrast is better than HOG", "contrast", "HOG + contrast", _VIEWS, kinds=(IMAGE,)),
     Claim("HOG with weak contrast is better than HOG", "contrast", "HOG + weak contrast", _VIEWS, kinds=(IMAGE,)),
     Claim("HOG with contrast is better than contrast", "contrast", "HOG + contrast", "contrast", kinds=(IMAGE,)),
+    Claim("Continued pre-training is better than none", "continued", _TENTH, "not continued", kinds=(IMAGE,)),
+    Claim("A tenth of the rate is better than the whole", "continued", _TENTH, _WHOLE, kinds=(IMAGE,)),
 )
 KINDS = {IMAGE: "images", VIDEO: "clips"}
 _COLUMNS = ["claim", "data", "difference between", "points", "seeds", "seen here?"]

@@ -16,6 +16,7 @@ from torch import nn
 
 from maskfeat_plugin.config import check
 from maskfeat_plugin.config.load import load_config
+from maskfeat_plugin.config.sample_sizes import sample_channels
 from maskfeat_plugin.config.training_inputs import input_size, mask_generator
 from maskfeat_plugin.config.walking import remove_weights, replace_text
 from maskfeat_plugin.errors import ConfigError, describe
@@ -357,7 +358,7 @@ def target_widths(cfg: Config) -> int | dict[str, int]:
         remove_weights(settings)
         generator = MODELS.build(settings)
         generator.connect(model)
-        target = generator.eval()(torch.randn(1, 3, *input_size(cfg)), mask)
+        target = generator.eval()(torch.randn(1, sample_channels(cfg), *input_size(cfg)), mask)
     if isinstance(target, dict):
         return {name: generator.num_classes[name] or value.shape[-1] for name, value in target.items()}
     return generator.num_classes or target.shape[-1]

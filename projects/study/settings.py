@@ -190,6 +190,24 @@ def two_views(of_target: float = 1.0, of_contrast: float | None = None) -> Chang
     return change
 
 
+def continued(of_rate: float) -> Change:
+    """Return a change that starts pre-training from the demo's shipped weights.
+
+    Args:
+        of_rate (float): Learning rate as a multiple of the base's. With 0 the weights stay as they are.
+
+    Returns:
+        Change: The change.
+    """
+
+    def change(cfg: Config) -> None:
+        weights = _path_of("demo/weights/maskfeat_{model}-tiny_moving-digits.pth", cfg)
+        cfg.model.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=str(weights))
+        cfg.optim_wrapper.optimizer.lr *= of_rate
+
+    return change
+
+
 def linear_probing(cfg: Config) -> None:
     """Change a config of fine-tuning to train the head alone, on features of a backbone that stays as it is.
 
@@ -320,6 +338,16 @@ _CONTRAST = tuple(
         ("HOG + weak contrast", "both losses, a tenth of the contrast's weight", two_views(of_contrast=0.01)),
     )
 )
+_SHIPPED = "from the demo's shipped weights (6000 steps on the demo's data)"
+_CONTINUED = tuple(
+    Setting(name, f"{_SHIPPED}, {rate}", (continued(of_rate),), length=0.25, digits_only=True)
+    for name, rate, of_rate in (
+        ("not continued", "which stay as they are", 0.0),
+        ("continued, whole rate", "the base's learning rate", 1.0),
+        ("continued, 1/10 of the rate", "a tenth of the base's learning rate", 0.1),
+        ("continued, 1/100 of the rate", "a hundredth of the base's learning rate", 0.01),
+    )
+)
 _MASKED_40 = Setting("40% masked (base)", "the base config")
 _RATIOS = tuple(Setting(f"{r:.0%} masked", f"mask_ratio={r}", (mask_ratio(r),)) for r in (0.2, 0.6, 0.8))
 
@@ -420,6 +448,13 @@ STUDIES = {
             "Layers of the teacher",
             "The target is features of a frozen ViT with the demo's shipped MaskFeat weights. The ViT has four layers.",
             {IMAGE: (BASE, _DEEP, _FIRST_LAYER, _SEVERAL_LAYERS)},
+        ),
+        Study(
+            "continued",
+            "Continued pre-training",
+            "Pre-training starts from weights that were trained on other data, or from random weights, and has a "
+            "quarter of the base's steps. The settings differ in the learning rate.",
+            {IMAGE: (SCRATCH, _ALL, _FEWER[0], *_CONTINUED)},
         ),
     )
 }

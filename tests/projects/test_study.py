@@ -18,6 +18,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from maskfeat_plugin.datasets.synthetic_signals import build_solids, build_sounds
 from maskfeat_plugin.errors import ConfigError
 from maskfeat_plugin.registry import MODELS
 from projects.study import (
@@ -131,7 +132,7 @@ def test_what_studies_share_is_run_once(bases, tmp_path):
         for (study, kind), cells in plan.cells.items()
         if kind == "image" and study not in ("targets", "contrast")
     ]
-    assert len(shared) == 6 and all(found == shared[0] and len(found) == 2 for found in shared)
+    assert len(shared) == 7 and all(found == shared[0] and len(found) == 2 for found in shared)
     asked = {id(run) for cells in plan.cells.values() for runs in cells.values() for run in runs}
     classifiers = [run for run in plan.runs if id(run) not in asked]
     assert [run.setting for run in classifiers] == ["classifier"] and plan.runs[0] is classifiers[0]
@@ -418,6 +419,46 @@ def test_own_configs_get_the_settings_that_apply(own_configs, tmp_path):
     assert widths["pixels"] == 3 * 16 * 16 and widths["HOG (base)"] == 108 and widths["mine"] == 3 * 9 * 4 * 4
     assert widths["cells of half the side"] == 432 and widths["cells of twice the side"] == 27
     assert widths["tokens"] == 64 and widths["features, its own past"] == 96
+
+
+@pytest.mark.parametrize(
+    "build, pretrain, finetune",
+    [
+        (build_sounds, "maskfeat_vit-tiny_sounds", "vit-tiny_sounds-class"),
+        (build_solids, "maskfeat_mvit-tiny_solids", "mvit-tiny_solids-class"),
+    ],
+)
+def test_sounds_and_volumes_can_be_studied(build, pretrain, finetune, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build(tmp_path / "data" / pretrain.split("_")[-1], num_train=8, num_test=8, num_labelled=8)
+    files = [str(CONFIGS / "signals" / f"{name}.py") for name in (pretrain, finetune)]
+    base = config_base(*files, steps=2, finetune_steps=2, options={"train_dataloader.batch_size": 2})
+    plan = plan_runs([STUDIES["targets"]], [base], (0,), tmp_path)
+    necks = {run.setting: run.pretrain.model.neck for run in plan.runs if run.pretrain is not None}
+    # a token has 2 x 2 cells with 9 bins, or 8 x 8 pixels, both of one channel and of the first slice
+    assert necks["HOG (base)"].out_channels == 36 and necks["pixels"].out_channels == 64
+    assert {name: neck.out_channels for name, neck in necks["pixels + HOG"].necks.items()} == dict(hog=36, pixel=64)
+    run = next(run for run in plan.runs if run.setting == "pixels + HOG")
+    write_run(run)
+    result = do_run(run.folder, print)
+    assert 0 <= result["score"] <= 100 and result["knn"] is not None and result["steps"] == 2
+
+
+def test_continued_pretraining_starts_from_the_weights_with_the_rate(bases):
+    settings = {s.name: s for s in STUDIES["continued"].settings["image"]}
+    cfgs = {name: resolve(settings[name], bases["image"]) for name in settings if "continued" in name}
+    rate = bases["image"].pretrain.optim_wrapper.optimizer.lr
+    rates = {name: cfg.optim_wrapper.optimizer.lr / rate for name, cfg in cfgs.items()}
+    assert rates == pytest.approx(
+        {
+            "not continued": 0,
+            "continued, whole rate": 1,
+            "continued, 1/10 of the rate": 0.1,
+            "continued, 1/100 of the rate": 0.01,
+        }
+    )
+    for cfg in cfgs.values():
+        assert cfg.model.init_cfg.type == "maskfeat.Pretrained" and Path(cfg.model.init_cfg.checkpoint).is_file()
 
 
 def test_what_cannot_be_studied_is_said_in_one_line(own_configs, tmp_path):
