@@ -1,4 +1,4 @@
-"""MaskFeat on frames of MovingDigits, continued from the demo's shipped weights with a tenth of the learning rate."""
+"""MaskFeat on frames of MovingDigits, continued from the demo's shipped weights."""
 
 _base_ = "../demo/maskfeat_vit-tiny_moving-digits.py"
 
@@ -9,7 +9,6 @@ model = dict(
         checkpoint="{{ fileDirname }}/../demo/weights/maskfeat_vit-tiny_moving-digits.pth",
     )
 )
-optim_wrapper = dict(optimizer=dict(lr=_base_.optim_wrapper.optimizer.lr / 10))
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=50),

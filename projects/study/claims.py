@@ -78,7 +78,7 @@ OURS = (
     Claim("HOG with contrast is better than HOG", "contrast", "HOG + contrast", _VIEWS, kinds=(IMAGE,)),
     Claim("HOG with weak contrast is better than HOG", "contrast", "HOG + weak contrast", _VIEWS, kinds=(IMAGE,)),
     Claim("HOG with contrast is better than contrast", "contrast", "HOG + contrast", "contrast", kinds=(IMAGE,)),
-    Claim("Continued pre-training is better than none", "continued", _TENTH, "not continued", kinds=(IMAGE,)),
+    Claim("Continued pre-training is better than none", "continued", _WHOLE, "not continued", kinds=(IMAGE,)),
     Claim("A tenth of the rate is better than the whole", "continued", _TENTH, _WHOLE, kinds=(IMAGE,)),
 )
 KINDS = {IMAGE: "images", VIDEO: "clips"}

@@ -344,8 +344,8 @@ _CONTINUED = tuple(
     for name, rate, of_rate in (
         ("not continued", "which stay as they are", 0.0),
         ("continued, whole rate", "the base's learning rate", 1.0),
+        ("continued, 1/3 of the rate", "a third of the base's learning rate", 1 / 3),
         ("continued, 1/10 of the rate", "a tenth of the base's learning rate", 0.1),
-        ("continued, 1/100 of the rate", "a hundredth of the base's learning rate", 0.01),
     )
 )
 _MASKED_40 = Setting("40% masked (base)", "the base config")

@@ -147,7 +147,7 @@ def test_a_training_continues_from_trained_weights(kind, model, photos, clips, t
     settings = Settings(tmp_path / "second", model, weights=str(tmp_path / "trained.pth"))
     second = pretraining_config(contents, settings)
     check(second, "train")
-    assert second.optim_wrapper.optimizer.lr == pytest.approx(first.optim_wrapper.optimizer.lr / 10)
+    assert second.optim_wrapper.optimizer.lr == first.optim_wrapper.optimizer.lr
     assert pretraining_config(contents, replace(settings, lr=0.5)).optim_wrapper.optimizer.lr == 0.5
     with DefaultScope.overwrite_default_scope(second.default_scope):
         continued = MODELS.build(second.model)

@@ -453,8 +453,8 @@ def test_continued_pretraining_starts_from_the_weights_with_the_rate(bases):
         {
             "not continued": 0,
             "continued, whole rate": 1,
+            "continued, 1/3 of the rate": 1 / 3,
             "continued, 1/10 of the rate": 0.1,
-            "continued, 1/100 of the rate": 0.01,
         }
     )
     for cfg in cfgs.values():

@@ -52,10 +52,6 @@ MODELS_OF: dict[str, dict[str, ModelChoice]] = {
 }
 
 
-CONTINUED_LR = 0.1
-"""Factor on a model's learning rate if the training starts from trained weights."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """Options of the command line that pre-training and fine-tuning share. None stands for the model's default.
@@ -69,8 +65,8 @@ class Settings:
         seed (int): Seed of the training. Defaults to 0.
         flip (bool): Whether samples are mirrored at random. Defaults to True.
         amp (bool): Whether to train in mixed precision. Defaults to False.
-        weights (str, optional): Checkpoint to start from, of any format that ``maskfeat.Pretrained`` reads. The default
-            learning rate is then a tenth. Defaults to None: random weights.
+        weights (str, optional): Checkpoint to start from, of any format that ``maskfeat.Pretrained`` reads. Defaults to
+            None: random weights.
     """
 
     work_dir: Path
@@ -144,8 +140,7 @@ def pretraining_config(contents: FolderContents, settings: Settings) -> Config:
         cfg.train_dataloader.dataset.pipeline = without_flips(cfg.train_dataloader.dataset.pipeline)
     if settings.weights is not None:
         cfg.model.init_cfg = dict(type="maskfeat.Pretrained", checkpoint=settings.weights)
-    usual = choice.lr if settings.weights is None else choice.lr * CONTINUED_LR
-    cfg.optim_wrapper.optimizer.lr = settings.lr or usual
+    cfg.optim_wrapper.optimizer.lr = settings.lr or choice.lr
     cfg.visualizer.type = "maskfeat.MaskFeatVisualizer"
     shown = range(min(4, len(contents.files)))
     cfg.custom_hooks = [dict(type="maskfeat.MaskFeatVisualizationHook", indices=tuple(shown))]
