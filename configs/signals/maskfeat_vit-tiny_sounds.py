@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/demo_runtime.py",
 ]
 
-max_iters = 300
+max_iters = 1200
 
 # 40 mel bands x 64 windows. A token is 8 x 8. Its target has 2 x 2 cells of 4 x 4 in one channel
 token_grid = (5, 8)
@@ -29,7 +29,7 @@ train_pipeline = [
 train_dataloader = dict(batch_size=64, dataset=dict(ann_file="train.txt", pipeline=train_pipeline))
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=60),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=60, T_max=max_iters - 60, eta_min_ratio=0.01),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=240),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=240, T_max=max_iters - 240, eta_min_ratio=0.01),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))
