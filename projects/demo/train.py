@@ -228,7 +228,7 @@ def finetune(
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
         config[key] = None
     metrics = run_finetuning(config, checkpoint, seed, [ProgressHook(say, work_dir.name, later)])
-    score = metrics[task.metric] * task.scale
+    score = float(metrics[task.metric]) * task.scale  # mmseg gives float32 of NumPy, which JSON does not take
     say(f"{work_dir.name}: {task.measure} {score:.1f} % on the test split")
     return score
 

@@ -123,6 +123,7 @@ def test_finetuning_ends_in_the_frameworks_metric(task, runs, data_root, tmp_pat
     score = finetune(task, checkpoint, 0, tmp_path / "a", lambda line: None, data_root, options)
     again = finetune(task, checkpoint, 0, tmp_path / "b", lambda line: None, data_root, options)
     assert 0 <= score <= 100 and score == again  # the same seed gives the same numbers
+    assert json.loads(json.dumps(score)) == score  # a float of NumPy would end the demo at its last file
 
 
 def test_pretrained_weights_are_where_finetuning_starts(task, runs, data_root, tmp_path):
